@@ -1,0 +1,66 @@
+// What every backend offers: programs made of expressions are opened on a device, which holds the
+// parameters; a run takes the inputs, replaces parameters in place, and gives back what was asked
+// for and nothing else.
+import type { AnyTensor } from "../dsl/axes.ts";
+
+/** An asked-for value, with the order of axes in which its elements are laid out (row-major). */
+export interface Output {
+  readonly of: AnyTensor;
+  readonly order: readonly string[];
+}
+
+/**
+ * One compiled unit: outputs by name, and updates, the new values of parameters by parameter name.
+ * All updates read the parameters as they were before the run.
+ */
+export interface Program {
+  readonly outputs: Readonly<Record<string, Output>>;
+  readonly updates?: Readonly<Record<string, AnyTensor>>;
+}
+
+/** Elements by name, row-major; floats, or words (truth values are words 0 and 1). */
+export type Values = Readonly<Record<string, Float32Array | Uint32Array>>;
+
+/** Programs on a device with the parameters they share. */
+export interface Machine {
+  /** Sets parameters by name. All that a program reads must be set before it runs. */
+  readonly write: (parameters: Values) => void;
+  /** Runs one program. */
+  readonly run: (program: string, inputs: Values) => Promise<Values>;
+  /** Reads parameters back by name. */
+  readonly read: (names: readonly string[]) => Promise<Values>;
+  /** What was compiled, for `explain` and for tests. */
+  readonly report: (program: string) => ProgramReport;
+  readonly close: () => void;
+}
+
+/** What a compiled program consists of. The reference interpreter reports no kernels. */
+export interface ProgramReport {
+  readonly kernels: readonly KernelReport[];
+  /** Distinct pieces of generated code. */
+  readonly pipelines: number;
+  /** Most bytes of intermediate values held at once; parameters, inputs and outputs not counted. */
+  readonly peakBytes: number;
+}
+
+/** One kernel: where it comes from, its shape, and how much it moves and computes. */
+export interface KernelReport {
+  readonly path: string;
+  readonly shape: "map" | "row" | "contraction" | "scan";
+  readonly grid: readonly number[];
+  readonly flops: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  readonly code: string;
+  /** Axes of every buffer that it writes. */
+  readonly writes: readonly Readonly<Record<string, number>>[];
+}
+
+/** A device that programs can be opened on. */
+export interface Backend {
+  readonly name: "reference" | "webgpu";
+  /** The device in words. */
+  readonly device: string;
+  readonly open: (programs: Readonly<Record<string, Program>>) => Promise<Machine>;
+  readonly close: () => void;
+}

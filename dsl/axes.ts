@@ -1,0 +1,122 @@
+// Named axes: the types that let TypeScript check them, and the same checks with the same
+// sentences at run time. Record types of results are built from key unions, never from `A & B`
+// or `Omit`: intersections double the checker's work at every residual connection.
+
+/** A size: a number, or the name of a size that is bound when a program is compiled. */
+export type Size = number | string;
+
+/** Axis names with their sizes, e.g. `{ batch: 8, time: 250, channel: 192 }`. Order means nothing. */
+export type Axes = { readonly [axis: string]: Size };
+
+declare const axes: unique symbol;
+
+/**
+ * An expression whose value has the axes `A`. It is invariant in `A`: a tensor with more axes is
+ * not a tensor with fewer, so an axis can not get lost by assignment.
+ */
+export interface Tensor<A> {
+  readonly [axes]: (a: A) => A;
+}
+
+/** A tensor of any axes, where only the value matters (storage, walks over graphs). */
+// deno-lint-ignore no-explicit-any
+export type AnyTensor = Tensor<any>;
+
+/** The axes of a tensor type. */
+export type AxesOf<T> = T extends Tensor<infer A> ? A : never;
+
+type Same<X, Y> = (<T>() => T extends X ? 1 : 2) extends (<T>() => T extends Y ? 1 : 2) ? true
+  : false;
+type Clash<A, B> = {
+  [K in keyof A & keyof B]: Same<A[K], B[K]> extends true ? never : K;
+}[keyof A & keyof B];
+type Show<T> = T extends string | number ? `${T}` : "?";
+
+/** The sentence for two records that disagree about the size of an axis. */
+export type Mismatch<A, B, K = Clash<A, B>> = K extends keyof A & keyof B
+  ? `axis '${Show<K>}' is ${Show<A[K]>} on the left but ${Show<B[K]>} on the right`
+  : never;
+
+/** The parameter type of a right operand: itself when the sizes agree, else the sentence. */
+export type Fitting<A, B> = [Clash<A, B>] extends [never] ? Tensor<B> : Mismatch<A, B>;
+
+/** The axes of an outer join: those of both sides. */
+export type Join<A, B> = {
+  [K in keyof A | keyof B]: K extends keyof A ? A[K] : K extends keyof B ? B[K] : never;
+};
+
+/** `A` without the axes `K`. */
+export type Drop<A, K> = { [P in Exclude<keyof A, K>]: A[P] };
+
+/** `A` with the axes of `B` put in place of the axis `K`. */
+export type Replace<A, K, B> = {
+  [P in Exclude<keyof A, K> | keyof B]: P extends keyof B ? B[P] : P extends keyof A ? A[P] : never;
+};
+
+/** The parameter type of a new axis name: itself when it is free, else the sentence. */
+export type Free<A, T extends string> = T extends keyof A ? `axis '${T}' already exists` : T;
+
+/** A mistake in the use of axes or dtypes. It is thrown at the line that made it. */
+export class AxisError extends Error {
+  override name = "AxisError";
+}
+
+/** The sentence for the first axis on which two records disagree, if there is one. */
+export const mismatch = (left: Axes, right: Axes): string | undefined => {
+  for (const axis of Object.keys(left)) {
+    if (axis in right && left[axis] !== right[axis]) {
+      return `axis '${axis}' is ${left[axis]} on the left but ${right[axis]} on the right`;
+    }
+  }
+};
+
+/** The run-time side of `Join`: throws {@link AxisError} with the sentence that the types promise. */
+export const join = (left: Axes, right: Axes): Axes => {
+  const sentence = mismatch(left, right);
+  if (sentence !== undefined) throw new AxisError(sentence);
+  return { ...left, ...right };
+};
+
+/** The run-time side of `Drop`: throws when an axis to drop is not there. */
+export const drop = (from: Axes, names: readonly string[]): Axes => {
+  for (const name of names) requireAxis(from, name);
+  return Object.fromEntries(Object.entries(from).filter(([axis]) => !names.includes(axis)));
+};
+
+/** Throws when `axis` is not one of the axes; the message lists those that there are. */
+export const requireAxis = (from: Axes, axis: string): void => {
+  if (!(axis in from)) {
+    const there = Object.keys(from).map((name) => `'${name}'`).join(", ") || "no axes";
+    throw new AxisError(`axis '${axis}' does not exist here; there is ${there}`);
+  }
+};
+
+/** Throws when `axis` is already one of the axes. */
+export const requireFree = (from: Axes, axis: string): void => {
+  if (axis in from) throw new AxisError(`axis '${axis}' already exists`);
+};
+
+/** A size that must be a number by now: movement along an axis needs to know how long it is. */
+export const known = (from: Axes, axis: string): number => {
+  requireAxis(from, axis);
+  const size = from[axis];
+  if (typeof size === "number") return size;
+  throw new AxisError(
+    `axis '${axis}' has the symbolic size ${size}; this operation moves along it and needs a number`,
+  );
+};
+
+/** True when two records have the same axes with the same sizes, in whatever order. */
+export const sameAxes = (left: Axes, right: Axes): boolean =>
+  Object.keys(left).length === Object.keys(right).length &&
+  Object.keys(left).every((axis) => left[axis] === right[axis]);
+
+/** How many elements a value of these axes has. */
+export const volume = (of: Axes): number =>
+  Object.keys(of).reduce((product, axis) => product * known(of, axis), 1);
+
+/** `{ batch: 8, time: 250 }`, as a person writes it. */
+export const showAxes = (of: Axes): string => {
+  const inside = Object.entries(of).map(([axis, size]) => `${axis}: ${size}`).join(", ");
+  return inside === "" ? "{}" : `{ ${inside} }`;
+};

@@ -1,0 +1,211 @@
+// Reverse-mode differentiation from graph to graph: one walk from a scalar to what it depends on.
+// The result is made of ordinary expressions, so it can be differentiated again.
+import { absorb } from "./absorb.ts";
+import { type AnyTensor, type Axes, AxisError, drop, known, showAxes } from "./axes.ts";
+import { type Node, node, reachable, tensor } from "./node.ts";
+import { pulls } from "./pull.ts";
+import { apply, float, scalarRow } from "./scalar.ts";
+import { locals, type Nodes, part, roles, scanNode, substitute } from "./scan.ts";
+import { expand, reduce } from "./structure.ts";
+
+/** Sums a cotangent that stands for the axes `over` down to those of its argument and of `keep`. */
+const settle = (cotangent: Node, over: Axes, arg: Axes, keep: ReadonlySet<string>): Node => {
+  const extra = Object.keys(over).filter((axis) => !(axis in arg));
+  const present = extra.filter((axis) => axis in cotangent.axes && !keep.has(axis));
+  const times = extra.filter((axis) => !(axis in cotangent.axes))
+    .reduce((product, axis) => product * known(over, axis), 1);
+  return apply("mul", reduce(cotangent, "add", present), float(times));
+};
+
+const nothing: ReadonlySet<string> = new Set();
+
+/**
+ * Cotangents of `targets`, given those of some nodes. The walk does not go beyond a target.
+ * Cotangents of targets in `deferred` keep the axes in `keep` instead of summing over them.
+ */
+const walk = (
+  seeds: ReadonlyMap<Node, Node>,
+  targets: readonly Node[],
+  deferred: ReadonlySet<Node> = new Set(),
+  keep: ReadonlySet<string> = nothing,
+): ReadonlyMap<Node, Node> => {
+  const found = new Map<Node, Node>();
+  const isTarget = new Set(targets);
+  const order = reachable([...seeds.keys()]);
+  const active = new Set<Node>();
+  for (const of of order) {
+    if (of.op === "stop") continue;
+    if (isTarget.has(of) || of.args.some((arg) => active.has(arg))) active.add(of);
+  }
+  const put = (arg: Node, cotangent: Node, over: Axes) => {
+    if (!active.has(arg)) return;
+    const settled = settle(cotangent, over, arg.axes, deferred.has(arg) ? keep : nothing);
+    const before = found.get(arg);
+    found.set(arg, before === undefined ? settled : apply("add", before, settled));
+  };
+  for (const [of, seed] of seeds) put(of, seed, of.axes);
+  const parts = new Map<Node, Map<string, Node>>();
+  for (const of of [...order].reverse()) {
+    if (!active.has(of)) continue;
+    if (of.op === "scan") {
+      const cotangents = parts.get(of);
+      if (cotangents !== undefined) pullScan(of, cotangents, active, put);
+      continue;
+    }
+    const g = found.get(of);
+    if (g === undefined || isTarget.has(of)) continue;
+    const row = scalarRow(of.op);
+    if (row !== undefined) {
+      row.pull(g, of.args, of).forEach((cotangent, k) => {
+        if (cotangent !== undefined) put(of.args[k], cotangent, of.axes);
+      });
+    } else if (of.op === "part") {
+      const [scan] = of.args;
+      if (!parts.has(scan)) parts.set(scan, new Map());
+      parts.get(scan)!.set(of.attributes.name!, expand(g, of.axes));
+    } else {
+      const pull = pulls[of.op as keyof typeof pulls];
+      for (const { arg, cotangent, over } of pull(g, of)) put(arg, cotangent, over);
+    }
+  }
+  return found;
+};
+
+/**
+ * The gradient of a scan is a scan the other way. It carries the cotangent of the carry, and what
+ * the steps contribute to the arguments that all of them share; it reads `prev`, the carry that
+ * came into each step, which a backend recomputes instead of storing.
+ */
+const pullScan = (
+  scan: Node,
+  given: ReadonlyMap<string, Node>,
+  active: ReadonlySet<Node>,
+  put: (arg: Node, cotangent: Node, over: Axes) => void,
+): void => {
+  const { axis, reverse, carries, eachs, step } = scan.attributes;
+  const { from, each, rest } = roles(scan);
+  const leaves = locals(scan);
+  const floats = carries!.filter((name) => from[name].dtype === "f32");
+  const wantedEach = eachs!.filter((name) => active.has(each[name]));
+  const wantedRest = rest.map((_, k) => k).filter((k) => active.has(rest[k]));
+  const carryAxes = new Set(floats.flatMap((name) => Object.keys(from[name].axes)));
+
+  const inputs: Record<string, Node> = {};
+  for (const name of carries!) inputs[`prev.${name}`] = part(scan, "prev", name);
+  for (const name of eachs!) inputs[`each.${name}`] = each[name];
+  for (const [name, g] of given) if (!name.startsWith("final.")) inputs[`g.${name}`] = g;
+
+  const back = (now: Nodes) => {
+    const by = new Map<Node, Node>();
+    carries!.forEach((name) => by.set(leaves.carry[name], now[`prev.${name}`]));
+    eachs!.forEach((name) => by.set(leaves.each[name], now[`each.${name}`]));
+    leaves.rest.forEach((leaf, k) => by.set(leaf, rest[k]));
+    const nextNames = carries!, outNames = Object.keys(step!.out);
+    const values = substitute(
+      [...nextNames.map((k) => step!.next[k]), ...outNames.map((k) => step!.out[k])],
+      by,
+    );
+    return (carried: Nodes) => {
+      const seeds = new Map<Node, Node>();
+      const seed = (of: Node, g: Node) => {
+        const before = seeds.get(of);
+        seeds.set(of, before === undefined ? g : apply("add", before, g));
+      };
+      floats.forEach((name) => seed(values[nextNames.indexOf(name)], carried[`g.${name}`]));
+      outNames.forEach((name, k) => {
+        const g = now[`g.out.${name}`];
+        if (g !== undefined) seed(values[nextNames.length + k], g);
+      });
+      const targets = [
+        ...floats.map((name) => now[`prev.${name}`]),
+        ...wantedEach.map((name) => now[`each.${name}`]),
+        ...wantedRest.map((k) => rest[k]),
+      ];
+      return walk(seeds, targets, new Set(wantedRest.map((k) => rest[k])), carryAxes);
+    };
+  };
+
+  const start: Record<string, Node> = {};
+  for (const name of floats) {
+    start[`g.${name}`] = expand(given.get(`final.${name}`) ?? float(0), from[name].axes);
+  }
+  // A first tracing tells which axes the shared arguments' contributions have.
+  const shared = new Map<number, Axes>();
+  const gradients = new Map<string, true>();
+  scanNode(axis!, start, inputs, (carried, now) => {
+    const found = back(now)(carried);
+    for (const k of wantedRest) {
+      const g = found.get(rest[k]);
+      if (g !== undefined) shared.set(k, { ...rest[k].axes, ...g.axes });
+    }
+    for (const name of wantedEach) if (found.has(now[`each.${name}`])) gradients.set(name, true);
+    return { next: carried, out: {} };
+  }, !reverse);
+  for (const [k, axes] of shared) start[`rest.${k}`] = expand(float(0), axes);
+
+  const made = scanNode(axis!, start, inputs, (carried, now) => {
+    const found = back(now)(carried);
+    const next: Record<string, Node> = {}, out: Record<string, Node> = {};
+    for (const name of floats) {
+      const through = found.get(now[`prev.${name}`]) ?? float(0);
+      const direct = now[`g.prev.${name}`];
+      const sum = direct === undefined ? through : apply("add", through, direct);
+      next[`g.${name}`] = expand(sum, from[name].axes);
+    }
+    for (const [k, axes] of shared) {
+      next[`rest.${k}`] = apply("add", carried[`rest.${k}`], expand(found.get(rest[k])!, axes));
+    }
+    for (const name of gradients.keys()) {
+      out[name] = expand(found.get(now[`each.${name}`])!, drop(each[name].axes, [axis!]));
+    }
+    return { next, out };
+  }, !reverse);
+
+  for (const name of floats) put(from[name], part(made, "final", `g.${name}`), from[name].axes);
+  for (const name of gradients.keys()) put(each[name], part(made, "out", name), each[name].axes);
+  for (const [k, axes] of shared) put(rest[k], part(made, "final", `rest.${k}`), axes);
+};
+
+/** Several tensors under the names of a record. */
+export type Tensors = Readonly<Record<string, AnyTensor>>;
+
+/**
+ * A scalar and its derivative with respect to each of `wrt`, as expressions with the axes of each.
+ * The value returned is the one to compile beside the gradients: it shares all their work.
+ *
+ * Throws `AxisError` when `loss` has axes: reduce it first.
+ */
+export const valueAndGrad = <W extends Tensors>(
+  loss: AnyTensor,
+  wrt: W,
+): { readonly value: AnyTensor; readonly gradients: { readonly [K in keyof W]: W[K] } } => {
+  const root = node(loss);
+  if (Object.keys(root.axes).length > 0) {
+    throw new AxisError(
+      `only a scalar has a gradient; this has ${showAxes(root.axes)}: reduce it first`,
+    );
+  }
+  const names = Object.keys(wrt);
+  const absorbed = absorb([root], names.map((name) => node(wrt[name])));
+  const [value] = absorbed.roots;
+  const found = walk(new Map([[value, float(1)]]), absorbed.kept);
+  const gradients = names.map((name, k) => {
+    const g = found.get(absorbed.kept[k]) ?? float(0);
+    return [name, tensor(expand(g, node(wrt[name]).axes))];
+  });
+  return { value: tensor(value), gradients: Object.fromEntries(gradients) };
+};
+
+/**
+ * The derivative of a scalar with respect to each of `wrt`.
+ *
+ * ```ts
+ * import { grad, input, mul, sum } from "@formant/formant";
+ * const x = input("x", { time: 4 });
+ * const { x: twoX } = grad(sum(mul(x, x), "time"), { x });
+ * ```
+ */
+export const grad = <W extends Tensors>(
+  loss: AnyTensor,
+  wrt: W,
+): { readonly [K in keyof W]: W[K] } => valueAndGrad(loss, wrt).gradients;

@@ -1,0 +1,183 @@
+// The expression graph: immutable nodes, interned, so that structurally equal expressions are one
+// object and common subexpressions cost nothing. Ids grow with creation, so descending id order is
+// a reverse topological order; autodiff and the compiler walk the graph by it.
+import { type AnyTensor, type Axes, AxisError, type Tensor } from "./axes.ts";
+import type { ScalarName } from "./scalar.ts";
+
+/** What an element is: a float (f32 on devices, f64 in the reference), a 32-bit word, a truth value. */
+export type Dtype = "f32" | "u32" | "bool";
+
+/** Where an input axis of an `index` node is read: floor((plus + sum(times * axis)) / over) % modulo. */
+export interface Place {
+  readonly terms: readonly { readonly axis: string; readonly times: number }[];
+  readonly plus: number;
+  /** The divisor; with `exact`, positions that it does not divide read the fill value. */
+  readonly over: number;
+  readonly exact: boolean;
+  /** 0: none. */
+  readonly modulo: number;
+}
+
+/** A random key: two 32-bit words without axes. */
+export interface Key {
+  readonly high: AnyTensor;
+  readonly low: AnyTensor;
+}
+
+/** How a parameter gets its first value: an expression of the random key made for its name. */
+export type Initialiser = (key: Key, axes: Axes) => AnyTensor;
+
+/** The step of a scan: a closed graph on `local` leaves named `carry.x`, `each.x` and `rest.0`... */
+export interface Step {
+  readonly level: number;
+  readonly next: Readonly<Record<string, Node>>;
+  readonly out: Readonly<Record<string, Node>>;
+}
+
+/** What distinguishes nodes of one operation beyond their arguments. */
+export interface Attributes {
+  readonly value?: number;
+  readonly name?: string;
+  readonly over?: readonly string[];
+  readonly axis?: string;
+  readonly how?: "add" | "max";
+  readonly places?: Readonly<Record<string, Place>>;
+  readonly fill?: number;
+  readonly init?: Initialiser;
+  readonly trainable?: boolean;
+  readonly data?: Float32Array | Uint32Array;
+  readonly reverse?: boolean;
+  readonly carries?: readonly string[];
+  readonly eachs?: readonly string[];
+  readonly step?: Step;
+  readonly level?: number;
+}
+
+/** Every operation of the language: the scalar functions and the structural nodes. */
+export type Op =
+  | ScalarName
+  | "const"
+  | "literal"
+  | "iota"
+  | "input"
+  | "param"
+  | "local"
+  | "reduce"
+  | "index"
+  | "gather"
+  | "scan"
+  | "part"
+  | "stop"
+  | "recompute";
+
+/** One expression. At run time a `Tensor<A>` is a `Node`. */
+export interface Node {
+  readonly id: number;
+  readonly op: Op;
+  readonly dtype: Dtype;
+  readonly axes: Axes;
+  readonly args: readonly Node[];
+  readonly attributes: Attributes;
+  /** The named functions that built it, outermost first. */
+  readonly path: readonly string[];
+}
+
+/** The node behind a tensor. */
+export const node = (tensor: AnyTensor): Node => tensor as unknown as Node;
+
+/** A node as a tensor of the axes that the caller vouches for. */
+export const tensor = <A>(of: Node): Tensor<A> => of as unknown as Tensor<A>;
+
+const interned = new Map<string, WeakRef<Node>>();
+const collected = new FinalizationRegistry<string>((key) => {
+  if (interned.get(key)?.deref() === undefined) interned.delete(key);
+});
+let nextId = 0;
+
+let path: readonly string[] = [];
+
+/** Runs `build` with `name` on the path that errors and `explain` show. Used through `named`. */
+export const within = <R>(name: string, build: () => R): R => {
+  const outer = path;
+  path = [...outer, name];
+  try {
+    return build();
+  } catch (error) {
+    if (error instanceof AxisError && !error.message.includes("\n  in ")) {
+      error.message += `\n  in ${path.join(" > ")}`;
+    }
+    throw error;
+  } finally {
+    path = outer;
+  }
+};
+
+const identities = new WeakMap<object, number>();
+let nextIdentity = 0;
+const identity = (of: object): number => {
+  const seen = identities.get(of);
+  if (seen !== undefined) return seen;
+  identities.set(of, nextIdentity);
+  return nextIdentity++;
+};
+
+const stepKey = (step: Step): string => {
+  const part = (nodes: Readonly<Record<string, Node>>) =>
+    Object.keys(nodes).map((name) => `${name}=${nodes[name].id}`).join(",");
+  return `${step.level}[${part(step.next)}|${part(step.out)}]`;
+};
+
+const attributesKey = (attributes: Attributes): string =>
+  JSON.stringify(attributes, (name, value) => {
+    if (name === "init" || name === "data") return identity(value);
+    if (name === "step") return stepKey(value);
+    if (typeof value === "number" && !Number.isFinite(value)) return `${value}`;
+    return Object.is(value, -0) ? "-0" : value;
+  });
+
+/** The one node with these fields: made now, or found. */
+export const intern = (
+  op: Op,
+  dtype: Dtype,
+  axes: Axes,
+  args: readonly Node[],
+  attributes: Attributes = {},
+): Node => {
+  const sorted = Object.keys(axes).sort().map((axis) => `${axis}:${axes[axis]}`).join(",");
+  const order = op === "input" || op === "param" || op === "literal"
+    ? Object.keys(axes).join()
+    : "";
+  const key = `${op} ${dtype} {${sorted}|${order}} (${args.map((arg) => arg.id).join()}) ${
+    attributesKey(attributes)
+  }`;
+  const found = interned.get(key)?.deref();
+  if (found !== undefined) return found;
+  for (const axis of Object.keys(axes)) {
+    const size = axes[axis];
+    if (typeof size === "number" && !(Number.isInteger(size) && size >= 1)) {
+      throw new AxisError(
+        `axis '${axis}' can not have the size ${size}; it must be a whole number of at least 1`,
+      );
+    }
+  }
+  const made: Node = Object.freeze({ id: nextId++, op, dtype, axes, args, attributes, path });
+  interned.set(key, new WeakRef(made));
+  collected.register(made, key);
+  return made;
+};
+
+/** Every node that the roots depend on, in ascending (topological) order. Steps are not entered. */
+export const reachable = (roots: readonly Node[]): readonly Node[] => {
+  const seen = new Set<Node>();
+  const stack = [...roots];
+  while (stack.length > 0) {
+    const top = stack.pop()!;
+    if (seen.has(top)) continue;
+    seen.add(top);
+    stack.push(...top.args);
+  }
+  return [...seen].sort((a, b) => a.id - b.id);
+};
+
+/** The path of a node as a sentence shows it: `encoder > block 3 > attention > contract`. */
+export const showPath = (of: Node): string => [...of.path, of.op].join(" > ");

@@ -1,0 +1,313 @@
+// The scalar rows of the table of primitives: everything anyone needs to know about a function of
+// numbers, in one place. Its dtypes, its meaning in float64, its derivative, and its spelling on
+// each target. Broadcasting is by name: the axes of a result are the join of its arguments' axes.
+import { AxisError, join } from "./axes.ts";
+import { type Dtype, intern, type Node } from "./node.ts";
+
+/** One scalar primitive. `pull` gives a cotangent per argument over the result's axes, or undefined. */
+export interface ScalarRow {
+  readonly arity: 1 | 2 | 3;
+  /** The dtype of the result from those of the arguments; undefined when they do not fit. */
+  readonly dtype: (args: readonly Dtype[]) => Dtype | undefined;
+  readonly expects: string;
+  readonly meaning: (a: number, b: number, c: number) => number;
+  /** The meaning on 32-bit words where it differs from the one on floats. */
+  readonly words?: (a: number, b: number, c: number) => number;
+  readonly pull: (g: Node, args: readonly Node[], y: Node) => readonly (Node | undefined)[];
+  readonly wgsl: (a: string, b: string, c: string) => string;
+  /** WGSL functions that the spelling calls. */
+  readonly helper?: string;
+}
+
+/** The scalar primitives. */
+export type ScalarName =
+  | "add"
+  | "mul"
+  | "max"
+  | "neg"
+  | "recip"
+  | "exp"
+  | "log"
+  | "log1p"
+  | "sin"
+  | "cos"
+  | "sqrt"
+  | "tanh"
+  | "erf"
+  | "floor"
+  | "less"
+  | "equal"
+  | "select"
+  | "toFloat"
+  | "toWord"
+  | "xor"
+  | "shiftLeft"
+  | "shiftRight"
+  | "quotient"
+  | "remainder";
+
+const floats = (arity: number) => (args: readonly Dtype[]): Dtype | undefined =>
+  args.length === arity && args.every((dtype) => dtype === "f32") ? "f32" : undefined;
+const words = (args: readonly Dtype[]): Dtype | undefined =>
+  args.every((dtype) => dtype === "u32") ? "u32" : undefined;
+const alike = (args: readonly Dtype[]): Dtype | undefined =>
+  args[0] === args[1] && args[0] !== "bool" ? args[0] : undefined;
+
+const unary = (
+  meaning: (a: number) => number,
+  wgsl: (a: string) => string,
+  pull: (g: Node, x: Node, y: Node) => Node | undefined,
+  helper?: string,
+): ScalarRow => ({
+  arity: 1,
+  dtype: floats(1),
+  expects: "a float",
+  meaning,
+  wgsl,
+  pull: (g, [x], y) => [pull(g, x, y)],
+  helper,
+});
+
+const onWords = (
+  meaning: (a: number, b: number) => number,
+  wgsl: (a: string, b: string) => string,
+): ScalarRow => ({
+  arity: 2,
+  dtype: words,
+  expects: "two words",
+  meaning,
+  wgsl,
+  pull: () => [undefined, undefined],
+});
+
+/** erf on floats: two least-squares fits of our own, on |x| < 1 and beyond; error below 1.2e-7. */
+const erfNear = [
+  1.1283791065216064,
+  -0.3761262595653534,
+  0.11283597350120544,
+  -0.02685432881116867,
+  0.005189312156289816,
+  -0.0008018855005502701,
+  0.00007882497448008507,
+];
+const erfFar = [
+  0.2820947766304016,
+  0.28209835290908813,
+  0.24669478833675385,
+  0.1783422976732254,
+  0.06912869215011597,
+  0.05184273049235344,
+  -0.17090249061584473,
+  0.04352255165576935,
+  0.01807278022170067,
+];
+const horner = (coefficients: readonly number[], x: string): string =>
+  coefficients.reduceRight((sum, c) => sum === "" ? `${c}` : `(${sum} * ${x} + ${c})`, "");
+
+/** erf in float64 by its Maclaurin series near zero and a continued fraction beyond. */
+const erf = (x: number): number => {
+  const a = Math.abs(x);
+  if (a < 2.5) {
+    let term = a, sum = a;
+    for (let n = 1; n < 80 && Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
+      term *= -a * a / n;
+      sum += term / (2 * n + 1);
+    }
+    return Math.sign(x) * sum * 2 / Math.sqrt(Math.PI);
+  }
+  let fraction = 0;
+  for (let n = 60; n >= 1; n--) fraction = (n / 2) / (a + fraction);
+  return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * (a + fraction)));
+};
+
+const wgslErf = `fn erf_(x: f32) -> f32 {
+  let a = abs(x);
+  let z = a * a;
+  if (a < 1.0) { return x * ${horner(erfNear, "z")}; }
+  let t = 1.0 / (1.0 + 0.5 * a);
+  return sign(x) * (1.0 - exp(-z) * t * ${horner(erfFar, "t")});
+}`;
+
+// log(1 + x) = 2 artanh(x / (2 + x)): a short odd series near zero, where log itself loses digits.
+const wgslLog1p = `fn log1p_(x: f32) -> f32 {
+  if (abs(x) > 0.35) { return log(1.0 + x); }
+  let s = x / (2.0 + x);
+  let z = s * s;
+  return 2.0 * s * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
+}`;
+
+const wgslTanh = `fn tanh_(x: f32) -> f32 {
+  let a = abs(x);
+  if (a > 0.5) { return sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)); }
+  let z = x * x;
+  return x * (1.0 + z * (-0.33333334 + z * (0.13333334 + z * (-0.053968254 + z * (0.021869488 + z * (-0.008863236 + z * 0.003592128))))));
+}`;
+
+const half = 0.5;
+
+/** The table. Tests iterate it; a missing column does not compile. */
+export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
+  add: {
+    arity: 2,
+    dtype: alike,
+    expects: "two floats or two words",
+    meaning: (a, b) => a + b,
+    words: (a, b) => (a + b) >>> 0,
+    pull: (g) => [g, g],
+    wgsl: (a, b) => `(${a} + ${b})`,
+  },
+  mul: {
+    arity: 2,
+    dtype: alike,
+    expects: "two floats or two words",
+    meaning: (a, b) => a * b,
+    words: (a, b) => Math.imul(a, b) >>> 0,
+    pull: (g, [a, b]) => [apply("mul", g, b), apply("mul", g, a)],
+    wgsl: (a, b) => `(${a} * ${b})`,
+  },
+  max: {
+    arity: 2,
+    dtype: alike,
+    expects: "two floats or two words",
+    meaning: Math.max,
+    pull: (g, [a, b]) => {
+      // A tie shares the cotangent, so that max(x, x) pulls back exactly g.
+      const share = (x: Node, y: Node) =>
+        apply(
+          "select",
+          apply("equal", x, y),
+          float(half),
+          apply("select", apply("less", y, x), float(1), float(0)),
+        );
+      return [apply("mul", g, share(a, b)), apply("mul", g, share(b, a))];
+    },
+    wgsl: (a, b) => `max(${a}, ${b})`,
+  },
+  neg: unary((a) => -a, (a) => `(-${a})`, (g) => apply("neg", g)),
+  recip: unary(
+    (a) => 1 / a,
+    (a) => `(1.0 / ${a})`,
+    (g, _x, y) => apply("neg", apply("mul", g, apply("mul", y, y))),
+  ),
+  exp: unary(Math.exp, (a) => `exp(${a})`, (g, _x, y) => apply("mul", g, y)),
+  log: unary(Math.log, (a) => `log(${a})`, (g, x) => apply("mul", g, apply("recip", x))),
+  log1p: unary(
+    Math.log1p,
+    (a) => `log1p_(${a})`,
+    (g, x) => apply("mul", g, apply("recip", apply("add", x, float(1)))),
+    wgslLog1p,
+  ),
+  sin: unary(Math.sin, (a) => `sin(${a})`, (g, x) => apply("mul", g, apply("cos", x))),
+  cos: unary(
+    Math.cos,
+    (a) => `cos(${a})`,
+    (g, x) => apply("neg", apply("mul", g, apply("sin", x))),
+  ),
+  sqrt: unary(
+    Math.sqrt,
+    (a) => `sqrt(${a})`,
+    (g, _x, y) => apply("mul", g, apply("mul", float(half), apply("recip", y))),
+  ),
+  tanh: unary(
+    Math.tanh,
+    (a) => `tanh_(${a})`,
+    (g, _x, y) => apply("mul", g, apply("add", float(1), apply("neg", apply("mul", y, y)))),
+    wgslTanh,
+  ),
+  erf: unary(
+    erf,
+    (a) => `erf_(${a})`,
+    (g, x) =>
+      apply(
+        "mul",
+        g,
+        apply("mul", float(2 / Math.sqrt(Math.PI)), apply("exp", apply("neg", apply("mul", x, x)))),
+      ),
+    wgslErf,
+  ),
+  floor: unary(Math.floor, (a) => `floor(${a})`, () => undefined),
+  less: {
+    arity: 2,
+    dtype: (args) => alike(args) && "bool",
+    expects: "two floats or two words",
+    meaning: (a, b) => a < b ? 1 : 0,
+    pull: () => [undefined, undefined],
+    wgsl: (a, b) => `(${a} < ${b})`,
+  },
+  equal: {
+    arity: 2,
+    dtype: (args) => alike(args) && "bool",
+    expects: "two floats or two words",
+    meaning: (a, b) => a === b ? 1 : 0,
+    pull: () => [undefined, undefined],
+    wgsl: (a, b) => `(${a} == ${b})`,
+  },
+  select: {
+    arity: 3,
+    dtype: ([c, a, b]) => c === "bool" && a === b ? a : undefined,
+    expects: "a truth value and two values of one dtype",
+    meaning: (c, a, b) => c !== 0 ? a : b,
+    pull: (g, [c]) => [undefined, apply("select", c, g, float(0)), apply("select", c, float(0), g)],
+    wgsl: (c, a, b) => `select(${b}, ${a}, ${c})`,
+  },
+  toFloat: {
+    arity: 1,
+    dtype: ([a]) => a === "f32" ? undefined : "f32",
+    expects: "a word or a truth value",
+    meaning: (a) => a,
+    pull: () => [undefined],
+    wgsl: (a) => `f32(${a})`,
+  },
+  toWord: {
+    arity: 1,
+    dtype: ([a]) => a === "u32" ? undefined : "u32",
+    expects: "a non-negative float or a truth value",
+    meaning: (a) => Math.min(Math.max(Math.trunc(a), 0), 0xffffffff),
+    pull: () => [undefined],
+    wgsl: (a) => `u32(${a})`,
+  },
+  xor: onWords((a, b) => (a ^ b) >>> 0, (a, b) => `(${a} ^ ${b})`),
+  shiftLeft: onWords((a, b) => (a << (b & 31)) >>> 0, (a, b) => `(${a} << (${b} & 31u))`),
+  shiftRight: onWords((a, b) => a >>> (b & 31), (a, b) => `(${a} >> (${b} & 31u))`),
+  quotient: onWords((a, b) => Math.floor(a / b) >>> 0, (a, b) => `(${a} / ${b})`),
+  remainder: onWords((a, b) => (a % b) >>> 0, (a, b) => `(${a} % ${b})`),
+};
+
+/** The row of a scalar primitive, or undefined for another operation. */
+export const scalarRow = (op: string): ScalarRow | undefined =>
+  Object.hasOwn(scalar, op) ? scalar[op as ScalarName] : undefined;
+
+/** A constant without axes. */
+export const constant = (value: number, dtype: Dtype): Node =>
+  intern("const", dtype, {}, [], { value });
+
+/** A float constant without axes. */
+export const float = (value: number): Node => constant(value, "f32");
+
+const isConst = (of: Node, value?: number): boolean =>
+  of.op === "const" && (value === undefined || Object.is(of.attributes.value, value));
+
+/** A scalar function of nodes; folds constants and drops the identities x + 0, x * 1, x * 0, -(-x). */
+export const apply = (op: ScalarName, ...args: readonly Node[]): Node => {
+  const row = scalar[op];
+  const axes = args.reduce((all, arg) => join(all, arg.axes), {});
+  const dtype = row.dtype(args.map((arg) => arg.dtype));
+  if (dtype === undefined || args.length !== row.arity) {
+    throw new AxisError(
+      `${op} takes ${row.expects}, but got ${args.map((arg) => arg.dtype).join(", ")}`,
+    );
+  }
+  const [a, b] = args;
+  if (args.every((arg) => isConst(arg))) {
+    const [x, y, z] = args.map((arg) => arg.attributes.value!);
+    return constant((args[0].dtype === "u32" && row.words || row.meaning)(x, y, z), dtype);
+  }
+  const full = (of: Node) => Object.keys(of.axes).length === Object.keys(axes).length;
+  if (op === "add" && isConst(a, 0)) return b;
+  if (op === "add" && isConst(b, 0)) return a;
+  if (op === "mul" && isConst(a, 1)) return b;
+  if (op === "mul" && isConst(b, 1)) return a;
+  if (op === "neg" && a.op === "neg") return a.args[0];
+  if (op === "select" && args[1] === args[2] && full(args[1])) return args[1];
+  return intern(op, dtype, axes, args);
+};

@@ -1,0 +1,172 @@
+// Scan: the one recurrence. A step maps carries and one slice of each input to next carries and one
+// slice of each output. It is traced once to a closed graph over `local` leaves; whatever else it
+// uses becomes a `rest` argument, so a scan is an ordinary node whose arguments say all it reads.
+import { type Axes, AxisError, drop, sameAxes, showAxes } from "./axes.ts";
+import { type Dtype, intern, type Node, reachable, type Step } from "./node.ts";
+
+let depth = 0;
+
+const local = (level: number, name: string, axes: Axes, dtype: Dtype): Node =>
+  intern("local", dtype, axes, [], { level, name });
+
+/** What a step returns, and a scan gives back: by name. */
+export type Nodes = Readonly<Record<string, Node>>;
+
+/** Rebuilds `roots` with some nodes put in place of others; untouched parts stay the same objects. */
+export const substitute = (
+  roots: readonly Node[],
+  by: ReadonlyMap<Node, Node>,
+): readonly Node[] => {
+  const done = new Map<Node, Node>(by);
+  for (const of of reachable(roots)) {
+    if (done.has(of)) continue;
+    const args = of.args.map((arg) => done.get(arg)!);
+    const same = args.every((arg, k) => arg === of.args[k]);
+    done.set(of, same ? of : intern(of.op, of.dtype, of.axes, args, of.attributes));
+  }
+  return roots.map((root) => done.get(root)!);
+};
+
+/** Nodes of `roots` that depend on a local of this level. */
+const dependent = (nodes: readonly Node[], level: number): ReadonlySet<Node> => {
+  const set = new Set<Node>();
+  for (const of of nodes) {
+    const own = of.op === "local" && of.attributes.level === level;
+    if (own || of.args.some((arg) => set.has(arg))) set.add(of);
+  }
+  return set;
+};
+
+const isFree = (of: Node): boolean => of.op === "const" || of.op === "iota";
+
+/** A part of a scan: `final.h`, `prev.h` (what came into each step) or `out.y`. */
+export const part = (of: Node, kind: "final" | "prev" | "out", name: string): Node => {
+  const { carries, step, axis } = of.attributes;
+  const length = of.args[carries!.length].axes[axis!];
+  if (kind === "out") {
+    const y = step!.out[name];
+    return intern("part", y.dtype, { [axis!]: length, ...y.axes }, [of], { name: `out.${name}` });
+  }
+  const from = of.args[carries!.indexOf(name)];
+  const axes = kind === "prev" ? { [axis!]: length, ...from.axes } : from.axes;
+  return intern("part", from.dtype, axes, [of], { name: `${kind}.${name}` });
+};
+
+/** The parts of a scan's arguments by role. */
+export const roles = (of: Node): { from: Nodes; each: Nodes; rest: readonly Node[] } => {
+  const { carries, eachs } = of.attributes;
+  const named = (names: readonly string[], offset: number) =>
+    Object.fromEntries(names.map((name, k) => [name, of.args[offset + k]]));
+  return {
+    from: named(carries!, 0),
+    each: named(eachs!, carries!.length),
+    rest: of.args.slice(carries!.length + eachs!.length),
+  };
+};
+
+/** The `local` leaves of a scan's step by role, as its step names them. */
+export const locals = (of: Node): { carry: Nodes; each: Nodes; rest: readonly Node[] } => {
+  const { from, each, rest } = roles(of);
+  const { level } = of.attributes.step!;
+  const { axis } = of.attributes;
+  const name = (prefix: string, nodes: Nodes, axes: (of: Node) => Axes) =>
+    Object.fromEntries(
+      Object.keys(nodes).map((key) => [
+        key,
+        local(level, `${prefix}.${key}`, axes(nodes[key]), nodes[key].dtype),
+      ]),
+    );
+  return {
+    carry: name("carry", from, (of) => of.axes),
+    each: name("each", each, (of) => drop(of.axes, [axis!])),
+    rest: rest.map((of, k) => local(level, `rest.${k}`, of.axes, of.dtype)),
+  };
+};
+
+/** The untyped scan: returns the scan node; its parts are read with {@link part}. */
+export const scanNode = (
+  over: string,
+  from: Nodes,
+  each: Nodes,
+  step: (carry: Nodes, each: Nodes) => { readonly next: Nodes; readonly out: Nodes },
+  reverse: boolean,
+): Node => {
+  const carries = Object.keys(from), eachs = Object.keys(each);
+  if (eachs.length === 0) {
+    throw new AxisError(`a scan over '${over}' needs at least one input with that axis`);
+  }
+  const size = each[eachs[0]].axes[over];
+  for (const name of eachs) {
+    const { axes } = each[name];
+    if (!(over in axes)) throw new AxisError(`'${name}' has no axis '${over}' to scan over`);
+    if (axes[over] !== size) {
+      throw new AxisError(`axis '${over}' is ${size} on the left but ${axes[over]} on the right`);
+    }
+  }
+  const level = depth;
+  const carry = Object.fromEntries(
+    carries.map((k) => [k, local(level, `carry.${k}`, from[k].axes, from[k].dtype)]),
+  );
+  const slices = Object.fromEntries(
+    eachs.map((k) => [k, local(level, `each.${k}`, drop(each[k].axes, [over]), each[k].dtype)]),
+  );
+  depth++;
+  let traced: { readonly next: Nodes; readonly out: Nodes };
+  try {
+    traced = step(carry, slices);
+  } finally {
+    depth--;
+  }
+  for (const name of carries) {
+    const next = traced.next[name];
+    if (next === undefined) {
+      throw new AxisError(`the step gives no next value for the carry '${name}'`);
+    }
+    if (!sameAxes(next.axes, from[name].axes) || next.dtype !== from[name].dtype) {
+      throw new AxisError(
+        `the carry '${name}' starts as ${from[name].dtype} ${showAxes(from[name].axes)}` +
+          ` but the step makes it ${next.dtype} ${showAxes(next.axes)}`,
+      );
+    }
+  }
+  for (const name of Object.keys(traced.out)) {
+    if (over in traced.out[name].axes) {
+      throw new AxisError(
+        `axis '${over}' already exists in the output '${name}' of a step over it`,
+      );
+    }
+  }
+  return close(over, carries, eachs, from, each, level, traced, reverse);
+};
+
+/** Makes the step closed: what it uses from outside becomes `rest` arguments. */
+const close = (
+  over: string,
+  carries: readonly string[],
+  eachs: readonly string[],
+  from: Nodes,
+  each: Nodes,
+  level: number,
+  traced: { readonly next: Nodes; readonly out: Nodes },
+  reverse: boolean,
+): Node => {
+  const nextNames = carries, outNames = Object.keys(traced.out);
+  const roots = [...nextNames.map((k) => traced.next[k]), ...outNames.map((k) => traced.out[k])];
+  const inside = reachable(roots);
+  const own = dependent(inside, level);
+  const rest: Node[] = [];
+  const capture = (of: Node) => {
+    if (!own.has(of) && !isFree(of) && !rest.includes(of)) rest.push(of);
+  };
+  for (const of of inside) if (own.has(of)) of.args.forEach(capture);
+  roots.forEach(capture);
+  const by = new Map(rest.map((of, k) => [of, local(level, `rest.${k}`, of.axes, of.dtype)]));
+  const closed = substitute(roots, by);
+  const step: Step = {
+    level,
+    next: Object.fromEntries(nextNames.map((k, i) => [k, closed[i]])),
+    out: Object.fromEntries(outNames.map((k, i) => [k, closed[nextNames.length + i]])),
+  };
+  const args = [...carries.map((k) => from[k]), ...eachs.map((k) => each[k]), ...rest];
+  return intern("scan", "f32", {}, args, { axis: over, reverse, carries, eachs, step });
+};
