@@ -1,0 +1,93 @@
+// JSON text to a value, where a mistake is told by its line and column: the engine's own message
+// gives a position only for some mistakes.
+import * as E from "fp-ts/Either.js";
+
+/** Why a text is not JSON. Line and column count from 1. */
+export interface JsonError {
+  readonly _tag: "NotJson";
+  readonly line: number;
+  readonly column: number;
+  /** What stood there and what could have, e.g. `expected ',' or '}', found "depth"`. */
+  readonly problem: string;
+}
+
+/** The value of a JSON text, or where the text stops being JSON. */
+export function parseJson(text: string): E.Either<JsonError, unknown> {
+  try {
+    return E.right(JSON.parse(text));
+  } catch (error) {
+    const { at, expected } = mistake(text);
+    const before = text.slice(0, at).split("\n");
+    return E.left({
+      _tag: "NotJson",
+      line: before.length,
+      column: before[before.length - 1].length + 1,
+      problem: expected === undefined
+        ? (error as Error).message
+        : `expected ${expected}, found ${shownAt(text, at)}`,
+    });
+  }
+}
+
+// What stands at a position, short enough for a message.
+function shownAt(text: string, at: number): string {
+  if (at >= text.length) return "the end of the text";
+  const word = /^(?:"[^"\n]{0,40}"?|[\w.+-]{1,40}|.)/su.exec(text.slice(at))![0];
+  return word === "\n" ? "the end of the line" : word.startsWith('"') ? word : `'${word}'`;
+}
+
+interface Mistake {
+  readonly at: number;
+  readonly expected?: string;
+}
+
+const tokens: Readonly<Record<string, RegExp>> = {
+  text: /"(?:[^"\\\p{Cc}]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/uy,
+  scalar: /(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)(?![\w.])/y,
+  space: /[ \t\n\r]*/y,
+};
+
+// Walks the grammar only to find where the text leaves it.
+function mistake(text: string): Mistake {
+  const match = (name: string, at: number): number | undefined => {
+    const pattern = tokens[name];
+    pattern.lastIndex = at;
+    return pattern.test(text) ? pattern.lastIndex : undefined;
+  };
+  const skip = (at: number): number => match("space", at)!;
+  const fail = (at: number, expected: string): never => {
+    throw { at, expected } satisfies Mistake;
+  };
+  const string = (at: number, expected: string): number =>
+    match("text", at) ??
+      fail(at, text[at] === '"' ? "a text that is closed on its line" : expected);
+
+  const items = (start: number, close: string, item: (at: number) => number): number => {
+    let at = skip(start + 1);
+    if (text[at] === close) return at + 1;
+    for (;;) {
+      at = skip(item(at));
+      if (text[at] === close) return at + 1;
+      if (text[at] !== ",") fail(at, `',' or '${close}'`);
+      at = skip(at + 1);
+    }
+  };
+  const field = (start: number): number => {
+    const at = skip(string(start, "a field name in double quotes"));
+    if (text[at] !== ":") fail(at, "':' after the field name");
+    return value(skip(at + 1));
+  };
+  const value = (at: number): number => {
+    if (text[at] === "{") return items(at, "}", field);
+    if (text[at] === "[") return items(at, "]", value);
+    if (text[at] === '"') return string(at, "a text");
+    return match("scalar", at) ?? fail(at, "a value");
+  };
+
+  try {
+    const end = skip(value(skip(0)));
+    return end < text.length ? { at: end, expected: "nothing more" } : { at: end };
+  } catch (found) {
+    return found as Mistake;
+  }
+}

@@ -1,0 +1,247 @@
+// Specs: the published ones decode, and every kind of mistake is told in the sentence we promise.
+import assert from "assert";
+import * as E from "fp-ts/Either.js";
+import {
+  decodeSpec,
+  deltaRank,
+  patchGrid,
+  readSpec,
+  type Spec,
+  specErrorText,
+  specFrom,
+  specNames,
+  specReadErrorText,
+} from "../../experiments/spec.ts";
+
+type Json = Record<string, unknown>;
+
+const text = Deno.readTextFileSync(
+  new URL("../../experiments/specs/mamba.json", import.meta.url),
+);
+
+// The small spec with one place changed; `undefined` removes the field.
+function changed(path: string, value: unknown, json: Json = JSON.parse(text)): Json {
+  const [head, ...rest] = path.split(".");
+  if (rest.length > 0) {
+    return { ...json, [head]: changed(rest.join("."), value, json[head] as Json) };
+  }
+  const others = Object.fromEntries(Object.entries(json).filter(([key]) => key !== head));
+  return value === undefined ? others : { ...json, [head]: value };
+}
+
+function complaints(json: unknown): readonly string[] {
+  const read = decodeSpec(json);
+  return E.isLeft(read) ? read.left.map(specErrorText) : [];
+}
+
+function sound(name: string, read: E.Either<unknown, Spec>): Spec {
+  assert.ok(E.isRight(read), `${name} does not decode`);
+  return read.right;
+}
+
+async function whyNot(nameOrPath: string): Promise<string> {
+  const read = await readSpec(nameOrPath)();
+  assert.ok(E.isLeft(read), `${nameOrPath} was read`);
+  return specReadErrorText(read.left);
+}
+
+Deno.test("every spec in the folder decodes to itself and is called like its file", async () => {
+  assert.ok(specNames().includes("mamba"));
+  for (const name of specNames()) {
+    const spec = sound(name, await readSpec(name)());
+    const path = new URL(`../../experiments/specs/${name}.json`, import.meta.url);
+    assert.equal(spec.name, name);
+    assert.deepEqual(spec, JSON.parse(Deno.readTextFileSync(path)));
+  }
+});
+
+Deno.test("the names that a published package offers are those of the folder", () => {
+  const source = Deno.readTextFileSync(new URL("../../experiments/spec.ts", import.meta.url));
+  const listed = /const published[^=]*= (\[[^\]]*\])/.exec(source)![1].replace(/,\s*\]/, "]");
+  assert.deepEqual(JSON.parse(listed), specNames());
+});
+
+Deno.test("the larger specs are the published recipe", async () => {
+  for (const [name, dim, rank] of [["tiny", 192, 12], ["small", 384, 24], ["base", 768, 48]]) {
+    const spec = sound(`${name}`, await readSpec(`mamba-${name}`)());
+    assert.deepEqual(spec.encoder, {
+      family: "mamba",
+      dim,
+      depth: 12,
+      state: 24,
+      conv: 4,
+      expand: 3,
+    });
+    assert.equal(deltaRank(spec.encoder), rank);
+    assert.deepEqual(patchGrid(spec), { time: 50, frequency: 5, patches: 250, visible: 125 });
+    assert.deepEqual(spec.schedule, { warmupSteps: 10 * 2003, steps: 100 * 2003 });
+    assert.ok(Math.abs(spec.optimiser.peakLearningRate - 1.5e-4 * spec.batch / 256) < 1e-18);
+  }
+});
+
+Deno.test("a wrong value is reported by path, expectation and finding", () => {
+  const cases: readonly (readonly [string, unknown, string])[] = [
+    ["encoder.depth", "twelve", 'a whole number of at least 1, found "twelve"'],
+    ["encoder.depth", 0, "a whole number of at least 1, found 0"],
+    ["encoder.depth", 2.5, "a whole number of at least 1, found 2.5"],
+    ["encoder.dim", 90, "a positive multiple of 4, found 90"],
+    ["encoder.family", "lstm", '"mamba", found "lstm"'],
+    ["objective.loss", "some", '"all" or "masked", found "some"'],
+    ["masking.ratio", 1, "a number between 0 and 1, found 1"],
+    ["optimiser.beta2", 1, "a number from 0 to below 1, found 1"],
+    ["optimiser.epsilon", 0, "a number above 0, found 0"],
+    ["optimiser.weightDecay", -0.1, "a number of at least 0, found -0.1"],
+    ["version", 2, "1, found 2"],
+    ["seed", null, "a whole number of at least 0, found null"],
+    [
+      "name",
+      "../up",
+      "a name of letters, digits, '-', '_' and '.' that starts with a letter or digit, " +
+      'found "../up"',
+    ],
+    ["clip", 200, "an object with the fields frames, found 200"],
+    ["patch", [4, 16], "an object with the fields time, frequency, found [4,16]"],
+  ];
+  for (const [path, value, sentence] of cases) {
+    assert.deepEqual(complaints(changed(path, value)), [`${path}: expected ${sentence}`]);
+  }
+});
+
+Deno.test("a document that is no object, and a long value, are shown short", () => {
+  assert.match(complaints([])[0], /^expected an object with the fields version, .*, found \[\]$/);
+  assert.equal(
+    complaints(changed("batch", "x".repeat(200)))[0],
+    `batch: expected a whole number of at least 1, found "${"x".repeat(56)}...`,
+  );
+});
+
+Deno.test("missing, misspelt and unknown fields", () => {
+  assert.deepEqual(complaints(changed("encoder.depth", undefined)), [
+    "encoder.depth: missing; expected a whole number of at least 1",
+  ]);
+  const misspelt = changed("encoder.dpeth", 12, changed("encoder.depth", undefined));
+  assert.deepEqual(complaints(misspelt), [
+    "encoder.dpeth: unknown field; did you mean 'depth'?",
+  ]);
+  assert.deepEqual(complaints(changed("optimiser.WeightDecy", 0)), [
+    "optimiser.WeightDecy: unknown field; did you mean 'weightDecay'?",
+  ]);
+  assert.deepEqual(complaints(changed("patch.colour", "red")), [
+    "patch.colour: unknown field; the fields here are time, frequency",
+  ]);
+  assert.deepEqual(complaints(changed("constructor", 1)).length, 1);
+});
+
+Deno.test("fields that contradict each other", () => {
+  const cases: readonly (readonly [string, unknown, string])[] = [
+    ["clip.frames", 201, "clip.frames: 201 is not divisible by patch.time, 4"],
+    ["patch.frequency", 15, "frontEnd.mels: 80 is not divisible by patch.frequency, 15"],
+    ["schedule.warmupSteps", 9999, "schedule.warmupSteps: 9999 is more than schedule.steps, 150"],
+    ["frontEnd.window", 401, "frontEnd.window: 401 is more than frontEnd.fft, 400"],
+    ["frontEnd.fMin", 8000, "frontEnd.fMin: 8000 is not below frontEnd.fMax, 8000"],
+    [
+      "frontEnd.fMax",
+      8001,
+      "frontEnd.fMax: 8001 is more than half of frontEnd.sampleRate, 8000",
+    ],
+    [
+      "masking.ratio",
+      0.999,
+      "masking.ratio: 0.999 of 250 patches leaves 0 visible; " +
+      "at least one must be visible and one masked",
+    ],
+    [
+      "data.synthetic.seconds",
+      0.01,
+      "data.synthetic.seconds: 0.01 s is not longer than half of frontEnd.fft, 0.0125 s",
+    ],
+  ];
+  const spec = changed("schedule", { warmupSteps: 15, steps: 150 });
+  for (const [path, value, sentence] of cases) {
+    assert.deepEqual(complaints(changed(path, value, spec)), [sentence]);
+  }
+});
+
+Deno.test("all mistakes are reported at once, and no rule reads a wrong field", () => {
+  const json = changed(
+    "clip.frames",
+    201,
+    changed("patch.frequency", "wide", changed("encoder.depth", -1, changed("bacth", 8))),
+  );
+  assert.deepEqual(complaints(json), [
+    'patch.frequency: expected a whole number of at least 1, found "wide"',
+    "encoder.depth: expected a whole number of at least 1, found -1",
+    "bacth: unknown field; did you mean 'batch'?",
+    "clip.frames: 201 is not divisible by patch.time, 4",
+  ]);
+});
+
+Deno.test("visible patches are counted as published, without rounding slips", () => {
+  const spec = sound("mamba", decodeSpec(JSON.parse(text)));
+  for (const [ratio, visible] of [[0.5, 125], [0.8, 50], [0.75, 62], [0.1, 225], [0.7, 75]]) {
+    const grid = patchGrid({ ...spec, masking: { kind: "random", ratio } });
+    assert.equal(grid.visible, visible, `ratio ${ratio}`);
+  }
+});
+
+Deno.test("an unknown name lists the known ones", async () => {
+  const names = specNames().join(", ");
+  for (const asked of ["mambo", "no/such/file.json"]) {
+    assert.equal(
+      await whyNot(asked),
+      `there is no experiment '${asked}': give the path of a .json file or one of ${names}`,
+    );
+  }
+});
+
+Deno.test("files: a path is read, a folder and broken JSON are told", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const good = `${folder}/mine.json`;
+    await Deno.writeTextFile(good, text);
+    assert.equal(sound(good, await readSpec(good)()).name, "mamba");
+
+    const broken = `${folder}/broken.json`;
+    await Deno.writeTextFile(broken, text.replace('"depth": 4,', '"depth": 4'));
+    const line = text.split("\n").findIndex((row) => row.includes('"depth"')) + 2;
+    assert.equal(
+      await whyNot(broken),
+      `${broken} is not JSON: line ${line}, column 5: expected ',' or '}', found "state"`,
+    );
+
+    await Deno.mkdir(`${folder}/folder.json`);
+    assert.match(await whyNot(`${folder}/folder.json`), /could not be read: it is a folder$/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("broken JSON is told by line, column and what was expected", () => {
+  const cases: readonly (readonly [string, string])[] = [
+    ["", "line 1, column 1: expected a value, found the end of the text"],
+    ["{\n  a: 1\n}", "line 2, column 3: expected a field name in double quotes, found 'a'"],
+    ['{"a": 1,}', "line 1, column 9: expected a field name in double quotes, found '}'"],
+    ['{"a" 1}', "line 1, column 6: expected ':' after the field name, found '1'"],
+    ['{"a": [1 2]}', "line 1, column 10: expected ',' or ']', found '2'"],
+    ['{"a": .5}', "line 1, column 7: expected a value, found '.5'"],
+    ['{"a": "b\n"}', 'line 1, column 7: expected a text that is closed on its line, found "b'],
+    ["{}\n{}", "line 2, column 1: expected nothing more, found '{'"],
+    ['{"a": nul}', "line 1, column 7: expected a value, found 'nul'"],
+  ];
+  for (const [json, sentence] of cases) {
+    const read = specFrom("x.json", json);
+    assert.ok(E.isLeft(read), json);
+    assert.equal(specReadErrorText(read.left), `x.json is not JSON: ${sentence}`);
+  }
+});
+
+Deno.test("an invalid spec is one line for each mistake", () => {
+  const read = specFrom("x.json", JSON.stringify(changed("seed", -1, changed("batch", 0))));
+  assert.ok(E.isLeft(read));
+  assert.equal(
+    specReadErrorText(read.left),
+    "x.json has 2 mistakes:\n" +
+      "  seed: expected a whole number of at least 0, found -1\n" +
+      "  batch: expected a whole number of at least 1, found 0",
+  );
+});
