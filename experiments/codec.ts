@@ -77,8 +77,8 @@ const noField = (known: readonly string[], nearest?: string): NoField =>
   );
 
 /**
- * An object with exactly these fields. A misspelt field is one mistake, not a missing field and an
- * unknown one.
+ * An object with exactly these fields; the decoded one has them in this order. A misspelt field is
+ * one mistake, not a missing field and an unknown one.
  */
 export const fields = <A>(props: { readonly [K in keyof A]: t.Type<A[K]> }): t.Type<A> => {
   const known = Object.keys(props);
@@ -94,17 +94,24 @@ export const fields = <A>(props: { readonly [K in keyof A]: t.Type<A[K]> }): t.T
     const strange = Object.keys(u).filter((key) => !known.includes(key))
       .map((key) => ({ key, nearest: nearest(key, missing) ?? nearest(key, known) }));
     const misspelt = strange.map((field) => field.nearest);
+    const reads = known
+      .filter((key) => !misspelt.includes(key) || Object.hasOwn(u, key))
+      .map((key) => ({
+        key,
+        read: codecs[key].validate(u[key], t.appendContext(c, key, codecs[key], u[key])),
+      }));
     const errors = [
-      ...known.filter((key) => !misspelt.includes(key) || Object.hasOwn(u, key)).flatMap((key) => {
-        const read = codecs[key].validate(u[key], t.appendContext(c, key, codecs[key], u[key]));
-        return E.isLeft(read) ? read.left : [];
-      }),
+      ...reads.flatMap(({ read }) => E.isLeft(read) ? read.left : []),
       ...strange.map((field) => ({
         value: u[field.key],
         context: t.appendContext(c, field.key, noField(known, field.nearest), u[field.key]),
       })),
     ];
-    return errors.length > 0 ? t.failures(errors) : t.success(u as A);
+    if (errors.length > 0) return t.failures(errors);
+    const values = reads.flatMap(({ key, read }) =>
+      E.isRight(read) && read.right !== undefined ? [[key, read.right] as const] : []
+    );
+    return t.success(Object.fromEntries(values) as A);
   };
   return new t.Type(`an object with the fields ${known.join(", ")}`, is, validate, t.identity);
 };
