@@ -1,0 +1,116 @@
+// Integer expressions of addresses: a constant plus multiples of atoms, whose ranges are known, so
+// that division, remainder and bounds checks fold away wherever they can be proved. Atoms are loop
+// variables and what could not be folded, by their text in the C-like syntax that targets share.
+
+/** A loop variable or an opaque integer expression, from `low` to `high` inclusive. */
+export interface Atom {
+  readonly text: string;
+  readonly low: number;
+  readonly high: number;
+  /** The loop variables that it depends on. */
+  readonly depends: readonly string[];
+}
+
+/** constant + sum(times * atom). */
+export interface Int {
+  readonly constant: number;
+  readonly terms: readonly { readonly atom: Atom; readonly times: number }[];
+}
+
+export const int = (constant: number): Int => ({ constant, terms: [] });
+
+/** A variable that runs from 0 to size - 1; one of size 1 is the constant 0. */
+export const variable = (text: string, size: number): Int =>
+  size === 1 ? int(0) : {
+    constant: 0,
+    terms: [{ atom: { text, low: 0, high: size - 1, depends: [text] }, times: 1 }],
+  };
+
+export const sum = (a: Int, b: Int): Int => {
+  const terms = new Map(a.terms.map((term) => [term.atom.text, term]));
+  for (const { atom, times } of b.terms) {
+    terms.set(atom.text, { atom, times: times + (terms.get(atom.text)?.times ?? 0) });
+  }
+  return {
+    constant: a.constant + b.constant,
+    terms: [...terms.values()].filter((term) => term.times !== 0),
+  };
+};
+
+export const times = (a: Int, by: number): Int =>
+  by === 0 ? int(0) : {
+    constant: a.constant * by,
+    terms: a.terms.map(({ atom, times }) => ({ atom, times: times * by })),
+  };
+
+export const low = (a: Int): number =>
+  a.terms.reduce(
+    (s, { atom, times }) => s + times * (times > 0 ? atom.low : atom.high),
+    a.constant,
+  );
+export const high = (a: Int): number =>
+  a.terms.reduce(
+    (s, { atom, times }) => s + times * (times > 0 ? atom.high : atom.low),
+    a.constant,
+  );
+
+/** The loop variables that an expression depends on. */
+export const depends = (a: Int): readonly string[] => a.terms.flatMap(({ atom }) => atom.depends);
+
+/** The expression as text, in 32-bit signed arithmetic. */
+export const show = (a: Int): string => {
+  const parts = a.terms.map(({ atom, times }) =>
+    times === 1 ? atom.text : `${atom.text} * ${times}`
+  );
+  if (a.constant !== 0 || parts.length === 0) parts.push(`${a.constant}`);
+  return parts.length === 1 ? parts[0] : `(${parts.join(" + ")})`;
+};
+
+const opaque = (text: string, from: Int, low: number, high: number): Int =>
+  low === high ? int(low) : {
+    constant: 0,
+    terms: [{ atom: { text, low, high, depends: depends(from) }, times: 1 }],
+  };
+
+/** The part of an expression whose terms `by` divides, and the rest. */
+const separate = (a: Int, by: number): { readonly whole: Int; readonly rest: Int } => {
+  const divides = (n: number) => n % by === 0;
+  const whole = a.terms.filter((term) => divides(term.times));
+  const rest = a.terms.filter((term) => !divides(term.times));
+  const base = Math.floor(a.constant / by);
+  return {
+    whole: {
+      constant: base,
+      terms: whole.map(({ atom, times }) => ({ atom, times: times / by })),
+    },
+    rest: { constant: a.constant - base * by, terms: rest },
+  };
+};
+
+/** floor(a / by) */
+export const quotient = (a: Int, by: number): Int => {
+  if (by === 1) return a;
+  const { whole, rest } = separate(a, by);
+  const from = low(rest), to = high(rest);
+  if (Math.floor(from / by) === Math.floor(to / by)) {
+    return sum(whole, int(Math.floor(from / by)));
+  }
+  // Division cuts towards zero on targets, so the dividend is made non-negative first.
+  const lift = Math.max(0, Math.ceil(-from / by));
+  const lifted = sum(rest, int(lift * by));
+  const text = `(${show(lifted)} / ${by})`;
+  const part = opaque(text, lifted, Math.floor(low(lifted) / by), Math.floor(high(lifted) / by));
+  return sum(sum(whole, part), int(-lift));
+};
+
+/** a - by * floor(a / by) */
+export const remainder = (a: Int, by: number): Int => {
+  const { rest } = separate(a, by);
+  const from = low(rest), to = high(rest);
+  if (Math.floor(from / by) === Math.floor(to / by)) {
+    return sum(rest, int(-by * Math.floor(from / by)));
+  }
+  const lift = Math.max(0, Math.ceil(-from / by));
+  const lifted = sum(rest, int(lift * by));
+  return opaque(`(${show(lifted)} % ${by})`, lifted, 0, by - 1);
+};

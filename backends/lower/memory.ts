@@ -1,0 +1,56 @@
+// Where intermediate values live: one arena, places given by lifetime and known before running.
+import { size, type Storage } from "./program.ts";
+
+/** Bytes of a storage. Every dtype is stored in 32 bits. */
+export const bytes = (of: Storage): number => 4 * size(of.dims);
+
+/** Offsets of storages in an arena, and how large it must be. */
+export interface Arena {
+  readonly offsets: ReadonlyMap<number, number>;
+  readonly bytes: number;
+}
+
+/**
+ * Places every temporary or output. `uses[k]` are the storages that kernel k touches; what is in
+ * `kept` is needed after the last kernel. Largest first, each at the lowest offset that is free
+ * while it lives.
+ */
+export const plan = (
+  uses: readonly (readonly Storage[])[],
+  kept: readonly Storage[],
+  alignment: number,
+): Arena => {
+  const lives = new Map<number, { storage: Storage; from: number; to: number }>();
+  uses.forEach((storages, k) => {
+    for (const storage of storages) {
+      if (storage.role !== "temporary" && storage.role !== "output") continue;
+      const life = lives.get(storage.id);
+      if (life === undefined) lives.set(storage.id, { storage, from: k, to: k });
+      else life.to = k;
+    }
+  });
+  for (const storage of kept) {
+    const life = lives.get(storage.id);
+    if (life !== undefined) life.to = uses.length;
+  }
+  const offsets = new Map<number, number>();
+  const placed: { from: number; to: number; start: number; end: number }[] = [];
+  let total = 0;
+  const order = [...lives.values()].sort((a, b) =>
+    bytes(b.storage) - bytes(a.storage) || a.storage.id - b.storage.id
+  );
+  for (const { storage, from, to } of order) {
+    const length = Math.ceil(bytes(storage) / alignment) * alignment;
+    const beside = placed.filter((other) => other.from <= to && from <= other.to)
+      .sort((a, b) => a.start - b.start);
+    let start = 0;
+    for (const other of beside) {
+      if (start + length <= other.start) break;
+      start = Math.max(start, other.end);
+    }
+    offsets.set(storage.id, start);
+    placed.push({ from, to, start, end: start + length });
+    total = Math.max(total, start + length);
+  }
+  return { offsets, bytes: total };
+};

@@ -1,0 +1,275 @@
+// Plans for scans. A lane is one position of the axes that a step keeps independent; axes that a
+// step reduces, or moves along, are held by the lane. Outputs that sum over lanes become partial
+// sums, finished by an ordinary reduction: the one way to add across workgroups without atomics.
+import { known } from "../../dsl/axes.ts";
+import { intern, type Node, reachable } from "../../dsl/node.ts";
+import { apply } from "../../dsl/scalar.ts";
+import { roles, substitute } from "../../dsl/scan.ts";
+import { isIdentity, reduce } from "../../dsl/structure.ts";
+import { type Dim, size } from "./program.ts";
+
+/** The shape of one scan's kernel. */
+export interface ScanPlan {
+  readonly space: readonly Dim[];
+  readonly held: readonly Dim[];
+  readonly lanes: Dim | undefined;
+  readonly width: number;
+  readonly outs: Readonly<Record<string, Node>>;
+  /** Outputs that are sums across lanes, with the reduction at their top. */
+  readonly partial: Readonly<Record<string, Node>>;
+  readonly every: number;
+  readonly recomputes?: Node;
+}
+
+/** Lanes of one workgroup: enough to fill it, few enough for its shared partial sums. */
+const workgroup = 64;
+/** Bytes of workgroup memory that every WebGPU device has. */
+const sharedLimit = 16384;
+/** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
+const heldLimit = 64;
+/** Most values that a lane may keep to walk back over: one segment of recomputed carries. */
+const segmentLimit = 512;
+
+const axesIn = (nodes: readonly Node[]): ReadonlySet<string> =>
+  new Set(nodes.flatMap((of) => Object.keys(of.axes)));
+
+const reducedIn = (nodes: readonly Node[]): ReadonlySet<string> =>
+  new Set(nodes.flatMap((of) => of.op === "reduce" ? of.attributes.over! : []));
+
+/** Axes that a step moves along where a carry is concerned: neighbours lie in other positions. */
+const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
+  const carried = new Set<Node>();
+  const moved = new Set<string>();
+  for (const of of nodes) {
+    const own = of.op === "local" && of.attributes.name!.startsWith("carry.");
+    if (own || of.args.some((arg) => carried.has(arg))) carried.add(of);
+    if (!carried.has(of)) continue;
+    if (of.op === "gather") moved.add(of.attributes.axis!);
+    if (of.op !== "index") continue;
+    for (const [axis, place] of Object.entries(of.attributes.places!)) {
+      if (isIdentity(place, axis)) continue;
+      moved.add(axis);
+      place.terms.forEach((term) => moved.add(term.axis));
+    }
+  }
+  return moved;
+};
+
+/** Writes sums of reductions as one reduction at the top, where the algebra allows it. */
+const outermost = (of: Node, over: readonly string[]): Node | undefined => {
+  const wanted = (x: Node) =>
+    x.op === "reduce" && x.attributes.how === "add" &&
+    over.some((axis) => x.attributes.over!.includes(axis));
+  const split = (
+    x: Node,
+  ): { readonly body: Node; readonly over: readonly string[] } | undefined => {
+    if (wanted(x)) return { body: x.args[0], over: x.attributes.over! };
+    if (x.op === "neg") {
+      const inner = split(x.args[0]);
+      return inner && { body: apply("neg", inner.body), over: inner.over };
+    }
+    if (x.op === "mul") {
+      const [a, b] = x.args.map(split);
+      const free = (node: Node, by: readonly string[]) => by.every((axis) => !(axis in node.axes));
+      if (a && !b && free(x.args[1], a.over)) {
+        return { body: apply("mul", a.body, x.args[1]), over: a.over };
+      }
+      if (b && !a && free(x.args[0], b.over)) {
+        return { body: apply("mul", x.args[0], b.body), over: b.over };
+      }
+      return undefined;
+    }
+    if (x.op === "add") {
+      const [a, b] = x.args.map(split);
+      if (!a || !b || a.over.join() !== b.over.join()) return undefined;
+      const body = apply("add", a.body, b.body);
+      const same = Object.keys(body.axes).length === Object.keys(a.body.axes).length &&
+        Object.keys(body.axes).length === Object.keys(b.body.axes).length;
+      return same ? { body, over: a.over } : undefined;
+    }
+    return undefined;
+  };
+  const found = split(of);
+  return found && reduce(found.body, "add", found.over);
+};
+
+const stepNodes = (scan: Node, which: "next" | "out"): readonly Node[] =>
+  reachable(Object.values(scan.attributes.step![which]));
+
+/** The scan that `scan` can run back over by computing its carries again, if there is one. */
+const recomputable = (
+  scan: Node,
+  users: ReadonlyMap<Node, readonly Node[]>,
+): Node | undefined => {
+  const { each } = roles(scan);
+  const prevs = Object.values(each).filter((of) =>
+    of.op === "part" && of.attributes.name!.startsWith("prev.")
+  );
+  const sources = new Set(prevs.map((of) => of.args[0]));
+  if (sources.size !== 1) return undefined;
+  const [source] = sources;
+  const opposite = source.attributes.reverse !== scan.attributes.reverse &&
+    source.attributes.axis === scan.attributes.axis;
+  const plain = source.args.every((arg) =>
+    !(arg.op === "part" && arg.attributes.name!.startsWith("prev."))
+  );
+  const nested = stepNodes(source, "next").some((of) => of.op === "scan");
+  const others = prevs.flatMap((of) => users.get(of) ?? []);
+  const alone = others.every((user) => user.op === "scan" && user === scan);
+  return opposite && plain && alone && !nested ? source : undefined;
+};
+
+/** Plans every scan below the roots, and puts reductions of partial sums in place of what they give. */
+export const planScans = (
+  roots: readonly Node[],
+): { readonly roots: readonly Node[]; readonly plans: ReadonlyMap<Node, ScanPlan> } => {
+  const plans = new Map<Node, ScanPlan>();
+  let now = roots;
+  for (;;) {
+    const order = reachable(now);
+    const scan = order.find((of) => of.op === "scan" && !plans.has(of));
+    if (scan === undefined) break;
+    const users = new Map<Node, Node[]>();
+    for (const of of order) {
+      for (const arg of of.args) users.set(arg, [...(users.get(arg) ?? []), of]);
+    }
+    const plan = planScan(scan, recomputable(scan, users));
+    plans.set(scan, plan);
+    const replace = new Map<Node, Node>();
+    for (const name of Object.keys(plan.partial)) {
+      const of = order.find((of) =>
+        of.op === "part" && of.args[0] === scan && of.attributes.name === `out.${name}`
+      );
+      if (of !== undefined) replace.set(of, finished(scan, plan, name));
+    }
+    now = substitute(now, replace);
+  }
+  return { roots: now, plans: withSegments(now, plans) };
+};
+
+/** The axis of partial sums of an output. */
+export const partialAxis = "partial sum";
+
+const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
+  const { axis } = scan.attributes;
+  const reduction = plan.partial[name];
+  const length = scan.args[scan.attributes.carries!.length].axes[axis!];
+  const groups = Math.ceil(plan.lanes!.size / plan.width);
+  const across = plan.space.filter((dim) =>
+    reduction.attributes.over!.includes(dim.axis) && dim.axis !== plan.lanes!.axis
+  );
+  const extra = Object.fromEntries([
+    ...across.map((dim) => [dim.axis, dim.size] as const),
+    ...(reduction.attributes.over!.includes(plan.lanes!.axis)
+      ? [[partialAxis, groups] as const]
+      : []),
+  ]);
+  const stored = intern(
+    "part",
+    "f32",
+    { [axis!]: length, ...reduction.axes, ...extra },
+    [scan],
+    { name: `partial.${name}` },
+  );
+  return reduce(stored, "add", Object.keys(extra));
+};
+
+const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
+  const { step } = scan.attributes;
+  const chain = stepNodes(scan, "next");
+  const outNodes = stepNodes(scan, "out");
+  const again = recomputes === undefined ? [] : stepNodes(recomputes, "next");
+  const fixed = new Set([
+    ...reducedIn(chain),
+    ...movedIn([...chain]),
+    ...movedIn([...outNodes]),
+    ...reducedIn(again),
+    ...movedIn(again),
+  ]);
+  for (const of of [...chain, ...outNodes, ...again]) {
+    if (of.op === "scan") { for (const axis of axesIn(reachable([of]))) fixed.add(axis); }
+  }
+  const everything = [...chain, ...outNodes, ...again];
+  const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
+  const outs: Record<string, Node> = { ...step!.out };
+  const partial: Record<string, Node> = {};
+  const held = new Set(fixed);
+  const candidates = [...reducedIn(outNodes)].filter((axis) => !held.has(axis))
+    .sort((a, b) => sizeOf(a) - sizeOf(b) || (a < b ? -1 : 1));
+  const across: string[] = [];
+  for (const axis of candidates) {
+    const volume = [...held].reduce((n, name) => n * sizeOf(name), sizeOf(axis));
+    if (volume <= heldLimit) held.add(axis);
+    else across.push(axis);
+  }
+  // Sums across lanes must stand at the top of an output; where they do not, the lane holds the axis.
+  for (const [name, of] of Object.entries(step!.out)) {
+    const inside = reducedIn(reachable([of]));
+    if (!across.some((axis) => inside.has(axis))) continue;
+    const top = outermost(of, across);
+    const clean = top !== undefined && top.op === "reduce" &&
+      !across.some((axis) => reducedIn(reachable([top.args[0]])).has(axis));
+    if (clean) {
+      partial[name] = top;
+      outs[name] = top;
+    } else {
+      for (const axis of inside) held.add(axis);
+    }
+  }
+  for (const [name, of] of Object.entries(partial)) {
+    // An axis that came to be held after all may leave nothing to sum across lanes.
+    if (of.attributes.over!.every((axis) => held.has(axis))) delete partial[name];
+  }
+  const lanesOf = axesIn([
+    ...Object.values(step!.next),
+    ...Object.values(outs),
+    ...Object.values(partial).map((of) => of.args[0]),
+  ]);
+  const space = [...lanesOf].filter((axis) => !held.has(axis)).map((axis) => ({
+    axis,
+    size: sizeOf(axis),
+  }));
+  const summed = Object.values(partial).flatMap((of) => of.attributes.over!)
+    .filter((axis) => !held.has(axis));
+  const best = (of: readonly Dim[]) => [...of].sort((a, b) => b.size - a.size)[0];
+  const lanes = best(space.filter((dim) => summed.includes(dim.axis))) ?? best(space);
+  const ordered = lanes === undefined ? space : [...space.filter((dim) => dim !== lanes), lanes];
+  let width = workgroup;
+  while (lanes !== undefined && width > 8 && width / 2 >= lanes.size) width /= 2;
+  const heldDims = [...held].map((axis) => ({ axis, size: sizeOf(axis) }));
+  const perLane = Object.values(partial).reduce(
+    (n, of) => n + size(heldDims.filter((dim) => dim.axis in of.axes)),
+    0,
+  );
+  while (width > 8 && perLane * width * 4 > sharedLimit) width /= 2;
+  return { space: ordered, held: heldDims, lanes, width, outs, partial, every: 1, recomputes };
+};
+
+/** Chooses how many steps lie between stored carries: all are stored where nothing is recomputed. */
+const withSegments = (
+  roots: readonly Node[],
+  plans: ReadonlyMap<Node, ScanPlan>,
+): ReadonlyMap<Node, ScanPlan> => {
+  const result = new Map<Node, ScanPlan>();
+  const live = reachable(roots).filter((of) => of.op === "scan");
+  for (const scan of live) result.set(scan, plans.get(scan)!);
+  for (const scan of live) {
+    const source = plans.get(scan)!.recomputes;
+    if (source === undefined) continue;
+    const { held } = plans.get(scan)!;
+    const { from } = roles(source);
+    const values = Object.values(from).reduce(
+      (n, of) => n + size(held.filter((dim) => dim.axis in of.axes)),
+      0,
+    );
+    const steps = known(
+      source.args[source.attributes.carries!.length].axes,
+      source.attributes.axis!,
+    );
+    const fit = Math.max(1, Math.floor(segmentLimit / values));
+    const every = Math.min(fit, Math.max(1, Math.ceil(Math.sqrt(steps))));
+    result.set(source, { ...result.get(source)!, every });
+    if (every === 1) result.set(scan, { ...result.get(scan)!, recomputes: undefined });
+  }
+  return result;
+};

@@ -1,0 +1,622 @@
+// From expressions to kernels. Consumers are visited before producers, and each value is either
+// computed inside the kernels that use it or stored by one kernel. A row kernel takes in reductions
+// over its one set of axes, a contraction takes in what is done point-wise to its result, and values
+// that several kernels need are stored by the one that computes them anyway, where no cycle forms.
+import { absorb } from "../../dsl/absorb.ts";
+import { known, volume } from "../../dsl/axes.ts";
+import { type Node, node, reachable } from "../../dsl/node.ts";
+import { scalarRow } from "../../dsl/scalar.ts";
+import { part, roles, substitute } from "../../dsl/scan.ts";
+import { reduce } from "../../dsl/structure.ts";
+import type { Program } from "../backend.ts";
+import {
+  type Checkpoints,
+  type Contraction,
+  type Dim,
+  dims,
+  type Kernel,
+  type Lowered,
+  type Root,
+  type ScanRoot,
+  size,
+  type Storage,
+} from "./program.ts";
+import { partialAxis, planScans, type ScanPlan } from "./scans.ts";
+
+/** Work in a value that may be done again rather than stored, in units of one addition. */
+const cheap = 4;
+/** Reductions of at most this many terms are done in place, as part of an element. */
+const smallReduction = 16;
+/** From this size on a reduction with few results is done in two stages. */
+const splitFrom = 1024;
+
+/** How a kernel uses a value: at its own position (`direct`), or at others. */
+interface Use {
+  direct: boolean;
+}
+
+/** A kernel in the making. */
+interface Draft {
+  readonly id: number;
+  readonly scan?: Node;
+  readonly roots: Node[];
+  /** All axes of the iteration, those reduced over included. */
+  readonly full: ReadonlyMap<string, number>;
+  over?: readonly string[];
+  readonly reductions: Node[];
+  contraction?: Node;
+  readonly path: string;
+}
+
+const fullOf = (of: Node): ReadonlyMap<string, number> =>
+  new Map(Object.keys(of.axes).map((axis) => [axis, known(of.axes, axis)]));
+
+const costOf = (of: Node): number => {
+  switch (of.op) {
+    case "exp":
+    case "log":
+    case "log1p":
+    case "sin":
+    case "cos":
+    case "tanh":
+    case "erf":
+      return 8;
+    case "sqrt":
+    case "recip":
+      return 3;
+    default:
+      return 1;
+  }
+};
+
+const isLeaf = (of: Node): boolean =>
+  ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
+
+/** The roles of the axes of a sum of products, when it is worth a tiled kernel. */
+const contractionOf = (of: Node): Contraction | undefined => {
+  if (of.op !== "reduce" || of.attributes.how !== "add" || of.args[0].op !== "mul") {
+    return undefined;
+  }
+  const [left, right] = of.args[0].args;
+  const over = dims(of.args[0].axes, of.attributes.over!);
+  if (over.some((dim) => !(dim.axis in left.axes) || !(dim.axis in right.axes))) return undefined;
+  const result = dims(of.axes);
+  const batch = result.filter(({ axis }) => axis in left.axes && axis in right.axes);
+  const rows = result.filter(({ axis }) => axis in left.axes && !(axis in right.axes));
+  const columns = result.filter(({ axis }) => !(axis in left.axes) && axis in right.axes);
+  const worth = size(rows) >= 4 && size(columns) >= 4 && size(over) >= 4 &&
+    size(rows) * size(columns) * size(over) >= 2048;
+  return worth ? { node: of, left, right, batch, rows, columns, over } : undefined;
+};
+
+/** Long reductions to few results become two, so that the first has parallel work. */
+const inStages = (roots: readonly Node[]): readonly Node[] => {
+  const replace = new Map<Node, Node>();
+  for (const of of reachable(roots)) {
+    if (of.op !== "reduce" || contractionOf(of) !== undefined) continue;
+    const { how, over } = of.attributes;
+    const sizes = over!.map((axis) => known(of.args[0].axes, axis));
+    const total = sizes.reduce((a, b) => a * b, 1);
+    if (total < splitFrom || over!.length < 2 || volume(of.axes) > 4 * splitFrom) continue;
+    // The outer stage is the axis whose size is nearest to the square root of the whole.
+    const distance = (k: number) => Math.abs(Math.log(sizes[k]) - Math.log(total) / 2);
+    const outer = over![sizes.map((_, k) => k).sort((a, b) => distance(a) - distance(b))[0]];
+    const inner = reduce(of.args[0], how!, over!.filter((axis) => axis !== outer));
+    replace.set(of, reduce(inner, how!, [outer]));
+  }
+  return substitute(roots, replace);
+};
+
+/** Which nodes lie above which, as rows of bits. */
+const ancestry = (order: readonly Node[]) => {
+  const position = new Map(order.map((of, k) => [of, k]));
+  const words = Math.ceil(order.length / 32);
+  const rows = new Uint32Array(order.length * words);
+  order.forEach((of, k) => {
+    for (const arg of of.args) {
+      const from = position.get(arg)!;
+      for (let w = 0; w < words; w++) rows[k * words + w] |= rows[from * words + w];
+      rows[k * words + (from >> 5)] |= 1 << (from & 31);
+    }
+  });
+  return (above: Node, below: Node): boolean => {
+    const a = position.get(above)!, b = position.get(below)!;
+    return (rows[b * words + (a >> 5)] >>> (a & 31) & 1) === 1;
+  };
+};
+
+/** Lowers a program: sizes must be numbers by now. */
+export const lower = (program: Program): Lowered => {
+  const outputs = Object.entries(program.outputs);
+  const updates = Object.entries(program.updates ?? {});
+  const asked = [
+    ...outputs.map(([, output]) => node(output.of)),
+    ...updates.map(([, of]) => node(of)),
+  ];
+  const absorbed = absorb(inStages(asked)).roots;
+  const { roots, plans } = planScans(absorbed);
+  const order = reachable(roots);
+  const isAbove = ancestry(order);
+  const users = new Map<Node, number>();
+  for (const of of order) {
+    for (const arg of new Set(of.args)) users.set(arg, (users.get(arg) ?? 0) + 1);
+  }
+  const isRoot = new Set(roots);
+
+  const cost = new Map<Node, number>();
+  for (const of of order) {
+    const inner = () => of.args.reduce((total, arg) => total + cost.get(arg)!, 0);
+    if (isLeaf(of) || of.op === "part" || of.op === "scan") cost.set(of, of.op === "const" ? 0 : 1);
+    else if (of.op === "reduce") {
+      const count = volume(of.args[0].axes) / volume(of.axes);
+      cost.set(
+        of,
+        count <= smallReduction && contractionOf(of) === undefined ? count * inner() : 1,
+      );
+    } else cost.set(of, inner() + (scalarRow(of.op) === undefined ? 0 : costOf(of)));
+  }
+
+  const drafts: Draft[] = [];
+  const uses = new Map<Node, Map<Draft, Use>>();
+  const forced = new Set<Node>();
+  const use = (of: Node, draft: Draft, direct: boolean) => {
+    if (!uses.has(of)) uses.set(of, new Map());
+    const seen = uses.get(of)!.get(draft);
+    if (seen === undefined) uses.get(of)!.set(draft, { direct });
+    else seen.direct &&= direct;
+  };
+  const begin = (fields: Omit<Draft, "id" | "reductions" | "path">, of: Node): Draft => {
+    const draft = {
+      id: drafts.length,
+      reductions: [],
+      path: [...of.path, of.op].join(" > "),
+      ...fields,
+    };
+    drafts.push(draft);
+    return draft;
+  };
+  const home = new Map<Node, Draft>();
+
+  const rowAxes = (draft: Draft) =>
+    [...draft.full.keys()].filter((axis) => !draft.over?.includes(axis));
+  const sameKeys = (of: Node, keys: readonly string[]) =>
+    Object.keys(of.axes).length === keys.length && keys.every((axis) => axis in of.axes);
+  /** True when `draft` could store `of` as well: it iterates over the right axes. */
+  const spans = (of: Node, draft: Draft) =>
+    sameKeys(of, [...draft.full.keys()]) ||
+    (draft.over !== undefined && sameKeys(of, rowAxes(draft)));
+  /** True when `draft` can run `of`, a reduction, as one of its row reductions. */
+  const takesReduction = (of: Node, draft: Draft) => {
+    if (draft.scan !== undefined || draft.contraction !== undefined) return false;
+    const { over } = of.attributes;
+    if (!sameKeys(of.args[0], [...draft.full.keys()])) return false;
+    if (draft.over !== undefined) return draft.over.join() === over!.join();
+    return draft.roots.every((root) => sameKeys(root, [...draft.full.keys()]));
+  };
+  /** True when storing `of` in `draft` makes no kernel wait for itself. */
+  const acyclic = (of: Node, draft: Draft) =>
+    !drafts.some((other) =>
+      other !== draft &&
+      other.roots.some((root) => isAbove(of, root) && draft.roots.some((own) => isAbove(root, own)))
+    );
+
+  /** Puts a value into a kernel: its arguments are used there. */
+  const place = (of: Node, draft: Draft, direct: boolean) => {
+    if (of.op === "reduce") {
+      if (draft.contraction === of) {
+        const { left, right } = contractionOf(of)!;
+        use(left, draft, false);
+        use(right, draft, false);
+      } else use(of.args[0], draft, direct && draft.reductions.includes(of));
+      return;
+    }
+    const moved = of.op === "index" || of.op === "gather";
+    of.args.forEach((arg) => use(arg, draft, direct && !moved));
+  };
+
+  /** Gives a value a kernel that stores it: one that computes it anyway, or a new one. */
+  const store = (of: Node) => {
+    const mine = [...(uses.get(of) ?? [])];
+    const contraction = contractionOf(of);
+    const isRow = of.op === "reduce" && contraction === undefined &&
+      volume(of.args[0].axes) / volume(of.axes) > smallReduction;
+    for (const [draft, { direct }] of mine) {
+      if (!direct || draft.scan !== undefined || isLeaf(of)) continue;
+      if (draft.roots.length >= 4 || !acyclic(of, draft)) continue;
+      if (contraction !== undefined) {
+        if (draft.contraction !== undefined || draft.over !== undefined) continue;
+        if (!sameKeys(of, [...draft.full.keys()])) continue;
+        draft.contraction = of;
+      } else if (isRow) {
+        if (!takesReduction(of, draft)) continue;
+        draft.over = of.attributes.over;
+        draft.reductions.push(of);
+      } else if (!spans(of, draft)) continue;
+      draft.roots.push(of);
+      home.set(of, draft);
+      place(of, draft, true);
+      return;
+    }
+    if (isRow) {
+      const near = (x: Node) => new Set([...x.args, ...x.args.flatMap((arg) => arg.args)]);
+      const around = near(of.args[0]);
+      const friend = drafts.find((draft) =>
+        draft.scan === undefined && draft.over !== undefined && draft.roots.length < 4 &&
+        draft.roots.every((root) => root.op === "reduce") && takesReduction(of, draft) &&
+        [...near(draft.roots[0].args[0])].some((x) => x.op !== "const" && around.has(x)) &&
+        !draft.roots.some((root) => isAbove(of, root)) && acyclic(of, draft)
+      );
+      const draft = friend ??
+        begin({ roots: [], full: fullOf(of.args[0]), over: of.attributes.over }, of);
+      draft.roots.push(of);
+      draft.reductions.push(of);
+      home.set(of, draft);
+      place(of, draft, true);
+      return;
+    }
+    const draft = begin({ roots: [of], full: fullOf(of) }, of);
+    if (contraction !== undefined) draft.contraction = of;
+    home.set(of, draft);
+    place(of, draft, true);
+  };
+
+  const draftOf = new Map<Node, Draft>();
+  for (const of of [...order].reverse()) {
+    const mine = uses.get(of) ?? new Map<Draft, Use>();
+    if (of.op === "scan") {
+      const draft = draftOf.get(of);
+      if (draft === undefined) continue;
+      of.args.forEach((arg) => {
+        const isPrev = arg.op === "part" && arg.attributes.name!.startsWith("prev.");
+        if (isPrev && plans.get(of)!.recomputes === arg.args[0]) {
+          const { each, rest } = roles(arg.args[0]);
+          [...Object.values(each), ...rest].forEach((input) => use(input, draft, false));
+        }
+        use(arg, draft, false);
+      });
+      continue;
+    }
+    if (of.op === "part") {
+      const [scan] = of.args;
+      if (!draftOf.has(scan)) {
+        draftOf.set(scan, begin({ scan, roots: [], full: new Map() }, scan));
+      }
+      const draft = draftOf.get(scan)!;
+      draft.roots.push(of);
+      home.set(of, draft);
+      continue;
+    }
+    if (isLeaf(of)) continue;
+    if (isRoot.has(of) || forced.has(of)) {
+      store(of);
+      continue;
+    }
+    if (mine.size === 0) continue;
+    const only = mine.size === 1 ? [...mine][0] : undefined;
+    const repeats = (draft: Draft) => {
+      const plan = draft.scan === undefined ? undefined : plans.get(draft.scan)!;
+      const all = plan !== undefined
+        ? size(plan.space) *
+          known(
+            draft.scan!.args[draft.scan!.attributes.carries!.length].axes,
+            draft.scan!.attributes.axis!,
+          )
+        : draft.contraction !== undefined && draft.contraction !== of
+        ? volume(of.axes) *
+          Math.max(1, Math.ceil(volume(draft.contraction.axes) / volume(of.axes) / 32))
+        : [...draft.full.values()].reduce((a, b) => a * b, 1);
+      return all / volume(of.axes);
+    };
+    const worth = [...mine.keys()].every((draft) => cost.get(of)! <= cheap || repeats(draft) <= 1);
+    if (of.op === "index" || of.op === "recompute") {
+      mine.forEach(({ direct }, draft) => place(of, draft, direct));
+    } else if (of.op === "gather") {
+      forced.add(of.args[0]);
+      mine.forEach(({ direct }, draft) => place(of, draft, direct));
+    } else if (of.op === "reduce") {
+      const contraction = contractionOf(of);
+      const small = volume(of.args[0].axes) / volume(of.axes) <= smallReduction;
+      if (only === undefined) store(of);
+      else if (contraction !== undefined) {
+        const [draft, { direct }] = only;
+        const fits = direct && draft.scan === undefined && draft.contraction === undefined &&
+          draft.over === undefined && sameKeys(of, [...draft.full.keys()]);
+        if (fits) {
+          draft.contraction = of;
+          place(of, draft, true);
+        } else store(of);
+      } else if (small) {
+        if (worth) place(of, only[0], false);
+        else store(of);
+      } else if (only[1].direct && takesReduction(of, only[0])) {
+        only[0].over = of.attributes.over;
+        only[0].reductions.push(of);
+        place(of, only[0], true);
+      } else store(of);
+    } else if (only !== undefined ? worth : cost.get(of)! <= cheap) {
+      mine.forEach(({ direct }, draft) => place(of, draft, direct));
+    } else store(of);
+  }
+
+  return assemble(program, roots, drafts, home, uses, plans);
+};
+
+/** Orders the drafts, gives every stored value its storage, and decides what is updated in place. */
+const assemble = (
+  program: Program,
+  roots: readonly Node[],
+  drafts: readonly Draft[],
+  home: ReadonlyMap<Node, Draft>,
+  uses: ReadonlyMap<Node, ReadonlyMap<Draft, Use>>,
+  plans: ReadonlyMap<Node, ScanPlan>,
+): Lowered => {
+  let nextId = 0;
+  const storage = (fields: Omit<Storage, "id">): Storage => ({ id: nextId++, ...fields });
+  const stored = new Map<Node, Storage>();
+  const inputs: Storage[] = [], params: Storage[] = [], literals: Storage[] = [];
+  const leaf = (of: Node) => {
+    const role = of.op as "input" | "param" | "literal";
+    const { name, data } = of.attributes;
+    const made = storage({ dtype: of.dtype, dims: dims(of.axes), role, name, data });
+    stored.set(of, made);
+    ({ input: inputs, param: params, literal: literals })[role].push(made);
+  };
+  const outputs = Object.entries(program.outputs);
+  const updates = Object.entries(program.updates ?? {});
+  for (const of of reachable(roots)) {
+    if (["input", "param", "literal"].includes(of.op)) leaf(of);
+  }
+
+  const readers = new Map<Node, Set<Draft>>();
+  const needs = new Map<Draft, Set<Draft>>(drafts.map((draft) => [draft, new Set()]));
+  for (const [of, by] of uses) {
+    readers.set(of, new Set(by.keys()));
+    const from = home.get(of);
+    if (from === undefined) continue;
+    for (const draft of by.keys()) if (draft !== from) needs.get(draft)!.add(from);
+  }
+  for (const draft of drafts) {
+    // A kernel that only copies a value out reads it from where it is.
+    for (const root of draft.roots) {
+      const from = home.get(root);
+      if (from !== undefined && from !== draft) needs.get(draft)!.add(from);
+    }
+  }
+
+  // A draft of nothing but new parameter values goes last; it may overwrite what only it reads.
+  const updated = new Map<Node, string[]>();
+  updates.forEach(([name], k) => {
+    const of = roots[outputs.length + k];
+    updated.set(of, [...(updated.get(of) ?? []), name]);
+  });
+  const outputNodes = new Set(roots.slice(0, outputs.length));
+  const paramByName = new Map<string, Node>();
+  for (const of of stored.keys()) if (of.op === "param") paramByName.set(of.attributes.name!, of);
+  const last = new Set(
+    drafts.filter((draft) =>
+      draft.scan === undefined && draft.over === undefined && draft.contraction === undefined &&
+      draft.roots.every((root) =>
+        home.get(root) === draft && updated.has(root) && !outputNodes.has(root) &&
+        [...(readers.get(root) ?? [])].every((reader) => reader === draft)
+      )
+    ),
+  );
+  const inPlace = new Map<Node, Storage>();
+  for (const draft of last) {
+    for (const root of draft.roots) {
+      const [name, ...others] = updated.get(root)!;
+      const param = paramByName.get(name);
+      if (param === undefined || others.length > 0) continue;
+      const by = [...(uses.get(param) ?? [])];
+      const safe = by.every(([reader, { direct }]) =>
+        reader === draft ? direct : !last.has(reader)
+      );
+      const fits = Object.keys(param.axes).length === draft.full.size;
+      if (safe && fits) inPlace.set(root, stored.get(param)!);
+    }
+  }
+
+  const sequence = topological(drafts.filter((draft) => draft.roots.length > 0), needs, last);
+
+  const outputStorage: Record<string, Storage> = {};
+  const copies: { from: Storage; to: Storage }[] = [];
+  const wantedOrder = new Map<Node, readonly string[]>();
+  outputs.forEach(([, output], k) => {
+    if (!wantedOrder.has(roots[k])) wantedOrder.set(roots[k], output.order);
+  });
+  updates.forEach(([name], k) => {
+    const of = roots[outputs.length + k];
+    const param = paramByName.get(name);
+    if (!wantedOrder.has(of) && param !== undefined) wantedOrder.set(of, Object.keys(param.axes));
+  });
+
+  const checkpoints = new Map<Node, Checkpoints>();
+  const scanStorage = (draft: Draft) => {
+    const scan = draft.scan!;
+    const plan = plans.get(scan)!;
+    const prevs = draft.roots.filter((of) => of.attributes.name!.startsWith("prev."));
+    if (prevs.length > 0) {
+      const { from } = roles(scan);
+      const steps = known(prevs[0].axes, scan.attributes.axis!);
+      const segments = Math.ceil(steps / plan.every);
+      // All carries are stored where steps are computed again from them; else those asked for.
+      const names = plan.every > 1
+        ? scan.attributes.carries!
+        : prevs.map((of) => of.attributes.name!.slice("prev.".length));
+      const entries = names.map((name) => {
+        const made = storage({
+          dtype: from[name].dtype,
+          dims: [{ axis: scan.attributes.axis!, size: segments }, ...dims(from[name].axes)],
+          role: "temporary",
+        });
+        if (plan.every === 1) stored.set(part(scan, "prev", name), made);
+        return [name, made] as const;
+      });
+      checkpoints.set(scan, { every: plan.every, storage: Object.fromEntries(entries) });
+    }
+    for (const of of draft.roots) {
+      if (of.attributes.name!.startsWith("prev.")) continue;
+      const order = Object.keys(of.axes);
+      stored.set(of, storage({ dtype: of.dtype, dims: dims(of.axes, order), role: "temporary" }));
+    }
+  };
+  for (const draft of sequence) {
+    if (draft.scan !== undefined) {
+      scanStorage(draft);
+      continue;
+    }
+    for (const root of draft.roots) {
+      if (home.get(root) !== draft) continue;
+      const place = inPlace.get(root);
+      const order = wantedOrder.get(root) ?? Object.keys(root.axes);
+      stored.set(
+        root,
+        place ?? storage({
+          dtype: root.dtype,
+          dims: dims(root.axes, order),
+          role: outputNodes.has(root) ? "output" : "temporary",
+        }),
+      );
+    }
+  }
+
+  const extra: Kernel[] = [];
+  const sameOrder = (storage: Storage, order: readonly string[]) =>
+    storage.dims.map((dim) => dim.axis).join() === order.join();
+  const copyOut = (of: Node, order: readonly string[], role: "output" | "temporary"): Storage => {
+    const made = storage({ dtype: of.dtype, dims: dims(of.axes, order), role });
+    extra.push({
+      shape: "map",
+      space: dims(of.axes, order),
+      over: [],
+      reductions: [],
+      roots: [{ node: of, storage: made }],
+      path: [...of.path, "copy"].join(" > "),
+    });
+    return made;
+  };
+  outputs.forEach(([name, output], k) => {
+    const of = roots[k];
+    const own = stored.get(of);
+    const usable = own !== undefined && own.role === "output" && sameOrder(own, output.order);
+    outputStorage[name] = usable ? own : copyOut(of, output.order, "output");
+  });
+  updates.forEach(([name], k) => {
+    const of = roots[outputs.length + k];
+    const param = paramByName.get(name);
+    const to = param === undefined ? undefined : stored.get(param);
+    if (inPlace.has(of) && inPlace.get(of) === to) return;
+    const order = param === undefined ? Object.keys(of.axes) : Object.keys(param.axes);
+    const target = to ??
+      storage({ dtype: of.dtype, dims: dims(of.axes, order), role: "param", name });
+    if (to === undefined) params.push(target);
+    const own = stored.get(of);
+    const from =
+      own !== undefined && own.role !== "param" && own.role !== "input" && sameOrder(own, order)
+        ? own
+        : copyOut(of, order, "temporary");
+    copies.push({ from, to: target });
+  });
+
+  // Copies out read values that in-place updates may overwrite, so they come before those.
+  const built: Kernel[] = [];
+  const kernelOf = (draft: Draft): Kernel | undefined =>
+    draft.scan !== undefined
+      ? scanKernel(draft, plans.get(draft.scan)!, stored, checkpoints)
+      : expressionKernel(draft, home, stored);
+  for (const draft of sequence) {
+    if (last.has(draft)) continue;
+    const kernel = kernelOf(draft);
+    if (kernel !== undefined) built.push(kernel);
+  }
+  built.push(...extra);
+  for (const draft of sequence) {
+    const kernel = last.has(draft) ? kernelOf(draft) : undefined;
+    if (kernel !== undefined) built.push(kernel);
+  }
+  return { kernels: built, stored, inputs, params, literals, outputs: outputStorage, copies };
+};
+
+const topological = (
+  drafts: readonly Draft[],
+  needs: ReadonlyMap<Draft, ReadonlySet<Draft>>,
+  last: ReadonlySet<Draft>,
+): readonly Draft[] => {
+  const done = new Set<Draft>(), open = new Set<Draft>();
+  const result: Draft[] = [];
+  const visit = (draft: Draft) => {
+    if (done.has(draft)) return;
+    if (open.has(draft)) throw new Error(`kernels wait for each other at ${draft.path}`);
+    open.add(draft);
+    [...needs.get(draft)!].sort((a, b) => b.id - a.id).forEach(visit);
+    done.add(draft);
+    result.push(draft);
+  };
+  // Later drafts are earlier in the graph.
+  [...drafts].sort((a, b) => b.id - a.id).forEach(visit);
+  return [
+    ...result.filter((draft) => !last.has(draft)),
+    ...result.filter((draft) => last.has(draft)),
+  ];
+};
+
+const expressionKernel = (
+  draft: Draft,
+  home: ReadonlyMap<Node, Draft>,
+  stored: ReadonlyMap<Node, Storage>,
+): Kernel | undefined => {
+  const roots: Root[] = draft.roots.filter((root) => home.get(root) === draft)
+    .map((root) => ({ node: root, storage: stored.get(root)! }));
+  if (roots.length === 0) return undefined;
+  const over = (draft.over ?? []).map((axis) => ({ axis, size: draft.full.get(axis)! }));
+  const contraction = draft.contraction === undefined
+    ? undefined
+    : contractionOf(draft.contraction);
+  const widest = [...roots].sort((a, b) => size(b.storage.dims) - size(a.storage.dims))[0];
+  const ordered = widest.storage.dims.filter((dim) => !draft.over?.includes(dim.axis));
+  const rest = [...draft.full].map(([axis, size]) => ({ axis, size }))
+    .filter(({ axis }) => !draft.over?.includes(axis) && !ordered.some((dim) => dim.axis === axis));
+  const space: readonly Dim[] = [...rest, ...ordered];
+  const reductions = [...draft.reductions].sort((a, b) => a.id - b.id);
+  const shape = contraction !== undefined ? "contraction" : over.length > 0 ? "row" : "map";
+  return { shape, space, over, reductions, contraction, roots, path: draft.path };
+};
+
+const scanKernel = (
+  draft: Draft,
+  plan: ScanPlan,
+  stored: ReadonlyMap<Node, Storage>,
+  checkpoints: ReadonlyMap<Node, Checkpoints>,
+): Kernel => {
+  const scan = draft.scan!;
+  const roots: ScanRoot[] = [];
+  for (const of of draft.roots) {
+    const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
+    if (kind === "prev") continue;
+    const storage = stored.get(of)!;
+    if (kind === "partial") {
+      roots.push({
+        kind: "out",
+        name,
+        storage,
+        partial: { axis: partialAxis, reduction: plan.partial[name] },
+      });
+    } else roots.push({ kind: kind as "final" | "out", name, storage });
+  }
+  const { space, held, lanes, width } = plan;
+  const recomputes = plan.recomputes === undefined
+    ? undefined
+    : { scan: plan.recomputes, checkpoints: checkpoints.get(plan.recomputes)! };
+  return {
+    shape: "scan",
+    scan,
+    space,
+    held,
+    lanes,
+    width,
+    roots,
+    checkpoints: checkpoints.get(scan),
+    recomputes,
+    path: draft.path,
+  };
+};

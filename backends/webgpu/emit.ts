@@ -1,0 +1,360 @@
+// Prints expressions as WGSL. An environment says at which position of each axis a node is wanted;
+// movement nodes only change the environment. Every value is a `let` in the outermost block that
+// has all it depends on, so what does not vary in a loop is computed before it.
+import { known } from "../../dsl/axes.ts";
+import type { Dtype, Node, Place } from "../../dsl/node.ts";
+import { scalarRow } from "../../dsl/scalar.ts";
+import * as affine from "../lower/affine.ts";
+import type { Dim, Storage } from "../lower/program.ts";
+import { size } from "../lower/program.ts";
+
+/** Where each axis is read. */
+export type Env = ReadonlyMap<string, affine.Int>;
+
+/** A printed value and the depth of the block in which it is known. */
+export interface Value {
+  readonly text: string;
+  readonly level: number;
+}
+
+interface Block {
+  readonly lines: string[];
+  readonly variables: ReadonlySet<string>;
+  readonly memo: Map<string, Value>;
+  readonly trips: number;
+}
+
+/** A storage bound to a kernel. */
+export interface Binding {
+  readonly storage: Storage;
+  readonly name: string;
+  readonly written: boolean;
+}
+
+/** Prints one kernel's body. */
+export interface Emitter {
+  /** The value of a node at an environment. */
+  readonly emit: (of: Node, env: Env) => Value;
+  /** Says what a node is in this kernel, where it is not computed from its arguments. */
+  readonly override: (of: Node, by: (env: Env) => Value) => void;
+  readonly line: (text: string) => void;
+  /** Runs `inside` in a block `header { ... }` whose variables vary in it `trips` times. */
+  readonly block: (
+    header: string,
+    variables: readonly string[],
+    trips: number,
+    inside: () => void,
+    footer?: string,
+  ) => void;
+  /** A `let` for an integer, as a variable of its range. */
+  readonly index: (value: affine.Int) => affine.Int;
+  /** Positions of `dims` from one flattened index. */
+  readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
+  readonly store: (storage: Storage, env: Env, value: string) => void;
+  readonly load: (storage: Storage, env: Env) => Value;
+  readonly fresh: (prefix: string) => string;
+  readonly depth: () => number;
+  readonly lines: () => readonly string[];
+  readonly bindings: () => readonly Binding[];
+  readonly helpers: () => readonly string[];
+  readonly flops: () => number;
+}
+
+const largest = 3.4028234663852886e38;
+
+/** A constant as WGSL spells it. */
+export const literal = (value: number, dtype: Dtype): string => {
+  if (dtype === "bool") return value !== 0 ? "true" : "false";
+  if (dtype === "u32") return `${value >>> 0}u`;
+  if (Number.isNaN(value)) throw new Error("NaN is not a WGSL constant");
+  const clipped = Math.min(Math.max(value, -largest), largest);
+  const text = `${Math.fround(clipped)}`;
+  const spelled = /[.e]/.test(text) ? `${text}f` : `${text}.0f`;
+  return text.startsWith("-") ? `(${spelled})` : spelled;
+};
+
+/** How a dtype is computed with, and how it is stored. */
+export const computed: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "bool" };
+export const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "u32" };
+
+const isLiteral = (text: string) => /^\(?-?[\d.]+(e[+-]?\d+)?[fu]?\)?$|^(true|false)$/.test(text);
+
+/**
+ * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in
+ * `here` are computed by this kernel although they are stored.
+ */
+export const emitter = (
+  stored: ReadonlyMap<Node, Storage>,
+  here: ReadonlySet<Node> = new Set(),
+): Emitter => {
+  const blocks: Block[] = [{ lines: [], variables: new Set(), memo: new Map(), trips: 1 }];
+  const overrides = new Map<Node, (env: Env) => Value>();
+  const bindings = new Map<number, { storage: Storage; name: string; written: boolean }>();
+  const helpers = new Set<string>();
+  let counter = 0;
+  let flops = 0;
+  const fresh = (prefix: string) => `${prefix}${counter++}`;
+  const top = () => blocks[blocks.length - 1];
+  const depth = () => blocks.length - 1;
+
+  const bind = (storage: Storage, written: boolean): string => {
+    const found = bindings.get(storage.id);
+    if (found !== undefined) {
+      found.written ||= written;
+      return found.name;
+    }
+    const name = `b${bindings.size}`;
+    bindings.set(storage.id, { storage, name, written });
+    return name;
+  };
+
+  const levelOf = (variables: readonly string[]): number => {
+    for (let level = depth(); level > 0; level--) {
+      if (variables.some((name) => blocks[level].variables.has(name))) return level;
+    }
+    return 0;
+  };
+
+  const define = (level: number, dtype: Dtype, text: string, prefix = "v"): Value => {
+    if (isLiteral(text)) return { text, level: 0 };
+    const name = fresh(prefix);
+    blocks[level].lines.push(`let ${name}: ${computed[dtype]} = ${text};`);
+    return { text: name, level };
+  };
+
+  const addressOf = (storage: Storage, env: Env): affine.Int => {
+    let address = affine.int(0);
+    for (const { axis, size } of storage.dims) {
+      const at = env.get(axis);
+      if (at === undefined) throw new Error(`no position for axis '${axis}' of a stored value`);
+      address = affine.sum(affine.times(address, size), at);
+    }
+    return address;
+  };
+
+  const load = (storage: Storage, env: Env): Value => {
+    const address = addressOf(storage, env);
+    const key = `load ${storage.id} ${affine.show(address)}`;
+    const level = levelOf(affine.depends(address));
+    const found = blocks[level].memo.get(key);
+    if (found !== undefined) return found;
+    const name = bind(storage, false);
+    const read = `${name}[${affine.show(address)}]`;
+    const value = define(level, storage.dtype, storage.dtype === "bool" ? `(${read} != 0u)` : read);
+    blocks[level].memo.set(key, value);
+    return value;
+  };
+
+  const moved = (place: Place, env: Env, extent: number) => {
+    let position = affine.int(place.plus);
+    for (const { axis, times } of place.terms) {
+      position = affine.sum(position, affine.times(env.get(axis)!, times));
+    }
+    const conditions: string[] = [];
+    if (place.exact && place.over > 1) {
+      const left = affine.remainder(position, place.over);
+      if (affine.low(left) !== 0 || affine.high(left) !== 0) {
+        conditions.push(`${affine.show(left)} == 0`);
+      }
+    }
+    position = affine.quotient(position, place.over);
+    if (place.modulo > 0) position = affine.remainder(position, place.modulo);
+    if (affine.low(position) < 0) conditions.push(`${affine.show(position)} >= 0`);
+    if (affine.high(position) >= extent) conditions.push(`${affine.show(position)} < ${extent}`);
+    return { position, conditions };
+  };
+
+  const emitIndex = (of: Node, env: Env): Value => {
+    const [x] = of.args;
+    const inner = new Map<string, affine.Int>();
+    const conditions: string[] = [];
+    const variables: string[] = [];
+    for (const [axis, place] of Object.entries(of.attributes.places!)) {
+      const at = moved(place, env, known(x.axes, axis));
+      inner.set(axis, at.position);
+      conditions.push(...at.conditions);
+      if (at.conditions.length > 0) {
+        place.terms.forEach((term) => variables.push(...affine.depends(env.get(term.axis)!)));
+      }
+    }
+    const value = emit(x, inner);
+    if (conditions.length === 0) return value;
+    const level = Math.max(value.level, levelOf(variables));
+    const fill = literal(of.attributes.fill!, of.dtype);
+    return define(level, of.dtype, `select(${fill}, ${value.text}, ${conditions.join(" && ")})`);
+  };
+
+  const emitReduce = (of: Node, env: Env): Value => {
+    const isSum = of.attributes.how === "add";
+    const acc = fresh("r");
+    top().lines.push(`var ${acc}: f32 = ${isSum ? "0.0" : literal(-Infinity, "f32")};`);
+    const over = of.attributes.over!;
+    const loop = (k: number, inner: ReadonlyMap<string, affine.Int>) => {
+      if (k === over.length) {
+        const value = emit(of.args[0], inner);
+        flops += iterations(depth());
+        top().lines.push(
+          isSum ? `${acc} += ${value.text};` : `${acc} = max(${acc}, ${value.text});`,
+        );
+        return;
+      }
+      const extent = known(of.args[0].axes, over[k]);
+      const name = fresh("k");
+      block(`for (var ${name} = 0; ${name} < ${extent}; ${name}++)`, [name], extent, () => {
+        loop(k + 1, new Map([...inner, [over[k], affine.variable(name, extent)]]));
+      });
+    };
+    loop(0, env);
+    return { text: acc, level: depth() };
+  };
+
+  const iterations = (level: number): number => {
+    let n = 1;
+    for (let k = 0; k <= level; k++) n *= blocks[k].trips;
+    return n;
+  };
+
+  const compute = (of: Node, env: Env): Value => {
+    const by = overrides.get(of);
+    if (by !== undefined) return by(env);
+    const storage = stored.get(of);
+    if (storage !== undefined && !here.has(of)) return load(storage, env);
+    const row = scalarRow(of.op);
+    if (row !== undefined) {
+      const args = of.args.map((arg) => emit(arg, env));
+      const level = Math.max(0, ...args.map((arg) => arg.level));
+      if (row.helper !== undefined) helpers.add(row.helper);
+      flops += iterations(level);
+      const [a, b, c] = args.map((arg) => arg.text);
+      const text = of.op === "toFloat" && of.args[0].dtype === "bool"
+        ? `select(0.0, 1.0, ${a})`
+        : row.wgsl(a, b, c);
+      return define(level, of.dtype, text);
+    }
+    switch (of.op) {
+      case "const":
+        return { text: literal(of.attributes.value!, of.dtype), level: 0 };
+      case "iota": {
+        const at = env.get(of.attributes.axis!)!;
+        return define(levelOf(affine.depends(at)), "u32", `u32(${affine.show(at)})`);
+      }
+      case "index":
+        return emitIndex(of, env);
+      case "stop":
+      case "recompute":
+        return emit(of.args[0], env);
+      case "reduce":
+        return emitReduce(of, env);
+      case "gather": {
+        const [x, positions] = of.args;
+        const at = emit(positions, env);
+        const { axis } = of.attributes;
+        const extent = known(x.axes, axis!);
+        const name = fresh("g");
+        blocks[at.level].lines.push(`let ${name} = i32(min(${at.text}, ${extent - 1}u));`);
+        const atom = {
+          text: name,
+          low: 0,
+          high: extent - 1,
+          depends: [...gatherDepends(at.level)],
+        };
+        const found = { constant: 0, terms: [{ atom, times: 1 }] };
+        return emit(x, new Map([...env, [axis!, found]]));
+      }
+      default:
+        throw new Error(
+          `${of.op} ${of.attributes.name ?? ""} has no stored value where it is needed (${
+            of.path.join(" > ")
+          })`,
+        );
+    }
+  };
+  const gatherDepends = (level: number): readonly string[] =>
+    [...blocks[level].variables].slice(0, 1);
+
+  const keyOf = (of: Node, env: Env): string =>
+    `${of.id} ${
+      Object.keys(of.axes).map((axis) => {
+        const at = env.get(axis);
+        if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
+        return affine.show(at);
+      }).join()
+    }`;
+
+  const emit = (of: Node, env: Env): Value => {
+    const key = keyOf(of, env);
+    for (let level = depth(); level >= 0; level--) {
+      const found = blocks[level].memo.get(key);
+      if (found !== undefined) return found;
+    }
+    const value = compute(of, env);
+    blocks[value.level].memo.set(key, value);
+    return value;
+  };
+
+  const block: Emitter["block"] = (header, variables, trips, inside, footer = "") => {
+    blocks.push({ lines: [], variables: new Set(variables), memo: new Map(), trips });
+    inside();
+    const { lines } = blocks.pop()!;
+    top().lines.push(`${header} {`, ...lines.map((text) => `  ${text}`), `}${footer}`);
+  };
+
+  const index = (value: affine.Int): affine.Int => {
+    const low = affine.low(value), high = affine.high(value);
+    if (low === high) return affine.int(low);
+    if (
+      value.constant === 0 && value.terms.length === 1 && value.terms[0].times === 1 &&
+      /^\w+$/.test(value.terms[0].atom.text)
+    ) return value;
+    const level = levelOf(affine.depends(value));
+    const text = affine.show(value);
+    const key = `int ${text}`;
+    const found = blocks[level].memo.get(key);
+    const name = found?.text ?? fresh("i");
+    if (found === undefined) {
+      blocks[level].lines.push(`let ${name} = ${text};`);
+      blocks[level].memo.set(key, { text: name, level });
+    }
+    return {
+      constant: 0,
+      terms: [{ atom: { text: name, low, high, depends: affine.depends(value) }, times: 1 }],
+    };
+  };
+
+  const unflatten: Emitter["unflatten"] = (flat, dims) => {
+    const env = new Map<string, affine.Int>();
+    let stride = size(dims);
+    for (const { axis, size } of dims) {
+      stride /= size;
+      env.set(axis, index(affine.remainder(affine.quotient(flat, stride), size)));
+    }
+    return env;
+  };
+
+  const store: Emitter["store"] = (storage, env, value) => {
+    const name = bind(storage, true);
+    const text = storage.dtype === "bool" ? `select(0u, 1u, ${value})` : value;
+    top().lines.push(`${name}[${affine.show(addressOf(storage, env))}] = ${text};`);
+  };
+
+  return {
+    emit,
+    override: (of, by) => {
+      overrides.set(of, by);
+    },
+    line: (text) => {
+      top().lines.push(text);
+    },
+    block,
+    index,
+    unflatten,
+    store,
+    load,
+    fresh,
+    depth,
+    lines: () => blocks[0].lines,
+    bindings: () => [...bindings.values()],
+    helpers: () => [...helpers],
+    flops: () => flops,
+  };
+};

@@ -1,0 +1,398 @@
+// WGSL for the kernels that evaluate expressions over a space: maps (one invocation an element),
+// rows (one invocation or one workgroup a row) and tiled contractions.
+import type { Node } from "../../dsl/node.ts";
+import * as affine from "../lower/affine.ts";
+import {
+  type Contraction,
+  type Dim,
+  type ExpressionKernel,
+  size,
+  type Storage,
+} from "../lower/program.ts";
+import { type Binding, type Emitter, emitter, type Env, literal, storedAs } from "./emit.ts";
+
+/** A kernel as code, ready to become a pipeline and a dispatch. */
+export interface Code {
+  readonly wgsl: string;
+  readonly bindings: readonly Binding[];
+  readonly grid: readonly [number, number, number];
+  readonly flops: number;
+}
+
+/** Most workgroups in one dimension of a dispatch. */
+const gridLimit = 65535;
+
+/** A dispatch of `groups` workgroups, folded into two dimensions where one does not hold them. */
+export const fold = (groups: number): { readonly x: number; readonly y: number } => {
+  if (groups <= gridLimit) return { x: groups, y: 1 };
+  const y = Math.ceil(groups / gridLimit);
+  return { x: Math.ceil(groups / y), y };
+};
+
+/** The text of a module from a emit. */
+export const assemble = (
+  emit: Emitter,
+  workgroup: readonly number[],
+  shared: readonly string[],
+): string => {
+  // Intermediate values share one buffer, parts of which are written: all are bound for writing.
+  const writable = ({ storage, written }: Binding) =>
+    written || storage.role === "temporary" || storage.role === "output";
+  const storages = emit.bindings().map((binding, k) =>
+    `@group(0) @binding(${k}) var<storage, ${
+      writable(binding) ? "read_write" : "read"
+    }> ${binding.name}: array<${storedAs[binding.storage.dtype]}>;`
+  );
+  return [
+    ...storages,
+    ...shared.map((text) => `var<workgroup> ${text};`),
+    ...emit.helpers(),
+    `@compute @workgroup_size(${workgroup.join(", ")})`,
+    "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {",
+    ...emit.lines().map((text) => `  ${text}`),
+    "}",
+    "",
+  ].join("\n");
+};
+
+/** Threads of a workgroup that maps and rows run in. */
+const threads = 64;
+/** Up from this many rows there is enough to do with one invocation a row. */
+const manyRows = 1024;
+
+/** Prints a map, row or contraction kernel. */
+export const printExpression = (
+  kernel: ExpressionKernel,
+  stored: ReadonlyMap<Node, Storage>,
+): Code => {
+  // A root that is stored elsewhere as well is only copied from there.
+  const computed = kernel.roots.filter((root) => stored.get(root.node) === root.storage);
+  const here = new Set([...computed.map((root) => root.node), ...kernel.reductions]);
+  const emit = emitter(stored, here);
+  if (kernel.shape === "contraction") {
+    return printContraction(kernel, kernel.contraction!, emit, stored);
+  }
+  const rows = size(kernel.space);
+  const together = kernel.shape === "row" && rows < manyRows && size(kernel.over) >= 32;
+  return together ? printRowGroups(kernel, emit) : printElements(kernel, emit);
+};
+
+/** Emits the values of some roots, then their stores: a store may overwrite what another root reads. */
+const storeRoots = (
+  emit: Emitter,
+  kernel: ExpressionKernel,
+  env: Env,
+  which: (of: Node) => boolean,
+) => {
+  const roots = kernel.roots.filter((root) => which(root.node));
+  const values = roots.map((root) => emit.emit(root.node, env).text);
+  roots.forEach((root, k) => emit.store(root.storage, env, values[k]));
+};
+
+/** The stages of row reductions: each needs only those of earlier stages. */
+const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
+  const stage = new Map<Node, number>();
+  const memo = new Map<Node, number>();
+  const below = (of: Node): number => {
+    const known = stage.get(of) ?? memo.get(of);
+    if (known !== undefined) return known;
+    const value = Math.max(0, ...of.args.map(below));
+    memo.set(of, value);
+    return value;
+  };
+  const lists: Node[][] = [];
+  for (const reduction of kernel.reductions) {
+    const at = below(reduction.args[0]);
+    stage.set(reduction, at + 1);
+    (lists[at] ??= []).push(reduction);
+  }
+  return lists.filter((list) => list !== undefined);
+};
+
+const startOf = (reduction: Node): string =>
+  reduction.attributes.how === "add" ? "0.0" : literal(-Infinity, "f32");
+const joined = (reduction: Node, a: string, b: string): string =>
+  reduction.attributes.how === "add" ? `${a} + ${b}` : `max(${a}, ${b})`;
+
+const isFull = (kernel: ExpressionKernel) => (of: Node): boolean =>
+  kernel.over.length > 0 && kernel.over.every((dim) => dim.axis in of.axes);
+
+/** One invocation an element of the space; row reductions are loops inside it. */
+const printElements = (kernel: ExpressionKernel, emit: Emitter): Code => {
+  const count = size(kernel.space);
+  const { x, y } = fold(Math.ceil(count / threads));
+  const flat: affine.Int = {
+    constant: 0,
+    terms: [{ atom: { text: "flat", low: 0, high: count - 1, depends: [] }, times: 1 }],
+  };
+  emit.line(`let flat = (i32(group.x) + i32(group.y) * ${x}) * ${threads} + i32(local);`);
+  emit.line(`if (flat >= ${count}) { return; }`);
+  const env = emit.unflatten(flat, kernel.space);
+  const full = isFull(kernel);
+  const over = size(kernel.over);
+  for (const stage of stages(kernel)) {
+    const sums = stage.map((reduction) => {
+      const name = emit.fresh("s");
+      emit.line(`var ${name} = ${startOf(reduction)};`);
+      return name;
+    });
+    const r = emit.fresh("k");
+    emit.block(`for (var ${r} = 0; ${r} < ${over}; ${r}++)`, [r], over, () => {
+      const inner = new Map([...env, ...emit.unflatten(affine.variable(r, over), kernel.over)]);
+      stage.forEach((reduction, k) => {
+        const value = emit.emit(reduction.args[0], inner).text;
+        emit.line(`${sums[k]} = ${joined(reduction, sums[k], value)};`);
+      });
+    });
+    stage.forEach((reduction, k) => emit.override(reduction, () => ({ text: sums[k], level: 0 })));
+  }
+  storeRoots(emit, kernel, env, (of) => !full(of));
+  if (kernel.roots.some((root) => full(root.node))) {
+    const r = emit.fresh("k");
+    emit.block(`for (var ${r} = 0; ${r} < ${over}; ${r}++)`, [r], over, () => {
+      const inner = new Map([...env, ...emit.unflatten(affine.variable(r, over), kernel.over)]);
+      storeRoots(emit, kernel, inner, full);
+    });
+  }
+  return {
+    wgsl: assemble(emit, [threads], []),
+    bindings: emit.bindings(),
+    grid: [x, y, 1],
+    flops: emit.flops() * count,
+  };
+};
+
+/** One workgroup a row: its invocations share the reductions. */
+const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Code => {
+  const count = size(kernel.space);
+  const over = size(kernel.over);
+  const { x, y } = fold(count);
+  const row: affine.Int = count === 1 ? affine.int(0) : {
+    constant: 0,
+    terms: [{ atom: { text: "row", low: 0, high: count - 1, depends: [] }, times: 1 }],
+  };
+  emit.line(`let row = i32(group.x) + i32(group.y) * ${x};`);
+  emit.line("let lane = i32(local);");
+  // Workgroups beyond the last row do its work again, so that barriers stay uniform; they store nothing.
+  if (x * y > count) emit.line(`if (row >= ${count}) { return; }`);
+  const env = emit.unflatten(row, kernel.space);
+  const full = isFull(kernel);
+  const shared: string[] = [];
+  const loop = (inside: (env: Env) => void) => {
+    const r = emit.fresh("k");
+    emit.block(
+      `for (var ${r} = lane; ${r} < ${over}; ${r} += ${threads})`,
+      [r],
+      Math.ceil(over / threads),
+      () => inside(new Map([...env, ...emit.unflatten(affine.variable(r, over), kernel.over)])),
+    );
+  };
+  for (const stage of stages(kernel)) {
+    const sums = stage.map((reduction) => {
+      const name = emit.fresh("s");
+      emit.line(`var ${name} = ${startOf(reduction)};`);
+      return name;
+    });
+    loop((inner) => {
+      stage.forEach((reduction, k) => {
+        const value = emit.emit(reduction.args[0], inner).text;
+        emit.line(`${sums[k]} = ${joined(reduction, sums[k], value)};`);
+      });
+    });
+    const areas = stage.map((_, k) => `t${k}`);
+    areas.forEach((area) => {
+      const text = `${area}: array<f32, ${threads}>`;
+      if (!shared.includes(text)) shared.push(text);
+    });
+    areas.forEach((area, k) => emit.line(`${area}[lane] = ${sums[k]};`));
+    emit.line("workgroupBarrier();");
+    emit.block(`for (var h = ${threads / 2}; h > 0; h = h / 2)`, ["h"], Math.log2(threads), () => {
+      emit.block("if (lane < h)", [], 1, () => {
+        stage.forEach((reduction, k) => {
+          const area = areas[k];
+          emit.line(`${area}[lane] = ${joined(reduction, `${area}[lane]`, `${area}[lane + h]`)};`);
+        });
+      });
+      emit.line("workgroupBarrier();");
+    });
+    stage.forEach((reduction, k) => {
+      const name = emit.fresh("s");
+      emit.line(`let ${name} = ${areas[k]}[0];`);
+      emit.override(reduction, () => ({ text: name, level: 0 }));
+    });
+    emit.line("workgroupBarrier();");
+  }
+  if (kernel.roots.some((root) => !full(root.node))) {
+    emit.block(
+      "if (lane == 0)",
+      [],
+      1 / threads,
+      () => storeRoots(emit, kernel, env, (of) => !full(of)),
+    );
+  }
+  if (kernel.roots.some((root) => full(root.node))) {
+    loop((inner) => storeRoots(emit, kernel, inner, full));
+  }
+  return {
+    wgsl: assemble(emit, [threads], shared),
+    bindings: emit.bindings(),
+    grid: [x, y, 1],
+    flops: emit.flops() * count * threads,
+  };
+};
+
+/** The tile that one invocation accumulates in registers. */
+const perThread = 4;
+/** Positions of the summed axes that are in workgroup memory at a time. */
+const depth = 16;
+
+const tileOf = (extent: number): number => extent > 32 ? 64 : extent > 16 ? 32 : 16;
+
+/** True when the fastest axis of what a node mostly reads is one of `over`. */
+const readsAlong = (
+  of: Node,
+  over: readonly Dim[],
+  stored: ReadonlyMap<Node, Storage>,
+): boolean => {
+  let x = of;
+  while (!stored.has(x) && x.args.length > 0) {
+    if (x.op === "index") {
+      // The summed axis may go by another name below a movement; follow the fastest one up.
+      const inner = x.args[0];
+      const fastest = fastestOf(inner, stored);
+      const place = fastest === undefined ? undefined : x.attributes.places![fastest];
+      const names = place?.terms.filter((term) => Math.abs(term.times) === 1).map((term) =>
+        term.axis
+      );
+      return names?.some((name) => over.some((dim) => dim.axis === name)) ?? false;
+    }
+    x = [...x.args].sort((a, b) => Object.keys(b.axes).length - Object.keys(a.axes).length)[0];
+  }
+  const fastest = fastestOf(x, stored);
+  return over.some((dim) => dim.axis === fastest);
+};
+
+const fastestOf = (of: Node, stored: ReadonlyMap<Node, Storage>): string | undefined =>
+  stored.get(of)?.dims.at(-1)?.axis ?? Object.keys(of.axes).at(-1);
+
+/** A tiled product: tiles of both operands in workgroup memory, a small tile a thread in registers. */
+const printContraction = (
+  kernel: ExpressionKernel,
+  of: Contraction,
+  emit: Emitter,
+  stored: ReadonlyMap<Node, Storage>,
+): Code => {
+  const rows = size(of.rows), columns = size(of.columns), over = size(of.over);
+  const batch = size(of.batch);
+  const tileRows = tileOf(rows), tileColumns = tileOf(columns);
+  const across = tileColumns / perThread, down = tileRows / perThread;
+  const count = across * down;
+  const groupsX = Math.ceil(columns / tileColumns), groupsY = Math.ceil(rows / tileRows);
+  const { x: batchX, y: batchY } = fold(batch);
+  if (groupsX * batchX > gridLimit || groupsY * batchY > gridLimit) {
+    throw new Error(
+      `a product of ${batch} x ${rows} x ${columns} needs more workgroups than a dispatch has`,
+    );
+  }
+  emit.line("let lane = i32(local);");
+  emit.line(`let tx = lane % ${across};`);
+  emit.line(`let ty = lane / ${across};`);
+  emit.line(`let column0 = (i32(group.x) % ${groupsX}) * ${tileColumns};`);
+  emit.line(`let row0 = (i32(group.y) % ${groupsY}) * ${tileRows};`);
+  emit.line(`let item = i32(group.x) / ${groupsX} + (i32(group.y) / ${groupsY}) * ${batchX};`);
+  if (batchX * batchY > batch) emit.line(`if (item >= ${batch}) { return; }`);
+  const named = (text: string, extent: number, depends: readonly string[] = []): affine.Int =>
+    extent === 1 ? affine.int(0) : {
+      constant: 0,
+      terms: [{ atom: { text, low: 0, high: extent - 1, depends }, times: 1 }],
+    };
+  const outer = emit.unflatten(named("item", batch), of.batch);
+  for (let i = 0; i < perThread; i++) emit.line(`var acc${i} = vec4<f32>();`);
+
+  const fill = (
+    side: "left" | "right",
+    tile: number,
+    extent: number,
+    dims: readonly Dim[],
+    origin: string,
+    k0: string,
+    alongK: boolean,
+  ) => {
+    const operand = side === "left" ? of.left : of.right;
+    const e = emit.fresh("e");
+    const total = tile * depth;
+    emit.block(
+      `for (var ${e} = lane; ${e} < ${total}; ${e} += ${count})`,
+      [e],
+      total / count,
+      () => {
+        const m = emit.fresh("m"), k = emit.fresh("k");
+        emit.line(`let ${m} = ${alongK ? `${e} / ${depth}` : `${e} % ${tile}`};`);
+        emit.line(`let ${k} = ${alongK ? `${e} % ${depth}` : `${e} / ${tile}`};`);
+        const mm = emit.fresh("m"), kk = emit.fresh("k");
+        // Positions beyond the edge read the last one, and count as zero.
+        emit.line(`let ${mm} = min(${origin} + ${m}, ${extent - 1});`);
+        emit.line(`let ${kk} = min(${k0} + ${k}, ${over - 1});`);
+        const env = new Map([
+          ...outer,
+          ...emit.unflatten(named(mm, extent, [e]), dims),
+          ...emit.unflatten(named(kk, over, [e]), of.over),
+        ]);
+        const value = emit.emit(operand, env).text;
+        const inside = [
+          ...(extent % tile === 0 ? [] : [`${origin} + ${m} < ${extent}`]),
+          ...(over % depth === 0 ? [] : [`${k0} + ${k} < ${over}`]),
+        ].join(" && ");
+        emit.line(
+          `${side}[${k} * ${tile} + ${m}] = ${
+            inside === "" ? value : `select(0.0, ${value}, ${inside})`
+          };`,
+        );
+      },
+    );
+  };
+  const leftAlong = readsAlong(of.left, of.over, stored);
+  const rightAlong = readsAlong(of.right, of.over, stored);
+  const steps = Math.ceil(over / depth);
+  emit.block(`for (var k0 = 0; k0 < ${over}; k0 += ${depth})`, ["k0"], steps, () => {
+    fill("left", tileRows, rows, of.rows, "row0", "k0", leftAlong);
+    fill("right", tileColumns, columns, of.columns, "column0", "k0", rightAlong);
+    emit.line("workgroupBarrier();");
+    emit.block(`for (var k = 0; k < ${depth}; k++)`, ["k"], depth, () => {
+      const parts = [0, 1, 2, 3].map((j) => `right[k * ${tileColumns} + tx * 4 + ${j}]`);
+      emit.line(`let b = vec4<f32>(${parts.join(", ")});`);
+      for (let i = 0; i < perThread; i++) {
+        emit.line(`acc${i} = fma(vec4<f32>(left[k * ${tileRows} + ty * 4 + ${i}]), b, acc${i});`);
+      }
+    });
+    emit.line("workgroupBarrier();");
+  });
+  for (let i = 0; i < perThread; i++) {
+    for (let j = 0; j < perThread; j++) {
+      emit.block("", [`at${i}${j}`], 1, () => {
+        emit.line(`let r = row0 + ty * 4 + ${i};`);
+        emit.line(`let c = column0 + tx * 4 + ${j};`);
+        emit.block(`if (r < ${rows} && c < ${columns})`, ["r", "c"], 1, () => {
+          const env = new Map([
+            ...outer,
+            ...emit.unflatten(named("r", rows, ["r"]), of.rows),
+            ...emit.unflatten(named("c", columns, ["c"]), of.columns),
+          ]);
+          const level = emit.depth();
+          emit.override(of.node, () => ({ text: `acc${i}.${"xyzw"[j]}`, level }));
+          storeRoots(emit, kernel, env, () => true);
+        });
+      });
+    }
+  }
+  const shared = [
+    `left: array<f32, ${depth * tileRows}>`,
+    `right: array<f32, ${depth * tileColumns}>`,
+  ];
+  return {
+    wgsl: assemble(emit, [count], shared),
+    bindings: emit.bindings(),
+    grid: [groupsX * batchX, groupsY * batchY, 1],
+    flops: 2 * batch * rows * columns * over,
+  };
+};
