@@ -169,7 +169,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     arity: 2,
     dtype: alike,
     expects: "two floats or two words",
-    meaning: Math.max,
+    meaning: (a, b) => Math.max(a, b),
     pull: (g, [a, b]) => {
       // A tie shares the cotangent, so that max(x, x) pulls back exactly g.
       const share = (x: Node, y: Node) =>

@@ -1,0 +1,326 @@
+// The oracle: evaluates expressions in float64, one node after another, as obviously as it can.
+// Every other backend is compared with it. Values are row-major in the order of a node's axes.
+import { known } from "../../dsl/axes.ts";
+import { type Node, type Place, reachable } from "../../dsl/node.ts";
+import { scalarRow } from "../../dsl/scalar.ts";
+import { locals, roles } from "../../dsl/scan.ts";
+
+type Numbers = Float64Array;
+/** What the leaves of a graph hold: inputs and parameters. */
+export type Leaves = (leaf: Node) => ArrayLike<number>;
+
+const sizes = (of: Node): readonly number[] =>
+  Object.keys(of.axes).map((axis) => known(of.axes, axis));
+const length = (of: Node): number => sizes(of).reduce((a, b) => a * b, 1);
+
+/** The stride of every axis of a row-major value. */
+const strides = (of: Node): Readonly<Record<string, number>> => {
+  let stride = length(of);
+  return Object.fromEntries(
+    Object.keys(of.axes).map((axis) => {
+      stride /= known(of.axes, axis);
+      return [axis, stride];
+    }),
+  );
+};
+
+/** Calls `visit` with the element number, and the offset into each argument, in row-major order. */
+const walk = (
+  axes: readonly string[],
+  extents: readonly number[],
+  steps: readonly (readonly number[])[],
+  visit: (element: number, offsets: Int32Array) => void,
+): void => {
+  const total = extents.reduce((a, b) => a * b, 1);
+  const at = new Int32Array(axes.length);
+  const offsets = new Int32Array(steps.length);
+  for (let element = 0; element < total; element++) {
+    visit(element, offsets);
+    for (let k = axes.length - 1; k >= 0; k--) {
+      at[k]++;
+      for (let a = 0; a < steps.length; a++) offsets[a] += steps[a][k];
+      if (at[k] < extents[k]) break;
+      for (let a = 0; a < steps.length; a++) offsets[a] -= steps[a][k] * extents[k];
+      at[k] = 0;
+    }
+  }
+};
+
+const stepsOf = (of: Node, arg: Node): readonly number[] => {
+  const stride = strides(arg);
+  return Object.keys(of.axes).map((axis) => stride[axis] ?? 0);
+};
+
+const evaluateScalar = (of: Node, args: readonly Numbers[]): Numbers => {
+  const row = scalarRow(of.op)!;
+  const words = of.args[of.args.length - 1].dtype === "u32" && of.dtype !== "f32";
+  const f = words && row.words !== undefined ? row.words : row.meaning;
+  const result = new Float64Array(length(of));
+  const [x, y, z] = args;
+  if (of.args.every((arg) => Object.keys(arg.axes).join() === Object.keys(of.axes).join())) {
+    for (let k = 0; k < result.length; k++) result[k] = f(x[k], y?.[k], z?.[k]);
+    return result;
+  }
+  const steps = of.args.map((arg) => stepsOf(of, arg));
+  walk(Object.keys(of.axes), sizes(of), steps, (k, at) => {
+    result[k] = f(x[at[0]], y?.[at[1]], z?.[at[2]]);
+  });
+  return result;
+};
+
+const evaluateReduce = (of: Node, x: Numbers): Numbers => {
+  const [arg] = of.args;
+  const isSum = of.attributes.how === "add";
+  const result = new Float64Array(length(of)).fill(isSum ? 0 : -Infinity);
+  const stride = strides(of);
+  const steps = Object.keys(arg.axes).map((axis) => stride[axis] ?? 0);
+  walk(Object.keys(arg.axes), sizes(arg), [steps], (k, [to]) => {
+    result[to] = isSum ? result[to] + x[k] : Math.max(result[to], x[k]);
+  });
+  return result;
+};
+
+/** A sum of products without the array of products. */
+const evaluateContraction = (of: Node, a: Numbers, b: Numbers): Numbers => {
+  const [product] = of.args;
+  const [left, right] = product.args;
+  const result = new Float64Array(length(of));
+  const stride = strides(of);
+  const order = [...Object.keys(of.axes), ...of.attributes.over!];
+  const along = (strides: Readonly<Record<string, number>>) =>
+    order.map((axis) => strides[axis] ?? 0);
+  const extents = order.map((axis) => known(product.axes, axis));
+  walk(order, extents, [along(strides(left)), along(strides(right)), along(stride)], (_, at) => {
+    result[at[2]] += a[at[0]] * b[at[1]];
+  });
+  return result;
+};
+
+const positionOf = (place: Place, terms: readonly number[], extent: number): number => {
+  let value = place.plus;
+  for (let k = 0; k < place.terms.length; k++) value += place.terms[k].times * terms[k];
+  if (place.exact && ((value % place.over) + place.over) % place.over !== 0) return -1;
+  value = Math.floor(value / place.over);
+  if (place.modulo > 0) value = ((value % place.modulo) + place.modulo) % place.modulo;
+  return value >= 0 && value < extent ? value : -1;
+};
+
+const evaluateIndex = (of: Node, x: Numbers): Numbers => {
+  const [arg] = of.args;
+  const result = new Float64Array(length(of));
+  const axes = Object.keys(of.axes), extents = sizes(of);
+  const stride = strides(arg);
+  const places = Object.entries(of.attributes.places!).map(([axis, place]) => ({
+    place,
+    stride: stride[axis],
+    extent: known(arg.axes, axis),
+    from: place.terms.map((term) => axes.indexOf(term.axis)),
+  }));
+  const at = new Int32Array(axes.length);
+  const terms: number[] = [];
+  for (let k = 0; k < result.length; k++) {
+    let offset = 0;
+    for (const { place, stride, extent, from } of places) {
+      for (let i = 0; i < from.length; i++) terms[i] = at[from[i]];
+      const position = positionOf(place, terms, extent);
+      if (position < 0) {
+        offset = -1;
+        break;
+      }
+      offset += position * stride;
+    }
+    result[k] = offset < 0 ? of.attributes.fill! : x[offset];
+    for (let d = axes.length - 1; d >= 0; d--) {
+      if (++at[d] < extents[d]) break;
+      at[d] = 0;
+    }
+  }
+  return result;
+};
+
+const evaluateGather = (of: Node, x: Numbers, positions: Numbers): Numbers => {
+  const [arg, where] = of.args;
+  const { axis } = of.attributes;
+  const stride = strides(arg)[axis!];
+  const last = known(arg.axes, axis!) - 1;
+  const result = new Float64Array(length(of));
+  const rest = Object.keys(of.axes).map((name) => name === axis ? 0 : strides(arg)[name] ?? 0);
+  walk(Object.keys(of.axes), sizes(of), [rest, stepsOf(of, where)], (k, at) => {
+    result[k] = x[at[0] + Math.min(positions[at[1]], last) * stride];
+  });
+  return result;
+};
+
+/** The parts of a scan that are asked for. */
+const evaluateScan = (
+  scan: Node,
+  args: readonly Numbers[],
+  wanted: readonly Node[],
+): ReadonlyMap<Node, Numbers> => {
+  const { axis, reverse, carries, eachs, step } = scan.attributes;
+  const { from, each, rest } = roles(scan);
+  const leaves = locals(scan);
+  const steps = known(scan.args[carries!.length].axes, axis!);
+  const values = new Map<Node, Numbers>();
+  carries!.forEach((name, k) => {
+    values.set(leaves.carry[name], reordered(args[k], from[name], leaves.carry[name]));
+  });
+  leaves.rest.forEach((leaf, k) => {
+    values.set(leaf, reordered(args[carries!.length + eachs!.length + k], rest[k], leaf));
+  });
+  const asked = new Set(wanted.map((of) => of.attributes.name!));
+  const outs = Object.keys(step!.out).filter((name) => asked.has(`out.${name}`));
+  const result = new Map<string, Numbers>();
+  for (const name of outs) {
+    result.set(`out.${name}`, new Float64Array(steps * length(step!.out[name])));
+  }
+  const prevs = carries!.filter((name) => asked.has(`prev.${name}`));
+  for (const name of prevs) {
+    result.set(`prev.${name}`, new Float64Array(steps * length(from[name])));
+  }
+  const roots = [
+    ...carries!.map((name) => step!.next[name]),
+    ...outs.map((name) => step!.out[name]),
+  ];
+  const slicers = eachs!.map((name, k) => {
+    const of = each[name];
+    const stride = strides(of);
+    const leaf = leaves.each[name];
+    const data = args[carries!.length + k];
+    const order = Object.keys(leaf.axes);
+    return (t: number) => {
+      const slice = new Float64Array(length(leaf));
+      walk(order, sizes(leaf), [order.map((name) => stride[name])], (i, [at]) => {
+        slice[i] = data[at + t * stride[axis!]];
+      });
+      values.set(leaf, slice);
+    };
+  });
+  for (let s = 0; s < steps; s++) {
+    const t = reverse ? steps - 1 - s : s;
+    slicers.forEach((slice) => slice(t));
+    for (const name of prevs) {
+      result.get(`prev.${name}`)!.set(values.get(leaves.carry[name])!, t * length(from[name]));
+    }
+    const found = evaluate(roots, (leaf) => values.get(leaf)!);
+    // The first axis of a stacked value is the scanned one, so a step is contiguous in it.
+    outs.forEach((name, k) => {
+      result.get(`out.${name}`)!.set(found[carries!.length + k], t * length(step!.out[name]));
+    });
+    carries!.forEach((name, k) => {
+      const next = step!.next[name];
+      values.set(leaves.carry[name], reordered(found[k], next, leaves.carry[name]));
+    });
+  }
+  for (const name of carries!) result.set(`final.${name}`, values.get(leaves.carry[name])!);
+  // A stacked value has the scanned axis first; each part has its own order.
+  const layout = (of: Node): Node => {
+    const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
+    const one = kind === "out" ? step!.out[name] : leaves.carry[name];
+    return kind === "final" ? one : { ...one, axes: { [axis!]: steps, ...one.axes } };
+  };
+  return new Map(
+    wanted.map((of) => [of, reordered(result.get(of.attributes.name!)!, layout(of), of)]),
+  );
+};
+
+/** The same value in the axis order of another node. */
+const reordered = (x: Numbers, from: Node, to: Node): Numbers => {
+  if (Object.keys(from.axes).join() === Object.keys(to.axes).join()) return x;
+  const result = new Float64Array(x.length);
+  walk(Object.keys(to.axes), sizes(to), [stepsOf(to, from)], (k, [at]) => {
+    result[k] = x[at];
+  });
+  return result;
+};
+
+const evaluate = (roots: readonly Node[], leaves: Leaves): readonly Numbers[] => {
+  const order = reachable(roots);
+  const uses = new Map<Node, number>();
+  const fused = new Set<Node>();
+  for (const of of order) {
+    for (const arg of of.args) uses.set(arg, (uses.get(arg) ?? 0) + 1);
+  }
+  for (const root of roots) uses.set(root, Infinity);
+  // A product that is only summed, over axes that both factors have, is not kept.
+  for (const of of order) {
+    const [arg] = of.args;
+    if (of.op !== "reduce" || of.attributes.how !== "add" || arg.op !== "mul") continue;
+    if (uses.get(arg) === 1) fused.add(arg);
+  }
+  const wanted = new Map<Node, Node[]>();
+  for (const of of order) {
+    if (of.op === "part") wanted.set(of.args[0], [...(wanted.get(of.args[0]) ?? []), of]);
+  }
+  const values = new Map<Node, Numbers>();
+  const parts = new Map<Node, ReadonlyMap<Node, Numbers>>();
+  const release = (of: Node) => {
+    const left = uses.get(of)! - 1;
+    uses.set(of, left);
+    if (left === 0) {
+      values.delete(of);
+      parts.delete(of);
+    }
+  };
+  for (const of of order) {
+    if (fused.has(of)) continue;
+    const args = of.args.map((arg) => values.get(arg)!);
+    const [x, y] = args;
+    if (scalarRow(of.op) !== undefined) values.set(of, evaluateScalar(of, args));
+    else {
+      switch (of.op) {
+        case "const":
+          values.set(of, Float64Array.of(of.attributes.value!));
+          break;
+        case "literal":
+          values.set(of, Float64Array.from(of.attributes.data!));
+          break;
+        case "iota":
+          values.set(of, Float64Array.from({ length: length(of) }, (_, k) => k));
+          break;
+        case "input":
+        case "param":
+        case "local":
+          values.set(of, Float64Array.from(leaves(of)));
+          break;
+        case "reduce": {
+          const [arg] = of.args;
+          if (fused.has(arg)) {
+            const [left, right] = arg.args;
+            values.set(of, evaluateContraction(of, values.get(left)!, values.get(right)!));
+            arg.args.forEach(release);
+          } else values.set(of, evaluateReduce(of, x));
+          break;
+        }
+        case "index":
+          values.set(of, evaluateIndex(of, x));
+          break;
+        case "gather":
+          values.set(of, evaluateGather(of, x, y));
+          break;
+        case "stop":
+        case "recompute":
+          values.set(of, x);
+          break;
+        case "scan":
+          parts.set(of, evaluateScan(of, args, wanted.get(of) ?? []));
+          break;
+        case "part":
+          values.set(of, parts.get(of.args[0])!.get(of)!);
+          break;
+      }
+    }
+    for (const arg of of.args) if (!fused.has(arg)) release(arg);
+  }
+  return roots.map((root) => values.get(root)!);
+};
+
+/** The values of some nodes in float64, row-major in the order of each node's axes. */
+export const interpret = (roots: readonly Node[], leaves: Leaves): readonly Numbers[] =>
+  evaluate(roots, leaves);
+
+/** A value in another order of its axes. */
+export const ordered = (x: Numbers, of: Node, order: readonly string[]): Numbers => {
+  const axes = Object.fromEntries(order.map((axis) => [axis, of.axes[axis]]));
+  return reordered(x, of, { ...of, axes });
+};
