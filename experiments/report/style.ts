@@ -86,6 +86,7 @@ svg .b2 { stroke-dasharray: 10 3 2 3; }
   vertical-align: -0.08em; background: var(--masked);
 }
 
+details > table { margin-top: 0.6rem; }
 details { margin-top: 1rem; border-top: 1px solid var(--line); padding-top: 0.8rem; }
 summary { cursor: pointer; font-weight: 600; }
 summary::marker { color: var(--soft); }
