@@ -4,8 +4,11 @@ import * as E from "fp-ts/Either.js";
 
 /** Why a text is not JSON. Line and column count from 1. */
 export interface JsonError {
+  /** What kind of error it is. */
   readonly _tag: "NotJson";
+  /** Line of the mistake. */
   readonly line: number;
+  /** Column of the mistake, in UTF-16 units. */
   readonly column: number;
   /** What stood there and what could have, e.g. `expected ',' or '}', found "depth"`. */
   readonly problem: string;

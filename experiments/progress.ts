@@ -21,6 +21,7 @@ export interface ProgressState {
 
 /** Where progress is written. */
 export interface ProgressOutput {
+  /** Writes the text as it is; no line end is added. */
   readonly write: (text: string) => void;
   /** Whether lines can be drawn over. */
   readonly terminal: boolean;

@@ -15,7 +15,7 @@ import {
 } from "./report/spectrogram.ts";
 import { style } from "./report/style.ts";
 
-export type { Baseline, Example, Spectrogram };
+export type { Baseline, Example, Metric, Spec, Spectrogram };
 
 /** Everything that a report says. */
 export interface ReportData {

@@ -6,7 +6,9 @@ import { marksBelow, place, type Range, ticks } from "./scale.ts";
 
 /** The loss of something that needs no training, e.g. predicting each clip's mean. */
 export interface Baseline {
+  /** What it is, e.g. `predicting each clip's mean`. */
   readonly label: string;
+  /** Its loss over the held-out clips. */
   readonly loss: number;
 }
 

@@ -3,7 +3,9 @@ import { crc32, deflateSync } from "node:zlib";
 
 /** A picture whose pixels are numbers of colours. */
 export interface Picture {
+  /** Pixels of a row. */
   readonly width: number;
+  /** Rows. */
   readonly height: number;
   /** One colour number for each pixel, row by row from the top. */
   readonly pixels: Uint8Array;

@@ -2,16 +2,21 @@
 
 import { percent, thousands } from "./html.ts";
 
-/** A mark on an axis: `at` is its place as a share of the axis, 0 at the low end, 1 at the high. */
+/** A mark on an axis. */
 export interface Tick {
+  /** Its place as a share of the axis: 0 at the low end, 1 at the high. */
   readonly at: number;
+  /** What stands at it. */
   readonly label: string;
 }
 
 /** A range of values along an axis, evenly or by ratio. */
 export interface Range {
+  /** The value at the low end; above 0 when `log`. */
   readonly low: number;
+  /** The value at the high end. */
   readonly high: number;
+  /** Equal lengths are equal ratios. */
   readonly log?: boolean;
   /** Only whole numbers are marked, e.g. of steps. */
   readonly whole?: boolean;

@@ -1,6 +1,7 @@
 // Spectrograms as pictures with axes, and how well masked patches were filled in. All pictures of a
 // page share one scale of colours; a masked patch is not painted, and the page's own neutral tone
 // shows through it.
+import type { FrontEndSpec } from "../spec.ts";
 import { colourMap } from "./colour.ts";
 import { escape, percent } from "./html.ts";
 import { type Picture, pngAddress } from "./png.ts";
@@ -8,7 +9,9 @@ import { marksBelow, melTicks, type Range, roundStep, type Tick, ticks } from ".
 
 /** A log-mel spectrogram. */
 export interface Spectrogram {
+  /** Frames, along time. */
   readonly frames: number;
+  /** Mel bands. */
   readonly mels: number;
   /** `values[frame * mels + band]`, bands from low to high. */
   readonly values: Float32Array;
@@ -18,6 +21,7 @@ export interface Spectrogram {
 export interface Example {
   /** What the clip is called, e.g. its file. */
   readonly name: string;
+  /** The clip as it is. */
   readonly original: Spectrogram;
   /** The model's prediction of every patch, visible ones included. */
   readonly reconstructed: Spectrogram;
@@ -27,13 +31,9 @@ export interface Example {
 
 /** What the axes and the patches of a spectrogram mean. */
 export interface Geometry {
-  readonly frontEnd: {
-    readonly sampleRate: number;
-    readonly hop: number;
-    readonly mels: number;
-    readonly fMin: number;
-    readonly fMax: number;
-  };
+  /** How the spectrogram was made. */
+  readonly frontEnd: Pick<FrontEndSpec, "sampleRate" | "hop" | "mels" | "fMin" | "fMax">;
+  /** Frames and mel bands of a patch. */
   readonly patch: { readonly time: number; readonly frequency: number };
 }
 
@@ -72,8 +72,9 @@ export interface Score {
   readonly model: number;
   /** Of the clip's own mean in every place. */
   readonly mean: number;
-  /** Patches that were masked, and all. */
+  /** Patches that were masked. */
   readonly masked: number;
+  /** All patches of the clip. */
   readonly patches: number;
 }
 
