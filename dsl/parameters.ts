@@ -1,0 +1,47 @@
+// The parameters of a model, read off its graph: there is no other list of them.
+import { type AnyTensor, type Axes, AxisError, sameAxes, showAxes, volume } from "./axes.ts";
+import { type Initialiser, type Node, node, reachable, tensor } from "./node.ts";
+
+/** A parameter of a model. */
+export interface Parameter {
+  readonly name: string;
+  /** Axes in the order in which the values are stored. */
+  readonly axes: Axes;
+  readonly init: Initialiser;
+  readonly trainable: boolean;
+  readonly tensor: AnyTensor;
+}
+
+/**
+ * The parameters that some tensors depend on, sorted by name (numbers by value).
+ * Throws `AxisError` when one name is used with two shapes.
+ */
+export const parameters = (of: readonly AnyTensor[]): readonly Parameter[] => {
+  const byName = new Map<string, Node>();
+  for (const leaf of reachable(of.map(node))) {
+    if (leaf.op !== "param") continue;
+    const name = leaf.attributes.name!;
+    const other = byName.get(name);
+    if (other !== undefined && !sameAxes(other.axes, leaf.axes)) {
+      throw new AxisError(
+        `the parameter '${name}' is ${showAxes(other.axes)} in one place and ${
+          showAxes(leaf.axes)
+        } in another`,
+      );
+    }
+    byName.set(name, leaf);
+  }
+  return [...byName.values()]
+    .map((leaf) => ({
+      name: leaf.attributes.name!,
+      axes: leaf.axes,
+      init: leaf.attributes.init!,
+      trainable: leaf.attributes.trainable!,
+      tensor: tensor<Axes>(leaf),
+    }))
+    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+};
+
+/** How many numbers some parameters hold. */
+export const count = (of: readonly Parameter[]): number =>
+  of.reduce((total, parameter) => total + volume(parameter.axes), 0);

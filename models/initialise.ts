@@ -1,0 +1,42 @@
+// First values of parameters, as expressions of the random key made for each one's name.
+import type { AnyTensor, Axes } from "../dsl/axes.ts";
+import type { Initialiser } from "../dsl/node.ts";
+import { expand, log, scalarOf } from "../dsl/ops.ts";
+import { exp, iota, max, neg, shift, sub, toFloat } from "../dsl/ops.ts";
+import { normal, uniform } from "../dsl/random.ts";
+
+/** The same number everywhere. */
+export const constant = (value: number): Initialiser => (_, axes) => expand(scalarOf(value), axes);
+/** Zero everywhere. */
+export const zeros: Initialiser = constant(0);
+/** One everywhere. */
+export const ones: Initialiser = constant(1);
+
+/** Uniform between -bound and bound. */
+export const within = (bound: number): Initialiser => (key, axes) =>
+  uniform(key, axes, -bound, bound);
+
+/** Normal with mean 0. */
+export const spread = (deviation: number): Initialiser => (key, axes) =>
+  normal(key, axes, deviation);
+
+/** PyTorch's default for weights and biases of linear maps and convolutions: ±1/√fan-in. */
+export const fanIn = (inputs: number): Initialiser => within(1 / Math.sqrt(inputs));
+
+/** Xavier (Glorot and Bengio 2010), uniform: ±√(6 / (fan-in + fan-out)). */
+export const xavier = (inputs: number, outputs: number): Initialiser =>
+  within(Math.sqrt(6 / (inputs + outputs)));
+
+/** log 1, log 2, ... along the state axis: S4D-real, Mamba section 3.6. */
+export const logPositions = (axis: string): Initialiser => (_, axes) =>
+  expand(log(shift(toFloat(iota(axis, axes[axis])), 1)) as AnyTensor, axes);
+
+/** The inverse of softplus at step sizes log-uniform in [low, high], not below `least` (Mamba 3.6). */
+export const stepSizes =
+  (low: number, high: number, least: number): Initialiser => (key, axes: Axes) => {
+    const chosen = exp(uniform(key, axes, Math.log(low), Math.log(high)) as AnyTensor);
+    const size = max(chosen, scalarOf(least)) as AnyTensor;
+    // softplus⁻¹(x) = x + log(1 - e^-x)
+    const rest = log(sub(scalarOf(1), exp(neg(size)))) as AnyTensor;
+    return expand(shift(sub(size, neg(rest)) as AnyTensor, 0), axes);
+  };

@@ -1,0 +1,106 @@
+// A spectrogram as a sequence of patches: cutting, embedding, and the fixed code of their positions.
+import type { Tensor } from "../dsl/axes.ts";
+import { known } from "../dsl/axes.ts";
+import { node } from "../dsl/node.ts";
+import { contract, literal, merge, named, on, param, pick, split } from "../dsl/ops.ts";
+import { xavier, zeros } from "./initialise.ts";
+import type { Scope, Sequence } from "./layers.ts";
+
+/** Log-mel spectrograms of clips, time in frames. */
+export type Spectrogram = Tensor<{ batch: number; time: number; mel: number }>;
+/** Patches of clips: the values of one patch in the order time, then frequency. */
+export type Patches = Tensor<{ batch: number; token: number; pixel: number }>;
+
+/** Frames and mel bands of a patch. */
+export interface PatchSize {
+  readonly time: number;
+  readonly frequency: number;
+}
+
+/** Which grid axis is the slower one in the sequence of tokens. */
+export type TokenOrder = "time first" | "frequency first";
+
+/** Rows and columns of the grid of patches. */
+export const gridOf = (
+  x: Spectrogram,
+  patch: PatchSize,
+): { readonly time: number; readonly frequency: number } => ({
+  time: known(node(x).axes, "time") / patch.time,
+  frequency: known(node(x).axes, "mel") / patch.frequency,
+});
+
+/**
+ * Cuts a spectrogram into patches. Published configurations put time first: token = t · F' + f.
+ * Throws `AxisError` when the patch does not divide the spectrogram.
+ */
+export const patchify = (
+  x: Spectrogram,
+  patch: PatchSize,
+  order: TokenOrder = "time first",
+): Patches => {
+  const grid = gridOf(x, patch);
+  const byTime = split(x, "time", { row: grid.time, frame: patch.time });
+  const cut = split(byTime, "mel", { column: grid.frequency, band: patch.frequency });
+  const pixels = merge(cut, ["frame", "band"], "pixel");
+  return order === "time first"
+    ? merge(pixels, ["row", "column"], "token")
+    : merge(pixels, ["column", "row"], "token");
+};
+
+/** Each patch as a vector: the published convolution with kernel and stride of one patch. */
+export const embedPatches = (at: Scope, patch: PatchSize, dim: number) => (x: Patches): Sequence =>
+  named("patch embed", () => {
+    const { time, frequency } = patch;
+    const pixels = time * frequency;
+    const weight = param(
+      at("weight"),
+      { channel: dim, plane: 1, frame: time, band: frequency },
+      xavier(pixels, pixels * dim),
+    );
+    const matrix = merge(pick(weight, "plane", 0), ["frame", "band"], "pixel");
+    return on.add(contract(x, matrix, "pixel"), param(at("bias"), { channel: dim }, zeros));
+  });
+
+/**
+ * The 2-D sine-cosine position code (He et al. 2022), a row per token after one of zeros for the
+ * class token. The first half of the channels encodes the frequency index, the second the time
+ * index; each half is sines, then cosines, of position / 10000^(k / (dim / 4)).
+ */
+export const positionTable = (
+  dim: number,
+  grid: { readonly time: number; readonly frequency: number },
+): Float32Array => {
+  const quarter = dim / 4;
+  if (!Number.isInteger(quarter)) {
+    throw new RangeError(
+      `the width ${dim} is not a multiple of 4, which a sine-cosine position code needs`,
+    );
+  }
+  const table = new Float32Array((1 + grid.time * grid.frequency) * dim);
+  for (let t = 0; t < grid.time; t++) {
+    for (let f = 0; f < grid.frequency; f++) {
+      const row = (1 + t * grid.frequency + f) * dim;
+      for (let k = 0; k < quarter; k++) {
+        const omega = 10000 ** (-k / quarter);
+        table[row + k] = Math.sin(f * omega);
+        table[row + quarter + k] = Math.cos(f * omega);
+        table[row + 2 * quarter + k] = Math.sin(t * omega);
+        table[row + 3 * quarter + k] = Math.cos(t * omega);
+      }
+    }
+  }
+  return table;
+};
+
+/** The position code as a parameter that is stored with the others and not trained. */
+export const positions = (
+  at: Scope,
+  dim: number,
+  grid: { readonly time: number; readonly frequency: number },
+): Tensor<{ token: number; channel: number }> => {
+  const axes = { one: 1, token: 1 + grid.time * grid.frequency, channel: dim };
+  const table = param(at("pos_embed"), axes, () => literal(axes, positionTable(dim, grid)), {
+    trainable: false,
+  });
+  return pick(table, "one", 0);
+};
