@@ -1,0 +1,266 @@
+// The safetensors format, read strictly and written deterministically: checkpoints here and the
+// published ones interchange, and a damaged file is told apart from a whole one before it is used.
+import * as E from "fp-ts/Either.js";
+import { parseJson } from "./json.ts";
+
+// Every dtype of the format and the array that holds it, 8-byte types first. Half precision stays
+// in its bits: nothing here computes with it.
+const arrays = {
+  F64: Float64Array,
+  I64: BigInt64Array,
+  U64: BigUint64Array,
+  F32: Float32Array,
+  I32: Int32Array,
+  U32: Uint32Array,
+  F16: Uint16Array,
+  BF16: Uint16Array,
+  I16: Int16Array,
+  U16: Uint16Array,
+  I8: Int8Array,
+  U8: Uint8Array,
+  BOOL: Uint8Array,
+} as const;
+
+/** The name of an element type: `F32`, `I64`, ... */
+export type Dtype = keyof typeof arrays;
+
+/**
+ * One tensor, row-major. `data` has as many elements as the product of `shape` (1 for `[]`), in an
+ * array of the dtype; F16 and BF16 are their bits, BOOL is 0 or 1.
+ */
+export type TensorData = {
+  readonly [D in Dtype]: {
+    readonly dtype: D;
+    readonly shape: readonly number[];
+    readonly data: InstanceType<typeof arrays[D]>;
+  };
+}[Dtype];
+
+/** What a safetensors file holds. Iterating `tensors` gives the order of the file's header. */
+export interface Safetensors {
+  /** The texts under `__metadata__`. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The tensors by name. */
+  readonly tensors: ReadonlyMap<string, TensorData>;
+}
+
+/** Why bytes are not a safetensors file. */
+export type SafetensorsError =
+  | {
+    /** The file ends early; sizes are in bytes from its start. */
+    readonly _tag: "Truncated";
+    readonly part: "the header's length" | "the header" | "the tensors";
+    readonly found: number;
+    readonly expected: number;
+  }
+  | { readonly _tag: "HeaderTooLarge"; readonly bytes: bigint; readonly most: number }
+  | { readonly _tag: "BadHeader"; readonly problem: string }
+  | { readonly _tag: "BadTensor"; readonly tensor: string; readonly problem: string };
+
+/** What other readers of the format accept at most, in bytes. */
+const headerLimit = 100_000_000;
+const metadataKey = "__metadata__";
+
+interface Entry {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+/**
+ * The tensors and metadata of a file. The data are copies: they do not keep `bytes` alive.
+ *
+ * A left says what is wrong: the file is cut, its header is not the format's, a tensor's dtype,
+ * shape and place do not go together, or tensors overlap or leave bytes that belong to none.
+ */
+export function decode(bytes: Uint8Array): E.Either<SafetensorsError, Safetensors> {
+  if (bytes.length < 8) return truncated("the header's length", bytes.length, 8);
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+  if (length > headerLimit) {
+    return E.left({ _tag: "HeaderTooLarge", bytes: length, most: headerLimit });
+  }
+  const start = 8 + Number(length);
+  if (bytes.length < start) return truncated("the header", bytes.length, start);
+
+  const header = readHeader(bytes.subarray(8, start));
+  if (E.isLeft(header)) return header;
+  const { metadata, entries } = header.right;
+
+  // In the order of the file, each tensor must begin where the one before ended.
+  let at = 0;
+  for (
+    const { name, begin, end } of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)
+  ) {
+    if (begin !== at) {
+      return badTensor(
+        name,
+        begin < at
+          ? `it begins at byte ${begin} of the data, inside the tensor before it, which ends at ${at}`
+          : `it begins at byte ${begin} of the data, but the one before it ends at ${at}`,
+      );
+    }
+    at = end;
+  }
+  if (bytes.length < start + at) return truncated("the tensors", bytes.length, start + at);
+  if (bytes.length > start + at) {
+    return badHeader(`${bytes.length - start - at} bytes at the end belong to no tensor`);
+  }
+
+  return E.right({
+    metadata,
+    tensors: new Map(entries.map(({ name, dtype, shape, begin, end }) => {
+      const copy = bytes.slice(start + begin, start + end);
+      return [name, { dtype, shape, data: new arrays[dtype](copy.buffer) } as TensorData];
+    })),
+  });
+}
+
+/**
+ * The bytes of a file: tensors of 8-byte types first, so that each is aligned, else in the order
+ * given. The same content in the same order gives the same bytes.
+ *
+ * A tensor whose data do not fill its shape is a mistake in code and throws.
+ */
+export function encode(
+  tensors: ReadonlyMap<string, TensorData>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  const width = ([, tensor]: readonly [string, TensorData]) => tensor.data.BYTES_PER_ELEMENT;
+  const ordered = [...tensors].sort((a, b) => width(b) - width(a));
+  // Written field by field: in an object, names like "0" would lose their place.
+  const fields = Object.keys(metadata).length === 0
+    ? []
+    : [`"${metadataKey}":${JSON.stringify(metadata)}`];
+  let size = 0;
+  for (const [name, { dtype, shape, data }] of ordered) {
+    if (elements(shape) !== data.length || !(data instanceof arrays[dtype])) {
+      throw new RangeError(
+        `tensor '${name}': ${data.length} elements of ${data.constructor.name} are not ` +
+          `${dtype} of shape [${shape}]`,
+      );
+    }
+    if (name === metadataKey) throw new RangeError(`no tensor can be called '${metadataKey}'`);
+    const data_offsets = [size, size += data.byteLength];
+    fields.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets })}`);
+  }
+  const text = new TextEncoder().encode(`{${fields.join(",")}}`);
+  const length = Math.ceil(text.length / 8) * 8;
+
+  const bytes = new Uint8Array(8 + length + size);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
+  bytes.fill(0x20, 8, 8 + length);
+  bytes.set(text, 8);
+  let at = 8 + length;
+  for (const [, { data }] of ordered) {
+    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+    at += data.byteLength;
+  }
+  return bytes;
+}
+
+/** Why a file is not safetensors, in one sentence; `file` is what it is called. */
+export function safetensorsErrorText(error: SafetensorsError, file: string): string {
+  switch (error._tag) {
+    case "Truncated":
+      return `${file} is cut: it ends at byte ${error.found}, but ${error.part} should ` +
+        `reach byte ${error.expected}; copy or write it again`;
+    case "HeaderTooLarge":
+      return `${file} is not a safetensors file: its first 8 bytes announce a header of ` +
+        `${error.bytes} bytes, where at most ${error.most} are accepted`;
+    case "BadHeader":
+      return `${file} is not a valid safetensors file: ${error.problem}`;
+    case "BadTensor":
+      return `${file} is not a valid safetensors file: tensor '${error.tensor}': ${error.problem}`;
+  }
+}
+
+// ---------------------------------------------------------------- header
+
+interface Header {
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly entries: readonly Entry[];
+}
+
+function readHeader(bytes: Uint8Array): E.Either<SafetensorsError, Header> {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return badHeader("its header is not UTF-8 text");
+  }
+  const json = parseJson(text);
+  if (E.isLeft(json)) {
+    const { line, column, problem } = json.left;
+    return badHeader(`its header is not JSON (line ${line}, column ${column}: ${problem})`);
+  }
+  if (!isRecord(json.right)) return badHeader("its header is not a JSON object");
+
+  const { [metadataKey]: metadata = {}, ...tensors } = json.right;
+  if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
+    return badHeader(`'${metadataKey}' in its header is not an object of texts`);
+  }
+  const entries: Entry[] = [];
+  for (const [name, value] of Object.entries(tensors)) {
+    const entry = readEntry(name, value);
+    if (E.isLeft(entry)) return entry;
+    entries.push(entry.right);
+  }
+  return E.right({ metadata: metadata as Readonly<Record<string, string>>, entries });
+}
+
+function readEntry(name: string, value: unknown): E.Either<SafetensorsError, Entry> {
+  if (!isRecord(value)) return badTensor(name, "its entry in the header is not an object");
+  const { dtype, shape, data_offsets: offsets } = value;
+  if (typeof dtype !== "string" || !Object.hasOwn(arrays, dtype)) {
+    const known = Object.keys(arrays).join(", ");
+    return badTensor(name, `its dtype is ${shown(dtype)}, where one of ${known} was expected`);
+  }
+  if (!isSizes(shape)) {
+    return badTensor(name, `its shape is ${shown(shape)}, where a list of sizes was expected`);
+  }
+  if (!isSizes(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
+    return badTensor(
+      name,
+      `its data_offsets are ${shown(offsets)}, where [begin, end] was expected`,
+    );
+  }
+  const [begin, end] = offsets;
+  const needed = elements(shape) * arrays[dtype as Dtype].BYTES_PER_ELEMENT;
+  if (needed !== end - begin) {
+    return badTensor(
+      name,
+      `${dtype} of shape [${shape}] takes ${needed} bytes, but its data_offsets hold ${
+        end - begin
+      }`,
+    );
+  }
+  return E.right({ name, dtype: dtype as Dtype, shape, begin, end });
+}
+
+const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const isSizes = (value: unknown): value is readonly number[] =>
+  Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
+
+// A value as JSON, cut where it would fill the line.
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? "missing";
+  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
+}
+
+const truncated = (
+  part: "the header's length" | "the header" | "the tensors",
+  found: number,
+  expected: number,
+): E.Either<SafetensorsError, never> => E.left({ _tag: "Truncated", part, found, expected });
+
+const badHeader = (problem: string): E.Either<SafetensorsError, never> =>
+  E.left({ _tag: "BadHeader", problem });
+
+const badTensor = (tensor: string, problem: string): E.Either<SafetensorsError, never> =>
+  E.left({ _tag: "BadTensor", tensor, problem });
