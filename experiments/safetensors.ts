@@ -3,9 +3,44 @@
 import * as E from "fp-ts/Either.js";
 import { parseJson } from "./json.ts";
 
-// Every dtype of the format and the array that holds it, 8-byte types first. Half precision stays
-// in its bits: nothing here computes with it.
-const arrays = {
+/** The array that holds each dtype. Half precision stays in its bits; a BOOL is 0 or 1. */
+export type DtypeArrays = {
+  readonly F64: Float64Array;
+  readonly I64: BigInt64Array;
+  readonly U64: BigUint64Array;
+  readonly F32: Float32Array;
+  readonly I32: Int32Array;
+  readonly U32: Uint32Array;
+  readonly F16: Uint16Array;
+  readonly BF16: Uint16Array;
+  readonly I16: Int16Array;
+  readonly U16: Uint16Array;
+  readonly I8: Int8Array;
+  readonly U8: Uint8Array;
+  readonly BOOL: Uint8Array;
+};
+
+/** The name of an element type: `F32`, `I64`, ... */
+export type Dtype = keyof DtypeArrays;
+
+/**
+ * One tensor, row-major. `data` has as many elements as the product of `shape`, which is 1 for
+ * `[]`, in an array of the dtype.
+ */
+export type TensorData = {
+  readonly [D in Dtype]: {
+    readonly dtype: D;
+    readonly shape: readonly number[];
+    readonly data: DtypeArrays[D];
+  };
+}[Dtype];
+
+interface ArrayOf<A> {
+  new (buffer: ArrayBuffer): A;
+  readonly BYTES_PER_ELEMENT: number;
+}
+
+const arrays: { readonly [D in Dtype]: ArrayOf<DtypeArrays[D]> } = {
   F64: Float64Array,
   I64: BigInt64Array,
   U64: BigUint64Array,
@@ -19,22 +54,7 @@ const arrays = {
   I8: Int8Array,
   U8: Uint8Array,
   BOOL: Uint8Array,
-} as const;
-
-/** The name of an element type: `F32`, `I64`, ... */
-export type Dtype = keyof typeof arrays;
-
-/**
- * One tensor, row-major. `data` has as many elements as the product of `shape` (1 for `[]`), in an
- * array of the dtype; F16 and BF16 are their bits, BOOL is 0 or 1.
- */
-export type TensorData = {
-  readonly [D in Dtype]: {
-    readonly dtype: D;
-    readonly shape: readonly number[];
-    readonly data: InstanceType<typeof arrays[D]>;
-  };
-}[Dtype];
+};
 
 /** What a safetensors file holds. Iterating `tensors` gives the order of the file's header. */
 export interface Safetensors {
