@@ -1,0 +1,105 @@
+// Files that are whole or not there: written under another name in the same folder and renamed when
+// complete, so that neither an error nor a kill leaves half of one, or loses the one before.
+import * as E from "fp-ts/Either.js";
+import type { TaskEither } from "fp-ts/TaskEither.js";
+
+/** Why a file or folder could not be made. */
+export interface FileError {
+  /** What kind of error it is. */
+  readonly _tag: "FileError";
+  /** What was asked for. */
+  readonly doing: "write the file" | "make the folder" | "write into the folder";
+  /** Where. */
+  readonly path: string;
+  /** What stood in the way, in words. */
+  readonly reason: string;
+}
+
+/**
+ * Writes a file whole: whoever opens `path` sees the old content or the new one, nothing between.
+ * The folder must exist. On an error the file is as it was, and nothing else is left. Writers of
+ * one path must follow one another; a killed one's `.partial` file is replaced by the next.
+ */
+export const writeWhole =
+  (path: string, content: Uint8Array | string): TaskEither<FileError, void> => () => {
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    const partial = `${path}.partial`;
+    // Synchronous, so that no handler of an interrupt can end the process between the parts.
+    return attempt("write the file", path, () => {
+      try {
+        writeSynced(partial, bytes);
+        Deno.renameSync(partial, path);
+      } catch (error) {
+        removeIfThere(partial);
+        throw error;
+      }
+    });
+  };
+
+/**
+ * Makes a folder and those above it where they are missing, and makes sure that files can be
+ * written in it: a run should fail before its work, not after.
+ */
+export const ensureFolder = (path: string): TaskEither<FileError, void> => async () => {
+  const made = await attempt("make the folder", path, () => {
+    Deno.mkdirSync(path, { recursive: true });
+  });
+  return E.isLeft(made) ? made : await attempt("write into the folder", path, () => {
+    Deno.removeSync(Deno.makeTempFileSync({ dir: path, prefix: ".writable-" }));
+  });
+};
+
+/** Why a file or folder could not be made, in one sentence. */
+export function fileErrorText(error: FileError): string {
+  return `cannot ${error.doing} ${error.path}: ${error.reason}`;
+}
+
+function writeSynced(path: string, bytes: Uint8Array): void {
+  using file = Deno.openSync(path, { write: true, create: true, truncate: true });
+  for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+  file.syncSync();
+}
+
+function removeIfThere(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch {
+    // It never came to be, or cannot be removed: the error that led here says more.
+  }
+}
+
+function attempt(
+  doing: FileError["doing"],
+  path: string,
+  act: () => void,
+): Promise<E.Either<FileError, void>> {
+  return Promise.resolve(E.tryCatch(act, (error): FileError => ({
+    _tag: "FileError",
+    doing,
+    path,
+    reason: reasonText(error),
+  })));
+}
+
+// The common reasons in words that say what to do; the system's own message for the others.
+function reasonText(error: unknown): string {
+  switch ((error as { readonly code?: string }).code) {
+    case "EACCES":
+    case "EPERM":
+      return "permission denied; choose another folder, or change who may write there";
+    case "EROFS":
+      return "the file system is read-only; choose another folder";
+    case "ENOSPC":
+      return "the disk is full; make room or choose another folder";
+    case "ENOENT":
+      return "its folder does not exist";
+    case "ENOTDIR":
+      return "a part of the path is a file, not a folder";
+    case "EISDIR":
+      return "a folder has that name";
+    case "EEXIST":
+      return "a file has that name";
+    default:
+      return error instanceof Error ? error.message : String(error);
+  }
+}
