@@ -27,8 +27,10 @@ export type AxesOf<T> = T extends Tensor<infer A> ? A : never;
 
 type Same<X, Y> = (<T>() => T extends X ? 1 : 2) extends (<T>() => T extends Y ? 1 : 2) ? true
   : false;
+type IsAny<T> = 0 extends (1 & T) ? true : false;
+type Agree<X, Y> = Same<X, Y> extends true ? true : IsAny<X> extends true ? true : IsAny<Y>;
 type Clash<A, B> = {
-  [K in keyof A & keyof B]: Same<A[K], B[K]> extends true ? never : K;
+  [K in keyof A & keyof B]: Agree<A[K], B[K]> extends true ? never : K;
 }[keyof A & keyof B];
 type Show<T> = T extends string | number ? `${T}` : "?";
 

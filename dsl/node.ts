@@ -127,13 +127,14 @@ const stepKey = (step: Step): string => {
   return `${step.level}[${part(step.next)}|${part(step.out)}]`;
 };
 
-const attributesKey = (attributes: Attributes): string =>
-  JSON.stringify(attributes, (name, value) => {
-    if (name === "init" || name === "data") return identity(value);
-    if (name === "step") return stepKey(value);
+const attributesKey = ({ init, data, step, ...plain }: Attributes): string => {
+  const objects = [init, data].map((of) => of === undefined ? "" : identity(of)).join();
+  const text = JSON.stringify(plain, (_, value) => {
     if (typeof value === "number" && !Number.isFinite(value)) return `${value}`;
     return Object.is(value, -0) ? "-0" : value;
   });
+  return `${text}${objects}${step === undefined ? "" : stepKey(step)}`;
+};
 
 /** The one node with these fields: made now, or found. */
 export const intern = (

@@ -1,9 +1,9 @@
 // The derivatives of the structural primitives: what the cotangent of a node's value means for its
 // arguments. The scalar rows carry theirs in scalar.ts; a scan's is in grad.ts, since it is a walk.
-import { type Axes, known } from "./axes.ts";
+import { type Axes, known, sameAxes } from "./axes.ts";
 import { intern, type Node, type Place } from "./node.ts";
 import { apply, float } from "./scalar.ts";
-import { at, expand, iota, reduce } from "./structure.ts";
+import { at, expand, iota, isIdentity, reduce } from "./structure.ts";
 
 /** A cotangent for an argument, with the axes that it stands for (those it lacks are constant). */
 export interface Pull {
@@ -56,7 +56,10 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
       const [{ axis: o, times }] = terms;
       back[o] = at(axis, times, -plus * times);
     } else {
-      const digits = [...terms].sort((a, b) => Math.abs(a.times) - Math.abs(b.times));
+      const digits = [...terms].sort((a, b) =>
+        Math.abs(a.times) - Math.abs(b.times) ||
+        known(of.axes, a.axis) - known(of.axes, b.axis)
+      );
       const positive = digits.every((digit) => digit.times > 0);
       let span = 0;
       const separate = !exact && positive && digits.every((digit) => {
@@ -83,15 +86,20 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
         // sum(terms) + plus = position * over, solved for the pivot; the others are summed over.
         const pivot = exact ? terms[0] : digits[digits.length - 1];
         const others = terms.filter((term) => term !== pivot);
+        // The summed axes get names of their own: an output axis may be called as an input axis is.
+        const free = new Map(others.map((other) => [other.axis, `${other.axis} of ${axis}`]));
         for (const other of others) {
-          back[other.axis] = at(other.axis);
-          summed[other.axis] = known(of.axes, other.axis);
+          back[other.axis] = at(free.get(other.axis)!);
+          summed[free.get(other.axis)!] = known(of.axes, other.axis);
         }
         const sign = Math.sign(pivot.times);
         back[pivot.axis] = {
           terms: [
             { axis, times: over * sign },
-            ...others.map((other) => ({ axis: other.axis, times: -other.times * sign })),
+            ...others.map((other) => ({
+              axis: free.get(other.axis)!,
+              times: -other.times * sign,
+            })),
           ],
           plus: -plus * sign,
           over: Math.abs(pivot.times),
@@ -123,11 +131,8 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
 };
 
 const stillIdentity = (of: Node): boolean =>
-  Object.keys(of.axes).length === Object.keys(of.args[0].axes).length &&
-  Object.entries(of.attributes.places!).every(([axis, place]) =>
-    place.terms.length === 1 && place.terms[0].axis === axis && place.terms[0].times === 1 &&
-    place.plus === 0 && place.over === 1 && place.modulo === 0
-  );
+  sameAxes(of.axes, of.args[0].axes) &&
+  Object.entries(of.attributes.places!).every(([axis, place]) => isIdentity(place, axis));
 
 const constantWord = (value: number): Node => intern("const", "u32", {}, [], { value });
 

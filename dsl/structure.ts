@@ -9,6 +9,7 @@ import {
   known,
   requireAxis,
   requireFree,
+  sameAxes,
   showAxes,
   volume,
 } from "./axes.ts";
@@ -43,7 +44,7 @@ export const index = (
   const all: Record<string, Place> = {};
   for (const axis of Object.keys(x.axes)) all[axis] = places[axis] ?? at(axis);
   const still = Object.keys(all).every((axis) => isIdentity(all[axis], axis)) &&
-    Object.keys(axes).length === Object.keys(x.axes).length;
+    sameAxes(axes, x.axes);
   if (still) return x;
   // Floats only are padded with anything but zero; words and truth values read 0 outside.
   return intern("index", x.dtype, axes, [x], { places: all, fill });

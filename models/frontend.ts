@@ -48,7 +48,10 @@ export const logEpsilon = 2 ** -23;
 
 /** Samples of clips, from -1 to 1. */
 export type Waveform = Tensor<{ batch: number; sample: number }>;
-type Frames<K extends string> = Tensor<{ batch: number; time: number } & { [P in K]: number }>;
+/** Frames of clips, with an axis of bins or bands. */
+export type Frames<K extends string> = Tensor<
+  { batch: number; time: number } & { [P in K]: number }
+>;
 
 /** The periodic Hann window, in the middle of a transform. */
 export const hann = ({ fft, window }: FrontEnd): Float32Array => {
@@ -125,6 +128,14 @@ export const melEnergies = (front: FrontEnd) => (power: Frames<"bin">): Frames<"
 /** Log-mel spectrograms of samples whose edges the caller has dealt with: no padding is done. */
 export const logMelOfFrames = (front: FrontEnd) => (x: Waveform): Frames<"mel"> =>
   named("log-mel", () => log(shift(melEnergies(front)(powerSpectrum(front)(x)), logEpsilon)));
+
+/** Power spectra of whole clips: centred frames, edges reflected. */
+export const power = (front: FrontEnd) => (x: Waveform): Frames<"bin"> =>
+  powerSpectrum(front)(reflected(x, Math.floor(front.fft / 2)));
+
+/** Energies of the mel bands of whole clips. */
+export const melPower = (front: FrontEnd) => (x: Waveform): Frames<"mel"> =>
+  melEnergies(front)(power(front)(x));
 
 /** Log-mel spectrograms of whole clips: 1 + ⌊samples / hop⌋ frames, centred, edges reflected. */
 export const logMel = (front: FrontEnd) => (x: Waveform): Frames<"mel"> =>

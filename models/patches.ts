@@ -17,7 +17,7 @@ export interface PatchSize {
   readonly frequency: number;
 }
 
-/** Which grid axis is the slower one in the sequence of tokens. */
+/** Which axis is the slower one, in the sequence of tokens and inside a patch. */
 export type TokenOrder = "time first" | "frequency first";
 
 /** Rows and columns of the grid of patches. */
@@ -41,10 +41,9 @@ export const patchify = (
   const grid = gridOf(x, patch);
   const byTime = split(x, "time", { row: grid.time, frame: patch.time });
   const cut = split(byTime, "mel", { column: grid.frequency, band: patch.frequency });
-  const pixels = merge(cut, ["frame", "band"], "pixel");
   return order === "time first"
-    ? merge(pixels, ["row", "column"], "token")
-    : merge(pixels, ["column", "row"], "token");
+    ? merge(merge(cut, ["frame", "band"], "pixel"), ["row", "column"], "token")
+    : merge(merge(cut, ["band", "frame"], "pixel"), ["column", "row"], "token");
 };
 
 /** Each patch as a vector: the published convolution with kernel and stride of one patch. */
