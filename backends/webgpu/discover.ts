@@ -177,14 +177,19 @@ const withDriver = <A>(driver: string, action: () => A): A => {
   }
 };
 
-const requestFrom = async (
-  gpu: GPU,
-  options: GPURequestAdapterOptions,
-): Promise<GPUAdapter | null> => {
+const requestFrom = async (gpu: GPU): Promise<GPUAdapter | null> => {
   kept.push(gpu);
-  const adapter = await gpu.requestAdapter(options);
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   kept.push(adapter);
   return adapter;
+};
+
+// Dawn with the machine's own drivers, looked up once.
+let installed: GPU | undefined;
+
+const requestInstalled = async (): Promise<GPUAdapter | null> => {
+  installed ??= (await dawn()).create([]);
+  return await requestFrom(installed);
 };
 
 const words = ({ info }: GPUAdapter): AdapterWords => info as unknown as AdapterWords;
@@ -192,32 +197,30 @@ const words = ({ info }: GPUAdapter): AdapterWords => info as unknown as Adapter
 const adapterOf = async (kind: DeviceKind): Promise<GPUAdapter | string> => {
   switch (kind) {
     case "gpu": {
-      const { create } = await dawn();
-      const found = await requestFrom(create([]), { powerPreference: "high-performance" });
+      const found = await requestInstalled();
       if (found === null) return "Dawn found no adapter";
       return isSoftware(words(found)) ? "the machine has none that Dawn can use" : found;
     }
     case "software": {
-      const { create } = await dawn();
-      const found = await requestFrom(create([]), { forceFallbackAdapter: true });
-      return found ?? "none is installed, or it is too old for Dawn";
+      const found = await requestInstalled();
+      if (found === null) return "none is installed, or it is too old for Dawn";
+      if (isSoftware(words(found))) return found;
+      // A GPU goes first in Dawn's list, and asking for a fallback finds nothing but SwiftShader.
+      return await requestFrom((await dawn()).create(["adapter=llvmpipe"])) ?? "none is installed";
     }
     case "swiftshader": {
       const unpacked = await swiftshader()();
       if (E.isLeft(unpacked)) return unpacked.left;
       const { driver, loader } = unpacked.right;
-      if (!hasVulkanLoader()) kept.push(Deno.dlopen(loader, {}));
       const { create } = await dawn();
-      const asked = withDriver(
-        driver,
-        () => requestFrom(create([]), { forceFallbackAdapter: true }),
-      );
-      return await asked ?? "Dawn refused it";
+      if (!hasVulkanLoader()) kept.push(Deno.dlopen(loader, {}));
+      const found = await withDriver(driver, () => requestFrom(create([])));
+      return found ?? "Dawn refused it";
     }
     case "navigator": {
       const gpu = globalThis.navigator?.gpu;
       if (gpu === undefined) return "this runtime has none";
-      return await requestFrom(gpu, {}) ?? "it offers no adapter";
+      return await requestFrom(gpu) ?? "it offers no adapter";
     }
   }
 };
@@ -255,6 +258,7 @@ export const candidate = (kind: DeviceKind): TE.TaskEither<Refusal, Candidate> =
 const watch = (device: GPUDevice, name: string): () => void => {
   const errors: string[] = [];
   device.addEventListener("uncapturederror", (event) => {
+    event.preventDefault();
     errors.push((event as GPUUncapturedErrorEvent).error.message);
   });
   device.lost.then(({ reason, message }) => {
