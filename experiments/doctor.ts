@@ -1,0 +1,117 @@
+// What this machine can run on: every kind of device is opened and given a small program, and the
+// doctor says what works, what would be chosen and why, and what to install.
+import * as E from "fp-ts/Either.js";
+import { webgpuBackend } from "../backends/webgpu/backend.ts";
+import {
+  ADVICE,
+  deviceErrorMessage,
+  type DeviceFeatures,
+  type DeviceKind,
+  KINDS,
+  NEEDED_LIMITS,
+  type OpenDevice,
+  openDevice,
+  refusalMessage,
+} from "../backends/webgpu/discover.ts";
+import { input, mul } from "../dsl/ops.ts";
+
+/** What is known of one kind of device after trying it. */
+export type Finding =
+  | {
+    readonly _tag: "Works";
+    readonly kind: DeviceKind;
+    readonly name: string;
+    readonly features: DeviceFeatures;
+    readonly limits: Readonly<Record<string, number>>;
+  }
+  | { readonly _tag: "Fails"; readonly kind: DeviceKind; readonly why: string };
+
+const SHOWN_LIMITS: readonly string[] = [
+  ...Object.keys(NEEDED_LIMITS),
+  "maxStorageBufferBindingSize",
+  "maxComputeWorkgroupsPerDimension",
+];
+
+/** Squares a few numbers; a wrong answer is an error. */
+const squares = async (device: OpenDevice): Promise<void> => {
+  const x = input("x", { time: 3 });
+  const machine = await webgpuBackend(device).open({
+    squares: { outputs: { y: { of: mul(x, x), order: ["time"] } } },
+  });
+  const { y } = await machine.run("squares", { x: Float32Array.of(1, 2, 3) });
+  machine.close();
+  if (y.join() !== "1,4,9") throw new Error(`the squares of 1, 2, 3 came out as ${y.join(", ")}`);
+};
+
+const examine = async (kind: DeviceKind): Promise<Finding> => {
+  const found = await openDevice(kind)();
+  if (E.isLeft(found)) {
+    const error = found.left;
+    const why = error._tag === "NoDevice"
+      ? error.refusals.map(refusalMessage).join("; ")
+      : deviceErrorMessage(error);
+    return { _tag: "Fails", kind, why };
+  }
+  const { device, name, features, close } = found.right;
+  try {
+    await squares(found.right);
+    const limits = Object.fromEntries(
+      SHOWN_LIMITS.map((limit) => [limit, Number(Reflect.get(device.limits, limit))]),
+    );
+    return { _tag: "Works", kind, name, features, limits };
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    return { _tag: "Fails", kind, why: `${name}: it opens, but does not compute: ${why}` };
+  } finally {
+    close();
+  }
+};
+
+const CHOICES: Readonly<Record<DeviceKind, string>> = {
+  gpu: "a real GPU goes first",
+  software: "there is no GPU, and an installed driver is several times faster than SwiftShader",
+  swiftshader: "nothing is installed that Dawn can use; it is slow, good for tests and small runs",
+  navigator: "Dawn found nothing, the runtime's own WebGPU works",
+};
+
+const yesNo = (value: boolean): string => value ? "yes" : "no";
+
+const describe = (finding: Finding): readonly string[] =>
+  finding._tag === "Fails" ? [`${finding.kind}: no (${finding.why})`] : [
+    `${finding.kind}: works (${finding.name})`,
+    `    shader-f16 ${yesNo(finding.features.shaderF16)}`,
+    `    subgroups ${yesNo(finding.features.subgroups)}`,
+    `    timestamp-query ${yesNo(finding.features.timestampQuery)}`,
+    ...Object.entries(finding.limits).map(([limit, value]) =>
+      `    ${limit} ${value}${limit in NEEDED_LIMITS ? ` (needed: ${NEEDED_LIMITS[limit]})` : ""}`
+    ),
+  ];
+
+/** The report, line by line, from what was found in the order of preference. */
+export const doctorReport = (findings: readonly Finding[]): readonly string[] => {
+  const chosen = findings.find((finding) => finding._tag === "Works");
+  const fast = chosen?.kind === "gpu" || chosen?.kind === "software";
+  return [
+    ...findings.flatMap(describe),
+    "reference: works (the float64 interpreter, slow)",
+    chosen === undefined
+      ? "auto picks reference: no WebGPU device works"
+      : `auto picks ${chosen.kind}: ${CHOICES[chosen.kind]}`,
+    ...(fast ? [] : [`for more speed, ${ADVICE}`]),
+  ];
+};
+
+/**
+ * Prints what this machine can run on. Gives the exit status: 0 if a WebGPU device works, 1 if
+ * programs would run on the reference interpreter.
+ */
+export const doctor = async (): Promise<number> => {
+  const { os, arch } = Deno.build;
+  console.log(
+    `deno ${Deno.version.deno}, ${os} ${arch}, ${navigator.hardwareConcurrency} processors`,
+  );
+  const findings: Finding[] = [];
+  for (const kind of KINDS) findings.push(await examine(kind));
+  for (const line of doctorReport(findings)) console.log(line);
+  return findings.some((finding) => finding._tag === "Works") ? 0 : 1;
+};
