@@ -193,12 +193,24 @@ export const lower = (program: Program): Lowered => {
     if (draft.over !== undefined) return draft.over.join() === over!.join();
     return draft.roots.every((root) => sameKeys(root, [...draft.full.keys()]));
   };
-  /** True when storing `of` in `draft` makes no kernel wait for itself. */
-  const acyclic = (of: Node, draft: Draft) =>
-    !drafts.some((other) =>
-      other !== draft &&
-      other.roots.some((root) => isAbove(of, root) && draft.roots.some((own) => isAbove(root, own)))
+  const needsKernel = (draft: Draft, other: Draft) =>
+    other.roots.some((root) => draft.roots.some((own) => isAbove(root, own)));
+  /** True when storing `of` in `draft` makes no kernel wait for itself, through whatever others. */
+  const acyclic = (of: Node, draft: Draft) => {
+    const seen = new Set<Draft>();
+    let edge = drafts.filter((other) =>
+      other !== draft && other.roots.some((root) => isAbove(of, root))
     );
+    while (edge.length > 0) {
+      if (edge.some((other) => needsKernel(draft, other))) return false;
+      edge.forEach((other) => seen.add(other));
+      const now = edge;
+      edge = drafts.filter((next) =>
+        next !== draft && !seen.has(next) && now.some((other) => needsKernel(next, other))
+      );
+    }
+    return true;
+  };
 
   /** Puts a value into a kernel: its arguments are used there. */
   const place = (of: Node, draft: Draft, direct: boolean) => {

@@ -10,6 +10,7 @@ import {
 import { plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
+import { inArena } from "./emit.ts";
 import { type Code, printExpression } from "./kernels.ts";
 import { printScan } from "./scan.ts";
 
@@ -39,24 +40,39 @@ const describe = (storage: Storage): string =>
       size(storage.dims)
     } elements`;
 
-const compile = (program: Program, alignment: number): Compiled => {
+const compile = (program: Program, limits: GPUSupportedLimits): Compiled => {
   const lowered = lower(program);
-  const codes = lowered.kernels.map((kernel) =>
-    kernel.shape === "scan"
-      ? printScan(kernel, lowered.stored)
-      : printExpression(kernel, lowered.stored)
-  );
-  const uses = codes.map((code) => code.bindings.map((binding) => binding.storage));
+  const codes = lowered.kernels.map((kernel) => {
+    const print = (pack: boolean) =>
+      kernel.shape === "scan"
+        ? printScan(kernel, lowered.stored, pack)
+        : printExpression(kernel, lowered.stored, pack);
+    const code = print(false);
+    return code.bindings.length <= limits.maxStorageBuffersPerShaderStage ? code : print(true);
+  });
+  const uses = codes.map(storagesOf);
   const kept = [...Object.values(lowered.outputs), ...lowered.copies.map((copy) => copy.from)];
-  const arena = plan(uses, kept, alignment);
+  const arena = plan(uses, kept, limits.minStorageBufferOffsetAlignment);
   return { lowered, codes, offsets: arena.offsets, arenaBytes: arena.bytes };
 };
 
+const storagesOf = (code: Code): readonly Storage[] => [
+  ...code.bindings.map((binding) => binding.storage),
+  ...code.packed,
+];
+
+const writesOf = (kernel: Kernel): readonly Storage[] => [
+  ...kernel.roots.map((root) => root.storage),
+  ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
+];
+
 const report = (kernel: Kernel, code: Code): KernelReport => {
-  const read = code.bindings.filter((binding) => !binding.written);
-  const written = code.bindings.filter((binding) => binding.written);
-  const total = (list: typeof read) =>
-    list.reduce((n, { storage }) => n + 4 * size(storage.dims), 0);
+  const roots = new Set(writesOf(kernel));
+  const written = storagesOf(code).filter((storage) => roots.has(storage));
+  const read = storagesOf(code).filter((storage) =>
+    !roots.has(storage) || storage.role === "param"
+  );
+  const total = (list: readonly Storage[]) => list.reduce((n, of) => n + byteLength(of), 0);
   return {
     path: kernel.path,
     shape: kernel.shape,
@@ -65,13 +81,9 @@ const report = (kernel: Kernel, code: Code): KernelReport => {
     bytesRead: total(read),
     bytesWritten: total(written),
     code: code.wgsl,
-    writes: written.map(({ storage }) => axesOf(storage.dims)),
+    writes: written.map((storage) => axesOf(storage.dims)),
   };
 };
-
-/** WGSL says how each buffer is bound; the arena is always bound for writing, as parts of it are. */
-const isShared = (storage: Storage): boolean =>
-  storage.role === "temporary" || storage.role === "output";
 
 /** The backend on an open device. */
 export const webgpuBackend = ({ device, name, settle, close }: WebgpuDevice): Backend => {
@@ -96,9 +108,7 @@ export const webgpuBackend = ({ device, name, settle, close }: WebgpuDevice): Ba
   const open = async (programs: Readonly<Record<string, Program>>): Promise<Machine> => {
     const { limits } = device;
     const compiled = new Map(
-      Object.entries(programs).map(([key, program]) =>
-        [key, compile(program, limits.minStorageBufferOffsetAlignment)] as const
-      ),
+      Object.entries(programs).map(([key, program]) => [key, compile(program, limits)] as const),
     );
     const arenaBytes = Math.max(4, ...[...compiled.values()].map((one) => one.arenaBytes));
     if (arenaBytes > limits.maxBufferSize) {
@@ -177,20 +187,44 @@ export const webgpuBackend = ({ device, name, settle, close }: WebgpuDevice): Ba
       }
     }
     const place = (one: Compiled, storage: Storage): GPUBufferBinding =>
-      isShared(storage)
+      inArena(storage)
         ? { buffer: arena, offset: one.offsets.get(storage.id)!, size: byteLength(storage) }
         : { buffer: held.get(storage)! };
+
+    /** The stretch of the arena that holds all that a kernel packs, and where in it each value is. */
+    const packedPlaces = (one: Compiled, code: Code, path: string): readonly GPUBufferBinding[] => {
+      if (code.packed.length === 0) return [];
+      const starts = code.packed.map((storage) => one.offsets.get(storage.id)!);
+      const start = Math.min(...starts);
+      const end = Math.max(...code.packed.map((storage, k) => starts[k] + byteLength(storage)));
+      if (end - start > limits.maxStorageBufferBindingSize) {
+        throw new RangeError(
+          `the kernel '${path}' needs ${end - start} bytes in one binding, but ${name} allows` +
+            ` ${limits.maxStorageBufferBindingSize} (maxStorageBufferBindingSize); use a smaller batch`,
+        );
+      }
+      const places = new Uint32Array(Math.ceil(starts.length / 4) * 4);
+      starts.forEach((at, k) => places[k] = (at - start) / 4);
+      const made = buffer(
+        places.byteLength,
+        GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+        `${path} places`,
+      );
+      device.queue.writeBuffer(made, 0, places);
+      return [{ buffer: arena, offset: start, size: end - start }, { buffer: made }];
+    };
 
     // All pipelines are asked for before any is awaited: compilers run in parallel.
     const ready = [...compiled].map(async ([key, one]) => {
       const dispatches = await Promise.all(one.codes.map(async (code, k) => {
         const made = await settle(pipeline(code.wgsl, one.lowered.kernels[k].path));
+        const resources = [
+          ...code.bindings.map(({ storage }) => place(one, storage)),
+          ...packedPlaces(one, code, one.lowered.kernels[k].path),
+        ];
         const bindGroup = device.createBindGroup({
           layout: made.getBindGroupLayout(0),
-          entries: code.bindings.map(({ storage }, binding) => ({
-            binding,
-            resource: place(one, storage),
-          })),
+          entries: resources.map((resource, binding) => ({ binding, resource })),
         });
         return { pipeline: made, bindGroup, grid: code.grid };
       }));

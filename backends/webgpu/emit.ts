@@ -31,6 +31,9 @@ export interface Binding {
   readonly written: boolean;
 }
 
+/** True for what lives in the arena. */
+export const inArena = ({ role }: Storage): boolean => role === "temporary" || role === "output";
+
 /** Prints one kernel's body. */
 export interface Emitter {
   /** The value of a node at an environment. */
@@ -56,6 +59,8 @@ export interface Emitter {
   readonly depth: () => number;
   readonly lines: () => readonly string[];
   readonly bindings: () => readonly Binding[];
+  /** Storages that are reached through one binding of the arena, at offsets given at run time. */
+  readonly packed: () => readonly Storage[];
   readonly helpers: () => readonly string[];
   readonly flops: () => number;
 }
@@ -81,11 +86,13 @@ const isLiteral = (text: string) => /^\(?-?[\d.]+(e[+-]?\d+)?[fu]?\)?$|^(true|fa
 
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in
- * `here` are computed by this kernel although they are stored.
+ * `here` are computed by this kernel although they are stored. With `pack`, all intermediate values
+ * are reached through one binding, for kernels that need more buffers than a device binds.
  */
 export const emitter = (
   stored: ReadonlyMap<Node, Storage>,
   here: ReadonlySet<Node> = new Set(),
+  pack = false,
 ): Emitter => {
   const blocks: Block[] = [{ lines: [], variables: new Set(), memo: new Map(), trips: 1 }];
   const overrides = new Map<Node, (env: Env) => Value>();
@@ -97,15 +104,28 @@ export const emitter = (
   const top = () => blocks[blocks.length - 1];
   const depth = () => blocks.length - 1;
 
-  const bind = (storage: Storage, written: boolean): string => {
+  const packed = new Map<number, { readonly storage: Storage; readonly offset: string }>();
+  /** The text that reads or names an element of a storage. */
+  const bind = (storage: Storage, address: string, written: boolean): string => {
+    if (pack && inArena(storage)) {
+      const known = packed.get(storage.id);
+      const offset = known?.offset ?? fresh("o");
+      if (known === undefined) {
+        const k = packed.size;
+        blocks[0].lines.push(`let ${offset} = i32(places[${k >> 2}][${k & 3}]);`);
+        packed.set(storage.id, { storage, offset });
+      }
+      const text = `arena[${offset} + ${address}]`;
+      return storage.dtype === "f32" || written ? text : `bitcast<u32>(${text})`;
+    }
     const found = bindings.get(storage.id);
     if (found !== undefined) {
       found.written ||= written;
-      return found.name;
+      return `${found.name}[${address}]`;
     }
     const name = `b${bindings.size}`;
     bindings.set(storage.id, { storage, name, written });
-    return name;
+    return `${name}[${address}]`;
   };
 
   const levelOf = (variables: readonly string[]): number => {
@@ -138,8 +158,7 @@ export const emitter = (
     const level = levelOf(affine.depends(address));
     const found = blocks[level].memo.get(key);
     if (found !== undefined) return found;
-    const name = bind(storage, false);
-    const read = `${name}[${affine.show(address)}]`;
+    const read = bind(storage, affine.show(address), false);
     const value = define(level, storage.dtype, storage.dtype === "bool" ? `(${read} != 0u)` : read);
     blocks[level].memo.set(key, value);
     return value;
@@ -332,9 +351,10 @@ export const emitter = (
   };
 
   const store: Emitter["store"] = (storage, env, value) => {
-    const name = bind(storage, true);
+    const place = bind(storage, affine.show(addressOf(storage, env)), true);
     const text = storage.dtype === "bool" ? `select(0u, 1u, ${value})` : value;
-    top().lines.push(`${name}[${affine.show(addressOf(storage, env))}] = ${text};`);
+    const bits = pack && inArena(storage) && storage.dtype !== "f32";
+    top().lines.push(`${place} = ${bits ? `bitcast<f32>(${text})` : text};`);
   };
 
   return {
@@ -354,6 +374,7 @@ export const emitter = (
     depth,
     lines: () => blocks[0].lines,
     bindings: () => [...bindings.values()],
+    packed: () => [...packed.values()].map(({ storage }) => storage),
     helpers: () => [...helpers],
     flops: () => flops,
   };

@@ -9,12 +9,22 @@ import {
   size,
   type Storage,
 } from "../lower/program.ts";
-import { type Binding, type Emitter, emitter, type Env, literal, storedAs } from "./emit.ts";
+import {
+  type Binding,
+  type Emitter,
+  emitter,
+  type Env,
+  inArena,
+  literal,
+  storedAs,
+} from "./emit.ts";
 
 /** A kernel as code, ready to become a pipeline and a dispatch. */
 export interface Code {
   readonly wgsl: string;
   readonly bindings: readonly Binding[];
+  /** Storages reached through one binding of the arena, after the others, and their places. */
+  readonly packed: readonly Storage[];
   readonly grid: readonly [number, number, number];
   readonly flops: number;
 }
@@ -33,19 +43,24 @@ export const fold = (groups: number): { readonly x: number; readonly y: number }
 export const assemble = (
   emit: Emitter,
   workgroup: readonly number[],
-  shared: readonly string[],
+  areas: readonly string[],
 ): string => {
   // Intermediate values share one buffer, parts of which are written: all are bound for writing.
-  const writable = ({ storage, written }: Binding) =>
-    written || storage.role === "temporary" || storage.role === "output";
+  const writable = ({ storage, written }: Binding) => written || inArena(storage);
   const storages = emit.bindings().map((binding, k) =>
     `@group(0) @binding(${k}) var<storage, ${
       writable(binding) ? "read_write" : "read"
     }> ${binding.name}: array<${storedAs[binding.storage.dtype]}>;`
   );
+  const count = emit.bindings().length, places = Math.ceil(emit.packed().length / 4);
+  const shared = places === 0 ? [] : [
+    `@group(0) @binding(${count}) var<storage, read_write> arena: array<f32>;`,
+    `@group(0) @binding(${count + 1}) var<uniform> places: array<vec4<u32>, ${places}>;`,
+  ];
   return [
     ...storages,
-    ...shared.map((text) => `var<workgroup> ${text};`),
+    ...shared,
+    ...areas.map((text) => `var<workgroup> ${text};`),
     ...emit.helpers(),
     `@compute @workgroup_size(${workgroup.join(", ")})`,
     "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {",
@@ -64,11 +79,12 @@ const manyRows = 1024;
 export const printExpression = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
+  pack = false,
 ): Code => {
   // A root that is stored elsewhere as well is only copied from there.
   const computed = kernel.roots.filter((root) => stored.get(root.node) === root.storage);
   const here = new Set([...computed.map((root) => root.node), ...kernel.reductions]);
-  const emit = emitter(stored, here);
+  const emit = emitter(stored, here, pack);
   if (kernel.shape === "contraction") {
     return printContraction(kernel, kernel.contraction!, emit, stored);
   }
@@ -157,6 +173,7 @@ const printElements = (kernel: ExpressionKernel, emit: Emitter): Code => {
   return {
     wgsl: assemble(emit, [threads], []),
     bindings: emit.bindings(),
+    packed: emit.packed(),
     grid: [x, y, 1],
     flops: emit.flops() * count,
   };
@@ -236,6 +253,7 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Code => {
   return {
     wgsl: assemble(emit, [threads], shared),
     bindings: emit.bindings(),
+    packed: emit.packed(),
     grid: [x, y, 1],
     flops: emit.flops() * count * threads,
   };
@@ -392,6 +410,7 @@ const printContraction = (
   return {
     wgsl: assemble(emit, [count], shared),
     bindings: emit.bindings(),
+    packed: emit.packed(),
     grid: [groupsX * batchX, groupsY * batchY, 1],
     flops: 2 * batch * rows * columns * over,
   };

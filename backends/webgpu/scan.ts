@@ -36,9 +36,13 @@ const element = (kept: Kept, env: Env): string =>
   kept.dims.length === 0 ? kept.name : `${kept.name}[${affine.show(position(kept.dims, env))}]`;
 
 /** Prints a scan kernel. */
-export const printScan = (kernel: ScanKernel, stored: ReadonlyMap<Node, Storage>): Code => {
+export const printScan = (
+  kernel: ScanKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  pack = false,
+): Code => {
   const { scan, space, held, lanes, width, roots, recomputes } = kernel;
-  const emit = emitter(stored);
+  const emit = emitter(stored, new Set(), pack);
   const axis = scan.attributes.axis!;
   const steps = known(scan.args[scan.attributes.carries!.length].axes, axis);
   const others = space.filter((dim) => dim !== lanes);
@@ -395,6 +399,7 @@ export const printScan = (kernel: ScanKernel, stored: ReadonlyMap<Node, Storage>
   return {
     wgsl: assemble(emit, [lanes === undefined ? 1 : width], shared),
     bindings: emit.bindings(),
+    packed: emit.packed(),
     grid: [groups, items.x, items.y],
     flops: emit.flops() * size(space),
   };
