@@ -3,7 +3,8 @@
 // once into the user's cache folder, and named to Vulkan by an environment variable.
 import { Buffer } from "node:buffer";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
 import * as TE from "fp-ts/TaskEither.js";
 
@@ -21,6 +22,7 @@ export interface ArchiveFile {
   readonly bytes: Uint8Array;
 }
 
+const ARCHIVE = join("bin", "swiftshader.tar.br");
 const DRIVER = "vk_swiftshader_icd.json";
 const LOADER = "libvulkan.so.1";
 const NEEDED: readonly string[] = [DRIVER, LOADER, "libvk_swiftshader.so"];
@@ -83,7 +85,14 @@ interface PackageInfo {
  * where it is not used, and could not reach its archives; so Deno itself is asked.
  */
 const packageFolder = async (): Promise<{ readonly path: string; readonly version: string }> => {
-  const specifier = import.meta.resolve("@sparticuz/chromium");
+  // A file if the lock file names the package, otherwise `npm:` and the range in the import map.
+  const resolved = import.meta.resolve("@sparticuz/chromium");
+  const folder = resolved.startsWith("file:") ? fileURLToPath(new URL("..", resolved)) : undefined;
+  if (folder !== undefined && await exists(join(folder, ARCHIVE))) {
+    const { version } = JSON.parse(await Deno.readTextFile(join(folder, "package.json")));
+    return { path: folder, version };
+  }
+  const specifier = folder === undefined ? resolved : `npm:@sparticuz/chromium@${basename(folder)}`;
   await deno("cache", "--no-lock", "--no-config", "--quiet", specifier);
   const info: PackageInfo = JSON.parse(
     await deno("info", "--no-lock", "--no-config", "--json", specifier),
@@ -129,7 +138,7 @@ export const swiftshader = (): TE.TaskEither<string, SwiftShader> =>
       const folder = join(cacheFolder(), `swiftshader-${version}`);
       if (!(await exists(join(folder, DRIVER)))) {
         await Deno.mkdir(cacheFolder(), { recursive: true });
-        await unpack(join(path, "bin", "swiftshader.tar.br"), folder);
+        await unpack(join(path, ARCHIVE), folder);
       }
       return { driver: join(folder, DRIVER), loader: join(folder, LOADER) };
     },
