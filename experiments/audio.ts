@@ -1,0 +1,309 @@
+// Recordings from a folder, each as mono samples at one rate. A file that cannot be used is left out
+// with its reason, so that one bad file neither ends a run nor goes unnoticed.
+import decodeAudio from "audio-decode";
+import libsamplerate from "libsamplerate";
+import * as E from "fp-ts/Either.js";
+import type { TaskEither } from "fp-ts/TaskEither.js";
+import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./audio/whole.ts";
+
+/** Samples per second of what is read here, in Hz. */
+export const recordingRate = 16000;
+
+/** The shortest recording that is of use, in seconds: one window of a spectrogram. */
+export const shortestRecording = 0.025;
+
+/** One recording. */
+export interface Recording {
+  /** Where it is, from the folder that was read; folders are parted by `/`. */
+  readonly path: string;
+  /** Mono samples at `recordingRate`, the mean of the channels. */
+  readonly samples: Float32Array;
+}
+
+/** A file that could not be used. */
+export interface SkippedRecording {
+  /** Where it is, from the folder that was read. */
+  readonly path: string;
+  /** Why, in words, to be read after its path. */
+  readonly reason: string;
+}
+
+/** What a folder holds, both lists in the order of `listRecordings`. */
+export interface Recordings {
+  /** What can be used. */
+  readonly clips: readonly Recording[];
+  /** What was left out. */
+  readonly skipped: readonly SkippedRecording[];
+}
+
+/** Why one recording could not be used. */
+export type RecordingError =
+  | { readonly _tag: "Unreadable"; readonly reason: string }
+  | { readonly _tag: "EmptyFile" }
+  | { readonly _tag: "UnknownContainer" }
+  | { readonly _tag: "Damaged"; readonly problem: string }
+  | { readonly _tag: "Undecodable"; readonly reason: string }
+  | { readonly _tag: "StrangeRate"; readonly rate: number }
+  | { readonly _tag: "TooShort"; readonly seconds: number }
+  | { readonly _tag: "NotFinite"; readonly seconds: number };
+
+/** Why a folder gives no recordings. */
+export type AudioError =
+  | { readonly _tag: "NoFolder"; readonly folder: string }
+  | { readonly _tag: "NotAFolder"; readonly folder: string }
+  | { readonly _tag: "UnreadableFolder"; readonly folder: string; readonly reason: string }
+  | { readonly _tag: "NoRecordings"; readonly folder: string }
+  | {
+    readonly _tag: "AllSkipped";
+    readonly folder: string;
+    readonly skipped: readonly SkippedRecording[];
+  };
+
+/** What a reader of recordings may be told. */
+export interface ReadOptions {
+  /** Called after each file, used or skipped, with how many of how many are done. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * The recordings in a folder and the folders in it, by their names (wav, flac, ogg, oga, mp3),
+ * relative to the folder and sorted by code unit, so that the order is the same on every machine.
+ * Links are followed, to each folder once.
+ */
+export const listRecordings =
+  (folder: string): TaskEither<AudioError, readonly string[]> => async () => {
+    const seen = new Set<string>();
+    const found: string[] = [];
+    const walk = async (at: string): Promise<E.Either<AudioError, void>> => {
+      const path = joined(folder, at);
+      let names: readonly string[];
+      try {
+        const real = await Deno.realPath(path);
+        if (seen.has(real)) return E.right(undefined);
+        seen.add(real);
+        names = (await Array.fromAsync(Deno.readDir(path))).map(({ name }) => name).sort();
+      } catch (error) {
+        return E.left(folderError(path, error));
+      }
+      for (const name of names) {
+        const inside = at === "" ? name : `${at}/${name}`;
+        if (await isFolder(joined(folder, inside))) {
+          const walked = await walk(inside);
+          if (E.isLeft(walked)) return walked;
+        } else if (/\.(wav|flac|ogg|oga|mp3)$/i.test(name)) found.push(inside);
+      }
+      return E.right(undefined);
+    };
+    const walked = await walk("");
+    if (E.isLeft(walked)) return walked;
+    return found.length === 0 ? E.left({ _tag: "NoRecordings", folder }) : E.right(found.sort());
+  };
+
+/**
+ * Reads all recordings in a folder and the folders in it. A file that is unreadable, empty, cut,
+ * damaged, too short or not finite is skipped with its reason; that all are is an error.
+ */
+export const readRecordings =
+  (folder: string, options: ReadOptions = {}): TaskEither<AudioError, Recordings> => async () => {
+    const listed = await listRecordings(folder)();
+    if (E.isLeft(listed)) return listed;
+    const paths = listed.right;
+    const results = new Array<E.Either<RecordingError, Float32Array>>(paths.length);
+    const resample = resampler();
+    let next = 0, done = 0;
+    const lane = async () => {
+      while (next < paths.length) {
+        const index = next++;
+        results[index] = await readRecording(joined(folder, paths[index]), resample);
+        options.onProgress?.(++done, paths.length);
+      }
+    };
+    // Decoding keeps one core busy; the other lanes only wait for the disk.
+    await Promise.all(Array.from({ length: 4 }, lane));
+
+    const clips: Recording[] = [];
+    const skipped: SkippedRecording[] = [];
+    for (const [index, result] of results.entries()) {
+      const path = paths[index];
+      if (E.isRight(result)) clips.push({ path, samples: result.right });
+      else skipped.push({ path, reason: recordingErrorText(result.left) });
+    }
+    return clips.length === 0
+      ? E.left({ _tag: "AllSkipped", folder, skipped })
+      : E.right({ clips, skipped });
+  };
+
+/**
+ * The samples of one wav, flac, ogg or mp3 file of any rate and channel count: mono, the mean of
+ * the channels, at `recordingRate`.
+ */
+export const decodeRecording =
+  (bytes: Uint8Array): TaskEither<RecordingError, Float32Array> => () =>
+    decodeWith(resampler(), bytes);
+
+/** Why one recording could not be used, in words that follow its path. */
+export function recordingErrorText(error: RecordingError): string {
+  switch (error._tag) {
+    case "Unreadable":
+      return `it cannot be read: ${error.reason}`;
+    case "EmptyFile":
+      return "the file is empty";
+    case "UnknownContainer":
+      return "its content is not wav, flac, ogg or mp3";
+    case "Damaged":
+      return `it is damaged: ${error.problem}`;
+    case "Undecodable":
+      return `it cannot be decoded: ${error.reason}`;
+    case "StrangeRate":
+      return `its sample rate is ${error.rate} Hz, where ${rates.least} to ${rates.most} can be read`;
+    case "TooShort":
+      return `it lasts ${milliseconds(error.seconds)}, less than ${
+        milliseconds(shortestRecording)
+      }`;
+    case "NotFinite":
+      return `the sample at ${error.seconds.toFixed(3)} s is not a finite number`;
+  }
+}
+
+/** Why a folder gives no recordings, in one sentence. */
+export function audioErrorText(error: AudioError): string {
+  switch (error._tag) {
+    case "NoFolder":
+      return `there is no folder ${error.folder}; give the path of a folder of recordings`;
+    case "NotAFolder":
+      return `${error.folder} is not a folder; give the path of a folder of recordings`;
+    case "UnreadableFolder":
+      return `the folder ${error.folder} cannot be read: ${error.reason}`;
+    case "NoRecordings":
+      return `no recordings (wav, flac, ogg, mp3) are in ${error.folder} or the folders in it`;
+    case "AllSkipped": {
+      const [{ path, reason }] = error.skipped;
+      const all = error.skipped.length;
+      return all === 1
+        ? `the only recording in ${error.folder}, ${path}, cannot be used: ${reason}`
+        : `none of the ${all} recordings in ${error.folder} can be used; the first, ${path}: ` +
+          reason;
+    }
+  }
+}
+
+// ---------------------------------------------------------------- folders
+
+const joined = (folder: string, inside: string): string => {
+  if (inside === "") return folder;
+  return folder.endsWith("/") ? folder + inside : `${folder}/${inside}`;
+};
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isDirectory;
+  } catch {
+    return false; // A link to nothing: if it is named like a recording, reading it says so.
+  }
+}
+
+function folderError(folder: string, error: unknown): AudioError {
+  if (error instanceof Deno.errors.NotFound) return { _tag: "NoFolder", folder };
+  if (error instanceof Deno.errors.NotADirectory) return { _tag: "NotAFolder", folder };
+  return { _tag: "UnreadableFolder", folder, reason: systemReason(error) };
+}
+
+function systemReason(error: unknown): string {
+  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
+  if (error instanceof Deno.errors.NotFound) return "it is a link to nothing, or was just removed";
+  return error instanceof Error ? error.message : String(error);
+}
+
+// ---------------------------------------------------------------- one file
+
+const rates = { least: 1000, most: 768_000 };
+
+const milliseconds = (seconds: number): string => `${+(seconds * 1000).toPrecision(3)} ms`;
+
+type Resample = (samples: Float32Array, rate: number) => Promise<Float32Array>;
+
+async function readRecording(
+  path: string,
+  resample: Resample,
+): Promise<E.Either<RecordingError, Float32Array>> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await Deno.readFile(path);
+  } catch (error) {
+    return E.left({ _tag: "Unreadable", reason: systemReason(error) });
+  }
+  return decodeWith(resample, bytes);
+}
+
+async function decodeWith(
+  resample: Resample,
+  file: Uint8Array,
+): Promise<E.Either<RecordingError, Float32Array>> {
+  if (file.length === 0) return E.left({ _tag: "EmptyFile" });
+  const bytes = withoutId3(file);
+  const container = containerOf(bytes);
+  if (container === undefined) return E.left({ _tag: "UnknownContainer" });
+  const problem = damage(container, bytes);
+  if (problem !== undefined) return E.left({ _tag: "Damaged", problem });
+
+  let channels: readonly Float32Array[], rate: number;
+  try {
+    ({ channelData: channels, sampleRate: rate } = await decodeAudio(
+      container === "wav" ? plainWav(bytes) : bytes,
+    ));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return E.left({ _tag: "Undecodable", reason });
+  }
+  const length = channels[0]?.length ?? 0;
+  const promised = promisedSamples(container, bytes);
+  if (promised !== undefined && length < promised) {
+    const problem = `it should hold ${promised} samples, but ${length} can be decoded`;
+    return E.left({ _tag: "Damaged", problem });
+  }
+  if (length === 0) return E.left({ _tag: "TooShort", seconds: 0 });
+  if (!(rate >= rates.least && rate <= rates.most)) return E.left({ _tag: "StrangeRate", rate });
+  if (length < shortestRecording * rate) {
+    return E.left({ _tag: "TooShort", seconds: length / rate });
+  }
+  const mono = meanOf(channels);
+  const bad = mono.findIndex((sample) => !Number.isFinite(sample));
+  if (bad >= 0) return E.left({ _tag: "NotFinite", seconds: bad / rate });
+  return E.right(rate === recordingRate ? mono : await resample(mono, rate));
+}
+
+function meanOf(channels: readonly Float32Array[]): Float32Array {
+  const [first, ...others] = channels;
+  if (others.length === 0) return first;
+  return first.map((sample, i) =>
+    others.reduce((sum, channel) => sum + channel[i], sample) / channels.length
+  );
+}
+
+// A converter costs as much to make as a second of audio to convert, so each rate keeps its own;
+// it forgets one recording before the next as long as it is given them whole.
+function resampler(): Resample {
+  const { create, ConverterType } = libsamplerate;
+  const options = { converterType: ConverterType.SRC_SINC_MEDIUM_QUALITY };
+  const converters = new Map<number, ReturnType<typeof create>>();
+  return async (samples, rate) => {
+    const length = Math.round(samples.length * recordingRate / rate);
+    // The filter's tail falls on silence, so that the end comes out whole.
+    const padded = new Float32Array(samples.length + Math.ceil(rate / 20));
+    padded.set(samples);
+    if (Math.max(padded.length, length + recordingRate) > wholeLimit) {
+      const converter = await create(1, rate, recordingRate, options);
+      try {
+        return converter.simple(padded).slice(0, length);
+      } finally {
+        converter.destroy();
+      }
+    }
+    const converter = converters.get(rate) ?? create(1, rate, recordingRate, options);
+    converters.set(rate, converter);
+    return (await converter).simple(padded).slice(0, length);
+  };
+}
+
+// Longer recordings are passed through in pieces, which leaves something of them in a converter.
+const wholeLimit = 1_000_000;
