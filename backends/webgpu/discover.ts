@@ -18,14 +18,19 @@ export type DeviceRequest = "auto" | DeviceKind;
 
 /** What a device can do beyond the minimum. */
 export interface DeviceFeatures {
+  /** f16 in shaders. */
   readonly shaderF16: boolean;
+  /** Sums and shuffles among the lanes of a subgroup. */
   readonly subgroups: boolean;
+  /** Time stamps around a pass. */
   readonly timestampQuery: boolean;
 }
 
 /** An open device: what the WebGPU backend needs, and what it is. */
 export interface OpenDevice extends WebgpuDevice {
+  /** Where it comes from. */
   readonly kind: DeviceKind;
+  /** What it can do beyond the minimum. */
   readonly features: DeviceFeatures;
   /** Sentences for the user: what was passed over, and why. */
   readonly notes: readonly string[];
@@ -33,8 +38,11 @@ export interface OpenDevice extends WebgpuDevice {
 
 /** A limit that a device does not reach. */
 export interface Shortfall {
+  /** Its name in WebGPU, such as `maxBufferSize`. */
   readonly limit: string;
+  /** What the device offers. */
   readonly found: number;
+  /** What kernels count on. */
   readonly needed: number;
 }
 
@@ -89,10 +97,15 @@ export const shortfalls = (limits: Readonly<Record<string, number>>): readonly S
 
 /** What tells a real GPU from a driver that computes on the processor. */
 export interface AdapterWords {
+  /** Who made it: `nvidia`, `mesa`. */
   readonly vendor: string;
+  /** Its family: `ampere`, `software`. */
   readonly architecture: string;
+  /** Its model, where the driver tells. */
   readonly device: string;
+  /** Driver and version. */
   readonly description: string;
+  /** What WebGPU itself says about it. */
   readonly isFallbackAdapter?: boolean;
 }
 
@@ -118,7 +131,7 @@ const WORDS: Readonly<Record<DeviceKind, string>> = {
 };
 
 /** What to do about a machine on which no device was found. */
-export const ADVICE =
+export const ADVICE: string =
   "install a Vulkan driver of your GPU, or Mesa 25 or newer (Debian 12: mesa-vulkan-drivers and" +
   " libvulkan1 from bookworm-backports)";
 
@@ -141,7 +154,7 @@ export const deviceErrorMessage = (error: DeviceError): string =>
     }; to get one, ${ADVICE}`;
 
 /** An adapter that will do, not yet opened. */
-export interface Candidate {
+interface Candidate {
   readonly kind: DeviceKind;
   readonly name: string;
   readonly adapter: GPUAdapter;
@@ -229,7 +242,7 @@ const adapterOf = async (kind: DeviceKind): Promise<GPUAdapter | string> => {
  * Looks for one kind of device without opening it. On the left, why there is none, or the limits in
  * which it falls short.
  */
-export const candidate = (kind: DeviceKind): TE.TaskEither<Refusal, Candidate> => async () => {
+const candidate = (kind: DeviceKind): TE.TaskEither<Refusal, Candidate> => async () => {
   try {
     const adapter = await adapterOf(kind);
     if (typeof adapter === "string") return E.left({ _tag: "NoAdapter", kind, why: adapter });

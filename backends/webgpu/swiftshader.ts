@@ -18,7 +18,9 @@ export interface SwiftShader {
 
 /** One file of a tar archive. */
 export interface ArchiveFile {
+  /** Its path inside the archive. */
   readonly name: string;
+  /** Its content, a view of the archive. */
   readonly bytes: Uint8Array;
 }
 
