@@ -164,6 +164,20 @@ export const emitter = (
     return value;
   };
 
+  const clamped = (position: affine.Int, extent: number): affine.Int =>
+    extent === 1 ? affine.int(0) : index({
+      constant: 0,
+      terms: [{
+        atom: {
+          text: `clamp(${affine.show(position)}, 0, ${extent - 1})`,
+          low: 0,
+          high: extent - 1,
+          depends: affine.depends(position),
+        },
+        times: 1,
+      }],
+    });
+
   const moved = (place: Place, env: Env, extent: number) => {
     let position = affine.int(place.plus);
     for (const { axis, times } of place.terms) {
@@ -178,9 +192,11 @@ export const emitter = (
     }
     position = affine.quotient(position, place.over);
     if (place.modulo > 0) position = affine.remainder(position, place.modulo);
-    if (affine.low(position) < 0) conditions.push(`${affine.show(position)} >= 0`);
-    if (affine.high(position) >= extent) conditions.push(`${affine.show(position)} < ${extent}`);
-    return { position, conditions };
+    const below = affine.low(position) < 0, above = affine.high(position) >= extent;
+    if (below) conditions.push(`${affine.show(position)} >= 0`);
+    if (above) conditions.push(`${affine.show(position)} < ${extent}`);
+    // What is not wanted is still read, from within bounds: devices run without bounds checks.
+    return { position: below || above ? clamped(position, extent) : position, conditions };
   };
 
   const emitIndex = (of: Node, env: Env): Value => {

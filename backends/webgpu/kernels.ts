@@ -259,8 +259,8 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Code => {
   };
 };
 
-/** The tile that one invocation accumulates in registers. */
-const perThread = 4;
+/** Invocations of a workgroup along the rows, and along the columns, of a product's tile. */
+const side = 8;
 /** Positions of the summed axes that are in workgroup memory at a time. */
 const depth = 16;
 
@@ -303,8 +303,10 @@ const printContraction = (
   const rows = size(of.rows), columns = size(of.columns), over = size(of.over);
   const batch = size(of.batch);
   const tileRows = tileOf(rows), tileColumns = tileOf(columns);
-  const across = tileColumns / perThread, down = tileRows / perThread;
-  const count = across * down;
+  const count = side * side;
+  // Each invocation accumulates a grid of results in registers, interleaved with its neighbours'.
+  const down = Array.from({ length: tileRows / side }, (_, i) => i);
+  const across = Array.from({ length: tileColumns / side }, (_, j) => j);
   const groupsX = Math.ceil(columns / tileColumns), groupsY = Math.ceil(rows / tileRows);
   const { x: batchX, y: batchY } = fold(batch);
   if (groupsX * batchX > gridLimit || groupsY * batchY > gridLimit) {
@@ -313,8 +315,8 @@ const printContraction = (
     );
   }
   emit.line("let lane = i32(local);");
-  emit.line(`let tx = lane % ${across};`);
-  emit.line(`let ty = lane / ${across};`);
+  emit.line(`let tx = lane % ${side};`);
+  emit.line(`let ty = lane / ${side};`);
   emit.line(`let column0 = (i32(group.x) % ${groupsX}) * ${tileColumns};`);
   emit.line(`let row0 = (i32(group.y) % ${groupsY}) * ${tileRows};`);
   emit.line(`let item = i32(group.x) / ${groupsX} + (i32(group.y) / ${groupsY}) * ${batchX};`);
@@ -325,10 +327,10 @@ const printContraction = (
       terms: [{ atom: { text, low: 0, high: extent - 1, depends }, times: 1 }],
     };
   const outer = emit.unflatten(named("item", batch), of.batch);
-  for (let i = 0; i < perThread; i++) emit.line(`var acc${i} = vec4<f32>();`);
+  for (const i of down) for (const j of across) emit.line(`var acc${i}_${j} = 0.0;`);
 
   const fill = (
-    side: "left" | "right",
+    which: "left" | "right",
     tile: number,
     extent: number,
     dims: readonly Dim[],
@@ -336,7 +338,7 @@ const printContraction = (
     k0: string,
     alongK: boolean,
   ) => {
-    const operand = side === "left" ? of.left : of.right;
+    const operand = which === "left" ? of.left : of.right;
     const e = emit.fresh("e");
     const total = tile * depth;
     emit.block(
@@ -362,7 +364,7 @@ const printContraction = (
           ...(over % depth === 0 ? [] : [`${k0} + ${k} < ${over}`]),
         ].join(" && ");
         emit.line(
-          `${side}[${k} * ${tile} + ${m}] = ${
+          `${which}[${k} * ${tile} + ${m}] = ${
             inside === "" ? value : `select(0.0, ${value}, ${inside})`
           };`,
         );
@@ -377,32 +379,37 @@ const printContraction = (
     fill("right", tileColumns, columns, of.columns, "column0", "k0", rightAlong);
     emit.line("workgroupBarrier();");
     emit.block(`for (var k = 0; k < ${depth}; k++)`, ["k"], depth, () => {
-      const parts = [0, 1, 2, 3].map((j) => `right[k * ${tileColumns} + tx * 4 + ${j}]`);
-      emit.line(`let b = vec4<f32>(${parts.join(", ")});`);
-      for (let i = 0; i < perThread; i++) {
-        emit.line(`acc${i} = fma(vec4<f32>(left[k * ${tileRows} + ty * 4 + ${i}]), b, acc${i});`);
+      for (const j of across) {
+        emit.line(`let y${j} = right[k * ${tileColumns} + ${j * side} + tx];`);
+      }
+      for (const i of down) {
+        emit.line(`let x${i} = left[k * ${tileRows} + ${i * side} + ty];`);
+        for (const j of across) emit.line(`acc${i}_${j} = fma(x${i}, y${j}, acc${i}_${j});`);
       }
     });
     emit.line("workgroupBarrier();");
   });
-  for (let i = 0; i < perThread; i++) {
-    for (let j = 0; j < perThread; j++) {
-      emit.block("", [`at${i}${j}`], 1, () => {
-        emit.line(`let r = row0 + ty * 4 + ${i};`);
-        emit.line(`let c = column0 + tx * 4 + ${j};`);
-        emit.block(`if (r < ${rows} && c < ${columns})`, ["r", "c"], 1, () => {
+  // The results move to an array only now, so that they stay in registers while they accumulate.
+  const results = down.flatMap((i) => across.map((j) => `acc${i}_${j}`));
+  emit.line(`var results = array<f32, ${results.length}>(${results.join(", ")});`);
+  emit.block(`for (var i = 0; i < ${down.length}; i++)`, ["i"], down.length, () => {
+    emit.line(`let r = row0 + i * ${side} + ty;`);
+    emit.block(`if (r < ${rows})`, ["r"], 1, () => {
+      emit.block(`for (var j = 0; j < ${across.length}; j++)`, ["j"], across.length, () => {
+        emit.line(`let c = column0 + j * ${side} + tx;`);
+        emit.block(`if (c < ${columns})`, ["c"], 1, () => {
           const env = new Map([
             ...outer,
             ...emit.unflatten(named("r", rows, ["r"]), of.rows),
             ...emit.unflatten(named("c", columns, ["c"]), of.columns),
           ]);
           const level = emit.depth();
-          emit.override(of.node, () => ({ text: `acc${i}.${"xyzw"[j]}`, level }));
+          emit.override(of.node, () => ({ text: `results[i * ${across.length} + j]`, level }));
           storeRoots(emit, kernel, env, () => true);
         });
       });
-    }
-  }
+    });
+  });
   const shared = [
     `left: array<f32, ${depth * tileRows}>`,
     `right: array<f32, ${depth * tileColumns}>`,
