@@ -1,0 +1,81 @@
+// A synthesised corpus: what an experiment learns from when there are no recordings. Varied sounds
+// that a program makes, the same for the same seed, with no file and no network.
+import { type Dice, dice, shuffled, subkey } from "./synth/dice.ts";
+import { scenes } from "./synth/scenes.ts";
+import { rate } from "./synth/voices.ts";
+
+/** One synthesised sound. */
+export interface SynthesisedClip {
+  /** Its number and kind, e.g. `0012-birds`, or `0031-rain+voice` for a mix. */
+  readonly name: string;
+  /** Mono samples at 16000 Hz, below 1. */
+  readonly samples: Float32Array;
+}
+
+/** The kinds of synthesised sounds. A mix is two of the others. */
+export const synthesisedKinds: readonly string[] = [...Object.keys(scenes), "mix"];
+
+/**
+ * Makes `count` sounds of `seconds` each: synthetic, not recordings. They are plucked figures,
+ * chords, melodies, bells, drums, sweeps, birds, a voice, an engine, wind, rain, alarms, knocks,
+ * and mixes of two, at varied levels over a faint noise.
+ *
+ * The same seed, a whole number, gives the same sounds, and a sound does not depend on how many
+ * there are; the kinds are equally frequent, in an order that no stride follows.
+ */
+export function synthesise(
+  seed: number,
+  count: number,
+  seconds: number,
+): readonly SynthesisedClip[] {
+  if (!Number.isSafeInteger(seed)) throw new RangeError(`the seed ${seed} is not a whole number`);
+  const length = Math.round(seconds * rate);
+  const corpus = subkey(seed, Math.floor(seed / 2 ** 32));
+  const kinds = synthesisedKinds.length;
+  return Array.from({ length: count }, (_, i) => {
+    // Each round of kinds has its own order.
+    const order = shuffled(synthesisedKinds, dice(subkey(corpus, -1 - Math.floor(i / kinds))));
+    const { kind, samples } = clip(order[i % kinds], length, subkey(corpus, i));
+    return { name: `${String(i).padStart(4, "0")}-${kind}`, samples };
+  });
+}
+
+interface Clip {
+  readonly kind: string;
+  readonly samples: Float32Array;
+}
+
+function clip(kind: string, length: number, key: number): Clip {
+  const own = dice(subkey(key, 0));
+  if (kind !== "mix") {
+    return { kind, samples: finished(scene(kind, length, subkey(key, 1)), own) };
+  }
+  const [a, b] = shuffled(Object.keys(scenes), own);
+  const [first, second] = [a, b].map((one, i) =>
+    scaledTo(1, scene(one, length, subkey(key, 1 + i)))
+  );
+  const share = own.scaled(0.3, 1);
+  return {
+    kind: `${a}+${b}`,
+    samples: finished(first.map((sample, i) => sample + share * second[i]), own),
+  };
+}
+
+const scene = (kind: string, length: number, key: number): Float32Array =>
+  scenes[kind](length, dice(key));
+
+// At a level from quiet to nearly full, over the noise that every microphone has, with soft ends.
+function finished(sound: Float32Array, own: Dice): Float32Array {
+  const peak = own.scaled(0.08, 0.9);
+  const floor = peak * own.scaled(2e-4, 3e-3);
+  const noise = own.noise();
+  const soft = 0.005 * rate;
+  return scaledTo(peak, sound).map((sample, i) =>
+    (sample + floor * noise(i)) * Math.min(1, (i + 1) / soft, (sound.length - i) / soft)
+  );
+}
+
+function scaledTo(peak: number, sound: Float32Array): Float32Array {
+  const most = sound.reduce((m, sample) => Math.max(m, Math.abs(sample)), 0);
+  return most === 0 ? sound : sound.map((sample) => sample * peak / most);
+}
