@@ -48,34 +48,35 @@ interface Clip {
 function clip(kind: string, length: number, key: number): Clip {
   const own = dice(subkey(key, 0));
   if (kind !== "mix") {
-    return { kind, samples: finished(scene(kind, length, subkey(key, 1)), own) };
+    return { kind, samples: finished(scenes[kind](length, dice(subkey(key, 1))), own) };
   }
   const [a, b] = shuffled(Object.keys(scenes), own);
-  const [first, second] = [a, b].map((one, i) =>
-    scaledTo(1, scene(one, length, subkey(key, 1 + i)))
-  );
-  const share = own.scaled(0.3, 1);
-  return {
-    kind: `${a}+${b}`,
-    samples: finished(first.map((sample, i) => sample + share * second[i]), own),
-  };
+  const first = scenes[a](length, dice(subkey(key, 1)));
+  const second = scenes[b](length, dice(subkey(key, 2)));
+  const share = own.scaled(0.3, 1) * peak(first) / peak(second);
+  for (let i = 0; i < length; i++) first[i] += share * second[i];
+  return { kind: `${a}+${b}`, samples: finished(first, own) };
 }
-
-const scene = (kind: string, length: number, key: number): Float32Array =>
-  scenes[kind](length, dice(key));
 
 // At a level from quiet to nearly full, over the noise that every microphone has, with soft ends.
 function finished(sound: Float32Array, own: Dice): Float32Array {
-  const peak = own.scaled(0.08, 0.9);
-  const floor = peak * own.scaled(2e-4, 3e-3);
+  const loudest = own.scaled(0.08, 0.9);
+  const gain = loudest / peak(sound);
+  const floor = loudest * own.scaled(2e-4, 3e-3);
   const noise = own.noise();
   const soft = 0.005 * rate;
-  return scaledTo(peak, sound).map((sample, i) =>
-    (sample + floor * noise(i)) * Math.min(1, (i + 1) / soft, (sound.length - i) / soft)
-  );
+  const out = new Float32Array(sound.length);
+  for (let i = 0; i < out.length; i++) {
+    const edge = Math.min(1, (i + 1) / soft, (out.length - i) / soft);
+    out[i] = edge * (gain * sound[i] + floor * noise(i));
+  }
+  return out;
 }
 
-function scaledTo(peak: number, sound: Float32Array): Float32Array {
-  const most = sound.reduce((m, sample) => Math.max(m, Math.abs(sample)), 0);
-  return most === 0 ? sound : sound.map((sample) => sample * peak / most);
+// The greatest distance from 0. Every scene begins to sound within its first moments, but a sound of
+// no length, or one that is too short for that, must not divide by 0.
+function peak(sound: Float32Array): number {
+  let most = 1e-9;
+  for (let i = 0; i < sound.length; i++) most = Math.max(most, Math.abs(sound[i]));
+  return most;
 }
