@@ -40,7 +40,12 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
     string,
     { readonly axis: string; readonly over: number; readonly plus: number }[]
   >();
-  for (const [axis, place] of Object.entries(places!)) {
+  // Input axes that read one output axis settle it first: where several output axes are added, those
+  // that are settled so are no longer free.
+  const ordered = Object.entries(places!).sort(([, a], [, b]) => a.terms.length - b.terms.length);
+  const digitsOf = (of: string) =>
+    ordered.filter(([, { terms }]) => terms.length === 1 && terms[0].axis === of).length;
+  for (const [axis, place] of ordered) {
     const { terms, plus, over, exact, modulo } = place;
     terms.forEach((term) => used.add(term.axis));
     if (terms.length === 0) {
@@ -49,7 +54,9 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
       // position = (o * times + plus) / over where it divides, so o = (position * over - plus) / times.
       const [{ axis: o, times }] = terms;
       back[o] = { ...at(axis, over / times, -plus / times) };
-    } else if (terms.length === 1 && (modulo > 0 || over > 1)) {
+    } else if (
+      terms.length === 1 && (modulo > 0 || over > 1 || digitsOf(terms[0].axis) > 1)
+    ) {
       const parts = merged.get(terms[0].axis) ?? [];
       merged.set(terms[0].axis, [...parts, { axis, over, plus }]);
     } else if (terms.length === 1 && Math.abs(terms[0].times) === 1) {
@@ -62,7 +69,8 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
       );
       const positive = digits.every((digit) => digit.times > 0);
       let span = 0;
-      const separate = !exact && positive && digits.every((digit) => {
+      const settled = (term: { readonly axis: string }) => term.axis in back;
+      const separate = !exact && positive && !terms.some(settled) && digits.every((digit) => {
         const clear = digit.times > span;
         span += digit.times * (known(of.axes, digit.axis) - 1);
         return clear;
@@ -84,24 +92,25 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
         });
       } else {
         // sum(terms) + plus = position * over, solved for the pivot; the others are summed over.
-        const pivot = exact ? terms[0] : digits[digits.length - 1];
+        const open = digits.filter((term) => !settled(term));
+        const pivot = exact ? terms.find((term) => !settled(term))! : open[open.length - 1];
         const others = terms.filter((term) => term !== pivot);
         // The summed axes get names of their own: an output axis may be called as an input axis is.
-        const free = new Map(others.map((other) => [other.axis, `${other.axis} of ${axis}`]));
-        for (const other of others) {
-          back[other.axis] = at(free.get(other.axis)!);
-          summed[free.get(other.axis)!] = known(of.axes, other.axis);
+        for (const other of others.filter((term) => !settled(term))) {
+          const free = `${other.axis} of ${axis}`;
+          back[other.axis] = at(free);
+          summed[free] = known(of.axes, other.axis);
         }
+        const inner = others.map((other) => ({ times: other.times, place: back[other.axis] }));
         const sign = Math.sign(pivot.times);
         back[pivot.axis] = {
           terms: [
             { axis, times: over * sign },
-            ...others.map((other) => ({
-              axis: free.get(other.axis)!,
-              times: -other.times * sign,
-            })),
+            ...inner.flatMap(({ times, place }) =>
+              place.terms.map((term) => ({ axis: term.axis, times: -times * sign * term.times }))
+            ),
           ],
-          plus: -plus * sign,
+          plus: -sign * inner.reduce((sum, { times, place }) => sum + times * place.plus, plus),
           over: Math.abs(pivot.times),
           exact: Math.abs(pivot.times) > 1,
           modulo: 0,
@@ -121,9 +130,9 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
   }
   // Output axes that no input axis reads were broadcast; their cotangents add up.
   const broadcast = Object.keys(of.axes).filter((axis) => !used.has(axis));
-  const inner = reduce(g, "add", broadcast);
-  const moved = intern("index", "f32", axes, [inner], { places: back, fill: 0 });
-  let cotangent = reduce(stillIdentity(moved) ? inner : moved, "add", Object.keys(summed));
+  const summand = reduce(g, "add", broadcast);
+  const moved = intern("index", "f32", axes, [summand], { places: back, fill: 0 });
+  let cotangent = reduce(stillIdentity(moved) ? summand : moved, "add", Object.keys(summed));
   for (const condition of conditions) {
     cotangent = apply("select", condition, cotangent, float(0));
   }
