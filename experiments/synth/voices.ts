@@ -29,11 +29,14 @@ const sine = Float32Array.from(
   (_, i) => Math.sin(2 * Math.PI * i / periodSize),
 );
 
-/** One period of a sound: the weight of each partial from the fundamental up, below `limit` Hz. */
-export function period(weights: readonly number[], highest: number, limit = 7600): Float32Array {
+/**
+ * One period of a sound from the weights of its partials, the fundamental first. Those that would
+ * leave the signal's band at the highest pitch that is played are left out.
+ */
+export function period(weights: readonly number[], highest: number): Float32Array {
   const table = new Float32Array(periodSize + 1);
   for (const [k, weight] of weights.entries()) {
-    if ((k + 1) * highest > limit) break;
+    if ((k + 1) * highest > 7600) break;
     // Phases apart, so that the partials do not pile up into a click.
     const shift = k * k * 37;
     for (let i = 0; i < periodSize; i++) {
@@ -169,7 +172,7 @@ export function burst(
   for (let i = 0; i < length; i++, loud *= fade) out[first + i] += loud * pass(noise(i));
 }
 
-/** A filter that lets through what is around a pitch, as narrow as it is sharp (about 0.5 to 30). */
+// A filter that lets through what is around a pitch.
 interface Resonator {
   readonly tune: (hertz: number, sharpness: number) => void;
   readonly pass: (sample: number) => number;
@@ -198,8 +201,11 @@ function resonator(): Resonator {
 
 /** What a moving filter is at one moment. */
 export interface Band {
+  /** The pitch that passes best. */
   readonly hertz: number;
+  /** How narrow it is, from about 0.5 to 30. */
   readonly sharpness: number;
+  /** What passes is multiplied by this. */
   readonly level: number;
 }
 
