@@ -5,5 +5,6 @@
  * @module
  */
 export * from "./dsl/ops.ts";
+export { bind } from "./dsl/bind.ts";
 export { grad, valueAndGrad } from "./dsl/grad.ts";
 export { foldKey, nameKey, normal, randomKey, uniform } from "./dsl/random.ts";

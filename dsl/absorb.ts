@@ -3,7 +3,7 @@
 // with both the scanned and the carried axes becomes one value per step. It rewrites graph to graph
 // before differentiation, so the gradient of the absorbed scan is again one scan with nothing large
 // beside it, and before lowering, where it decides what one scan kernel reads and writes.
-import { type Node, reachable } from "./node.ts";
+import { inPlaceOf, type Node, reachable } from "./node.ts";
 import { apply, scalarRow } from "./scalar.ts";
 import { reduce } from "./structure.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "./scan.ts";
@@ -26,9 +26,13 @@ const usersOf = (roots: readonly Node[]): ReadonlyMap<Node, readonly Node[]> => 
 /** Evaluates a node again on other arguments. Only scalar functions and reductions are absorbed. */
 const again = (of: Node, args: readonly Node[]): Node => {
   const row = scalarRow(of.op);
-  return row !== undefined
-    ? apply(of.op as Parameters<typeof apply>[0], ...args)
-    : reduce(args[0], of.attributes.how!, of.attributes.over!);
+  return inPlaceOf(
+    of,
+    () =>
+      row !== undefined
+        ? apply(of.op as Parameters<typeof apply>[0], ...args)
+        : reduce(args[0], of.attributes.how!, of.attributes.over!),
+  );
 };
 
 /** The scalar functions above the inputs of the scan that belong into its step. */
@@ -156,7 +160,10 @@ const rebuilt = (scan: Node, roots: readonly Node[], kept: ReadonlySet<Node>) =>
     };
   };
   const inputsByName = Object.fromEntries(eachNodes.map((of, k) => [`e${k}`, of]));
-  const made = scanNode(over, from, inputsByName, step, scan.attributes.reverse!);
+  const made = inPlaceOf(
+    scan,
+    () => scanNode(over, from, inputsByName, step, scan.attributes.reverse!),
+  );
   const replace = new Map<Node, Node>();
   needed.forEach((of, k) => replace.set(of, part(made, "out", `y${k}`)));
   for (const of of order) {

@@ -2,7 +2,7 @@
 // The result is made of ordinary expressions, so it can be differentiated again.
 import { absorb } from "./absorb.ts";
 import { type AnyTensor, type Axes, AxisError, drop, known, showAxes } from "./axes.ts";
-import { type Node, node, reachable, tensor } from "./node.ts";
+import { inPlaceOf, type Node, node, reachable, tensor } from "./node.ts";
 import { pulls } from "./pull.ts";
 import { apply, float, scalarRow } from "./scalar.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "./scan.ts";
@@ -45,15 +45,14 @@ const walk = (
   };
   for (const [of, seed] of seeds) put(of, seed, of.axes);
   const parts = new Map<Node, Map<string, Node>>();
-  for (const of of [...order].reverse()) {
-    if (!active.has(of)) continue;
+  const visit = (of: Node): void => {
     if (of.op === "scan") {
       const cotangents = parts.get(of);
       if (cotangents !== undefined) pullScan(of, cotangents, active, put);
-      continue;
+      return;
     }
     const g = found.get(of);
-    if (g === undefined || isTarget.has(of)) continue;
+    if (g === undefined || isTarget.has(of)) return;
     const row = scalarRow(of.op);
     if (row !== undefined) {
       row.pull(g, of.args, of).forEach((cotangent, k) => {
@@ -67,7 +66,9 @@ const walk = (
       const pull = pulls[of.op as keyof typeof pulls];
       for (const { arg, cotangent, over } of pull(g, of)) put(arg, cotangent, over);
     }
-  }
+  };
+  // A derivative is shown at the place of what it is the derivative of.
+  for (const of of [...order].reverse()) if (active.has(of)) inPlaceOf(of, () => visit(of));
   return found;
 };
 

@@ -112,6 +112,17 @@ export const within = <R>(name: string, build: () => R): R => {
   }
 };
 
+/** Runs `build` where the nodes it makes belong to the place of an earlier one: its rewriting, its derivative. */
+export const inPlaceOf = <R>(of: Node, build: () => R): R => {
+  const outer = path;
+  path = of.path;
+  try {
+    return build();
+  } finally {
+    path = outer;
+  }
+};
+
 const identities = new WeakMap<object, number>();
 let nextIdentity = 0;
 const identity = (of: object): number => {

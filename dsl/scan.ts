@@ -2,7 +2,7 @@
 // slice of each output. It is traced once to a closed graph over `local` leaves; whatever else it
 // uses becomes a `rest` argument, so a scan is an ordinary node whose arguments say all it reads.
 import { type Axes, AxisError, drop, sameAxes, showAxes } from "./axes.ts";
-import { type Dtype, intern, type Node, reachable, type Step } from "./node.ts";
+import { type Dtype, inPlaceOf, intern, type Node, reachable, type Step } from "./node.ts";
 
 let depth = 0;
 
@@ -22,7 +22,8 @@ export const substitute = (
     if (done.has(of)) continue;
     const args = of.args.map((arg) => done.get(arg)!);
     const same = args.every((arg, k) => arg === of.args[k]);
-    done.set(of, same ? of : intern(of.op, of.dtype, of.axes, args, of.attributes));
+    const { op, dtype, axes, attributes } = of;
+    done.set(of, same ? of : inPlaceOf(of, () => intern(op, dtype, axes, args, attributes)));
   }
   return roots.map((root) => done.get(root)!);
 };

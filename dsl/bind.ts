@@ -1,0 +1,76 @@
+// Puts numbers in place of symbolic sizes: the same expressions, made again with known axes, also
+// inside the steps of scans. What moves along an axis or averages over it needs its size when it is
+// written; everything else can be written once and bound to several sizes.
+import {
+  type AnyTensor,
+  type Axes,
+  type AxesOf,
+  AxisError,
+  type Size,
+  type Tensor,
+} from "./axes.ts";
+import { inPlaceOf, intern, type Node, node, reachable, showPath, tensor } from "./node.ts";
+
+/** Numbers for symbolic sizes, by name. */
+export type Sizes = Readonly<Record<string, number>>;
+
+/** The axes `A` with the numbers of `S` in place of the names of sizes. */
+export type BoundAxes<A, S> = {
+  [K in keyof A]: A[K] extends keyof S ? S[A[K]] : A[K];
+};
+
+const boundSize = (axis: string, size: Size, sizes: Sizes, of: Node): number => {
+  if (typeof size === "number") return size;
+  if (Object.hasOwn(sizes, size)) return sizes[size];
+  const given = Object.keys(sizes).map((name) => `'${name}'`).join(", ") || "none";
+  throw new AxisError(
+    `axis '${axis}' has the symbolic size ${size}, which is not bound; given: ${given}` +
+      `\n  in ${showPath(of)}`,
+  );
+};
+
+const rebuilt = (roots: readonly Node[], sizes: Sizes): readonly Node[] => {
+  const done = new Map<Node, Node>();
+  const record = (nodes: Readonly<Record<string, Node>>): Readonly<Record<string, Node>> => {
+    const names = Object.keys(nodes);
+    const bound = rebuilt(names.map((name) => nodes[name]), sizes);
+    return Object.fromEntries(names.map((name, k) => [name, bound[k]]));
+  };
+  for (const of of reachable(roots)) {
+    const axes: Axes = Object.fromEntries(
+      Object.entries(of.axes).map(([axis, size]) => [axis, boundSize(axis, size, sizes, of)]),
+    );
+    const { step } = of.attributes;
+    const attributes = step === undefined ? of.attributes : {
+      ...of.attributes,
+      step: { level: step.level, next: record(step.next), out: record(step.out) },
+    };
+    const args = of.args.map((arg) => done.get(arg)!);
+    done.set(of, inPlaceOf(of, () => intern(of.op, of.dtype, axes, args, attributes)));
+  }
+  return roots.map((root) => done.get(root)!);
+};
+
+/**
+ * The same tensors with numbers for their symbolic sizes.
+ *
+ * ```ts
+ * import { bind, input, mul } from "@formant/formant";
+ * const x = input("x", { batch: 8, time: "T" });
+ * const { y } = bind({ y: mul(x, x) }, { T: 250 }); // { batch: 8, time: 250 }
+ * ```
+ *
+ * Throws `AxisError` for a size that is not bound, with the axis that has it.
+ */
+export const bind = <
+  const T extends Readonly<Record<string, AnyTensor>>,
+  const S extends Sizes,
+>(
+  tensors: T,
+  sizes: S,
+): { readonly [K in keyof T]: Tensor<BoundAxes<AxesOf<T[K]>, S>> } => {
+  const names = Object.keys(tensors);
+  const bound = rebuilt(names.map((name) => node(tensors[name])), sizes);
+  const record = Object.fromEntries(names.map((name, k) => [name, tensor(bound[k])]));
+  return record as { readonly [K in keyof T]: Tensor<BoundAxes<AxesOf<T[K]>, S>> };
+};
