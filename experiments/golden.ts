@@ -24,6 +24,7 @@ import { learningRate } from "../models/schedule.ts";
 import { slstm } from "../models/slstm.ts";
 import { forward } from "../models/training.ts";
 import { mambaBlock } from "../models/mamba.ts";
+import { openBackend } from "./backend.ts";
 import { decode, type Safetensors, safetensorsErrorText, type TensorData } from "./safetensors.ts";
 
 /** How one tensor of a golden file compares. */
@@ -956,4 +957,53 @@ export const checkGolden = async (file: string, backend: Backend): Promise<reado
     }
     throw error;
   }
+};
+
+const showRow = ({ file, tensor, rel, abs, tolerance, ok }: Row): string =>
+  [
+    ok ? "ok  " : "FAIL",
+    file.replace(/\.safetensors$/, "").padEnd(28),
+    tensor.padEnd(44),
+    `rel ${rel.toExponential(1)}`.padEnd(13),
+    `abs ${abs.toExponential(1)}`.padEnd(13),
+    `within ${tolerance}`,
+  ].join(" ");
+
+/** Compares files and prints a row per tensor. Gives the exit status: 0 only when all hold. */
+export const golden = async (
+  files: readonly string[],
+  options: { readonly device: string; readonly json: boolean },
+): Promise<number> => {
+  const chosen = await openBackend(options.device);
+  if (E.isLeft(chosen)) {
+    console.error(chosen.left);
+    return 1;
+  }
+  const { backend, notes } = chosen.right;
+  notes.forEach((note) => console.error(note));
+  console.error(`device: ${backend.device}`);
+  let total = 0, failed = 0, refused = 0;
+  for (const file of files) {
+    try {
+      for (const row of await checkGolden(file, backend)) {
+        total++;
+        if (!row.ok) failed++;
+        const { file, tensor, rel, abs, ok } = row;
+        console.log(options.json ? JSON.stringify({ file, tensor, rel, abs, ok }) : showRow(row));
+      }
+    } catch (error) {
+      if (!(error instanceof GoldenError)) throw error;
+      refused++;
+      console.error(error.message);
+    }
+  }
+  backend.close();
+  if (!options.json) {
+    console.log(
+      `${total} tensors, ${failed} out of tolerance${
+        refused > 0 ? `, ${refused} files refused` : ""
+      }`,
+    );
+  }
+  return failed + refused === 0 && total > 0 ? 0 : 1;
 };

@@ -11,6 +11,21 @@ export type Scalar = Tensor<Record<never, never>>;
 const errors = (prediction: Patches, target: Patches): PerToken =>
   mean(square(sub(prediction, target)), "pixel");
 
+/** The loss of every clip by itself: over all of its patches, or over the hidden ones. */
+export const lossPerClip = (
+  prediction: Patches,
+  target: Patches,
+  mask?: PerToken,
+): Tensor<{ batch: number }> => {
+  const each = errors(prediction, target);
+  return mask === undefined
+    ? mean(each, "token")
+    : div(contractTokens(each, mask), sum(mask, "token"));
+};
+
+const contractTokens = (a: PerToken, b: PerToken): Tensor<{ batch: number }> =>
+  contract(a, b, "token");
+
 /** Mean squared error over all patches: what the published training uses. */
 export const lossOverAll = (prediction: Patches, target: Patches): Scalar =>
   mean(errors(prediction, target), ["batch", "token"]);

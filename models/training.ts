@@ -1,12 +1,12 @@
 // Pre-training as programs: a step (state, batch) -> (state, loss), and the evaluation of clips.
-import type { AnyTensor } from "../dsl/axes.ts";
+import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import { input, shift, toFloat } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
 import { foldKey, nameKey, randomKey, uniform } from "../dsl/random.ts";
 import { encode, type EncoderSizes, predict } from "./encoder.ts";
 import { maskByRank, type PerToken } from "./masking.ts";
-import { lossOverAll, lossOverMasked, type Scalar } from "./objective.ts";
+import { lossOverAll, lossOverMasked, lossPerClip, type Scalar } from "./objective.ts";
 import { type AdamW, adamW } from "./optimiser.ts";
 import { type Patches, patchify, type Spectrogram } from "./patches.ts";
 
@@ -75,6 +75,21 @@ export const trainingStep = (
   return { loss: value, updates, trained };
 };
 
-/** A batch scored without changing anything; `step` numbers the batch, so masks stay the same. */
-export const evaluation = (of: Pretraining): Forward =>
-  forward(of.encoder, batchOf(of), maskOf(of, "held-out mask", input("step", {}, "u32")));
+/**
+ * A batch scored without changing anything: inputs `spectrogram` and `step`, which numbers the batch,
+ * so that its masks stay the same. The loss is that of every clip by itself.
+ */
+export const evaluation = (
+  of: Pretraining,
+): Forward & { readonly perClip: Tensor<{ batch: number }> } => {
+  const result = forward(
+    of.encoder,
+    batchOf(of),
+    maskOf(of, "held-out mask", input("step", {}, "u32")),
+  );
+  const { prediction, target, mask } = result;
+  return {
+    ...result,
+    perClip: lossPerClip(prediction, target, of.loss === "all" ? undefined : mask),
+  };
+};

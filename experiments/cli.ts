@@ -1,0 +1,120 @@
+// The command line: `experiment`, `golden`, `doctor`, `explain`. Only arguments are read here; each
+// command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not understood.
+import { parseArgs } from "cli";
+import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
+import * as E from "fp-ts/Either.js";
+import { specNames } from "./spec.ts";
+
+const devices = "auto, gpu, software, swiftshader, navigator, reference";
+
+const usage: Readonly<Record<string, string>> = {
+  experiment: `deno task experiment NAME [--data DIR] [--device D] [--out DIR]
+
+Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
+checkpoint.safetensors and report.html.
+
+  NAME         one of ${specNames().join(", ")}, or the path of a JSON file
+  --data DIR   a folder of recordings (wav, flac, ogg, mp3); without it sounds are synthesised
+  --device D   ${devices}
+  --out DIR    where to write instead of runs/NAME`,
+  golden: `deno task golden [--device D] [--json] FILE...
+
+Compares files of reference numbers with what a device computes. Status 0 only when all hold.
+
+  --device D   ${devices}
+  --json       one JSON object per tensor: file, tensor, rel, abs, ok`,
+  doctor: `deno task doctor
+
+Says which devices this machine has, which one would be used, and what to install.`,
+  explain: `deno task explain NAME [--json] [--code]
+
+Shows the kernels of an experiment's training step: shape, grid, flops, bytes, and the totals.
+
+  NAME         one of ${specNames().join(", ")}, or the path of a JSON file
+  --device D   ${devices}
+  --json       one JSON object
+  --code       with each kernel's WGSL`,
+};
+
+const options = {
+  experiment: { data: { type: "string" }, device: { type: "string" }, out: { type: "string" } },
+  golden: { device: { type: "string" }, json: { type: "boolean" } },
+  doctor: {},
+  explain: { device: { type: "string" }, json: { type: "boolean" }, code: { type: "boolean" } },
+} as const;
+
+const misunderstood = (message: string): number => {
+  console.error(message);
+  return 2;
+};
+
+const run = async (args: readonly string[]): Promise<number> => {
+  const [command, ...rest] = args;
+  const help = usage[command];
+  if (help === undefined) {
+    return misunderstood(
+      `${command === undefined ? "no command" : `there is no command '${command}'`}; ` +
+        `the commands are ${Object.keys(usage).join(", ")}`,
+    );
+  }
+  if (rest.includes("--help") || rest.includes("-h")) {
+    console.log(help);
+    return 0;
+  }
+  let values: Readonly<Record<string, string | boolean | undefined>>,
+    positionals: readonly string[];
+  try {
+    ({ values, positionals } = parseArgs({
+      args: [...rest],
+      options: options[command as keyof typeof options],
+      allowPositionals: true,
+    }));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.split(". ")[0] : `${error}`;
+    return misunderstood(`${reason}; see deno task ${command} --help`);
+  }
+  const device = `${values.device ?? "auto"}`;
+  if (device !== "reference") {
+    const request = deviceRequest(device);
+    if (E.isLeft(request)) return misunderstood(deviceErrorMessage(request.left));
+  }
+  const one = (): string | undefined => positionals.length === 1 ? positionals[0] : undefined;
+  switch (command) {
+    case "doctor": {
+      const { doctor } = await import("./doctor.ts");
+      return await doctor();
+    }
+    case "golden": {
+      if (positionals.length === 0) return misunderstood(help);
+      const { golden } = await import("./golden.ts");
+      return await golden(positionals, { device, json: values.json === true });
+    }
+    case "explain": {
+      const spec = one();
+      if (spec === undefined) return misunderstood(help);
+      const { explain } = await import("./explain.ts");
+      return await explain(spec, {
+        device,
+        json: values.json === true,
+        code: values.code === true,
+      });
+    }
+    default: {
+      const spec = one();
+      if (spec === undefined) return misunderstood(help);
+      const { experiment } = await import("./experiment.ts");
+      const data = values.data as string | undefined, out = values.out as string | undefined;
+      return await experiment({ spec, data, out, device });
+    }
+  }
+};
+
+if (import.meta.main) {
+  // What reaches here is a mistake of ours; a user still gets a sentence and not a stack.
+  const status = await run(Deno.args).catch((error) => {
+    console.error(error instanceof Error ? error.message : `${error}`);
+    if (Deno.env.get("DEBUG")) console.error(error);
+    return 1;
+  });
+  Deno.exit(status);
+}
