@@ -5,6 +5,27 @@
  * @module
  */
 export * from "./dsl/ops.ts";
-export { bind } from "./dsl/bind.ts";
-export { grad, valueAndGrad } from "./dsl/grad.ts";
+export { bind, type BoundAxes, type Sizes } from "./dsl/bind.ts";
+export { grad, type Tensors, valueAndGrad } from "./dsl/grad.ts";
+export { count, type Parameter, parameters } from "./dsl/parameters.ts";
 export { foldKey, nameKey, normal, randomKey, uniform } from "./dsl/random.ts";
+export {
+  type Agree,
+  type AnyTensor,
+  type Axes,
+  type axes,
+  type AxesOf,
+  AxisError,
+  type Clash,
+  type Drop,
+  type Fitting,
+  type Free,
+  type Join,
+  type Mismatch,
+  type Replace,
+  type Show,
+  type Size,
+  type Tensor,
+} from "./dsl/axes.ts";
+export type { Dtype, Initialiser, Key } from "./dsl/node.ts";
+export type { WindowOptions } from "./dsl/structure.ts";

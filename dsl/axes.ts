@@ -8,13 +8,15 @@ export type Size = number | string;
 /** Axis names with their sizes, e.g. `{ batch: 8, time: 250, channel: 192 }`. Order means nothing. */
 export type Axes = { readonly [axis: string]: Size };
 
-declare const axes: unique symbol;
+/** The key under which the type of a tensor holds its axes. It exists for the checker only. */
+export declare const axes: unique symbol;
 
 /**
  * An expression whose value has the axes `A`. It is invariant in `A`: a tensor with more axes is
  * not a tensor with fewer, so an axis can not get lost by assignment.
  */
 export interface Tensor<A> {
+  /** In and out, which makes the type invariant. No tensor has it at run time. */
   readonly [axes]: (a: A) => A;
 }
 
@@ -25,14 +27,21 @@ export type AnyTensor = Tensor<any>;
 /** The axes of a tensor type. */
 export type AxesOf<T> = T extends Tensor<infer A> ? A : never;
 
-type Same<X, Y> = (<T>() => T extends X ? 1 : 2) extends (<T>() => T extends Y ? 1 : 2) ? true
+/**
+ * True when two sizes are the same, or one is unknown (`any`). Comparing generic functions settles
+ * at once also for type parameters, where a conditional on them would wait.
+ */
+export type Agree<X, Y> = (<T>() => T extends X ? 1 : 2) extends (<T>() => T extends Y ? 1 : 2)
+  ? true
+  : 0 extends (1 & X) ? true
+  : 0 extends (1 & Y) ? true
   : false;
-type IsAny<T> = 0 extends (1 & T) ? true : false;
-type Agree<X, Y> = Same<X, Y> extends true ? true : IsAny<X> extends true ? true : IsAny<Y>;
-type Clash<A, B> = {
+/** The names of the axes on whose size two records disagree. */
+export type Clash<A, B> = {
   [K in keyof A & keyof B]: Agree<A[K], B[K]> extends true ? never : K;
 }[keyof A & keyof B];
-type Show<T> = T extends string | number ? `${T}` : "?";
+/** A size as a sentence shows it. */
+export type Show<T> = T extends string | number ? `${T}` : "?";
 
 /** The sentence for two records that disagree about the size of an axis. */
 export type Mismatch<A, B, K = Clash<A, B>> = K extends keyof A & keyof B
@@ -60,6 +69,7 @@ export type Free<A, T extends string> = T extends keyof A ? `axis '${T}' already
 
 /** A mistake in the use of axes or dtypes. It is thrown at the line that made it. */
 export class AxisError extends Error {
+  /** What the runtime prints before the message. */
   override name = "AxisError";
 }
 

@@ -20,7 +20,9 @@ export interface Place {
 
 /** A random key: two 32-bit words without axes. */
 export interface Key {
+  /** The upper word. */
   readonly high: AnyTensor;
+  /** The lower word. */
   readonly low: AnyTensor;
 }
 

@@ -4,11 +4,15 @@ import { type Initialiser, type Node, node, reachable, tensor } from "./node.ts"
 
 /** A parameter of a model. */
 export interface Parameter {
+  /** Its name in the model and in checkpoints. */
   readonly name: string;
   /** Axes in the order in which the values are stored. */
   readonly axes: Axes;
+  /** Makes its first value. */
   readonly init: Initialiser;
+  /** False for what training leaves alone. */
   readonly trainable: boolean;
+  /** The leaf itself, to differentiate for. */
   readonly tensor: AnyTensor;
 }
 

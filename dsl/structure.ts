@@ -152,9 +152,13 @@ export const windows = (
 
 /** How windows slide: padding counts positions of zeros before and after the axis. */
 export interface WindowOptions {
+  /** Positions from one window to the next; 1. */
   readonly stride?: number;
+  /** Positions from one tap to the next; 1. */
   readonly dilation?: number;
+  /** Zeros before the axis; none. */
   readonly before?: number;
+  /** Zeros after the axis; none. */
   readonly after?: number;
 }
 
