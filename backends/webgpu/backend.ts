@@ -11,7 +11,7 @@ import { plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
 import { inArena } from "./emit.ts";
-import { type Code, printExpression } from "./kernels.ts";
+import { type Code, printExpression, type Target } from "./kernels.ts";
 import { printScan } from "./scan.ts";
 
 /** A device and how to wait for it. */
@@ -19,6 +19,8 @@ export interface WebgpuDevice {
   readonly device: GPUDevice;
   /** The device in words. */
   readonly name: string;
+  /** True when a software driver runs the shaders. */
+  readonly onCpu: boolean;
   /** Settles a promise of the device without stalling. */
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   readonly close: () => void;
@@ -40,13 +42,13 @@ const describe = (storage: Storage): string =>
       size(storage.dims)
     } elements`;
 
-const compile = (program: Program, limits: GPUSupportedLimits): Compiled => {
+const compile = (program: Program, limits: GPUSupportedLimits, target: Target): Compiled => {
   const lowered = lower(program);
   const codes = lowered.kernels.map((kernel) => {
     const print = (pack: boolean) =>
       kernel.shape === "scan"
         ? printScan(kernel, lowered.stored, pack)
-        : printExpression(kernel, lowered.stored, pack);
+        : printExpression(kernel, lowered.stored, target, pack);
     const code = print(false);
     return code.bindings.length <= limits.maxStorageBuffersPerShaderStage ? code : print(true);
   });
@@ -86,7 +88,7 @@ const report = (kernel: Kernel, code: Code): KernelReport => {
 };
 
 /** The backend on an open device. */
-export const webgpuBackend = ({ device, name, settle, close }: WebgpuDevice): Backend => {
+export const webgpuBackend = ({ device, name, onCpu, settle, close }: WebgpuDevice): Backend => {
   const modules = new Map<string, Promise<GPUComputePipeline>>();
   const pipeline = (code: string, path: string): Promise<GPUComputePipeline> => {
     const found = modules.get(code);
@@ -108,7 +110,9 @@ export const webgpuBackend = ({ device, name, settle, close }: WebgpuDevice): Ba
   const open = async (programs: Readonly<Record<string, Program>>): Promise<Machine> => {
     const { limits } = device;
     const compiled = new Map(
-      Object.entries(programs).map(([key, program]) => [key, compile(program, limits)] as const),
+      Object.entries(programs).map(([key, program]) =>
+        [key, compile(program, limits, { onCpu })] as const
+      ),
     );
     const arenaBytes = Math.max(4, ...[...compiled.values()].map((one) => one.arenaBytes));
     if (arenaBytes > limits.maxBufferSize) {

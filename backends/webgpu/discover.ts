@@ -308,7 +308,8 @@ const open = async (
       throwErrors();
     }
   };
-  return { device, name, settle, close: () => device.destroy(), kind, features, notes };
+  const onCpu = isSoftware(words(adapter));
+  return { device, name, onCpu, settle, close: () => device.destroy(), kind, features, notes };
 };
 
 /**

@@ -75,10 +75,17 @@ const threads = 64;
 /** Up from this many rows there is enough to do with one invocation a row. */
 const manyRows = 1024;
 
+/** What the code is printed for. */
+export interface Target {
+  /** The driver runs shaders on a CPU: barriers are dear there, and memory is cached. */
+  readonly onCpu: boolean;
+}
+
 /** Prints a map, row or contraction kernel. */
 export const printExpression = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
+  target: Target,
   pack = false,
 ): Code => {
   // A root that is stored elsewhere as well is only copied from there.
@@ -86,7 +93,7 @@ export const printExpression = (
   const here = new Set([...computed.map((root) => root.node), ...kernel.reductions]);
   const emit = emitter(stored, here, pack);
   if (kernel.shape === "contraction") {
-    return printContraction(kernel, kernel.contraction!, emit, stored);
+    return printContraction(kernel, kernel.contraction!, emit, stored, target);
   }
   const rows = size(kernel.space);
   const together = kernel.shape === "row" && rows < manyRows && size(kernel.over) >= 32;
@@ -299,6 +306,7 @@ const printContraction = (
   of: Contraction,
   emit: Emitter,
   stored: ReadonlyMap<Node, Storage>,
+  target: Target,
 ): Code => {
   const rows = size(of.rows), columns = size(of.columns), over = size(of.over);
   const batch = size(of.batch);
@@ -371,24 +379,55 @@ const printContraction = (
       },
     );
   };
-  const leftAlong = readsAlong(of.left, of.over, stored);
-  const rightAlong = readsAlong(of.right, of.over, stored);
-  const steps = Math.ceil(over / depth);
-  emit.block(`for (var k0 = 0; k0 < ${over}; k0 += ${depth})`, ["k0"], steps, () => {
-    fill("left", tileRows, rows, of.rows, "row0", "k0", leftAlong);
-    fill("right", tileColumns, columns, of.columns, "column0", "k0", rightAlong);
-    emit.line("workgroupBarrier();");
-    emit.block(`for (var k = 0; k < ${depth}; k++)`, ["k"], depth, () => {
-      for (const j of across) {
-        emit.line(`let y${j} = right[k * ${tileColumns} + ${j * side} + tx];`);
-      }
+  /** Sums straight from where the operands are: a CPU's caches do what workgroup memory is for. */
+  const sumDirectly = () => {
+    const positions = (origin: string, count: number, own: string, dims: readonly Dim[]) => {
+      const extent = size(dims);
+      return Array.from({ length: count }, (_, i) => {
+        const at = emit.fresh("m");
+        // Positions beyond the edge work on the last one and are not stored.
+        emit.line(`let ${at} = min(${origin} + ${i * side} + ${own}, ${extent - 1});`);
+        return emit.unflatten(named(at, extent), dims);
+      });
+    };
+    const atRows = positions("row0", down.length, "ty", of.rows);
+    const atColumns = positions("column0", across.length, "tx", of.columns);
+    emit.block(`for (var k = 0; k < ${over}; k++)`, ["k"], over, () => {
+      const inner = emit.unflatten(affine.variable("k", over), of.over);
+      const read = (operand: Node, env: Env) =>
+        emit.emit(operand, new Map([...outer, ...env, ...inner])).text;
+      const xs = atRows.map((env) => read(of.left, env));
+      const ys = atColumns.map((env) => read(of.right, env));
       for (const i of down) {
-        emit.line(`let x${i} = left[k * ${tileRows} + ${i * side} + ty];`);
-        for (const j of across) emit.line(`acc${i}_${j} = fma(x${i}, y${j}, acc${i}_${j});`);
+        for (const j of across) emit.line(`acc${i}_${j} = fma(${xs[i]}, ${ys[j]}, acc${i}_${j});`);
       }
     });
-    emit.line("workgroupBarrier();");
-  });
+  };
+
+  /** Sums from tiles of both operands in workgroup memory. */
+  const sumByTiles = () => {
+    const leftAlong = readsAlong(of.left, of.over, stored);
+    const rightAlong = readsAlong(of.right, of.over, stored);
+    const steps = Math.ceil(over / depth);
+    emit.block(`for (var k0 = 0; k0 < ${over}; k0 += ${depth})`, ["k0"], steps, () => {
+      fill("left", tileRows, rows, of.rows, "row0", "k0", leftAlong);
+      fill("right", tileColumns, columns, of.columns, "column0", "k0", rightAlong);
+      emit.line("workgroupBarrier();");
+      emit.block(`for (var k = 0; k < ${depth}; k++)`, ["k"], depth, () => {
+        for (const j of across) {
+          emit.line(`let y${j} = right[k * ${tileColumns} + ${j * side} + tx];`);
+        }
+        for (const i of down) {
+          emit.line(`let x${i} = left[k * ${tileRows} + ${i * side} + ty];`);
+          for (const j of across) emit.line(`acc${i}_${j} = fma(x${i}, y${j}, acc${i}_${j});`);
+        }
+      });
+      emit.line("workgroupBarrier();");
+    });
+  };
+
+  if (target.onCpu) sumDirectly();
+  else sumByTiles();
   // The results move to an array only now, so that they stay in registers while they accumulate.
   const results = down.flatMap((i) => across.map((j) => `acc${i}_${j}`));
   emit.line(`var results = array<f32, ${results.length}>(${results.join(", ")});`);
@@ -410,7 +449,7 @@ const printContraction = (
       });
     });
   });
-  const shared = [
+  const shared = target.onCpu ? [] : [
     `left: array<f32, ${depth * tileRows}>`,
     `right: array<f32, ${depth * tileColumns}>`,
   ];
