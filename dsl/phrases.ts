@@ -1,0 +1,346 @@
+// How one expression reads: `a - b` rather than `a + (-b)`, `softmax(x, "key")` rather than its
+// parts. A derived operation is recognised by making it again: equal expressions are one object.
+// print.ts puts phrases together.
+import { type Axes, showAxes } from "./axes.ts";
+import { type Node, node, type Place, tensor } from "./node.ts";
+import * as ops from "./ops.ts";
+import { isIdentity } from "./structure.ts";
+
+/** Written text, and how tightly its outermost operation binds. */
+export interface Text {
+  readonly text: string;
+  readonly binds: number;
+}
+
+/** How tightly operations bind, loosest first; an atom needs no brackets anywhere. */
+export const binding = { compare: 0, sum: 1, product: 2, sign: 3, atom: 4 } as const;
+
+/** A node as a person writes it: its operands, and the text that theirs make. */
+export interface Phrase {
+  readonly operands: readonly Node[];
+  readonly write: (texts: readonly Text[]) => Text;
+}
+
+const atom = (text: string): Text => ({ text, binds: binding.atom });
+const phrase = (operands: readonly Node[], write: (...texts: Text[]) => Text): Phrase => ({
+  operands,
+  write: (texts) => write(...texts),
+});
+const bracketed = (of: Text, least: number): string => of.binds >= least ? of.text : `(${of.text})`;
+const infix = (sign: string, binds: number) => (a: Text, b: Text): Text => ({
+  text: `${bracketed(a, binds)} ${sign} ${bracketed(b, binds + 1)}`,
+  binds,
+});
+/** Operators whose order of precedence nobody remembers: their operands are in brackets. */
+const bits = (sign: string) => (a: Text, b: Text): Text => ({
+  text: `${bracketed(a, binding.atom)} ${sign} ${bracketed(b, binding.atom)}`,
+  binds: binding.compare,
+});
+const call = (name: string, operands: readonly Node[], ...further: readonly string[]): Phrase =>
+  phrase(
+    operands,
+    (...texts) => atom(`${name}(${[...texts.map((of) => of.text), ...further].join(", ")})`),
+  );
+
+const quoted = (name: string): string => JSON.stringify(name);
+const listed = (names: readonly string[]): string =>
+  names.length === 1 ? quoted(names[0]) : `[${names.map(quoted).join(", ")}]`;
+
+/** A number with the digits that a person reads. */
+export const showNumber = (value: number): string =>
+  Number.isFinite(value) ? `${Number(value.toPrecision(6))}` : `${value}`;
+
+const number = (value: number): Text => ({
+  text: showNumber(value),
+  binds: value < 0 ? binding.sign : binding.atom,
+});
+
+/** Functions that ops.ts writes with others: the operation on top, and where the argument is below. */
+const derived: readonly {
+  readonly name: string;
+  readonly op: Node["op"];
+  readonly at: readonly number[];
+  readonly build: ops.Unary;
+}[] = [
+  { name: "square", op: "mul", at: [0], build: ops.square },
+  { name: "silu", op: "mul", at: [0], build: ops.silu },
+  { name: "gelu", op: "mul", at: [0, 0], build: ops.gelu },
+  { name: "sigmoid", op: "select", at: [0, 0], build: ops.sigmoid },
+  { name: "softplus", op: "add", at: [0, 0], build: ops.softplus },
+  { name: "relu", op: "max", at: [0], build: ops.relu },
+];
+
+const below = (of: Node, at: readonly number[]): Node | undefined =>
+  at.reduce<Node | undefined>((found, k) => found?.args[k], of);
+
+const derivedPhrase = (of: Node): Phrase | undefined => {
+  for (const { name, op, at, build } of derived) {
+    if (of.op !== op) continue;
+    const x = below(of, at);
+    if (x?.dtype === "f32" && node(build(tensor(x))) === of) return call(name, [x]);
+  }
+};
+
+const isSum = (of: Node): boolean => of.op === "reduce" && of.attributes.how === "add";
+
+const softmaxPhrase = (of: Node): Phrase | undefined => {
+  const [e, scale] = of.args;
+  const x = e.op === "exp" ? below(e, [0, 0]) : undefined;
+  const total = scale.op === "recip" ? scale.args[0] : undefined;
+  if (x === undefined || total === undefined || !isSum(total)) return;
+  const over = total.attributes.over!;
+  if (over.length !== 1 || !(over[0] in x.axes)) return;
+  return node(ops.softmax(tensor<Axes>(x), over[0])) === of
+    ? call("softmax", [x], quoted(over[0]))
+    : undefined;
+};
+
+const meanPhrase = (of: Node): Phrase | undefined => {
+  const [total, scale] = of.args;
+  if (!isSum(total) || scale.op !== "const") return;
+  const [x] = total.args;
+  const over = total.attributes.over!;
+  const sizes = over.map((axis) => x.axes[axis]);
+  const count = sizes.reduce<number>((n, size) => typeof size === "number" ? n * size : NaN, 1);
+  if (scale.attributes.value !== 1 / count) return;
+  return call("mean", [x], listed(over));
+};
+
+const productPhrase = (of: Node): Phrase => {
+  const [a, b] = of.args;
+  if (b.op === "recip") return phrase([a, b.args[0]], infix("/", binding.product));
+  return phrase([a, b], infix("*", binding.product));
+};
+
+const sumPhrase = (of: Node): Phrase => {
+  const [a, b] = of.args;
+  if (b.op === "neg") return phrase([a, b.args[0]], infix("-", binding.sum));
+  const minus = infix("-", binding.sum);
+  if (b.op === "const" && b.dtype === "f32" && b.attributes.value! < 0) {
+    const amount = number(-b.attributes.value!);
+    return phrase([a], (a) => minus(a, amount));
+  }
+  if (a.op === "index" && b.op === "index") {
+    const [x, y] = [a.args[0], b.args[0]];
+    const axis = changed(b)[0];
+    if (axis !== undefined && axis in x.axes && axis in y.axes) {
+      const [first, second] = [x.axes[axis], y.axes[axis]];
+      const whole = typeof first === "number" && typeof second === "number" &&
+        of.axes[axis] === first + second;
+      if (whole && node(ops.concat(tensor<Axes>(x), tensor<Axes>(y), axis)) === of) {
+        return call("concat", [x, y], quoted(axis));
+      }
+    }
+  }
+  return phrase([a, b], infix("+", binding.sum));
+};
+
+const negPhrase = (of: Node): Phrase => {
+  const [x] = of.args;
+  if (x.op === "max" && x.args.every((arg) => arg.op === "neg")) {
+    return call("min", x.args.map((arg) => arg.args[0]));
+  }
+  return phrase([x], (x) => ({ text: `-${bracketed(x, binding.sign)}`, binds: binding.sign }));
+};
+
+const reducePhrase = (of: Node): Phrase => {
+  const [x] = of.args;
+  const over = of.attributes.over!;
+  if (of.attributes.how === "max") return call("maximum", [x], listed(over));
+  const both = x.op === "mul" && over.every((axis) => x.args.every((arg) => axis in arg.axes));
+  return both && x.args[0] !== x.args[1]
+    ? call("contract", x.args, listed(over))
+    : call("sum", [x], listed(over));
+};
+
+// ---- movement -----------------------------------------------------------------------------------
+
+/** The input axes that an index node does not read as they are. */
+const changed = (of: Node): readonly string[] =>
+  Object.entries(of.attributes.places!)
+    .filter(([axis, place]) => !isIdentity(place, axis) || of.axes[axis] !== of.args[0].axes[axis])
+    .map(([axis]) => axis);
+
+const axisName = (axis: string): string =>
+  /^[\p{L}_][\p{L}\p{N}_]*$/u.test(axis) ? axis : quoted(axis);
+
+const showPlace = ({ terms, plus, over, exact, modulo }: Place): string => {
+  const parts = [
+    ...terms.map(({ axis, times }) => {
+      const size = Math.abs(times) === 1 ? "" : `${showNumber(Math.abs(times))} `;
+      return `${times < 0 ? "- " : "+ "}${size}${axisName(axis)}`;
+    }),
+    ...(plus === 0 && terms.length > 0 ? [] : [`${plus < 0 ? "- " : "+ "}${Math.abs(plus)}`]),
+  ];
+  const sum = parts.join(" ").replace(/^\+ /, "").replace(/^- /, "-");
+  const inner = parts.length > 1 && (over > 1 || modulo > 0) ? `(${sum})` : sum;
+  const divided = over > 1 ? `${inner} ${exact ? "/" : "div"} ${over}` : inner;
+  return modulo > 0 ? `${divided} mod ${modulo}` : divided;
+};
+
+/** The general form: what is read along each axis that is not read as it is. */
+const anyIndex = (of: Node): Phrase => {
+  const places = changed(of).map((axis) => `${axis}: ${showPlace(of.attributes.places![axis])}`);
+  const fill = of.attributes.fill === 0 ? "" : ` else ${showNumber(of.attributes.fill!)}`;
+  return phrase(of.args, (x) => atom(`${bracketed(x, binding.atom)}[${places.join(", ")}]${fill}`));
+};
+
+/** Tries the constructors of structure.ts: the one that makes this very node is how it was written. */
+const indexPhrase = (of: Node): Phrase => {
+  const [x] = of.args;
+  const t = tensor<Axes>(x);
+  const { places, fill } = of.attributes;
+  const axes = changed(of);
+  const fresh = Object.fromEntries(
+    Object.entries(of.axes).filter(([axis]) => !(axis in x.axes)),
+  );
+  if (axes.length === 0) return call("expand", [x], showAxes(fresh));
+  const tries: [() => ReturnType<typeof ops.flip>, Phrase][] = [];
+  const [axis] = axes;
+  const size = x.axes[axis], now = of.axes[axis];
+  const { terms, plus, over, modulo } = places![axis];
+  const told = quoted(axis);
+  if (axes.length === 1 && terms.length === 0) {
+    tries.push([() => ops.pick(t, axis, plus), call("pick", [x], told, `${plus}`)]);
+  } else if (axes.length === 1 && terms.length === 1) {
+    const [{ axis: from, times }] = terms;
+    if (from !== axis && !(from in x.axes)) {
+      tries.push([() => ops.rename(t, axis, from), call("rename", [x], told, quoted(from))]);
+    } else if (typeof now === "number" && typeof size === "number") {
+      const after = now - size + plus;
+      const filled = fill === 0 ? [] : [showNumber(fill!)];
+      const stride = times === 1 ? [] : [`${times}`];
+      tries.push(
+        [() => ops.flip(t, axis), call("flip", [x], told)],
+        [
+          () => ops.slice(t, axis, plus, now, times),
+          call("slice", [x], told, `${plus}`, `${now}`, ...stride),
+        ],
+        [
+          () => ops.pad(t, axis, -plus, after, fill),
+          call("pad", [x], told, `${-plus}`, `${after}`, ...filled),
+        ],
+      );
+    }
+  } else if (axes.length === 1) {
+    const into = Object.fromEntries(terms.map((term) => [term.axis, of.axes[term.axis]]));
+    tries.push([() => ops.split(t, axis, into), call("split", [x], told, showAxes(into))]);
+    const [{ axis: out, times: stride }, { axis: tap, times: dilation }] = terms;
+    const width = of.axes[tap], count = of.axes[out];
+    if (typeof width === "number" && typeof count === "number" && typeof size === "number") {
+      const before = -plus;
+      // The least padding behind that makes so many windows.
+      const span = (count - 1) * stride + (width - 1) * dilation + 1;
+      const after = Math.max(0, span - size - before);
+      const options = { stride, dilation, before, after };
+      const given = Object.entries({ ...options }).filter(([name, value]) =>
+        value !== (name === "stride" || name === "dilation" ? 1 : 0)
+      );
+      const shown = given.length === 0
+        ? []
+        : [`{ ${given.map(([name, value]) => `${name}: ${value}`).join(", ")} }`];
+      tries.push([
+        () => ops.windows(t, axis, { out, tap, size: width }, options),
+        call(
+          "windows",
+          [x],
+          told,
+          `{ out: ${quoted(out)}, tap: ${quoted(tap)}, size: ${width} }`,
+          ...shown,
+        ),
+      ]);
+    }
+  } else if (over > 1 || modulo > 0) {
+    const to = terms[0].axis;
+    const slowest = axes.toSorted((a, b) => places![b].over - places![a].over);
+    tries.push([() => ops.merge(t, slowest, to), call("merge", [x], listed(slowest), quoted(to))]);
+  }
+  for (const [make, written] of tries) {
+    try {
+      if (node(make()) === of) return written;
+    } catch (error) {
+      // A constructor that refuses these arguments did not make the node.
+      if (!(error instanceof Error && error.name === "AxisError")) throw error;
+    }
+  }
+  return anyIndex(of);
+};
+
+// ---- every operation ----------------------------------------------------------------------------
+
+/** `recurrence(...)` for the output of the scan that it makes. */
+const recurrencePhrase = (of: Node): Phrase | undefined => {
+  const [scan] = of.args;
+  const { axis, reverse, carries, eachs } = scan.attributes;
+  if (of.attributes.name !== "out.h" || carries!.join() !== "h" || eachs!.join() !== "a,b") return;
+  const [a, b] = scan.args.slice(1).map((arg) => tensor<Axes>(arg));
+  if (node(ops.recurrence(axis!, a, b, { reverse })) !== of) return;
+  const written = call(
+    "recurrence",
+    scan.args.slice(1, 3),
+    ...(reverse ? ["{ reverse: true }"] : []),
+  );
+  return {
+    operands: written.operands,
+    write: (texts) => written.write([atom(quoted(axis!)), ...texts]),
+  };
+};
+
+const infixes: Partial<Record<Node["op"], (a: Text, b: Text) => Text>> = {
+  less: infix("<", binding.compare),
+  equal: infix("==", binding.compare),
+  xor: bits("^"),
+  shiftLeft: bits("<<"),
+  shiftRight: bits(">>"),
+  quotient: infix("/", binding.product),
+  remainder: infix("%", binding.product),
+};
+
+/** How a node reads. Scans, leaves with names and parts of scans are the printer's own matter. */
+export const phraseOf = (of: Node): Phrase => {
+  const { op, args, attributes } = of;
+  const known = derivedPhrase(of);
+  if (known !== undefined) return known;
+  const operator = infixes[op];
+  if (operator !== undefined) return phrase(args, operator);
+  switch (op) {
+    case "const":
+      return phrase(
+        [],
+        () => of.dtype === "u32" ? atom(`${attributes.value}`) : number(attributes.value!),
+      );
+    case "iota":
+      return phrase(
+        [],
+        () => atom(`iota(${quoted(attributes.axis!)}, ${of.axes[attributes.axis!]})`),
+      );
+    case "literal":
+      return phrase([], () => atom(`literal(${showAxes(of.axes)})`));
+    case "local":
+      return phrase([], () => atom(attributes.name!));
+    case "add":
+      return sumPhrase(of);
+    case "mul":
+      return softmaxPhrase(of) ?? meanPhrase(of) ?? productPhrase(of);
+    case "neg":
+      return negPhrase(of);
+    case "recip": {
+      const divide = infix("/", binding.product);
+      return phrase(args, (x) => divide(number(1), x));
+    }
+    case "reduce":
+      return reducePhrase(of);
+    case "index":
+      return indexPhrase(of);
+    case "gather":
+      return phrase(
+        args,
+        (x, at) => atom(`gather(${x.text}, ${quoted(attributes.axis!)}, ${at.text})`),
+      );
+    case "part":
+      return recurrencePhrase(of) ??
+        phrase(args, (scan) => atom(`${scan.text}.${attributes.name}`));
+    default:
+      return call(op, args);
+  }
+};

@@ -1,0 +1,137 @@
+// Shows an expression the way a person would write it: what is used more than once, or would make a
+// line too long, gets a name, and its axes are told beside it. A scan shows its step as a block.
+import { type AnyTensor, showAxes } from "./axes.ts";
+import { type Node, node } from "./node.ts";
+import { binding, type Phrase, phraseOf, type Text } from "./phrases.ts";
+import { locals, type Nodes, roles } from "./scan.ts";
+
+/** Longer texts get a name. */
+const longest = 72;
+
+/** Names that are not taken yet, for one printed text. */
+type Naming = (wanted?: string) => string;
+
+const naming = (): Naming => {
+  const taken = new Set<string>();
+  let next = 0;
+  const letters = (n: number): string =>
+    (n < 26 ? "" : letters(Math.floor(n / 26) - 1)) + String.fromCharCode(97 + n % 26);
+  return (wanted) => {
+    let name = wanted?.replaceAll(/[^\p{L}\p{N}_]/gu, "_").replace(/^(?=\p{N})/u, "_");
+    for (let k = 2; name !== undefined && taken.has(name); k++) name = `${wanted}_${k}`;
+    while (name === undefined || taken.has(name)) name = letters(next++);
+    taken.add(name);
+    return name;
+  };
+};
+
+const isLeaf = (of: Node): boolean => of.op === "input" || of.op === "param";
+
+const annotation = (of: Node): string =>
+  `// ${of.dtype === "f32" ? "" : `${of.dtype} `}${showAxes(of.axes)}`;
+
+const leafPhrase = (of: Node): Phrase => {
+  const dtype = of.dtype === "f32" ? "" : `, "${of.dtype}"`;
+  const text = `${of.op}(${JSON.stringify(of.attributes.name)}, ${showAxes(of.axes)}${dtype})`;
+  return { operands: [], write: () => ({ text, binds: binding.atom }) };
+};
+
+const scanPhrase = (of: Node, name: Naming): Phrase => ({
+  operands: of.args,
+  write: (texts) => ({ text: scanText(of, texts, name).join("\n"), binds: binding.atom }),
+});
+
+const record = (names: readonly string[], texts: readonly Text[]): string => {
+  const fields = names.map((name, k) => {
+    const key = /^[\p{L}_][\p{L}\p{N}_]*$/u.test(name) ? name : JSON.stringify(name);
+    return key === texts[k].text ? key : `${key}: ${texts[k].text}`;
+  });
+  return fields.length === 0 ? "{}" : `{ ${fields.join(", ")} }`;
+};
+
+const scanText = (of: Node, texts: readonly Text[], name: Naming): readonly string[] => {
+  const { axis, reverse, carries, eachs, step } = of.attributes;
+  const from = record(carries!, texts), each = record(eachs!, texts.slice(carries!.length));
+  const leaves = locals(of);
+  const bound = new Map<Node, Text>();
+  leaves.rest.forEach((leaf, k) => bound.set(leaf, texts[carries!.length + eachs!.length + k]));
+  const list = (nodes: Nodes) => Object.keys(nodes).map((key) => nodes[key]);
+  const inner = written([...list(step!.next), ...list(step!.out)], name, bound);
+  const next = record(Object.keys(step!.next), inner.texts);
+  const out = record(Object.keys(step!.out), inner.texts.slice(carries!.length));
+  return [
+    `scan({ over: ${JSON.stringify(axis)}, from: ${from}, each: ${each}${
+      reverse ? ", reverse: true" : ""
+    } }, (carry, each) => {`,
+    ...inner.lines.map((line) => `  ${line}`),
+    `  return { next: ${next}, out: ${out} }`,
+    "})",
+  ];
+};
+
+/** The lines that name what the roots share, and the text of each root. */
+const written = (
+  roots: readonly Node[],
+  name: Naming,
+  bound: ReadonlyMap<Node, Text>,
+): { readonly lines: readonly string[]; readonly texts: readonly Text[] } => {
+  const phrases = new Map<Node, Phrase>();
+  const order: Node[] = [];
+  const uses = new Map<Node, number>();
+  const shown = new Set<Node>();
+  const visit = (of: Node): void => {
+    uses.set(of, (uses.get(of) ?? 0) + 1);
+    if (phrases.has(of) || bound.has(of)) return;
+    const made = isLeaf(of)
+      ? leafPhrase(of)
+      : of.op === "scan"
+      ? scanPhrase(of, name)
+      : phraseOf(of);
+    phrases.set(of, made);
+    made.operands.forEach(visit);
+    // What a step reads from outside is computed once, before the scan: it is named there.
+    if (of.op === "scan") roles(of).rest.forEach((arg) => shown.add(arg));
+    order.push(of);
+  };
+  roots.forEach(visit);
+  const texts = new Map<Node, Text>(bound);
+  const lines: string[] = [];
+  // Leaves have the names that they were given; all others give way to them.
+  for (const of of order) {
+    if (isLeaf(of)) texts.set(of, { text: name(of.attributes.name), binds: binding.atom });
+  }
+  for (const of of order) {
+    const text = phrases.get(of)!.write(phrases.get(of)!.operands.map((arg) => texts.get(arg)!));
+    const short = of.op === "const" || of.op === "local";
+    const named = isLeaf(of) || of.op === "scan" || shown.has(of) && !short ||
+      uses.get(of)! > 1 && !short && !(of.op === "part" && text.text.length < 24) ||
+      text.text.length > longest && !roots.includes(of);
+    if (!named) {
+      texts.set(of, text);
+      continue;
+    }
+    const own = isLeaf(of) ? texts.get(of)! : { text: name(), binds: binding.atom };
+    texts.set(of, own);
+    const told = isLeaf(of) || of.op === "scan" ? "" : ` ${annotation(of)}`;
+    lines.push(...`let ${own.text} = ${text.text}${told}`.split("\n"));
+  }
+  return { lines, texts: roots.map((root) => texts.get(root)!) };
+};
+
+/**
+ * An expression as text, for people: shared parts as `let`, infix operators, derived operations by
+ * their names, and the axes of everything that has a name.
+ *
+ * ```ts
+ * import { div, input, maximum, print } from "@formant/formant";
+ * const x = input("x", { batch: 8, time: 250 });
+ * print(div(x, maximum(x, "time")));
+ * // let x = input("x", { batch: 8, time: 250 })
+ * // x / maximum(x, "time") // { batch: 8, time: 250 }
+ * ```
+ */
+export const print = (of: AnyTensor): string => {
+  const root = node(of);
+  const { lines, texts: [text] } = written([root], naming(), new Map());
+  return [...lines, `${text.text} ${annotation(root)}`].join("\n");
+};
