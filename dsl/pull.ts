@@ -149,7 +149,10 @@ const pullGather = (g: Node, of: Node): readonly Pull[] => {
   const [x, positions] = of.args;
   const { axis } = of.attributes;
   // The transpose of a look-up, as a sum over the look-ups that hit each place: no atomics needed.
-  const hit = apply("equal", positions, iota(axis!, x.axes[axis!]));
+  // Positions beyond the end read the last element, so it is the one that they hit.
+  const last = constantWord(known(x.axes, axis!) - 1);
+  const inside = apply("select", apply("less", positions, last), positions, last);
+  const hit = apply("equal", inside, iota(axis!, x.axes[axis!]));
   const cotangent = apply("select", hit, g, float(0));
   return [{ arg: x, cotangent, over: { ...of.axes, ...x.axes } }];
 };
