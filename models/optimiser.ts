@@ -2,11 +2,11 @@
 // values of parameters and moments from gradients. The moments are parameters that are not trained.
 import type { AnyTensor } from "../dsl/axes.ts";
 import {
-  add,
   div,
   exp,
   log,
   mul,
+  named,
   neg,
   on,
   param,
@@ -15,7 +15,6 @@ import {
   shift,
   sqrt,
   square,
-  sub,
 } from "../dsl/ops.ts";
 import type { Parameter } from "../dsl/parameters.ts";
 import { zeros } from "./initialise.ts";
@@ -56,23 +55,25 @@ export const adamW = (
   const { beta1, beta2, epsilon, weightDecay } = options;
   const updates: Record<string, AnyTensor> = {};
   for (const parameter of parameters) {
-    const g = gradients[parameter.name], old = parameter.tensor;
-    const names = moments(parameter.name);
-    const mean = on.add(
-      scale(param(names.mean, parameter.axes, zeros, { trainable: false }), beta1),
-      scale(g, 1 - beta1),
-    );
-    const squares = on.add(
-      scale(param(names.square, parameter.axes, zeros, { trainable: false }), beta2),
-      scale(square(g), 1 - beta2),
-    );
-    const deviation = on.div(sqrt(squares), sqrt(correction(beta2, step)));
-    const direction = on.div(mean, shift(deviation, epsilon));
-    const size = div(rate, correction(beta1, step));
-    const shrunk = decays(parameter) ? on.mul(old, shift(scale(rate, -weightDecay), 1)) : old;
-    updates[names.mean] = mean;
-    updates[names.square] = squares;
-    updates[parameter.name] = on.sub(shrunk, on.mul(direction, size));
+    named(`AdamW > ${parameter.name}`, () => {
+      const g = gradients[parameter.name], old = parameter.tensor;
+      const names = moments(parameter.name);
+      const mean = on.add(
+        scale(param(names.mean, parameter.axes, zeros, { trainable: false }), beta1),
+        scale(g, 1 - beta1),
+      );
+      const squares = on.add(
+        scale(param(names.square, parameter.axes, zeros, { trainable: false }), beta2),
+        scale(square(g), 1 - beta2),
+      );
+      const deviation = on.div(sqrt(squares), sqrt(correction(beta2, step)));
+      const direction = on.div(mean, shift(deviation, epsilon));
+      const size = div(rate, correction(beta1, step));
+      const shrunk = decays(parameter) ? on.mul(old, shift(scale(rate, -weightDecay), 1)) : old;
+      updates[names.mean] = mean;
+      updates[names.square] = squares;
+      updates[parameter.name] = on.sub(shrunk, on.mul(direction, size));
+    });
   }
   return updates;
 };

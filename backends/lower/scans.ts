@@ -147,6 +147,9 @@ export const planScans = (
   return { roots: now, plans: withSegments(now, plans) };
 };
 
+/** The axis of stored carries where only those that begin a segment of steps are stored. */
+export const segmentAxis = "segment";
+
 /** The axis of partial sums of an output. */
 export const partialAxis = "partial sum";
 

@@ -21,10 +21,12 @@ import {
   size,
   type Storage,
 } from "./program.ts";
-import { partialAxis, planScans, type ScanPlan } from "./scans.ts";
+import { partialAxis, planScans, type ScanPlan, segmentAxis } from "./scans.ts";
 
 /** Work in a value that may be done again rather than stored, in units of one addition. */
 const cheap = 4;
+/** Addresses are 32-bit signed integers on devices. */
+const indexLimit = 2 ** 31 - 1;
 /** Reductions of at most this many terms are done in place, as part of an element. */
 const smallReduction = 16;
 /** From this size on a reduction with few results is done in two stages. */
@@ -363,7 +365,16 @@ const assemble = (
   plans: ReadonlyMap<Node, ScanPlan>,
 ): Lowered => {
   let nextId = 0;
-  const storage = (fields: Omit<Storage, "id">): Storage => ({ id: nextId++, ...fields });
+  const storage = (fields: Omit<Storage, "id">): Storage => {
+    const elements = size(fields.dims);
+    if (elements > indexLimit) {
+      const shape = fields.dims.map((dim) => `${dim.axis} ${dim.size}`).join(" x ");
+      throw new RangeError(
+        `a value of ${shape} has ${elements} elements, more than 32-bit indices reach; use a smaller batch`,
+      );
+    }
+    return { id: nextId++, ...fields };
+  };
   const stored = new Map<Node, Storage>();
   const inputs: Storage[] = [], params: Storage[] = [], literals: Storage[] = [];
   const leaf = (of: Node) => {
@@ -458,7 +469,10 @@ const assemble = (
       const entries = names.map((name) => {
         const made = storage({
           dtype: from[name].dtype,
-          dims: [{ axis: scan.attributes.axis!, size: segments }, ...dims(from[name].axes)],
+          dims: [
+            { axis: plan.every > 1 ? segmentAxis : scan.attributes.axis!, size: segments },
+            ...dims(from[name].axes),
+          ],
           role: "temporary",
         });
         if (plan.every === 1) stored.set(part(scan, "prev", name), made);

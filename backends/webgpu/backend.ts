@@ -1,12 +1,6 @@
 // The WebGPU backend: programs become pipelines once, buffers are planned before anything runs, and
 // a run is one submission in which nothing is read back but what was asked for.
-import {
-  type Backend,
-  type KernelReport,
-  type Machine,
-  type Program,
-  type Values,
-} from "../backend.ts";
+import type { Backend, KernelReport, Machine, Program, Values } from "../backend.ts";
 import { plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
@@ -123,6 +117,19 @@ export const webgpuBackend = ({ device, name, onCpu, settle, close }: WebgpuDevi
     }
     for (const { codes, lowered } of compiled.values()) {
       codes.forEach((code, k) => {
+        const large = storagesOf(code).find((of) =>
+          byteLength(of) > limits.maxStorageBufferBindingSize
+        );
+        if (large !== undefined) {
+          throw new RangeError(
+            `the kernel '${lowered.kernels[k].path}' needs a value of ${
+              describe(large)
+            }, which is ${
+              byteLength(large)
+            } bytes, but ${name} binds at most ${limits.maxStorageBufferBindingSize}` +
+              ` (maxStorageBufferBindingSize); use a smaller batch`,
+          );
+        }
         if (code.bindings.length > limits.maxStorageBuffersPerShaderStage) {
           throw new RangeError(
             `the kernel '${

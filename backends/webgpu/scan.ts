@@ -6,7 +6,7 @@ import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
-import { computed, type Emitter, emitter, type Env } from "./emit.ts";
+import { computed, emitter, type Env } from "./emit.ts";
 import { assemble, type Code, fold } from "./kernels.ts";
 
 /** What one step must compute. */
@@ -138,7 +138,7 @@ export const printScan = (
     const pending: (() => void)[] = [];
     for (const { of, root } of outs) {
       const { partial, storage } = root;
-      const across = partial?.reduction.attributes.over!.includes(lanes?.axis ?? "");
+      const across = (partial?.reduction.attributes.over ?? []).includes(lanes?.axis ?? "");
       if (partial !== undefined && across) {
         const area = `w${shared.length}`;
         const nest = heldOf(of);
@@ -307,7 +307,7 @@ export const printScan = (
     const save = () => {
       for (const [name, to] of Object.entries(storage)) {
         const kept = carries[name];
-        over(kept.dims, new Map([...start, [axis, segment]]), (env) => {
+        over(kept.dims, new Map([...start, [to.dims[0].axis, segment]]), (env) => {
           const conditions = [...(edge ? [active] : []), ...once(kept.node)];
           const write = () => emit.store(to, env, element(kept, env));
           if (conditions.length === 0) write();
@@ -353,7 +353,7 @@ export const printScan = (
         : `min(${every}, ${steps} - ${affine.show(g)} * ${every})`;
       emit.line(`let length = ${length};`);
       for (const name of names) {
-        over(redone[name].dims, new Map([...start, [axis, g]]), (env) => {
+        over(redone[name].dims, new Map([...start, [storage[name].dims[0].axis, g]]), (env) => {
           emit.line(`${element(redone[name], env)} = ${emit.load(storage[name], env).text};`);
         });
       }
