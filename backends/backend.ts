@@ -39,7 +39,7 @@ export interface ProgramReport {
   readonly kernels: readonly KernelReport[];
   /** Distinct pieces of generated code. */
   readonly pipelines: number;
-  /** Most bytes of intermediate values held at once; parameters, inputs and outputs not counted. */
+  /** Most bytes of intermediate values and outputs held at once; parameters and inputs not counted. */
   readonly peakBytes: number;
 }
 

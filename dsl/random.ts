@@ -14,7 +14,7 @@ const rotations = [[13, 15, 26, 6], [17, 29, 16, 24]];
 const parity = 0x1bd11bda;
 
 /** Threefry-2x32-20: two words of key and two of counter to two random words. */
-const threefry = (key: Key, counter: readonly [Node, Node]): readonly [Node, Node] => {
+export const threefry = (key: Key, counter: readonly [Node, Node]): readonly [Node, Node] => {
   const high = node(key.high), low = node(key.low);
   const keys = [high, low, apply("xor", word(parity), apply("xor", high, low))];
   let a = plus(counter[0], keys[0]), b = plus(counter[1], keys[1]);

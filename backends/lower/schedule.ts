@@ -195,6 +195,16 @@ export const lower = (program: Program): Lowered => {
     if (draft.over !== undefined) return draft.over.join() === over!.join();
     return draft.roots.every((root) => sameKeys(root, [...draft.full.keys()]));
   };
+  /** True for a value of a whole row, made of row reductions that `draft` has or can take in. */
+  const isRowValue = (of: Node, draft: Draft): boolean => {
+    const missing = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort().join();
+    const isRow = (x: Node) =>
+      x.attributes.over!.join() === missing && takesReduction(x, draft) &&
+      contractionOf(x) === undefined && volume(x.args[0].axes) / volume(x.axes) > smallReduction;
+    const made = (x: Node): boolean =>
+      x.op === "reduce" ? isRow(x) : scalarRow(x.op) !== undefined && x.args.some(made);
+    return missing !== "" && Object.keys(of.axes).every((axis) => draft.full.has(axis)) && made(of);
+  };
   const needsKernel = (draft: Draft, other: Draft) =>
     other.roots.some((root) => draft.roots.some((own) => isAbove(root, own)));
   /** True when storing `of` in `draft` makes no kernel wait for itself, through whatever others. */
@@ -308,6 +318,7 @@ export const lower = (program: Program): Lowered => {
     if (mine.size === 0) continue;
     const only = mine.size === 1 ? [...mine][0] : undefined;
     const repeats = (draft: Draft) => {
+      if (isRowValue(of, draft)) return 1;
       const plan = draft.scan === undefined ? undefined : plans.get(draft.scan)!;
       const all = plan !== undefined
         ? size(plan.space) *
@@ -482,8 +493,9 @@ const assemble = (
     }
     for (const of of draft.roots) {
       if (of.attributes.name!.startsWith("prev.")) continue;
-      const order = Object.keys(of.axes);
-      stored.set(of, storage({ dtype: of.dtype, dims: dims(of.axes, order), role: "temporary" }));
+      const order = wantedOrder.get(of) ?? Object.keys(of.axes);
+      const role = outputNodes.has(of) ? "output" : "temporary";
+      stored.set(of, storage({ dtype: of.dtype, dims: dims(of.axes, order), role }));
     }
   };
   for (const draft of sequence) {

@@ -1,0 +1,110 @@
+// Random numbers: the known answers of Threefry-2x32-20 (from the Random123 library's test vectors),
+// the moments of both distributions, and the same bits on a device.
+import { deepStrictEqual, notDeepStrictEqual, ok } from "assert";
+import { interpret } from "../../backends/reference/interpret.ts";
+import { referenceBackend } from "../../backends/reference/backend.ts";
+import { type Key, node, tensor } from "../../dsl/node.ts";
+import { foldKey, nameKey, normal, randomKey, threefry, uniform } from "../../dsl/random.ts";
+import { constant } from "../../dsl/scalar.ts";
+import { scalarOf } from "../../dsl/ops.ts";
+import { webgpu } from "../device.ts";
+
+const noLeaves = (): never => {
+  throw new Error("random numbers read nothing");
+};
+const word = (value: number) => constant(value, "u32");
+const keyOf = (high: number, low: number): Key => ({
+  high: scalarOf(high, "u32"),
+  low: scalarOf(low, "u32"),
+});
+const hex = (key: readonly (readonly number[] | Float64Array)[]) =>
+  key.map(([value]) => value.toString(16).padStart(8, "0"));
+
+const answers = [
+  [[0, 0], [0, 0], ["6b200159", "99ba4efe"]],
+  [[0xffffffff, 0xffffffff], [0xffffffff, 0xffffffff], ["1cb996fc", "bb002be7"]],
+  [[0x243f6a88, 0x85a308d3], [0x13198a2e, 0x03707344], ["c4923a9c", "483df7a0"]],
+] as const;
+
+Deno.test("Threefry-2x32-20 gives its known answers", () => {
+  for (const [counter, key, expected] of answers) {
+    const words = threefry(keyOf(key[0], key[1]), [word(counter[0]), word(counter[1])]);
+    deepStrictEqual(hex(interpret(words, noLeaves)), expected);
+  }
+});
+
+const draw = (of: Parameters<typeof node>[0]): Float64Array => interpret([node(of)], noLeaves)[0];
+
+const moment = (x: Float64Array, power: number): number =>
+  x.reduce((sum, value) => sum + value ** power, 0) / x.length;
+
+Deno.test("uniform numbers have the moments of the uniform distribution", () => {
+  const x = draw(uniform(randomKey(5), { i: 300, j: 331 }));
+  ok(x.every((value) => value >= 0 && value < 1));
+  for (const power of [1, 2, 3, 4]) {
+    // The moment's standard error, four times.
+    const expected = 1 / (power + 1);
+    const error = Math.sqrt((1 / (2 * power + 1) - expected ** 2) / x.length);
+    ok(Math.abs(moment(x, power) - expected) < 4 * error, `moment ${power}: ${moment(x, power)}`);
+  }
+  const y = draw(uniform(randomKey(5), { i: 300, j: 331 }, -3, 1));
+  ok(y.every((value, k) => Math.abs(value - (4 * x[k] - 3)) < 1e-9));
+});
+
+Deno.test("normal numbers have the moments of the normal distribution", () => {
+  const x = draw(normal(randomKey(6), { i: 300, j: 331 }));
+  [0, 1, 0, 3, 0, 15].forEach((expected, k) => {
+    const even = [1, 3, 15, 105, 945, 10395][k];
+    const error = Math.sqrt((even - expected ** 2) / x.length);
+    const found = moment(x, k + 1);
+    ok(Math.abs(found - expected) < 4 * error, `moment ${k + 1}: ${found}, expected ${expected}`);
+  });
+  const wide = draw(normal(randomKey(6), { i: 300, j: 331 }, 0.02));
+  ok(wide.every((value, k) => Math.abs(value - 0.02 * x[k]) < 1e-12));
+});
+
+Deno.test("keys made from a key differ by seed, word and name, and are the same each time", () => {
+  const of = (key: Key) => hex(interpret([node(key.high), node(key.low)], noLeaves));
+  const keys = [
+    randomKey(1),
+    randomKey(2),
+    randomKey(2 ** 32 + 1),
+    foldKey(randomKey(1), 1),
+    foldKey(randomKey(1), 2),
+    foldKey(randomKey(2), 1),
+    nameKey(randomKey(1), "norm.weight"),
+    nameKey(randomKey(1), "norm.bias"),
+  ].map(of);
+  keys.forEach((key, k) => keys.slice(k + 1).forEach((other) => notDeepStrictEqual(key, other)));
+  deepStrictEqual(of(nameKey(randomKey(1), "norm.bias")), keys[7]);
+  // A word that is known only at run time gives the key of the number.
+  deepStrictEqual(of(foldKey(randomKey(1), scalarOf(2, "u32"))), keys[4]);
+});
+
+Deno.test({
+  name: "random words and uniform numbers are the same bits on WebGPU",
+  ignore: webgpu === undefined,
+  fn: async () => {
+    const axes = { i: 31, j: 67 };
+    const key = foldKey(randomKey(2 ** 40 + 3), 7);
+    const [a, b] = threefry(key, [node(scalarOf(12, "u32")), node(scalarOf(0, "u32"))]);
+    const order = ["i", "j"];
+    const program = {
+      outputs: {
+        a: { of: tensor(a), order: [] },
+        b: { of: tensor(b), order: [] },
+        uniform: { of: uniform(key, axes), order },
+        normal: { of: normal(key, axes), order },
+      },
+    };
+    const [want, got] = await Promise.all([referenceBackend(), webgpu!].map(async (backend) => {
+      const machine = await backend.open({ program });
+      const values = await machine.run("program", {});
+      machine.close();
+      return values;
+    }));
+    for (const name of ["a", "b", "uniform"]) deepStrictEqual(got[name], want[name], name);
+    // Logarithms and cosines may differ in the last bits.
+    got.normal.forEach((value, k) => ok(Math.abs(value - want.normal[k]) < 1e-5));
+  },
+});
