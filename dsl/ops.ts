@@ -11,7 +11,7 @@ import type {
   Replace,
   Tensor,
 } from "./axes.ts";
-import { AxisError, drop, known, requireAxis } from "./axes.ts";
+import { AxisError, drop, join, known, requireAxis } from "./axes.ts";
 import { type Dtype, type Initialiser, intern, type Node, node, tensor, within } from "./node.ts";
 import { apply, constant, float, type ScalarName } from "./scalar.ts";
 import { type Nodes, part, scanNode } from "./scan.ts";
@@ -141,18 +141,27 @@ export const select = <C, A, B>(
 
 /** x² */
 export const square = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("mul", node(x), node(x)));
+/**
+ * e^-|x|. The magnitude is chosen by `select`, whose branches are smooth: all derivatives of what is
+ * made of it are right at zero too, where those of a maximum are not.
+ */
+const decay = (n: Node, negative: Node): Node =>
+  apply("exp", apply("select", negative, n, apply("neg", n)));
+
 /** 1 / (1 + e^-x), without overflow. */
 export const sigmoid = <A>(x: Tensor<A>): Tensor<A> => {
   const n = node(x);
-  const e = apply("exp", apply("neg", apply("max", n, apply("neg", n))));
+  const negative = apply("less", n, float(0));
+  const e = decay(n, negative);
   const r = apply("recip", apply("add", e, float(1)));
-  return tensor(apply("select", apply("less", n, float(0)), apply("mul", e, r), r));
+  return tensor(apply("select", negative, apply("mul", e, r), r));
 };
 /** log(1 + e^x), without overflow and accurate for very negative x. */
 export const softplus = <A>(x: Tensor<A>): Tensor<A> => {
   const n = node(x);
-  const e = apply("exp", apply("neg", apply("max", n, apply("neg", n))));
-  return tensor(apply("add", apply("max", n, float(0)), apply("log1p", e)));
+  const negative = apply("less", n, float(0));
+  const above = apply("select", negative, float(0), n);
+  return tensor(apply("add", above, apply("log1p", decay(n, negative))));
 };
 /** log sigmoid(x) = -softplus(-x) */
 export const logSigmoid = <A>(x: Tensor<A>): Tensor<A> => neg(softplus(neg(x)));
@@ -455,7 +464,7 @@ export const recurrence = <A, B, const K extends Names<A> & Names<B>>(
   { reverse = false }: { readonly reverse?: boolean } = {},
 ): Tensor<Join<A, B>> => {
   const x = node(a), y = node(b as AnyTensor);
-  const start = structure.expand(float(0), drop(structure.expand(x, y.axes).axes, [over]));
+  const start = structure.expand(float(0), drop(join(x.axes, y.axes), [over]));
   const made = scanNode(over, { h: start }, { a: x, b: y }, ({ h }, { a, b }) => {
     const next = apply("add", apply("mul", a, h), b);
     return { next: { h: next }, out: { h: next } };
