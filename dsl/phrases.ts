@@ -66,7 +66,7 @@ const derived: readonly {
   { name: "silu", op: "mul", at: [0], build: ops.silu },
   { name: "gelu", op: "mul", at: [0, 0], build: ops.gelu },
   { name: "sigmoid", op: "select", at: [0, 0], build: ops.sigmoid },
-  { name: "softplus", op: "add", at: [0, 0], build: ops.softplus },
+  { name: "softplus", op: "add", at: [0, 2], build: ops.softplus },
   { name: "relu", op: "max", at: [0], build: ops.relu },
 ];
 
