@@ -13,3 +13,8 @@ if (E.isLeft(found)) {
 
 /** The backend on this machine's device, or undefined where it has none. */
 export const webgpu: Backend | undefined = E.isLeft(found) ? undefined : webgpuBackend(found.right);
+
+/** The same device with the kernels that GPUs get, whatever it is. */
+export const webgpuAsGpu: Backend | undefined = E.isLeft(found)
+  ? undefined
+  : webgpuBackend({ ...found.right, onCpu: false });

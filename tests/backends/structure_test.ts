@@ -8,7 +8,7 @@ import { node, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import * as structure from "../../dsl/structure.ts";
 import { type Case, checkBackend, checkDerivatives, numbers, words } from "../check.ts";
-import { webgpu } from "../device.ts";
+import { webgpu, webgpuAsGpu } from "../device.ts";
 
 /** Inputs `x0`, `x1`, ... of the given axes, and the expression that `build` makes of them. */
 const made = (
@@ -233,3 +233,15 @@ for (
     fn: () => checkBackend(webgpu!, cases),
   });
 }
+
+Deno.test({
+  name: "the tiled products of GPUs agree with the reference",
+  ignore: webgpuAsGpu === undefined,
+  fn: () => {
+    const names = ["square", "tall", "deep", "batched", "over two axes", "attention"];
+    return checkBackend(
+      webgpuAsGpu!,
+      Object.fromEntries(names.map((name) => [name, contractions[name]])),
+    );
+  },
+});

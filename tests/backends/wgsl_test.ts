@@ -1,0 +1,210 @@
+// The generated WGSL of one small kernel for each lowering rule, as it is. A change of a printer
+// shows here as text: read it, and put it in place of the old if it is what was meant.
+import { deepStrictEqual, strictEqual } from "assert";
+import { lower } from "../../backends/lower/schedule.ts";
+import { printExpression } from "../../backends/webgpu/kernels.ts";
+import { printScan } from "../../backends/webgpu/scan.ts";
+import type { AnyTensor } from "../../dsl/axes.ts";
+import { node } from "../../dsl/node.ts";
+import * as d from "../../dsl/ops.ts";
+
+/** The only kernel of an expression. */
+const kernel = (of: AnyTensor) => {
+  const lowered = lower({ outputs: { y: { of, order: Object.keys(node(of).axes) } } });
+  strictEqual(lowered.kernels.length, 1);
+  const [made] = lowered.kernels;
+  const code = made.shape === "scan"
+    ? printScan(made, lowered.stored)
+    : printExpression(made, lowered.stored, { onCpu: true });
+  return { shape: made.shape, grid: code.grid, lines: code.wgsl.trim().split("\n") };
+};
+
+const x = d.input("x", { time: 5, channel: 70 });
+
+const kernels: Readonly<
+  Record<string, { readonly of: AnyTensor; readonly is: ReturnType<typeof kernel> }>
+> = {
+  "map": {
+    of: d.mul(d.exp(d.flip(x, "time")), d.input("w", { channel: 70 })),
+    is: {
+      shape: "map",
+      grid: [6, 1, 1],
+      lines: `
+@group(0) @binding(0) var<storage, read> b0: array<f32>;
+@group(0) @binding(1) var<storage, read> b1: array<f32>;
+@group(0) @binding(2) var<storage, read_write> b2: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let flat = (i32(group.x) + i32(group.y) * 6) * 64 + i32(local);
+  if (flat >= 350) { return; }
+  let i0 = (flat / 70);
+  let i1 = (flat % 70);
+  let v2: f32 = b0[(i0 * -70 + i1 + 280)];
+  let v3: f32 = exp(v2);
+  let v4: f32 = b1[i1];
+  let v5: f32 = (v3 * v4);
+  b2[(i0 * 70 + i1)] = v5;
+}
+`.trim().split("\n"),
+    },
+  },
+  "row": {
+    of: d.softmax(x, "channel"),
+    is: {
+      shape: "row",
+      grid: [5, 1, 1],
+      lines: `
+@group(0) @binding(0) var<storage, read> b0: array<f32>;
+@group(0) @binding(1) var<storage, read_write> b1: array<f32>;
+var<workgroup> t0: array<f32, 64>;
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = i32(group.x) + i32(group.y) * 5;
+  let lane = i32(local);
+  var s0 = (-3.4028234663852886e+38f);
+  for (var k1 = lane; k1 < 70; k1 += 64) {
+    let v2: f32 = b0[(row * 70 + k1)];
+    s0 = max(s0, v2);
+  }
+  t0[lane] = s0;
+  workgroupBarrier();
+  for (var h = 32; h > 0; h = h / 2) {
+    if (lane < h) {
+      t0[lane] = max(t0[lane], t0[lane + h]);
+    }
+    workgroupBarrier();
+  }
+  let s3 = t0[0];
+  workgroupBarrier();
+  var s4 = 0.0;
+  let v7: f32 = (-s3);
+  for (var k5 = lane; k5 < 70; k5 += 64) {
+    let v6: f32 = b0[(row * 70 + k5)];
+    let v8: f32 = (v6 + v7);
+    let v9: f32 = exp(v8);
+    s4 = s4 + v9;
+  }
+  t0[lane] = s4;
+  workgroupBarrier();
+  for (var h = 32; h > 0; h = h / 2) {
+    if (lane < h) {
+      t0[lane] = t0[lane] + t0[lane + h];
+    }
+    workgroupBarrier();
+  }
+  let s10 = t0[0];
+  workgroupBarrier();
+  let v15: f32 = (1.0 / s10);
+  for (var k11 = lane; k11 < 70; k11 += 64) {
+    let v12: f32 = b0[(row * 70 + k11)];
+    let v13: f32 = (v12 + v7);
+    let v14: f32 = exp(v13);
+    let v16: f32 = (v14 * v15);
+    b1[(row * 70 + k11)] = v16;
+  }
+}
+`.trim().split("\n"),
+    },
+  },
+  "product, with what follows it": {
+    of: d.tanh(d.contract(x, d.input("w", { channel: 70, out: 9 }), "channel")),
+    is: {
+      shape: "contraction",
+      grid: [1, 1, 1],
+      lines: `
+@group(0) @binding(0) var<storage, read> b0: array<f32>;
+@group(0) @binding(1) var<storage, read> b1: array<f32>;
+@group(0) @binding(2) var<storage, read_write> b2: array<f32>;
+fn tanh_(x: f32) -> f32 {
+  let a = abs(x);
+  if (a > 0.5) { return sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)); }
+  let z = x * x;
+  return x * (1.0 + z * (-0.33333334 + z * (0.13333334 + z * (-0.053968254 + z * (0.021869488 + z * (-0.008863236 + z * 0.003592128))))));
+}
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let lane = i32(local);
+  let tx = lane % 8;
+  let ty = lane / 8;
+  let column0 = (i32(group.x) % 1) * 16;
+  let row0 = (i32(group.y) % 1) * 16;
+  let item = i32(group.x) / 1 + (i32(group.y) / 1) * 1;
+  var acc0_0 = 0.0;
+  var acc0_1 = 0.0;
+  var acc1_0 = 0.0;
+  var acc1_1 = 0.0;
+  let m0 = min(row0 + 0 + ty, 4);
+  let m1 = min(row0 + 8 + ty, 4);
+  let m2 = min(column0 + 0 + tx, 8);
+  let m3 = min(column0 + 8 + tx, 8);
+  for (var k = 0; k < 70; k++) {
+    let v4: f32 = b0[(m0 * 70 + k)];
+    let v5: f32 = b0[(m1 * 70 + k)];
+    let v6: f32 = b1[(k * 9 + m2)];
+    let v7: f32 = b1[(k * 9 + m3)];
+    acc0_0 = fma(v4, v6, acc0_0);
+    acc0_1 = fma(v4, v7, acc0_1);
+    acc1_0 = fma(v5, v6, acc1_0);
+    acc1_1 = fma(v5, v7, acc1_1);
+  }
+  var results = array<f32, 4>(acc0_0, acc0_1, acc1_0, acc1_1);
+  for (var i = 0; i < 2; i++) {
+    let r = row0 + i * 8 + ty;
+    if (r < 5) {
+      for (var j = 0; j < 2; j++) {
+        let c = column0 + j * 8 + tx;
+        if (c < 9) {
+          let v8: f32 = tanh_(results[i * 2 + j]);
+          b2[(r * 9 + c)] = v8;
+        }
+      }
+    }
+  }
+}
+`.trim().split("\n"),
+    },
+  },
+  "scan, with what surrounds it": {
+    of: d.mul(d.recurrence("time", d.sigmoid(x), x), x),
+    is: {
+      shape: "scan",
+      grid: [2, 1, 1],
+      lines: `
+@group(0) @binding(0) var<storage, read> b0: array<f32>;
+@group(0) @binding(1) var<storage, read_write> b1: array<f32>;
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let lane = i32(local);
+  let item = i32(group.y) + i32(group.z) * 1;
+  let own = i32(group.x) * 64 + lane;
+  let at = min(own, 69);
+  var h0: f32;
+  h0 = 0.0f;
+  for (var s = 0; s < 5; s++) {
+    let v1: f32 = b0[(s * 70 + at)];
+    let v2: bool = (v1 < 0.0f);
+    let v3: f32 = (-v1);
+    let v4: f32 = select(v3, v1, v2);
+    let v5: f32 = exp(v4);
+    let v6: f32 = (v5 + 1.0f);
+    let v7: f32 = (1.0 / v6);
+    let v8: f32 = (v5 * v7);
+    let v9: f32 = select(v7, v8, v2);
+    let c10 = h0;
+    let v11: f32 = (v9 * c10);
+    let v12: f32 = (v11 + v1);
+    let v13: f32 = (v12 * v1);
+    if (own < 70) {
+      b1[(s * 70 + at)] = v13;
+    }
+    h0 = v12;
+  }
+}
+`.trim().split("\n"),
+    },
+  },
+};
+
+for (const [name, { of, is }] of Object.entries(kernels)) {
+  Deno.test(`WGSL of a ${name}`, () => deepStrictEqual(kernel(of), is));
+}
