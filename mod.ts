@@ -23,6 +23,7 @@ export {
   type Free,
   type Join,
   type Mismatch,
+  type Plain,
   type Replace,
   type Show,
   type Size,

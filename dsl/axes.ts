@@ -51,18 +51,38 @@ export type Mismatch<A, B, K = Clash<A, B>> = K extends keyof A & keyof B
 /** The parameter type of a right operand: itself when the sizes agree, else the sentence. */
 export type Fitting<A, B> = [Clash<A, B>] extends [never] ? Tensor<B> : Mismatch<A, B>;
 
+// How axes are made from axes. They are interfaces, read as `Join<A, B>["axes"]`, and not aliases:
+// an editor or a message then shows the axes themselves, not the way they were made.
+
+/** The axes `A` as they are, writable. */
+export interface Plain<A> {
+  /** The result. */
+  readonly axes: { -readonly [P in keyof A]: A[P] };
+}
+
 /** The axes of an outer join: those of both sides. */
-export type Join<A, B> = {
-  [K in keyof A | keyof B]: K extends keyof A ? A[K] : K extends keyof B ? B[K] : never;
-};
+export interface Join<A, B> {
+  /** The result. */
+  readonly axes: {
+    [P in keyof A | keyof B]: P extends keyof A ? A[P] : P extends keyof B ? B[P] : never;
+  };
+}
 
 /** `A` without the axes `K`. */
-export type Drop<A, K> = { [P in Exclude<keyof A, K>]: A[P] };
+export interface Drop<A, K> {
+  /** The result. */
+  readonly axes: { [P in Exclude<keyof A, K>]: A[P] };
+}
 
 /** `A` with the axes of `B` put in place of the axis `K`. */
-export type Replace<A, K, B> = {
-  [P in Exclude<keyof A, K> | keyof B]: P extends keyof B ? B[P] : P extends keyof A ? A[P] : never;
-};
+export interface Replace<A, K, B> {
+  /** The result. */
+  readonly axes: {
+    [P in Exclude<keyof A, K> | keyof B]: P extends keyof B ? B[P]
+      : P extends keyof A ? A[P]
+      : never;
+  };
+}
 
 /** The parameter type of a new axis name: itself when it is free, else the sentence. */
 export type Free<A, T extends string> = T extends keyof A ? `axis '${T}' already exists` : T;

@@ -8,6 +8,7 @@ import type {
   Fitting,
   Free,
   Join,
+  Plain,
   Replace,
   Tensor,
 } from "./axes.ts";
@@ -18,9 +19,6 @@ import { type Nodes, part, scanNode } from "./scan.ts";
 import * as structure from "./structure.ts";
 import type { WindowOptions } from "./structure.ts";
 
-type Plain<A> = { -readonly [K in keyof A]: A[K] };
-type Names<A> = keyof A & string;
-
 // ---- leaves -------------------------------------------------------------------------------------
 
 /** A value given at each run, by name; row-major in the order of `axes`. */
@@ -28,7 +26,7 @@ export const input = <const A extends Axes>(
   name: string,
   axes: A,
   dtype: Dtype = "f32",
-): Tensor<Plain<A>> => tensor(structure.input(name, axes, dtype));
+): Tensor<Plain<A>["axes"]> => tensor(structure.input(name, axes, dtype));
 
 /** A number without axes. */
 export const scalarOf = (value: number, dtype: Dtype = "f32"): Tensor<Record<never, never>> =>
@@ -38,7 +36,7 @@ export const scalarOf = (value: number, dtype: Dtype = "f32"): Tensor<Record<nev
 export const literal = <const A extends Axes>(
   axes: A,
   data: Float32Array | Uint32Array,
-): Tensor<Plain<A>> => tensor(structure.literal(axes, data));
+): Tensor<Plain<A>["axes"]> => tensor(structure.literal(axes, data));
 
 /**
  * A parameter: a leaf with a name, stored row-major in the order of `axes`, and an initialiser,
@@ -49,7 +47,7 @@ export const param = <const A extends Axes>(
   axes: A,
   init: Initialiser,
   { trainable = true }: { readonly trainable?: boolean } = {},
-): Tensor<Plain<A>> => tensor(structure.param(name, axes, init, trainable));
+): Tensor<Plain<A>["axes"]> => tensor(structure.param(name, axes, init, trainable));
 
 /** The position along an axis, as words: 0, 1, 2, ... */
 export const iota = <const K extends string, const N extends number | string>(
@@ -60,13 +58,14 @@ export const iota = <const K extends string, const N extends number | string>(
 // ---- scalar functions ---------------------------------------------------------------------------
 
 const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensor(apply(op, node(x)));
-const binary = (op: ScalarName) => <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>> =>
-  tensor(apply(op, node(a), node(b as AnyTensor)));
+const binary =
+  (op: ScalarName) => <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
+    tensor(apply(op, node(a), node(b as AnyTensor)));
 
 /** A function of one tensor, element by element. */
 export type Unary = <A>(x: Tensor<A>) => Tensor<A>;
 /** A function of two tensors: an outer join of their axes, sizes of shared axes must agree. */
-export type Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>) => Tensor<Join<A, B>>;
+export type Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>) => Tensor<Join<A, B>["axes"]>;
 
 /** a + b */
 export const add: Binary = binary("add");
@@ -89,13 +88,13 @@ export const quotient: Binary = binary("quotient");
 /** What is left of a / b, on words. */
 export const remainder: Binary = binary("remainder");
 /** a - b */
-export const sub: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>> =>
+export const sub: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
   tensor(apply("add", node(a), apply("neg", node(b as AnyTensor))));
 /** a / b */
-export const div: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>> =>
+export const div: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
   tensor(apply("mul", node(a), apply("recip", node(b as AnyTensor))));
 /** The smaller of a and b. */
-export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>> =>
+export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
   tensor(apply("neg", apply("max", apply("neg", node(a)), apply("neg", node(b as AnyTensor)))));
 
 /** -x */
@@ -135,8 +134,8 @@ export const shift = <A>(x: Tensor<A>, amount: number): Tensor<A> =>
 export const select = <C, A, B>(
   condition: Tensor<C>,
   a: Fitting<C, A>,
-  b: Fitting<Join<C, A>, B>,
-): Tensor<Join<Join<C, A>, B>> =>
+  b: Fitting<Join<C, A>["axes"], B>,
+): Tensor<Join<Join<C, A>["axes"], B>["axes"]> =>
   tensor(apply("select", node(condition), node(a as AnyTensor), node(b as AnyTensor)));
 
 /** x² */
@@ -214,33 +213,33 @@ const names = <K extends string>(over: K | readonly K[]): readonly K[] =>
   typeof over === "string" ? [over] : over as readonly K[];
 
 /** The sum over one or several axes. */
-export const sum = <A, const K extends Names<A>>(
+export const sum = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>> => tensor(structure.reduce(node(x), "add", names(over)));
+): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(node(x), "add", names(over)));
 
 /** The maximum over one or several axes; equal maxima share the gradient. */
-export const maximum = <A, const K extends Names<A>>(
+export const maximum = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>> => tensor(structure.reduce(node(x), "max", names(over)));
+): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(node(x), "max", names(over)));
 
 /** The mean over one or several axes. */
-export const mean = <A, const K extends Names<A>>(
+export const mean = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>> => {
+): Tensor<Drop<A, K>["axes"]> => {
   const n = node(x);
   const count = names(over).reduce((product, axis) => product * known(n.axes, axis), 1);
   return tensor(apply("mul", structure.reduce(n, "add", names(over)), float(1 / count)));
 };
 
 /** The product of two tensors, summed over axes that both have: those disappear. */
-export const contract = <A, B, const K extends Names<A> & Names<B>>(
+export const contract = <A, B, const K extends keyof A & keyof B & string>(
   a: Tensor<A>,
   b: Fitting<A, B>,
   over: K | readonly K[],
-): Tensor<Drop<Join<A, B>, K>> => {
+): Tensor<Drop<Join<A, B>["axes"], K>["axes"]> => {
   const x = node(a), y = node(b as AnyTensor);
   for (const axis of names(over)) {
     requireAxis(x.axes, axis);
@@ -250,7 +249,7 @@ export const contract = <A, B, const K extends Names<A> & Names<B>>(
 };
 
 /** e^x / Σ e^x along an axis. The maximum is taken out first, so it does not overflow. */
-export const softmax = <A, const K extends Names<A>>(x: Tensor<A>, over: K): Tensor<A> =>
+export const softmax = <A, const K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> =>
   tensor(within("softmax", () => {
     const n = node(x);
     const top = node(stop(tensor(structure.reduce(n, "max", [over]))));
@@ -261,22 +260,22 @@ export const softmax = <A, const K extends Names<A>>(x: Tensor<A>, over: K): Ten
 // ---- movement -----------------------------------------------------------------------------------
 
 /** The same values with an axis under another name. */
-export const rename = <A, const F extends Names<A>, const T extends string>(
+export const rename = <A, const F extends keyof A & string, const T extends string>(
   x: Tensor<A>,
   from: F,
-  to: Free<Drop<A, F>, T>,
-): Tensor<Replace<A, F, { [P in T]: A[F] }>> =>
+  to: Free<Drop<A, F>["axes"], T>,
+): Tensor<Replace<A, F, { [P in T]: A[F] }>["axes"]> =>
   tensor(structure.rename(node(x), from, to as string));
 
 /** One axis as several, the last of them fastest. The sizes must multiply to the axis' size. */
-export const split = <A, const K extends Names<A>, const B extends Axes>(
+export const split = <A, const K extends keyof A & string, const B extends Axes>(
   x: Tensor<A>,
   axis: K,
   into: B,
-): Tensor<Replace<A, K, Plain<B>>> => tensor(structure.split(node(x), axis, into));
+): Tensor<Replace<A, K, Plain<B>["axes"]>["axes"]> => tensor(structure.split(node(x), axis, into));
 
 /** Several axes as one, the last of them fastest. */
-export const merge = <A, const K extends Names<A>, const T extends string>(
+export const merge = <A, const K extends keyof A & string, const T extends string>(
   x: Tensor<A>,
   axes: readonly K[],
   to: T,
@@ -285,44 +284,46 @@ export const merge = <A, const K extends Names<A>, const T extends string>(
 > => tensor(structure.merge(node(x), axes, to));
 
 /** `length` positions of an axis, from `start` by `step`. */
-export const slice = <A, const K extends Names<A>, const N extends number>(
+export const slice = <A, const K extends keyof A & string, const N extends number>(
   x: Tensor<A>,
   axis: K,
   start: number,
   length: N,
   step = 1,
-): Tensor<Replace<A, K, { [P in K]: N }>> =>
+): Tensor<Replace<A, K, { [P in K]: N }>["axes"]> =>
   tensor(structure.slice(node(x), axis, start, length, step));
 
 /** An axis made longer on both sides, with `fill` (zero) in the new places. */
-export const pad = <A, const K extends Names<A>>(
+export const pad = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   axis: K,
   before: number,
   after: number,
   fill = 0,
-): Tensor<Replace<A, K, { [P in K]: number }>> =>
+): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> =>
   tensor(structure.pad(node(x), axis, before, after, fill));
 
 /** An axis in the opposite order. */
-export const flip = <A, const K extends Names<A>>(x: Tensor<A>, axis: K): Tensor<A> =>
+export const flip = <A, const K extends keyof A & string>(x: Tensor<A>, axis: K): Tensor<A> =>
   tensor(structure.flip(node(x), axis));
 
 /** One position of an axis; the axis disappears. */
-export const pick = <A, const K extends Names<A>>(
+export const pick = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   axis: K,
   position: number,
-): Tensor<Drop<A, K>> => tensor(structure.pick(node(x), axis, position));
+): Tensor<Drop<A, K>["axes"]> => tensor(structure.pick(node(x), axis, position));
 
 /** The same values along further axes. */
-export const expand = <A, const B extends Axes>(x: Tensor<A>, axes: B): Tensor<Join<A, Plain<B>>> =>
-  tensor(structure.expand(node(x), axes));
+export const expand = <A, const B extends Axes>(
+  x: Tensor<A>,
+  axes: B,
+): Tensor<Join<A, Plain<B>["axes"]>["axes"]> => tensor(structure.expand(node(x), axes));
 
 /** Sliding windows: an axis becomes one of window positions and one of taps within a window. */
 export const windows = <
   A,
-  const K extends Names<A>,
+  const K extends keyof A & string,
   const O extends string,
   const T extends string,
   const N extends number,
@@ -331,15 +332,15 @@ export const windows = <
   axis: K,
   into: { readonly out: O; readonly tap: T; readonly size: N },
   options: WindowOptions = {},
-): Tensor<Replace<A, K, { [P in O | T]: P extends T ? N : number }>> =>
+): Tensor<Replace<A, K, { [P in O | T]: P extends T ? N : number }>["axes"]> =>
   tensor(structure.windows(node(x), axis, into, options));
 
 /** Two tensors one after the other along an axis that both have. */
-export const concat = <A, B, const K extends Names<A> & Names<B>>(
+export const concat = <A, B, const K extends keyof A & keyof B & string>(
   a: Tensor<A>,
   b: Tensor<B>,
   axis: K,
-): Tensor<Replace<A, K, { [P in K]: number }>> => {
+): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> => {
   const x = node(a), y = node(b);
   const first = known(x.axes, axis), second = known(y.axes, axis);
   const sum = apply("add", structure.pad(x, axis, 0, second), structure.pad(y, axis, first, 0));
@@ -349,13 +350,13 @@ export const concat = <A, B, const K extends Names<A> & Names<B>>(
 /** Several tensors cut out of one along an axis, in the order and with the sizes of `sizes`. */
 export const parts = <
   A,
-  const K extends Names<A>,
+  const K extends keyof A & string,
   const S extends Readonly<Record<string, number>>,
 >(
   x: Tensor<A>,
   axis: K,
   sizes: S,
-): { readonly [P in keyof S]: Tensor<Replace<A, K, { [Q in K]: S[P] }>> } => {
+): { readonly [P in keyof S]: Tensor<Replace<A, K, { [Q in K]: S[P] }>["axes"]> } => {
   const n = node(x);
   const total = Object.values(sizes).reduce((a, b) => a + b, 0);
   if (total !== known(n.axes, axis)) {
@@ -371,11 +372,11 @@ export const parts = <
 };
 
 /** The elements of `x` at `positions` (words) along an axis, which is replaced by those of `positions`. */
-export const gather = <A, const K extends Names<A>, B>(
+export const gather = <A, const K extends keyof A & string, B>(
   x: Tensor<A>,
   axis: K,
-  positions: Fitting<Drop<A, K>, B>,
-): Tensor<Join<Drop<A, K>, B>> =>
+  positions: Fitting<Drop<A, K>["axes"], B>,
+): Tensor<Join<Drop<A, K>["axes"], B>["axes"]> =>
   tensor(structure.gather(node(x), axis, node(positions as AnyTensor)));
 
 // ---- markers ------------------------------------------------------------------------------------
@@ -395,7 +396,7 @@ export const named = <R>(name: string, build: () => R): R => within(name, build)
 
 /** Tensors by name. */
 export type TensorRecord = { readonly [name: string]: AnyTensor };
-type Slices<E, K> = { readonly [N in keyof E]: Tensor<Drop<AxesOf<E[N]>, K>> };
+type Slices<E, K> = { readonly [N in keyof E]: Tensor<Drop<AxesOf<E[N]>, K>["axes"]> };
 type Length<E, K> = E[keyof E] extends infer T
   ? AxesOf<T> extends infer A ? K extends keyof A ? A[K] : never : never
   : never;
@@ -457,12 +458,12 @@ export const scan = <
  * The first-order linear recurrence h' = a · h + b from h = 0, at every step along `over`.
  * Both sides are joined; the result has `over` too.
  */
-export const recurrence = <A, B, const K extends Names<A> & Names<B>>(
+export const recurrence = <A, B, const K extends keyof A & keyof B & string>(
   over: K,
   a: Tensor<A>,
   b: Fitting<A, B>,
   { reverse = false }: { readonly reverse?: boolean } = {},
-): Tensor<Join<A, B>> => {
+): Tensor<Join<A, B>["axes"]> => {
   const x = node(a), y = node(b as AnyTensor);
   const start = structure.expand(float(0), drop(join(x.axes, y.axes), [over]));
   const made = scanNode(over, { h: start }, { a: x, b: y }, ({ h }, { a, b }) => {

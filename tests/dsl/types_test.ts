@@ -88,9 +88,17 @@ const mistakes: Readonly<Record<string, Mistake>> = {
     says: `"axis 'time' is 250 on the left but T on the right"`,
     throws: "axis 'time' is 250 on the left but T on the right",
   },
+  // However the right side was made, the message shows the axes that it has.
+  computed: {
+    code: `add(x, add(longer, sum(longer, "time")));`,
+    says:
+      `Argument of type 'Tensor<{ time: 251; channel: 192; }>' is not assignable to parameter of type '"axis 'time' is 250 on the left but 251 on the right"'.`,
+    throws: "axis 'time' is 250 on the left but 251 on the right",
+  },
   misspelt: {
     code: `sum(x, "chanel");`,
-    says: `'"chanel"' is not assignable to parameter of type`,
+    says:
+      `'"chanel"' is not assignable to parameter of type '"batch" | "time" | "channel" | readonly`,
     throws: "axis 'chanel' does not exist here; there is 'batch', 'time', 'channel'",
   },
   renamed: {
