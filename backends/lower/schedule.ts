@@ -3,7 +3,7 @@
 // over its one set of axes, a contraction takes in what is done point-wise to its result, and values
 // that several kernels need are stored by the one that computes them anyway, where no cycle forms.
 import { absorb } from "../../dsl/absorb.ts";
-import { known, volume } from "../../dsl/axes.ts";
+import { known, sameAxes, volume } from "../../dsl/axes.ts";
 import { type Node, node, reachable } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
 import { part, roles, substitute } from "../../dsl/scan.ts";
@@ -201,8 +201,12 @@ export const lower = (program: Program): Lowered => {
     const isRow = (x: Node) =>
       x.attributes.over!.join() === missing && takesReduction(x, draft) &&
       contractionOf(x) === undefined && volume(x.args[0].axes) / volume(x.axes) > smallReduction;
-    const made = (x: Node): boolean =>
-      x.op === "reduce" ? isRow(x) : scalarRow(x.op) !== undefined && x.args.some(made);
+    const seen = new Set<Node>();
+    const made = (x: Node): boolean => {
+      if (seen.has(x)) return false;
+      seen.add(x);
+      return x.op === "reduce" ? isRow(x) : scalarRow(x.op) !== undefined && x.args.some(made);
+    };
     return missing !== "" && Object.keys(of.axes).every((axis) => draft.full.has(axis)) && made(of);
   };
   const needsKernel = (draft: Draft, other: Draft) =>
@@ -417,7 +421,7 @@ const assemble = (
     }
   }
 
-  // A draft of nothing but new parameter values goes last; it may overwrite what only it reads.
+  // A draft of nothing but new parameter values may overwrite them once all others have read them.
   const updated = new Map<Node, string[]>();
   updates.forEach(([name], k) => {
     const of = roots[outputs.length + k];
@@ -426,9 +430,9 @@ const assemble = (
   const outputNodes = new Set(roots.slice(0, outputs.length));
   const paramByName = new Map<string, Node>();
   for (const of of stored.keys()) if (of.op === "param") paramByName.set(of.attributes.name!, of);
-  const last = new Set(
+  const updating = new Set(
     drafts.filter((draft) =>
-      draft.scan === undefined && draft.over === undefined && draft.contraction === undefined &&
+      draft.scan === undefined && draft.roots.length > 0 &&
       draft.roots.every((root) =>
         home.get(root) === draft && updated.has(root) && !outputNodes.has(root) &&
         [...(readers.get(root) ?? [])].every((reader) => reader === draft)
@@ -436,21 +440,22 @@ const assemble = (
     ),
   );
   const inPlace = new Map<Node, Storage>();
-  for (const draft of last) {
+  for (const draft of updating) {
     for (const root of draft.roots) {
       const [name, ...others] = updated.get(root)!;
       const param = paramByName.get(name);
       if (param === undefined || others.length > 0) continue;
       const by = [...(uses.get(param) ?? [])];
       const safe = by.every(([reader, { direct }]) =>
-        reader === draft ? direct : !last.has(reader)
+        reader === draft ? direct : !updating.has(reader)
       );
-      const fits = Object.keys(param.axes).length === draft.full.size;
-      if (safe && fits) inPlace.set(root, stored.get(param)!);
+      if (!safe || !sameAxes(param.axes, root.axes)) continue;
+      inPlace.set(root, stored.get(param)!);
+      by.forEach(([reader]) => reader !== draft && needs.get(draft)!.add(reader));
     }
   }
 
-  const sequence = topological(drafts.filter((draft) => draft.roots.length > 0), needs, last);
+  const sequence = topological(drafts.filter((draft) => draft.roots.length > 0), needs, updating);
 
   const outputStorage: Record<string, Storage> = {};
   const copies: { from: Storage; to: Storage }[] = [];
@@ -556,29 +561,28 @@ const assemble = (
     copies.push({ from, to: target });
   });
 
-  // Copies out read values that in-place updates may overwrite, so they come before those.
-  const built: Kernel[] = [];
-  const kernelOf = (draft: Draft): Kernel | undefined =>
-    draft.scan !== undefined
+  // What is copied out of a leaf is its value before the run, which an update may overwrite.
+  const isFirst = (kernel: Kernel) =>
+    kernel.roots.every((root) => "node" in root && isLeaf(root.node));
+  const ordered = sequence.flatMap((draft) => {
+    const kernel = draft.scan !== undefined
       ? scanKernel(draft, plans.get(draft.scan)!, stored, checkpoints)
       : expressionKernel(draft, home, stored);
-  for (const draft of sequence) {
-    if (last.has(draft)) continue;
-    const kernel = kernelOf(draft);
-    if (kernel !== undefined) built.push(kernel);
-  }
-  built.push(...extra);
-  for (const draft of sequence) {
-    const kernel = last.has(draft) ? kernelOf(draft) : undefined;
-    if (kernel !== undefined) built.push(kernel);
-  }
-  return { kernels: built, stored, inputs, params, literals, outputs: outputStorage, copies };
+    return kernel === undefined ? [] : [kernel];
+  });
+  const kernels = [
+    ...extra.filter(isFirst),
+    ...ordered,
+    ...extra.filter((kernel) => !isFirst(kernel)),
+  ];
+  return { kernels, stored, inputs, params, literals, outputs: outputStorage, copies };
 };
 
+/** An order in which all that a draft needs comes before it. Updates come as soon as they can. */
 const topological = (
   drafts: readonly Draft[],
   needs: ReadonlyMap<Draft, ReadonlySet<Draft>>,
-  last: ReadonlySet<Draft>,
+  updating: ReadonlySet<Draft>,
 ): readonly Draft[] => {
   const done = new Set<Draft>(), open = new Set<Draft>();
   const result: Draft[] = [];
@@ -592,10 +596,17 @@ const topological = (
   };
   // Later drafts are earlier in the graph.
   [...drafts].sort((a, b) => b.id - a.id).forEach(visit);
-  return [
-    ...result.filter((draft) => !last.has(draft)),
-    ...result.filter((draft) => last.has(draft)),
-  ];
+  // Nothing waits for an update but the end, so it stands right behind the last thing it needs.
+  const place = new Map(
+    result.filter((draft) => !updating.has(draft)).map((draft, k) => [draft, k]),
+  );
+  const when = (draft: Draft): number =>
+    place.get(draft) ??
+      Math.max(-1, ...[...needs.get(draft)!].map((need) => place.get(need) ?? -1));
+  return result
+    .map((draft, k) => ({ draft, at: when(draft), isUpdate: updating.has(draft) ? 1 : 0, k }))
+    .sort((a, b) => a.at - b.at || a.isUpdate - b.isUpdate || a.k - b.k)
+    .map(({ draft }) => draft);
 };
 
 const expressionKernel = (
