@@ -104,16 +104,16 @@ const erfFar = [
 const horner = (coefficients: readonly number[], x: string): string =>
   coefficients.reduceRight((sum, c) => sum === "" ? `${c}` : `(${sum} * ${x} + ${c})`, "");
 
-/** erf in float64 by its Maclaurin series near zero and a continued fraction beyond. */
+/** erf in float64: a series of positive terms near zero and a continued fraction beyond. */
 const erf = (x: number): number => {
   const a = Math.abs(x);
   if (a < 2.5) {
     let term = a, sum = a;
-    for (let n = 1; n < 80 && Math.abs(term) > 1e-18 * Math.abs(sum); n++) {
-      term *= -a * a / n;
-      sum += term / (2 * n + 1);
+    for (let n = 1; n < 80 && term > 1e-18 * sum; n++) {
+      term *= 2 * a * a / (2 * n + 1);
+      sum += term;
     }
-    return Math.sign(x) * sum * 2 / Math.sqrt(Math.PI);
+    return Math.sign(x) * Math.exp(-a * a) * sum * 2 / Math.sqrt(Math.PI);
   }
   let fraction = 0;
   for (let n = 60; n >= 1; n--) fraction = (n / 2) / (a + fraction);
