@@ -1,0 +1,139 @@
+// A whole run in little: the same bits for the same seed, files whole, a stop that loses nothing.
+import assert from "assert";
+import * as E from "fp-ts/Either.js";
+import type { Backend } from "../../backends/backend.ts";
+import { referenceBackend } from "../../backends/reference/backend.ts";
+import { parseMetrics } from "../../experiments/metrics.ts";
+import { decode } from "../../experiments/safetensors.ts";
+import { decodeSpec, type Spec } from "../../experiments/spec.ts";
+import { synthesise } from "../../experiments/synth.ts";
+import { train } from "../../experiments/train.ts";
+import { webgpu } from "../device.ts";
+import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
+
+const little = (changes: Record<string, unknown> = {}): Spec => {
+  const decoded = decodeSpec({
+    ...mamba,
+    name: "little",
+    clip: { frames: 40 },
+    encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4, expand: 2 },
+    schedule: { warmupSteps: 2, steps: 6 },
+    batch: 2,
+    data: { synthetic: { clips: 6, seconds: 1 }, heldOutFraction: 0.3 },
+    logEvery: 1,
+    evaluateEvery: 3,
+    checkpointEvery: 2,
+    report: { examples: 1 },
+    ...changes,
+  });
+  assert.ok(E.isRight(decoded), JSON.stringify(decoded));
+  return decoded.right;
+};
+
+const inFolder = async (body: (folder: string) => Promise<void>) => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await body(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+};
+
+const run = (spec: Spec, backend: Backend, folder: string, interrupted = () => false) =>
+  train({
+    spec,
+    backend,
+    clips: synthesise(spec.seed, spec.data.synthetic.clips, spec.data.synthetic.seconds),
+    source: "the synthesised corpus",
+    skipped: [],
+    folder,
+    interrupted,
+  });
+
+const losses = async (folder: string) => {
+  const parsed = parseMetrics(await Deno.readTextFile(`${folder}/metrics.jsonl`), "metrics.jsonl");
+  assert.ok(E.isRight(parsed));
+  return parsed.right.map(({ step, loss, heldOutLoss }) => ({ step, loss, heldOutLoss }));
+};
+
+const backends: readonly (readonly [string, Backend | undefined])[] = [
+  ["the reference", referenceBackend()],
+  ["WebGPU", webgpu],
+];
+for (const [name, backend] of backends) {
+  Deno.test({
+    name: `the same seed gives the same checkpoint, bit for bit, on ${name}`,
+    ignore: backend === undefined,
+    fn: () =>
+      inFolder(async (folder) => {
+        for (const [place, seed] of [["a", 3], ["b", 3], ["c", 4]] as const) {
+          const result = await run(little({ seed }), backend!, `${folder}/${place}`);
+          assert.ok(E.isRight(result), JSON.stringify(result));
+          const files = [...Deno.readDirSync(`${folder}/${place}`)].map((entry) => entry.name)
+            .sort();
+          assert.deepEqual(files, [
+            "checkpoint.safetensors",
+            "metrics.jsonl",
+            "report.html",
+            "spec.json",
+          ]);
+        }
+        const bytes = (place: string) =>
+          Deno.readFileSync(`${folder}/${place}/checkpoint.safetensors`);
+        assert.deepEqual(bytes("a"), bytes("b"));
+        assert.notDeepEqual(bytes("a"), bytes("c"));
+        assert.deepEqual(await losses(`${folder}/a`), await losses(`${folder}/b`));
+        const decoded = decode(bytes("a"));
+        assert.ok(E.isRight(decoded));
+        assert.equal([...decoded.right.tensors.keys()][0], "cls_token");
+        assert.deepEqual(decoded.right.tensors.get("blocks.0.mixer.conv1d.weight")!.shape, [
+          32,
+          1,
+          4,
+        ]);
+        assert.equal(decoded.right.metadata.step, "6");
+      }),
+  });
+
+  Deno.test({
+    name: `training brings the held-out loss below that of the clip's mean on ${name}`,
+    ignore: backend === undefined,
+    fn: () =>
+      inFolder(async (folder) => {
+        const optimiser = { ...mamba.optimiser, peakLearningRate: 0.01 };
+        const spec = little({
+          schedule: { warmupSteps: 5, steps: 60 },
+          evaluateEvery: 60,
+          checkpointEvery: 60,
+          optimiser,
+        });
+        const result = await run(spec, backend!, folder);
+        assert.ok(E.isRight(result));
+        const { first, last, baseline } = result.right;
+        assert.ok(last < 0.9 * baseline && last < 0.9 * first, JSON.stringify(result.right));
+      }),
+  });
+}
+
+Deno.test("an interrupted run leaves its last checkpoint whole and says where it is", () =>
+  inFolder(async (folder) => {
+    let asked = 0;
+    const result = await run(little(), referenceBackend(), folder, () => ++asked > 6);
+    assert.ok(E.isLeft(result));
+    assert.match(
+      result.left.message,
+      /^interrupted after step \d+; the checkpoint of step 4 is in /,
+    );
+    const decoded = decode(Deno.readFileSync(`${folder}/checkpoint.safetensors`));
+    assert.ok(E.isRight(decoded));
+    assert.equal(decoded.right.metadata.step, "4");
+    assert.ok([...Deno.readDirSync(folder)].every((entry) => !entry.name.endsWith(".partial")));
+  }));
+
+Deno.test("a loss that is not a number stops the run", () =>
+  inFolder(async (folder) => {
+    const optimiser = { ...mamba.optimiser, peakLearningRate: 1e30 };
+    const result = await run(little({ optimiser }), referenceBackend(), folder);
+    assert.ok(E.isLeft(result));
+    assert.match(result.left.message, /is not a number; lower optimiser\.peakLearningRate/);
+  }));
