@@ -260,6 +260,8 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
     const started = performance.now();
     let saved = 0, since = performance.now(), counted = 0, heldOutLoss = first;
     for (let step = 0; step < spec.schedule.steps; step++) {
+      // Signals are heard between tasks of the event loop; an interpreter's step is only one task.
+      await new Promise((resolve) => setTimeout(resolve, 0));
       if (interrupted()) {
         return fail(
           `interrupted after step ${step}; ` +
