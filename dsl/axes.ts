@@ -84,8 +84,10 @@ export interface Replace<A, K, B> {
   };
 }
 
-/** The parameter type of a new axis name: itself when it is free, else the sentence. */
-export type Free<A, T extends string> = T extends keyof A ? `axis '${T}' already exists` : T;
+/** The parameter type of a new axis name: itself when it is free (or unknown), else the sentence. */
+export type Free<A, T extends string> = string extends keyof A ? T
+  : T extends keyof A ? `axis '${T}' already exists`
+  : T;
 
 /** A mistake in the use of axes or dtypes. It is thrown at the line that made it. */
 export class AxisError extends Error {

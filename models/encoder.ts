@@ -1,12 +1,14 @@
-// The shell that all families share (SSAST style): patches are embedded, get their positions, some
-// are replaced by one learnt token, a class token goes first, the blocks run, and a norm ends it.
-import type { Tensor } from "../dsl/axes.ts";
+// The shell that all families share: patches are embedded and get their positions, some are hidden,
+// a class token goes first, the blocks run, and a norm ends it. Two ways to hide: a learnt token in
+// place of a patch (SSAST style), or leaving the patch out (MAE style).
+import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { known } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { type Key, node } from "../dsl/node.ts";
 import {
   concat,
   equal,
   expand,
+  gather,
   gelu,
   merge,
   named,
@@ -19,100 +21,172 @@ import {
   slice,
   split,
 } from "../dsl/ops.ts";
-import { spread, zeros } from "./initialise.ts";
-import { layerNorm, linear, type Scope, scope, type Sequence } from "./layers.ts";
-import { mambaBlocks, type MambaSizes } from "./mamba.ts";
+import type { Fidelity } from "./fidelity.ts";
+import { fanIn, spread, zeros } from "./initialise.ts";
+import { channels, linear, norm, type Scope, scope, type Sequence, tokens } from "./layers.ts";
 import type { PerToken } from "./masking.ts";
 import {
   embedPatches,
   gridOf,
+  learntPositions,
   patchify,
   type PatchSize,
   positions,
   type Spectrogram,
 } from "./patches.ts";
+import { stack, type StackSizes } from "./stack.ts";
 
-/** An encoder: a family's blocks and their sizes, the width of a token, the size of a patch. */
-export interface EncoderSizes extends MambaSizes {
-  readonly family: "mamba";
+/** An encoder as data: a stack of blocks, the width of a token, the size of a patch. */
+export type Encoder = Omit<StackSizes, "rotary"> & StackSizes & {
+  /** Channels of a token. */
   readonly dim: number;
   readonly patch: PatchSize;
-}
-
-/** The sizes of the published Mamba encoders (SSAM), patch 4 × 16. */
-export const published: Readonly<Record<"tiny" | "small" | "base", EncoderSizes>> = {
-  tiny: mambaOf(192),
-  small: mambaOf(384),
-  base: mambaOf(768),
+  /** How tokens know where they stand: added sines, a learnt table, rotation in attention, or not. */
+  readonly positions: "sin-cos" | "learned" | "rotary" | "none";
+  /** Learnt tokens that hold no patch (Darcet et al. 2024), after the class token. */
+  readonly registers: number;
 };
-
-function mambaOf(dim: number): EncoderSizes {
-  const patch = { time: 4, frequency: 16 };
-  return { family: "mamba", dim, depth: 12, state: 24, conv: 4, expand: 3, patch };
-}
 
 const root: Scope = (name) => name;
 
 /** A learnt vector, stored with two axes of size 1 before it. */
-const token = (at: Scope, name: string, dim: number): Tensor<{ channel: number }> =>
+export const learntToken = (
+  at: Scope,
+  name: string,
+  dim: number,
+): Tensor<{ channel: number }> =>
   pick(
     pick(param(at(name), { one: 1, single: 1, channel: dim }, spread(0.02)), "one", 0),
     "single",
     0,
   );
 
+/** The table of positions, a row per patch after one for the class token; undefined without one. */
+const tableOf = (
+  at: Scope,
+  { dim, patch, positions: kind }: Encoder,
+  x: Spectrogram,
+): Tensor<{ token: number; channel: number }> | undefined => {
+  const grid = gridOf(x, patch);
+  if (kind === "sin-cos") return positions(at, dim, grid);
+  return kind === "learned" ? learntPositions(at, dim, grid) : undefined;
+};
+
+/** Patches as vectors, without positions. */
+const embed = (at: Scope, { dim, patch }: Encoder, x: Spectrogram): Sequence =>
+  embedPatches(scope("patch_embed.proj", at), patch, dim)(patchify(x, patch));
+
+/** Class token and registers, then the sequence through the blocks and the last norm. */
+const run = (at: Scope, encoder: Encoder, x: Sequence, first: Sequence, key?: Key): Sequence => {
+  const { registers, dim } = encoder;
+  const batch = known(node(x).axes, "batch");
+  const rows = registers === 0 ? undefined : pick(
+    param(at("register_tokens"), { one: 1, token: registers, channel: dim }, spread(0.02)),
+    "one",
+    0,
+  );
+  const head = rows === undefined
+    ? first
+    : concat(first, expand(rows, { batch }) as Sequence, "token") as Sequence;
+  const rotary = encoder.positions === "rotary";
+  const h = stack(at, { ...encoder, rotary }, key)(concat(head, x, "token") as Sequence);
+  return norm(scope("encoder_norm", at), 1e-6, encoder.norm)(h);
+};
+
+/** The class token of every clip, with the first row of the positions. */
+const classToken = (
+  at: Scope,
+  dim: number,
+  batch: number,
+  table: Tensor<{ token: number; channel: number }> | undefined,
+): Sequence => {
+  const token: AnyTensor = expand(learntToken(at, "cls_token", dim), { batch, token: 1 });
+  return table === undefined ? token : on.add(token, slice(table, "token", 0, 1) as AnyTensor);
+};
+
+const positioned = (x: Sequence, table: AnyTensor | undefined): Sequence =>
+  table === undefined ? x : on.add(x, slice(table, "token", 1, tokens(x)) as AnyTensor);
+
+/** What is hidden from an encoder: patches by a learnt token, with or without their positions. */
+export interface Hidden {
+  readonly mask: PerToken;
+  readonly positions: Fidelity["maskedPositions"];
+}
+
+/** Options of encoding: what is hidden; a random key turns stochastic depth on. */
+export interface EncodeOptions {
+  readonly hidden?: Hidden;
+  readonly key?: Key;
+  readonly at?: Scope;
+}
+
 /**
- * All output tokens of the encoder, the class token first. `mask` says which patches the encoder
- * does not see; without it all are visible. As published, the learnt mask token replaces patch and
- * position together.
+ * All output tokens of the encoder: class token, registers, patches. Hidden patches are replaced by
+ * one learnt token; as published it replaces the position as well ("dropped").
  */
 export const encode =
-  (sizes: EncoderSizes, mask?: PerToken, at: Scope = root) => (x: Spectrogram): Sequence =>
+  (encoder: Encoder, { hidden, key, at = root }: EncodeOptions = {}) =>
+  (x: Spectrogram): Sequence =>
     named("encoder", () => {
-      const { dim, patch } = sizes;
-      const grid = gridOf(x, patch);
-      const tokens = grid.time * grid.frequency;
-      const table = positions(at, dim, grid);
-      const embedded = embedPatches(scope("patch_embed.proj", at), patch, dim)(patchify(x, patch));
-      const placed = on.add(embedded, slice(table, "token", 1, tokens));
-      const seen = mask === undefined
-        ? placed
-        : select(equal(mask, scalarOf(1)), token(at, "mask_token", dim), placed) as Sequence;
+      const { dim } = encoder;
+      const table = tableOf(at, encoder, x);
+      const cover = (h: Sequence): Sequence =>
+        hidden === undefined ? h : select(
+          equal(hidden.mask, scalarOf(1)),
+          learntToken(at, "mask_token", dim),
+          h,
+        ) as Sequence;
+      const embedded = embed(at, encoder, x);
+      const seen = hidden?.positions === "kept"
+        ? positioned(cover(embedded), table)
+        : cover(positioned(embedded, table));
       const batch = known(node(x).axes, "batch");
-      const first = on.add(
-        expand(token(at, "cls_token", dim), { batch, token: 1 }),
-        slice(table, "token", 0, 1),
-      ) as Sequence;
-      const sequence = concat(first, seen, "token") as Sequence;
-      return layerNorm(scope("encoder_norm", at), 1e-6)(mambaBlocks(at, sizes)(sequence));
+      return run(at, encoder, seen, classToken(at, dim, batch, table), key);
     });
 
-/** The predictor: linear, GELU, linear to the values of a patch. The class token is dropped. */
-export const predict = (pixels: number, at: Scope = root) =>
-(h: Sequence): Tensor<{
-  batch: number;
-  token: number;
-  pixel: number;
-}> =>
-  named("predictor", () => {
-    const dim = known(node(h).axes, "channel"), tokens = known(node(h).axes, "token") - 1;
-    const hidden = gelu(linear(scope("pred.0", at), dim, { biasInit: zeros })(h));
-    const all = linear(scope("pred.2", at), pixels, { biasInit: zeros })(hidden);
-    return rename(slice(all, "token", 1, tokens), "channel", "pixel");
+/** The output tokens of an encoder that sees only the patches at `places`; first as in `encode`. */
+export const encodeVisible = (
+  encoder: Encoder,
+  places: Tensor<{ batch: number; slot: number }>,
+  { key, at = root }: Omit<EncodeOptions, "hidden"> = {},
+) =>
+(x: Spectrogram): Sequence =>
+  named("encoder", () => {
+    const table = tableOf(at, encoder, x);
+    const all = positioned(embed(at, encoder, x), table);
+    const seen: AnyTensor = rename(gather(all as AnyTensor, "token", places), "slot", "token");
+    const batch = known(node(x).axes, "batch");
+    return run(at, encoder, seen as Sequence, classToken(at, encoder.dim, batch, table), key);
   });
 
+/** Output tokens of patches alone: without class token and registers. */
+export const patchTokens = (encoder: Encoder, h: Sequence): Sequence =>
+  slice(h, "token", 1 + encoder.registers, tokens(h) - 1 - encoder.registers);
+
+/** Predicted values of every patch: linear, GELU, linear. Published first biases: see PAPER 3.4. */
+export const predict =
+  (encoder: Encoder, at: Scope = root) =>
+  (h: Sequence): Tensor<{ batch: number; token: number; pixel: number }> =>
+    named("predictor", () => {
+      const dim = channels(h), pixels = encoder.patch.time * encoder.patch.frequency;
+      const biasInit = encoder.family === "mamba" ? zeros : fanIn(dim);
+      const hidden = gelu(linear(scope("pred.0", at), dim, { biasInit })(h));
+      const all = linear(scope("pred.2", at), pixels, { biasInit })(hidden);
+      return rename(patchTokens(encoder, all), "channel", "pixel");
+    });
+
 /**
- * Features of a clip without masking, a row per time step of 5 · dim numbers, as the published
- * runtime gives them: it regroups tokens as if frequency were the slower axis, which they are not.
+ * Features of a clip without hiding anything, a row per time step of the grid: the tokens of its
+ * frequencies side by side. As published ("frequency") tokens are regrouped as if frequency were
+ * the slower axis of the sequence, which it is not.
  */
-export const features = (sizes: EncoderSizes) =>
-(x: Spectrogram): Tensor<{
-  batch: number;
-  step: number;
-  feature: number;
-}> => {
-  const grid = gridOf(x, sizes.patch);
-  const h = slice(encode(sizes)(x), "token", 1, grid.time * grid.frequency);
-  const regrouped = split(h, "token", { slot: grid.frequency, step: grid.time });
-  return merge(regrouped, ["slot", "channel"], "feature");
-};
+export const features =
+  (encoder: Encoder, rows: Fidelity["rows"]) =>
+  (x: Spectrogram): Tensor<{ batch: number; step: number; feature: number }> => {
+    const grid = gridOf(x, encoder.patch);
+    const h = patchTokens(encoder, encode(encoder)(x));
+    const cut: AnyTensor = rows === "frequency"
+      ? split(h, "token", { slot: grid.frequency, step: grid.time })
+      : split(h, "token", { step: grid.time, slot: grid.frequency });
+    return merge(cut, ["slot", "channel"], "feature") as AnyTensor;
+  };

@@ -1,7 +1,7 @@
 // First values of parameters, as expressions of the random key made for each one's name.
-import type { AnyTensor, Axes } from "../dsl/axes.ts";
+import { type AnyTensor, type Axes, volume } from "../dsl/axes.ts";
 import type { Initialiser } from "../dsl/node.ts";
-import { expand, log, scalarOf } from "../dsl/ops.ts";
+import { expand, literal, log, scalarOf } from "../dsl/ops.ts";
 import { exp, iota, max, neg, shift, sub, toFloat } from "../dsl/ops.ts";
 import { normal, uniform } from "../dsl/random.ts";
 
@@ -40,3 +40,27 @@ export const stepSizes =
     const rest = log(sub(scalarOf(1), exp(neg(size)))) as AnyTensor;
     return expand(shift(sub(size, neg(rest)) as AnyTensor, 0), axes);
   };
+
+/** Evenly spaced numbers from `low` to `high` along the only axis. */
+export const ramp = (low: number, high: number): Initialiser => (_, axes) => {
+  const length = volume(axes);
+  return literal(
+    axes,
+    Float32Array.from({ length }, (_, k) => low + (high - low) * k / Math.max(1, length - 1)),
+  );
+};
+
+/**
+ * Biases of the sLSTM gates i, f, z, o of heads of `units`: zero but for the forget gate, which
+ * falls from 5 to -7 within a head by a power that grows with the block's place in the stack (0 to 1),
+ * as published with the xLSTM code.
+ */
+export const gateBias = (units: number, place: number): Initialiser => (_, axes) => {
+  const length = volume(axes), wide = length / 4;
+  const forget = (k: number) =>
+    5 - 12 * ((k % units) / Math.max(1, units - 1)) ** (0.3 + 1.3 * place);
+  return literal(
+    axes,
+    Float32Array.from({ length }, (_, k) => Math.floor(k / wide) === 1 ? forget(k) : 0),
+  );
+};

@@ -6,6 +6,7 @@ import { type Initialiser, node } from "../dsl/node.ts";
 import {
   contract,
   mean,
+  merge,
   named,
   on,
   param,
@@ -13,6 +14,7 @@ import {
   recip,
   rename,
   shift,
+  split,
   sqrt,
   square,
   windows,
@@ -21,6 +23,8 @@ import { fanIn, ones, zeros } from "./initialise.ts";
 
 /** Tokens of clips, each a vector of channels. */
 export type Sequence = Tensor<{ batch: number; token: number; channel: number }>;
+/** Vectors of every head at every token. */
+export type Heads = Tensor<{ batch: number; head: number; token: number; feature: number }>;
 
 /** The full name of a parameter from its name within a part of the model. */
 export type Scope = (name: string) => string;
@@ -31,6 +35,17 @@ export const scope = (prefix: string, outer: Scope = (name) => name): Scope => (
 
 /** How many channels a sequence has. */
 export const channels = (x: Sequence): number => known(node(x).axes, "channel");
+
+/** How many tokens a sequence has. */
+export const tokens = (x: Sequence): number => known(node(x).axes, "token");
+
+/** Channels as heads of as many features each. */
+export const toHeads = (x: Sequence, heads: number): Heads =>
+  split(x, "channel", { head: heads, feature: channels(x) / heads }) as unknown as Heads;
+
+/** Heads side by side again. */
+export const fromHeads = (x: Heads): Sequence =>
+  merge(x, ["head", "feature"], "channel") as unknown as Sequence;
 
 /** y = W x + b over channels. `bias: false` leaves b out; initial values default to PyTorch's. */
 export const linear = (
@@ -49,20 +64,54 @@ export const linear = (
   return bias ? on.add(y, param(at("bias"), { channel: to }, biasInit ?? fanIn(from))) : y;
 };
 
-/** (x - mean) / √(variance + eps) · weight + bias over channels (Ba, Kiros and Hinton 2016). */
-export const layerNorm = (at: Scope, eps: number) => (x: Sequence): Sequence =>
-  named("layer norm", () => {
+/** Block-diagonal linear map: each group of channels has a matrix of its own, (group, out, in). */
+export const linearHeadwise =
+  (at: Scope, groups: number, init: Initialiser = zeros) => (x: Sequence): Sequence => {
+    const size = channels(x) / groups;
+    const weight = param(at("weight"), { group: groups, out: size, in: size }, init);
+    const y = contract(split(x, "channel", { group: groups, in: size }), weight, "in");
+    return merge(y, ["group", "out"], "channel") as unknown as Sequence;
+  };
+
+/** Which norm: with its mean taken out (Ba, Kiros and Hinton 2016), or not (Zhang, Sennrich 2019). */
+export type Norm = "layer" | "rms";
+
+/** x, less its mean, divided by its root of mean square + `eps`, over one axis. */
+const normalised = <A, const K extends keyof A & string>(
+  x: Tensor<A>,
+  over: K,
+  eps: number,
+  kind: Norm,
+): Tensor<A> => {
+  const lift = on as unknown as Record<"sub" | "mul", (x: Tensor<A>, y: unknown) => Tensor<A>>;
+  const centred = kind === "rms" ? x : lift.sub(x, mean(x, over));
+  return lift.mul(centred, recip(sqrt(shift(mean(square(centred), over), eps))));
+};
+
+/** (x - mean) / √(variance + eps) · weight + bias over channels; RMS norm has no mean and no bias. */
+export const norm = (at: Scope, eps: number, kind: Norm = "layer") => (x: Sequence): Sequence =>
+  named(`${kind} norm`, () => {
     const size = { channel: channels(x) };
-    const y = normalise(x, eps);
-    return on.add(on.mul(y, param(at("weight"), size, ones)), param(at("bias"), size, zeros));
+    const y = on.mul(normalised(x, "channel", eps, kind), param(at("weight"), size, ones));
+    return kind === "rms" ? y : on.add(y, param(at("bias"), size, zeros));
   });
 
-/** A sequence with mean 0 and variance 1 over the channels of every token. */
-export const normalise = (x: Sequence, eps: number): Sequence => {
-  const centred = on.sub(x, mean(x, "channel"));
-  const variance = mean(square(centred), "channel");
-  return on.mul(centred, recip(sqrt(shift(variance, eps))));
-};
+/** The norm of xLSTM blocks: the stored weight w scales by 1 + w, and there is no bias. */
+export const residualNorm =
+  (at: Scope, eps: number, kind: Norm = "layer") => (x: Sequence): Sequence =>
+    named(`${kind} norm`, () => {
+      const weight = param(at("weight"), { channel: channels(x) }, zeros);
+      return on.mul(normalised(x, "channel", eps, kind), shift(weight, 1));
+    });
+
+/** Each head normalised over its features; the stored weight w scales by 1 + w. */
+export const headNorm = (at: Scope, eps: number) => (x: Heads): Heads =>
+  named("head norm", () => {
+    const { head, feature } = node(x).axes;
+    const size = { head: Number(head), feature: Number(feature) };
+    const weight = param(at("weight"), { channel: size.head * size.feature }, zeros);
+    return on.mul(normalised(x, "feature", eps, "layer"), shift(split(weight, "channel", size), 1));
+  });
 
 /** A depthwise causal convolution along tokens: token t sees t - taps + 1 ... t. */
 export const causalConv = (at: Scope, taps: number) => (x: Sequence): Sequence =>

@@ -1,5 +1,5 @@
 // Mamba (Gu and Dao, "Mamba: Linear-time sequence modeling with selective state spaces", 2023) as
-// used for audio by SSAM (Yadav and Tan, Interspeech 2024): one direction, tokens in time order.
+// used for audio by SSAM (Yadav and Tan, Interspeech 2024).
 import {
   add,
   contract,
@@ -8,24 +8,32 @@ import {
   named,
   neg,
   on,
+  pad,
   param,
   parts,
+  pick,
   recurrence,
   rename,
+  scan,
   silu,
+  slice,
   softplus,
+  sum,
 } from "../dsl/ops.ts";
-import type { Tensor } from "../dsl/axes.ts";
+import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { logPositions, ones, stepSizes, within } from "./initialise.ts";
 import {
   causalConv,
   channels,
-  layerNorm,
   linear,
+  type Norm,
+  norm,
   type Scope,
   scope,
   type Sequence,
+  tokens,
 } from "./layers.ts";
+import { joinChunks, toChunks } from "./chunks.ts";
 
 /** Sizes of a Mamba encoder beyond its width. */
 export interface MambaSizes {
@@ -36,11 +44,13 @@ export interface MambaSizes {
   readonly conv: number;
   /** Inner channels per channel. */
   readonly expand: number;
+  /** How the scan is written: one step after another, or chunks that run side by side. */
+  readonly form: "sequential" | "chunked";
 }
 
 type Step = Tensor<{ batch: number; token: number; state: number }>;
 
-/** What a selective scan reads: Δ before softplus and without its bias, and B, C, D, z of section 3. */
+/** What a selective scan reads: Δ after softplus, and A, B, C, u of the paper's section 3. */
 export interface SelectiveScan {
   readonly u: Sequence;
   readonly delta: Sequence;
@@ -56,31 +66,44 @@ export const selectiveScan = ({ u, delta, A, B, C }: SelectiveScan): Sequence =>
     return contract(h, C, "state");
   });
 
-/** Algorithm 2 with D and the input-dependent Δ, B and C. */
-const selectiveSSM =
-  (at: Scope, { state }: MambaSizes, rank: number) => (u: Sequence): Sequence => {
-    const inner = channels(u);
-    const { dt, B, C } = parts(
-      linear(scope("x_proj", at), rank + 2 * state, { bias: false })(u),
-      "channel",
-      { dt: rank, B: state, C: state },
-    );
-    const delta = softplus(
-      linear(scope("dt_proj", at), inner, {
-        init: within(rank ** -0.5),
-        biasInit: stepSizes(1e-3, 0.1, 1e-4),
-      })(dt),
-    );
-    const A = neg(exp(param(at("A_log"), { channel: inner, state }, logPositions("state"))));
-    const y = selectiveScan({
-      u,
-      delta,
-      A,
-      B: rename(B, "channel", "state"),
-      C: rename(C, "channel", "state"),
+/**
+ * The same in chunks of `size` tokens: what each chunk adds to the state from nothing, the states at
+ * chunk borders by a recurrence over chunks, then every chunk again from its border's state. A chunk
+ * multiplies the state by exp(A Σ Δ).
+ */
+export const chunkedSelectiveScan = (
+  { u, delta, A, B, C }: SelectiveScan,
+  size = 64,
+): Sequence =>
+  named("chunked selective scan", () => {
+    const cut = (x: AnyTensor): AnyTensor => toChunks(x, size);
+    const d = cut(delta);
+    const a: AnyTensor = exp(mul(d, A)), b: AnyTensor = mul(mul(d, cut(B)), cut(u));
+    const from0: AnyTensor = recurrence("place", a, b);
+    const through: AnyTensor = exp(mul(sum(d, "place"), A));
+    const after: AnyTensor = recurrence("chunk", through, pick(from0, "place", size - 1));
+    const chunks = Math.ceil(tokens(u) / size);
+    const before: AnyTensor = slice(pad(after, "chunk", 1, 0), "chunk", 0, chunks);
+    const { out } = scan({ over: "place", from: { h: before }, each: { a, b } }, ({ h }, now) => {
+      const next: AnyTensor = add(mul(now.a, h), now.b);
+      return { next: { h: next }, out: { h: next } };
     });
-    return add(y, on.mul(u, param(at("D"), { channel: inner }, ones)));
-  };
+    return joinChunks(contract(out.h as AnyTensor, cut(C), "state"), tokens(u)) as Sequence;
+  });
+
+/** Algorithm 2: D, and Δ, B and C that depend on the input. */
+const selectiveSSM = (at: Scope, sizes: MambaSizes, rank: number) => (u: Sequence): Sequence => {
+  const inner = channels(u), { state, form } = sizes;
+  const all = linear(scope("x_proj", at), rank + 2 * state, { bias: false })(u);
+  const { dt, B, C } = parts(all, "channel", { dt: rank, B: state, C: state });
+  const options = { init: within(rank ** -0.5), biasInit: stepSizes(1e-3, 0.1, 1e-4) };
+  const delta = softplus(linear(scope("dt_proj", at), inner, options)(dt));
+  const A = neg(exp(param(at("A_log"), { channel: inner, state }, logPositions("state"))));
+  const run = form === "chunked" ? chunkedSelectiveScan : selectiveScan;
+  const toState = (x: Sequence) => rename(x, "channel", "state");
+  const y = run({ u, delta, A, B: toState(B), C: toState(C) });
+  return add(y, on.mul(u, param(at("D"), { channel: inner }, ones)));
+};
 
 /** Figure 3: project up, convolve, scan, gate, project down. */
 export const mixer = (at: Scope, sizes: MambaSizes) => (x: Sequence): Sequence =>
@@ -90,19 +113,12 @@ export const mixer = (at: Scope, sizes: MambaSizes) => (x: Sequence): Sequence =
     const { u, z } = parts(both, "channel", { u: inner, z: inner });
     const convolved = silu(causalConv(scope("conv1d", at), sizes.conv)(u));
     const y = selectiveSSM(at, sizes, Math.ceil(dim / 16))(convolved);
-    const gated = mul(y, silu(z));
     // The last map of a residual branch starts smaller the deeper the stack is (GPT-2's rule).
     const init = within(1 / Math.sqrt(inner * sizes.depth));
-    return linear(scope("out_proj", at), dim, { bias: false, init })(gated);
+    return linear(scope("out_proj", at), dim, { bias: false, init })(mul(y, silu(z)));
   });
 
 /** One block: x + mixer(norm(x)). */
-export const mambaBlock = (at: Scope, sizes: MambaSizes) => (x: Sequence): Sequence =>
-  add(x, mixer(scope("mixer", at), sizes)(layerNorm(scope("norm", at), 1e-6)(x)));
-
-/** The stack of blocks. Its output goes on to the encoder's norm. */
-export const mambaBlocks = (at: Scope, sizes: MambaSizes) => (x: Sequence): Sequence =>
-  Array.from({ length: sizes.depth }).reduce<Sequence>(
-    (h, _, k) => named(`block ${k}`, () => mambaBlock(scope(`blocks.${k}`, at), sizes)(h)),
-    x,
-  );
+export const mambaBlock =
+  (at: Scope, sizes: MambaSizes, kind: Norm = "layer") => (x: Sequence): Sequence =>
+    add(x, mixer(scope("mixer", at), sizes)(norm(scope("norm", at), 1e-6, kind)(x)));

@@ -1,30 +1,120 @@
-// Which patches are hidden: those whose uniform noise ranks highest, so exactly the same number in
-// every clip.
+// Which patches are hidden: those whose noise ranks highest, so exactly the same number in every
+// clip. Patches that share their noise are hidden together; which ones share is the kind of mask.
 import type { Tensor } from "../dsl/axes.ts";
 import { known } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
-import { equal, iota, less, named, rename, scalarOf, select, sum, toFloat } from "../dsl/ops.ts";
+import { type Key, node } from "../dsl/node.ts";
+import {
+  equal,
+  gather,
+  iota,
+  less,
+  literal,
+  named,
+  rename,
+  scalarOf,
+  select,
+  sum,
+  toFloat,
+  toWord,
+} from "../dsl/ops.ts";
+import { uniform } from "../dsl/random.ts";
 
 /** One number per patch. */
 export type PerToken = Tensor<{ batch: number; token: number }>;
 
+/** Rows (time) and columns (frequency) of patches. */
+export interface Grid {
+  readonly time: number;
+  readonly frequency: number;
+}
+
+/** What hides together: single patches, whole time steps, whole bands, or rectangles. */
+export type Masking =
+  & { readonly ratio: number }
+  & (
+    | { readonly kind: "unstructured" | "time" | "frequency" }
+    /** Rectangles of so many patches, aligned with the grid's first corner. */
+    | { readonly kind: "blocks"; readonly block: Grid }
+  );
+
 /** How many of `tokens` patches stay visible: ⌊tokens · (100 - 100 · ratio) / 100⌋, as published. */
 export const visible = (tokens: number, ratio: number): number =>
+  // 100 - 70 · … can be a hair below a whole number; the published code has the same formula.
   Math.floor((tokens * (100 - ratio * 100)) / 100);
 
 /**
- * 1 for patches that are hidden, 0 for visible ones: hidden are all but the `visible` smallest.
- * The rank of a patch is the number of patches with smaller noise, or the same noise and an earlier
- * place; counting needs no sort.
+ * The rank of each patch by its noise: the number of patches with smaller noise, or the same noise
+ * and an earlier place. Counting needs no sort.
  */
+const ranks = (noise: PerToken): PerToken => {
+  const tokens = known(node(noise).axes, "token");
+  const other = rename(noise, "token", "other");
+  const earlier = less(iota("other", tokens), iota("token", tokens));
+  const one = scalarOf(1), zero = scalarOf(0);
+  const tie = select(equal(other, noise), select(earlier, one, zero), zero);
+  return sum(select(less(other, noise), one, tie), "other");
+};
+
+/** 1 for patches that are hidden, 0 for visible ones: hidden are all but the `visible` smallest. */
 export const maskByRank = (noise: PerToken, ratio: number): PerToken =>
   named("mask", () => {
-    const tokens = known(node(noise).axes, "token");
-    const other = rename(noise, "token", "other");
-    const earlier = less(iota("other", tokens), iota("token", tokens));
-    const one = scalarOf(1), zero = scalarOf(0);
-    const tie = select(equal(other, noise), select(earlier, one, zero), zero);
-    const before = sum(select(less(other, noise), one, tie), "other");
-    const keep = scalarOf(visible(tokens, ratio) - 0.5);
-    return toFloat(less(keep, before)) as PerToken;
+    const keep = visible(known(node(noise).axes, "token"), ratio) - 0.5;
+    return toFloat(less(scalarOf(keep), ranks(noise)));
   });
+
+/** Patches that hide together have the same number, in time-first order of the grid. */
+const groups = (masking: Masking, grid: Grid): Uint32Array => {
+  const size = masking.kind === "blocks" ? masking.block : {
+    unstructured: { time: 1, frequency: 1 },
+    time: { time: 1, frequency: grid.frequency },
+    frequency: { time: grid.time, frequency: 1 },
+  }[masking.kind];
+  const columns = Math.ceil(grid.frequency / size.frequency);
+  return Uint32Array.from({ length: grid.time * grid.frequency }, (_, token) => {
+    const row = Math.floor(token / grid.frequency), column = token % grid.frequency;
+    return Math.floor(row / size.time) * columns + Math.floor(column / size.frequency);
+  });
+};
+
+/**
+ * A random mask for every clip. Where the ratio does not fall between two groups, the first patches
+ * of one group stay visible and the rest of it is hidden.
+ */
+export const randomMask = (key: Key, masking: Masking, grid: Grid, batch: number): PerToken => {
+  const group = groups(masking, grid), token = group.length;
+  if (masking.kind === "unstructured") {
+    return maskByRank(uniform(key, { batch, token }), masking.ratio);
+  }
+  const noise = uniform(key, { batch, group: Math.max(...group) + 1 });
+  return maskByRank(gather(noise, "group", literal({ token }, group)), masking.ratio);
+};
+
+/** Where each visible patch stands in the clip, in the order of the clip: words along `slot`. */
+export const visiblePlaces = (
+  mask: PerToken,
+  count: number,
+): Tensor<{ batch: number; slot: number }> =>
+  named("visible places", () => {
+    const tokens = known(node(mask).axes, "token");
+    const before = slots(mask);
+    const there = equal(toWord(before), iota("slot", count));
+    const seen = less(mask, scalarOf(0.5));
+    const place = select(
+      there,
+      select(seen, toFloat(iota("token", tokens)), scalarOf(0)),
+      scalarOf(0),
+    );
+    return toWord(sum(place, "token")) as Tensor<{ batch: number; slot: number }>;
+  });
+
+/** How many visible patches stand before each patch. */
+export const slots = (mask: PerToken): PerToken => {
+  const tokens = known(node(mask).axes, "token");
+  const earlier = less(iota("other", tokens), iota("token", tokens));
+  const seen = select(
+    less(rename(mask, "token", "other"), scalarOf(0.5)),
+    scalarOf(1),
+    scalarOf(0),
+  );
+  return sum(select(earlier, seen, scalarOf(0)), "other") as PerToken;
+};

@@ -1,11 +1,10 @@
-// The mLSTM cell (Beck et al., "xLSTM: Extended long short-term memory", 2024) in its stabilised
-// parallel form, with its gates and its norm as published for audio (AxLSTM).
-import type { Tensor } from "../dsl/axes.ts";
+// The mLSTM cell (Beck et al., "xLSTM: Extended long short-term memory", 2024, equations 19-27): a
+// matrix memory with exponential gates, in three forms that give the same numbers.
+import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { known } from "../dsl/axes.ts";
 import { node } from "../dsl/node.ts";
 import {
   add,
-  concat,
   contract,
   exp,
   iota,
@@ -13,113 +12,150 @@ import {
   logSigmoid,
   max,
   maximum,
-  mean,
-  merge,
   mul,
   named,
   neg,
   on,
-  param,
+  pad,
+  pick,
   recip,
   recurrence,
   rename,
   scalarOf,
   scale,
+  scan,
   select,
   shift,
-  split,
-  sqrt,
-  square,
+  slice,
   stop,
   sub,
   sum,
 } from "../dsl/ops.ts";
-import { zeros } from "./initialise.ts";
-import { linear, type Scope, scope, type Sequence } from "./layers.ts";
+import { joinChunks, toChunks } from "./chunks.ts";
+import type { Heads } from "./layers.ts";
 
-/** Vectors of every head at every token. */
-export type Heads = Tensor<{ batch: number; head: number; token: number; feature: number }>;
 /** A number of every head at every token. */
 export type Gate = Tensor<{ batch: number; head: number; token: number }>;
 
-/** Below any score that matters; a difference with it is still a number. */
+/** What the cell reads; the gates are given before their activations. */
+export interface MlstmInputs {
+  readonly q: Heads;
+  readonly k: Heads;
+  readonly v: Heads;
+  readonly inputGate: Gate;
+  readonly forgetGate: Gate;
+}
+
+/** How the cell is written: with all pairs of tokens, step by step, or both by chunks. */
+export type MlstmForm = "parallel" | "recurrent" | "chunkwise";
+
+/** Below any gate that matters; a difference with it is still a number. */
 const never = -1e30;
 
-/** Σ over earlier tokens and this one. */
-const cumulative = (x: Gate): Gate => recurrence("token", on(x, scalarOf(1)) as Gate, x);
+/** Σ over earlier positions and this one. */
+const cumulative = (x: AnyTensor, over: string): AnyTensor =>
+  recurrence(over, on(x, scalarOf(1)) as AnyTensor, x);
+
+/** What stood one position earlier along an axis, and `first` at the first. */
+const previous = (x: AnyTensor, axis: string, first = 0): AnyTensor =>
+  slice(pad(x, axis, 1, 0, first), axis, 0, known(node(x).axes, axis));
+
+/** The running maximum m' = max(m + decay, x) that keeps exponentials below 1. */
+const stabiliser = (decay: AnyTensor, x: AnyTensor, over: string): AnyTensor => {
+  const start: AnyTensor = pick(on(x, scalarOf(never)) as AnyTensor, over, 0);
+  const { out } = scan({ over, from: { m: start }, each: { decay, x } }, ({ m }, now) => {
+    const next: AnyTensor = max(add(m, now.decay), now.x);
+    return { next: { m: next }, out: { m: next } };
+  });
+  return stop(out.m as AnyTensor);
+};
+
+/** numerator / (max(|n|, e^-m) + 1e-6): the normaliser's lower bound 1 in the stabilised scale. */
+const normalisedBy = (numerator: AnyTensor, n: AnyTensor, m: AnyTensor): AnyTensor =>
+  on.mul(numerator, recip(shift(max(max(n, neg(n)), exp(neg(m))), 1e-6)));
+
+const scaledKeys = (k: Heads): Heads => scale(k, known(node(k).axes, "feature") ** -0.5);
 
 /**
- * C = (q kᵀ / √d) ∘ D with log D = F_i - F_j + I_j for j ≤ i, stabilised by its row maximum m;
- * h = C v / (max(|C 1|, e^-m) + 1e-6). Gates are given before their activations: F sums log σ(f).
+ * C = (q kᵀ / √d) ∘ D with log D = F_i - F_j + I_j for j ≤ i, where F sums log σ(f), stabilised by
+ * its row maximum m; h = C v / (max(|C 1|, e^-m) + 1e-6). Memory grows as the square of the tokens.
  */
-export const mlstmCell = (
-  { q, k, v, inputGate, forgetGate }: {
-    readonly q: Heads;
-    readonly k: Heads;
-    readonly v: Heads;
-    readonly inputGate: Gate;
-    readonly forgetGate: Gate;
-  },
-): Heads =>
-  named("mLSTM cell", () => {
-    const { axes } = node(q);
-    const tokens = known(axes, "token"), feature = known(axes, "feature");
-    const sums = cumulative(logSigmoid(forgetGate));
-    const key = (x: Gate) => rename(x, "token", "key");
+export const parallelMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs): Heads =>
+  named("mLSTM, parallel", () => {
+    const tokens = known(node(q).axes, "token");
+    const sums = cumulative(logSigmoid(forgetGate), "token");
+    const key = (x: AnyTensor): AnyTensor => rename(x, "token", "key");
     const logs = add(sub(sums, key(sums)), key(inputGate));
     const causal = less(iota("key", tokens), shift(iota("token", tokens), 1));
-    const masked = select(causal, logs, scalarOf(never));
+    const masked: AnyTensor = select(causal, logs as AnyTensor, scalarOf(never));
     const m = stop(maximum(masked, "key"));
-    const decay = exp(sub(masked, m));
-    const keys = rename(k, "token", "key"), values = rename(v, "token", "key");
-    const scores = mul(scale(contract(q, keys, "feature"), feature ** -0.5), decay);
-    const total = sum(scores, "key");
-    const norm = max(max(total, neg(total)), exp(neg(m)));
-    return contract(on.mul(scores, recip(shift(norm, 1e-6))), values, "key") as unknown as Heads;
+    const decay = exp(sub(masked, m as AnyTensor));
+    const scores: AnyTensor = mul(contract(q, key(scaledKeys(k)), "feature"), decay);
+    return normalisedBy(contract(scores, key(v), "key"), sum(scores, "key"), m) as Heads;
   });
 
-/** Each head normalised over its features; the stored weight w scales by 1 + w. */
-export const headNorm = (at: Scope, eps: number) => (x: Heads): Heads => {
-  const { axes } = node(x);
-  const head = known(axes, "head"), feature = known(axes, "feature");
-  const centred = on.sub(x, mean(x, "feature"));
-  const normal = on.mul(centred, recip(sqrt(shift(mean(square(centred), "feature"), eps))));
-  const weight = param(at("weight"), { channel: head * feature }, zeros);
-  return on.mul(normal, shift(split(weight, "channel", { head, feature }), 1));
-};
+/**
+ * C' = f C + i v kᵀ, n' = f n + i k, h = C q / max(|nᵀ q|, 1) with i and f in the scale of the
+ * running maximum m (equations 19-27 with the stabiliser of equation 15).
+ */
+export const recurrentMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs): Heads =>
+  named("mLSTM, recurrent", () => {
+    const logForget = logSigmoid(forgetGate);
+    const m = stabiliser(logForget, inputGate, "token");
+    const forget: AnyTensor = exp(sub(add(logForget, previous(m, "token", never)), m));
+    const input: AnyTensor = exp(sub(inputGate, m));
+    const keys: AnyTensor = mul(input, scaledKeys(k) as AnyTensor);
+    const value: AnyTensor = rename(v, "feature", "value");
+    const C = recurrence("token", forget, mul(keys, value) as AnyTensor);
+    const n = recurrence("token", forget, keys);
+    const read: AnyTensor = contract(C as AnyTensor, q as AnyTensor, "feature");
+    const norm: AnyTensor = contract(n as AnyTensor, q as AnyTensor, "feature");
+    return rename(normalisedBy(read, norm, m), "value", "feature") as unknown as Heads;
+  });
 
-/** The cell with gates read from q, k and v side by side, and its norm; sequences in and out. */
-export const matrixLSTM =
-  (at: Scope, heads: number) => (q: Sequence, k: Sequence, v: Sequence): Sequence =>
-    named("matrix LSTM", () => {
-      const all = concat(concat(q, k, "channel"), v, "channel") as Sequence;
-      const gate = (name: string) =>
-        rename(
-          linear(scope(name, at), heads, { init: zeros })(all),
-          "channel",
-          "head",
-        ) as unknown as Gate;
-      const feature = known(node(q).axes, "channel") / heads;
-      const cut = (x: Sequence) =>
-        split(x, "channel", { head: heads, feature }) as unknown as Heads;
-      const h = mlstmCell({
-        q: cut(q),
-        k: cut(k),
-        v: cut(v),
-        inputGate: gate("igate"),
-        forgetGate: gate("fgate"),
-      });
-      return merge(
-        headNorm(scope("outnorm", at), 1e-5)(h),
-        ["head", "feature"],
-        "channel",
-      ) as Sequence;
-    });
+/**
+ * Chunks of `size` tokens: the parallel form within a chunk, and the recurrent one from chunk to
+ * chunk, so that work and memory grow with the tokens and products stay large (Beck et al. 2025,
+ * "Tiled flash linear attention"). g is a chunk's whole decay, b the decay from its start to a token.
+ */
+export const chunkwiseMlstm = (
+  { q, k, v, inputGate, forgetGate }: MlstmInputs,
+  size = 64,
+): Heads =>
+  named("mLSTM, chunkwise", () => {
+    const tokens = known(node(q).axes, "token");
+    const cut = (x: AnyTensor, fill = 0): AnyTensor => toChunks(x, size, fill);
+    const other = (x: AnyTensor): AnyTensor => rename(x, "place", "other");
+    const Q = cut(q), K = cut(scaledKeys(k)), V: AnyTensor = rename(cut(v), "feature", "value");
+    const gate = cut(inputGate, never);
+    const b = cumulative(cut(logSigmoid(forgetGate)), "place");
+    const g: AnyTensor = pick(b, "place", size - 1);
+    // From chunk to chunk: memory C and normaliser n before each chunk, in the scale of m there.
+    const ahead: AnyTensor = add(sub(g, b as AnyTensor), gate);
+    const m = stabiliser(g, maximum(ahead, "place"), "chunk");
+    const before = previous(m, "chunk", never);
+    const forget: AnyTensor = exp(sub(add(g, before), m));
+    const keys: AnyTensor = mul(exp(sub(ahead, m)) as AnyTensor, K);
+    const memory: AnyTensor = recurrence("chunk", forget, contract(keys, V, "place") as AnyTensor);
+    const counts: AnyTensor = recurrence("chunk", forget, sum(keys, "place") as AnyTensor);
+    const C = previous(memory, "chunk"), n = previous(counts, "chunk");
+    // Within a chunk: pairs of its tokens, and what its first state adds, in a common scale.
+    const logs: AnyTensor = add(sub(b, other(b)) as AnyTensor, other(gate));
+    const causal = less(iota("other", size), shift(iota("place", size), 1));
+    const masked: AnyTensor = select(causal, logs, scalarOf(never));
+    const carried: AnyTensor = add(b, before);
+    const top: AnyTensor = stop(max(maximum(masked, "other") as AnyTensor, carried));
+    const scores: AnyTensor = mul(
+      contract(Q, other(K), "feature") as AnyTensor,
+      exp(sub(masked, top)) as AnyTensor,
+    );
+    const first: AnyTensor = mul(Q, exp(sub(carried, top)) as AnyTensor);
+    const read: AnyTensor = add(contract(scores, other(V), "other"), contract(first, C, "feature"));
+    const norm: AnyTensor = add(sum(scores, "other"), contract(first, n, "feature"));
+    const h: AnyTensor = rename(normalisedBy(read, norm, top), "value", "feature");
+    return joinChunks(h, tokens) as Heads;
+  });
 
-/** Block-diagonal linear map: each group of channels has a matrix of its own. */
-export const linearHeadwise = (at: Scope, groups: number) => (x: Sequence): Sequence => {
-  const size = known(node(x).axes, "channel") / groups;
-  const weight = param(at("weight"), { group: groups, out: size, in: size }, zeros);
-  const y = contract(split(x, "channel", { group: groups, in: size }), weight, "in");
-  return merge(y, ["group", "out"], "channel") as unknown as Sequence;
-};
+/** The cell in one of its forms. */
+export const mlstm = (form: MlstmForm): (inputs: MlstmInputs) => Heads =>
+  ({ parallel: parallelMlstm, recurrent: recurrentMlstm, chunkwise: chunkwiseMlstm })[form];

@@ -3,8 +3,9 @@ import type { Tensor } from "../dsl/axes.ts";
 import { known } from "../dsl/axes.ts";
 import { node } from "../dsl/node.ts";
 import { contract, literal, merge, named, on, param, pick, split } from "../dsl/ops.ts";
-import { xavier, zeros } from "./initialise.ts";
+import { spread, xavier, zeros } from "./initialise.ts";
 import type { Scope, Sequence } from "./layers.ts";
+import type { Grid } from "./masking.ts";
 
 /** Log-mel spectrograms of clips, time in frames. */
 export type Spectrogram = Tensor<{ batch: number; time: number; mel: number }>;
@@ -24,7 +25,7 @@ export type TokenOrder = "time first" | "frequency first";
 export const gridOf = (
   x: Spectrogram,
   patch: PatchSize,
-): { readonly time: number; readonly frequency: number } => ({
+): Grid => ({
   time: known(node(x).axes, "time") / patch.time,
   frequency: known(node(x).axes, "mel") / patch.frequency,
 });
@@ -67,7 +68,7 @@ export const embedPatches = (at: Scope, patch: PatchSize, dim: number) => (x: Pa
  */
 export const positionTable = (
   dim: number,
-  grid: { readonly time: number; readonly frequency: number },
+  grid: Grid,
 ): Float32Array => {
   const quarter = dim / 4;
   if (!Number.isInteger(quarter)) {
@@ -95,11 +96,21 @@ export const positionTable = (
 export const positions = (
   at: Scope,
   dim: number,
-  grid: { readonly time: number; readonly frequency: number },
+  grid: Grid,
 ): Tensor<{ token: number; channel: number }> => {
   const axes = { one: 1, token: 1 + grid.time * grid.frequency, channel: dim };
   const table = param(at("pos_embed"), axes, () => literal(axes, positionTable(dim, grid)), {
     trainable: false,
   });
   return pick(table, "one", 0);
+};
+
+/** A table of positions that is trained with the model: a row for the class token, one per patch. */
+export const learntPositions = (
+  at: Scope,
+  dim: number,
+  grid: Grid,
+): Tensor<{ token: number; channel: number }> => {
+  const axes = { one: 1, token: 1 + grid.time * grid.frequency, channel: dim };
+  return pick(param(at("pos_embed"), axes, spread(0.02)), "one", 0);
 };

@@ -22,12 +22,42 @@ const within = [
   "mixer.out_proj.weight",
   "norm.weight",
   "norm.bias",
+  "norm1.weight",
+  "norm1.bias",
+  "attn.qkv_layer.weight",
+  "attn.qkv_layer.bias",
+  "attn.proj_layer.weight",
+  "attn.proj_layer.bias",
+  "norm2.weight",
+  "norm2.bias",
+  "mlp.layer1.weight",
+  "mlp.layer1.bias",
+  "mlp.layer2.weight",
+  "mlp.layer2.bias",
+  "layer.learnable_skip",
+  "layer.proj_up.weight",
+  "layer.q_proj.weight",
+  "layer.k_proj.weight",
+  "layer.v_proj.weight",
+  "layer.conv1d.conv.weight",
+  "layer.conv1d.conv.bias",
+  "layer.mlstm_cell.igate.weight",
+  "layer.mlstm_cell.igate.bias",
+  "layer.mlstm_cell.fgate.weight",
+  "layer.mlstm_cell.fgate.bias",
+  "layer.mlstm_cell.outnorm.weight",
+  "layer.proj_down.weight",
 ];
+
+const indexOf = (list: readonly string[], name: string): number => {
+  const at = list.indexOf(name);
+  return at < 0 ? list.length : at;
+};
 
 const place = (name: string): readonly number[] => {
   const group = order.findIndex((pattern) => pattern.test(name));
   const block = name.match(/^blocks\.(\d+)\.(.*)$/);
-  if (block !== null) return [group, Number(block[1]), within.indexOf(block[2])];
+  if (block !== null) return [group, Number(block[1]), indexOf(within, block[2])];
   const part = name.match(/^pred\.(\d+)\./);
   // Weights come before biases.
   return [

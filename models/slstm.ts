@@ -1,12 +1,14 @@
 // The sLSTM cell (Beck et al., "xLSTM", 2024): scalar memories with exponential gates, mixed within a
 // head by a recurrent matrix, so that steps can only run one after another.
-import type { Tensor } from "../dsl/axes.ts";
+import { known, type Tensor } from "../dsl/axes.ts";
+import { node } from "../dsl/node.ts";
 import {
   add,
   contract,
   div,
   equal,
   exp,
+  expand,
   logSigmoid,
   max,
   mul,
@@ -20,6 +22,7 @@ import {
   sub,
   tanh,
 } from "../dsl/ops.ts";
+import { channels, type Sequence } from "./layers.ts";
 
 /** The memory of every unit. */
 export type Units = Tensor<{ batch: number; head: number; unit: number }>;
@@ -68,3 +71,10 @@ export const slstm = (
       last: final,
     };
   });
+
+/** The state before the first token, for the clips of `x` and `heads` heads: nothing. */
+export const emptySlstm = (x: Sequence, heads: number): SlstmState => {
+  const batch = known(node(x).axes, "batch"), unit = channels(x) / heads;
+  const zero = expand(scalarOf(0), { batch, head: heads, unit });
+  return { y: zero, c: zero, n: zero, m: zero };
+};

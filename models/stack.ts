@@ -1,0 +1,92 @@
+// A stack of one family's blocks: the direction in which they read the tokens, and stochastic depth.
+// Every family has the same options, as each block is a function from sequence to sequence.
+import type { AnyTensor } from "../dsl/axes.ts";
+import { known } from "../dsl/axes.ts";
+import { type Key, node } from "../dsl/node.ts";
+import { add, flip, less, named, on, scalarOf, scale, sub, toFloat } from "../dsl/ops.ts";
+import { foldKey, uniform } from "../dsl/random.ts";
+import type { Norm, Scope, Sequence } from "./layers.ts";
+import { scope } from "./layers.ts";
+import { mambaBlock, type MambaSizes } from "./mamba.ts";
+import { transformerBlock, type TransformerSizes } from "./transformer.ts";
+import { xlstmBlock, type XlstmSizes } from "./xlstm.ts";
+
+/**
+ * The order in which blocks read tokens: all from first to last, all from last to first, in turns
+ * (even blocks forward, odd ones back), or both ways at once. A recurrent block that reads both ways
+ * is run on the sequence and on its reverse with the same weights, and the two outputs are averaged;
+ * attention just sees all tokens. In the other orders attention is causal.
+ */
+export type Order = "causal" | "reversed" | "alternating" | "bidirectional";
+
+/** A family and its sizes. */
+export type Family =
+  | { readonly family: "transformer" } & TransformerSizes
+  | { readonly family: "mamba" } & Omit<MambaSizes, "depth">
+  | { readonly family: "xlstm" } & Omit<XlstmSizes, "depth">;
+
+/** What a stack is made of. */
+export type StackSizes = Family & {
+  /** Blocks. */
+  readonly depth: number;
+  readonly order: Order;
+  readonly norm: Norm;
+  /** Attention is told positions by rotating queries and keys. Only Transformers have attention. */
+  readonly rotary?: boolean;
+  /** Share of clips for which the last block is skipped in training; earlier blocks less often. */
+  readonly stochasticDepth: number;
+};
+
+type Block = (x: Sequence) => Sequence;
+
+const blockOf = (at: Scope, sizes: StackSizes, k: number): Block => {
+  const { norm, order } = sizes;
+  switch (sizes.family) {
+    case "transformer": {
+      const options = { causal: order !== "bidirectional", rotary: sizes.rotary === true };
+      return transformerBlock(at, sizes, options, norm);
+    }
+    case "mamba":
+      return mambaBlock(at, sizes, norm);
+    case "xlstm":
+      return xlstmBlock(at, sizes, k, norm);
+  }
+};
+
+const directed = ({ family, order }: StackSizes, k: number, block: Block): Block => {
+  const back: Block = (x) => flip(block(flip(x, "token")), "token");
+  switch (order) {
+    case "causal":
+      return block;
+    case "reversed":
+      return back;
+    case "alternating":
+      return k % 2 === 0 ? block : back;
+    case "bidirectional":
+      return family === "transformer" ? block : (x) => scale(add(block(x), back(x)), 0.5);
+  }
+};
+
+/**
+ * Stochastic depth (Huang et al. 2016): for a random share of clips a block is the identity; what it
+ * adds to the others is scaled up, so that its mean stays. The share grows linearly to the last block.
+ */
+const sometimes = (key: Key, share: number, block: Block): Block => (x) => {
+  const batch = known(node(x).axes, "batch");
+  const kept = toFloat(less(scalarOf(share), uniform(key, { batch }) as AnyTensor)) as AnyTensor;
+  return add(x, on.mul(sub(block(x), x), scale(kept, 1 / (1 - share)))) as Sequence;
+};
+
+/** Runs the blocks, called `blocks.0`, `blocks.1`, … `key` turns stochastic depth on (training). */
+export const stack = (at: Scope, sizes: StackSizes, key?: Key) => (x: Sequence): Sequence =>
+  Array.from({ length: sizes.depth }).reduce<Sequence>(
+    (h, _, k) =>
+      named(`block ${k}`, () => {
+        const block = directed(sizes, k, blockOf(scope(`blocks.${k}`, at), sizes, k));
+        const share = sizes.stochasticDepth * (k + 1) / sizes.depth;
+        return key === undefined || share === 0
+          ? block(h)
+          : sometimes(foldKey(key, k), share, block)(h);
+      }),
+    x,
+  );

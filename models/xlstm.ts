@@ -1,0 +1,162 @@
+// The blocks of xLSTM (Beck et al., "xLSTM: Extended long short-term memory", 2024): the mLSTM block
+// as Vision-LSTM and the audio encoder AxLSTM have it, and the paper's sLSTM block.
+import type { AnyTensor } from "../dsl/axes.ts";
+import {
+  add,
+  concat,
+  expand,
+  gelu,
+  mul,
+  named,
+  on,
+  param,
+  parts,
+  rename,
+  silu,
+  split,
+} from "../dsl/ops.ts";
+import { gateBias, ones, ramp, spread, zeros } from "./initialise.ts";
+import {
+  causalConv,
+  channels,
+  fromHeads,
+  headNorm,
+  linear,
+  linearHeadwise,
+  type Norm,
+  residualNorm,
+  type Scope,
+  scope,
+  type Sequence,
+  toHeads,
+} from "./layers.ts";
+import { type Gate, mlstm, type MlstmForm } from "./mlstm.ts";
+import { emptySlstm, slstm } from "./slstm.ts";
+
+/** Sizes of an xLSTM encoder beyond its width. */
+export interface XlstmSizes {
+  readonly depth: number;
+  /** Heads of the cells. */
+  readonly heads: number;
+  /** Inner channels of an mLSTM block per channel. */
+  readonly expand: number;
+  /** Taps of the causal convolution. */
+  readonly conv: number;
+  /** Which blocks, counted from 0, are sLSTM blocks; the others are mLSTM blocks. */
+  readonly slstm: readonly number[];
+  /** How the mLSTM cell is written. */
+  readonly form: MlstmForm;
+}
+
+/** Channels that one matrix of the block-diagonal maps to q, k and v joins. */
+const group = 4;
+
+/** The cell with gates read from q, k and v side by side (equations 25-27), and its norm. */
+export const matrixLSTM =
+  (at: Scope, heads: number, form: MlstmForm = "parallel") =>
+  (q: Sequence, k: Sequence, v: Sequence): Sequence =>
+    named("matrix LSTM", () => {
+      const all = concat(concat(q, k, "channel"), v, "channel") as Sequence;
+      const gate = (name: string, biasInit: typeof zeros) => {
+        const y = linear(scope(name, at), heads, { init: zeros, biasInit })(all);
+        return rename(y, "channel", "head") as unknown as Gate;
+      };
+      const h = mlstm(form)({
+        q: toHeads(q, heads),
+        k: toHeads(k, heads),
+        v: toHeads(v, heads),
+        inputGate: gate("igate", spread(0.1)),
+        forgetGate: gate("fgate", ramp(3, 6)),
+      });
+      return fromHeads(headNorm(scope("outnorm", at), 1e-5)(h));
+    });
+
+/** The layer of figure 11: up, convolve, q and k from the convolved and v from the plain, gate, down. */
+const mlstmLayer = (at: Scope, sizes: XlstmSizes) => (x: Sequence): Sequence =>
+  named("mLSTM layer", () => {
+    const dim = channels(x), inner = sizes.expand * dim, small = spread(Math.sqrt(2 / (5 * dim)));
+    const both = linear(scope("proj_up", at), 2 * inner, { bias: false, init: small })(x);
+    const { u, z } = parts(both, "channel", { u: inner, z: inner });
+    const convolved = silu(causalConv(scope("conv1d.conv", at), sizes.conv)(u));
+    const headwise = (name: string) => linearHeadwise(scope(name, at), inner / group, small);
+    const q = headwise("q_proj")(convolved), k = headwise("k_proj")(convolved);
+    const h = matrixLSTM(scope("mlstm_cell", at), sizes.heads, sizes.form)(
+      q,
+      k,
+      headwise("v_proj")(u),
+    );
+    const skip = on.mul(convolved, param(at("learnable_skip"), { channel: inner }, ones));
+    const init = spread(2 / Math.sqrt(dim));
+    return linear(scope("proj_down", at), dim, { bias: false, init })(mul(add(h, skip), silu(z)));
+  });
+
+/** An mLSTM block: x + layer(norm(x)). */
+export const mlstmBlock =
+  (at: Scope, sizes: XlstmSizes, kind: Norm = "layer") => (x: Sequence): Sequence =>
+    add(x, mlstmLayer(scope("layer", at), sizes)(residualNorm(scope("norm", at), 1e-5, kind)(x)));
+
+/** The layer of figure 10: i and f from the convolved, z and o from the plain input; cell; norm. */
+const slstmLayer = (at: Scope, sizes: XlstmSizes, block: number) => (x: Sequence): Sequence =>
+  named("sLSTM layer", () => {
+    const dim = channels(x), head = sizes.heads, unit = dim / head;
+    const convolved = silu(causalConv(scope("conv1d.conv", at), sizes.conv)(x));
+    const gate = (name: string, from: Sequence): AnyTensor => {
+      const init = spread(Math.sqrt(2 / (5 * dim)));
+      const y = linearHeadwise(scope(name, at), head, init)(from);
+      return expand(split(y, "channel", { head, unit }), { gate: 1 });
+    };
+    const gates = [gate("igate", convolved), gate("fgate", convolved)]
+      .concat([gate("zgate", x), gate("ogate", x)])
+      .reduce((a, b) => concat(a, b, "gate"));
+    const cell = scope("slstm_cell", at), each = { gate: 4, head, unit };
+    const recurrent = param(
+      cell("_recurrent_kernel_"),
+      { head, wide: 4 * unit, other: unit },
+      zeros,
+    );
+    const bias = param(
+      cell("_bias_"),
+      { wide: 4 * dim },
+      gateBias(unit, block / (sizes.depth - 1)),
+    );
+    const { out } = slstm({
+      x: gates,
+      recurrent: split(recurrent, "wide", { gate: 4, unit }) as AnyTensor,
+      bias: split(bias, "wide", each) as AnyTensor,
+      from: emptySlstm(x, head),
+    });
+    return fromHeads(headNorm(scope("group_norm", at), 1e-5)(rename(out, "unit", "feature")));
+  });
+
+/** GELU(W a) · (W b), then down: the gated perceptron after the cell, 4/3 as wide (figure 10). */
+const gatedPerceptron = (at: Scope) => (x: Sequence): Sequence =>
+  named("ffn", () => {
+    const dim = channels(x), inner = Math.ceil(4 * dim / 3 / 64) * 64;
+    const init = spread(Math.sqrt(2 / (5 * dim)));
+    const both = linear(scope("proj_up", at), 2 * inner, { bias: false, init })(x);
+    const { a, b } = parts(both, "channel", { a: inner, b: inner });
+    const down = { bias: false, init: spread(2 / Math.sqrt(dim)) };
+    return linear(scope("proj_down", at), dim, down)(mul(gelu(a), b));
+  });
+
+/** An sLSTM block: h = x + layer(norm(x)); h + ffn(norm(h)). */
+export const slstmBlock = (at: Scope, sizes: XlstmSizes, block: number, kind: Norm = "layer") =>
+(
+  x: Sequence,
+): Sequence => {
+  const seen = residualNorm(scope("norm", at), 1e-5, kind)(x);
+  const h = add(x, slstmLayer(scope("layer", at), sizes, block)(seen));
+  return add(
+    h,
+    gatedPerceptron(scope("ffn", at))(residualNorm(scope("ffn_norm", at), 1e-5, kind)(h)),
+  );
+};
+
+/** Block `k` of a stack: an sLSTM block where the sizes say so, else an mLSTM block. */
+export const xlstmBlock = (
+  at: Scope,
+  sizes: XlstmSizes,
+  k: number,
+  kind: Norm = "layer",
+): (x: Sequence) => Sequence =>
+  sizes.slstm.includes(k) ? slstmBlock(at, sizes, k, kind) : mlstmBlock(at, sizes, kind);
