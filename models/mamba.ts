@@ -8,7 +8,6 @@ import {
   named,
   neg,
   on,
-  pad,
   param,
   parts,
   pick,
@@ -16,7 +15,6 @@ import {
   rename,
   scan,
   silu,
-  slice,
   softplus,
   sum,
 } from "../dsl/ops.ts";
@@ -33,7 +31,7 @@ import {
   type Sequence,
   tokens,
 } from "./layers.ts";
-import { joinChunks, toChunks } from "./chunks.ts";
+import { joinChunks, previous, toChunks } from "./chunks.ts";
 
 /** Sizes of a Mamba encoder beyond its width. */
 export interface MambaSizes {
@@ -82,12 +80,13 @@ export const chunkedSelectiveScan = (
     const from0: AnyTensor = recurrence("place", a, b);
     const through: AnyTensor = exp(mul(sum(d, "place"), A));
     const after: AnyTensor = recurrence("chunk", through, pick(from0, "place", size - 1));
-    const chunks = Math.ceil(tokens(u) / size);
-    const before: AnyTensor = slice(pad(after, "chunk", 1, 0), "chunk", 0, chunks);
-    const { out } = scan({ over: "place", from: { h: before }, each: { a, b } }, ({ h }, now) => {
-      const next: AnyTensor = add(mul(now.a, h), now.b);
-      return { next: { h: next }, out: { h: next } };
-    });
+    const { out } = scan(
+      { over: "place", from: { h: previous(after, "chunk") }, each: { a, b } },
+      ({ h }, now) => {
+        const next: AnyTensor = add(mul(now.a, h), now.b);
+        return { next: { h: next }, out: { h: next } };
+      },
+    );
     return joinChunks(contract(out.h as AnyTensor, cut(C), "state"), tokens(u)) as Sequence;
   });
 

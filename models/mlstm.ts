@@ -16,7 +16,6 @@ import {
   named,
   neg,
   on,
-  pad,
   pick,
   recip,
   recurrence,
@@ -26,12 +25,11 @@ import {
   scan,
   select,
   shift,
-  slice,
   stop,
   sub,
   sum,
 } from "../dsl/ops.ts";
-import { joinChunks, toChunks } from "./chunks.ts";
+import { cumulative, joinChunks, previous, toChunks } from "./chunks.ts";
 import type { Heads } from "./layers.ts";
 
 /** A number of every head at every token. */
@@ -51,14 +49,6 @@ export type MlstmForm = "parallel" | "recurrent" | "chunkwise";
 
 /** Below any gate that matters; a difference with it is still a number. */
 const never = -1e30;
-
-/** Σ over earlier positions and this one. */
-const cumulative = (x: AnyTensor, over: string): AnyTensor =>
-  recurrence(over, on(x, scalarOf(1)) as AnyTensor, x);
-
-/** What stood one position earlier along an axis, and `first` at the first. */
-const previous = (x: AnyTensor, axis: string, first = 0): AnyTensor =>
-  slice(pad(x, axis, 1, 0, first), axis, 0, known(node(x).axes, axis));
 
 /** The running maximum m' = max(m + decay, x) that keeps exponentials below 1. */
 const stabiliser = (decay: AnyTensor, x: AnyTensor, over: string): AnyTensor => {

@@ -1,39 +1,61 @@
-// The sLSTM cell (Beck et al., "xLSTM", 2024): scalar memories with exponential gates, mixed within a
-// head by a recurrent matrix, so that steps can only run one after another.
-import { known, type Tensor } from "../dsl/axes.ts";
+// The sLSTM cell and block (Beck et al., "xLSTM", 2024): scalar memories with exponential gates,
+// mixed within a head by a recurrent matrix, so that steps can only run one after another. The
+// published audio encoders leave it out.
+import { type AnyTensor, known, type Tensor } from "../dsl/axes.ts";
 import { node } from "../dsl/node.ts";
 import {
   add,
+  concat,
   contract,
   div,
   equal,
   exp,
   expand,
+  gelu,
   logSigmoid,
   max,
   mul,
   named,
+  param,
+  parts,
   pick,
   rename,
   scalarOf,
   scan,
   select,
   sigmoid,
+  silu,
+  split,
   sub,
   tanh,
 } from "../dsl/ops.ts";
-import { channels, type Sequence } from "./layers.ts";
+import { gateBias, spread, zeros } from "./initialise.ts";
+import {
+  causalConv,
+  channels,
+  fromHeads,
+  headNorm,
+  linear,
+  linearHeadwise,
+  type Norm,
+  residualNorm,
+  type Scope,
+  scope,
+  type Sequence,
+} from "./layers.ts";
+
+/** What an sLSTM block needs to know of its encoder. */
+export interface SlstmSizes {
+  readonly depth: number;
+  readonly heads: number;
+  /** Taps of the causal convolution. */
+  readonly conv: number;
+}
 
 /** The memory of every unit. */
 export type Units = Tensor<{ batch: number; head: number; unit: number }>;
-/** What the cell carries: hidden value, memory, normaliser and stabiliser. */
-export interface SlstmState {
-  readonly [name: string]: Units;
-  readonly y: Units;
-  readonly c: Units;
-  readonly n: Units;
-  readonly m: Units;
-}
+/** What the cell carries: hidden value y, memory c, normaliser n and stabiliser m. */
+export type SlstmState = Readonly<Record<"y" | "c" | "n" | "m", Units>>;
 
 /**
  * Runs the cell over tokens. `x` are the gates' inputs (i, f, z, o along `gate`), `recurrent` the
@@ -77,4 +99,61 @@ export const emptySlstm = (x: Sequence, heads: number): SlstmState => {
   const batch = known(node(x).axes, "batch"), unit = channels(x) / heads;
   const zero = expand(scalarOf(0), { batch, head: heads, unit });
   return { y: zero, c: zero, n: zero, m: zero };
+};
+
+/** The layer of figure 10: i and f from the convolved, z and o from the plain input; cell; norm. */
+const slstmLayer = (at: Scope, sizes: SlstmSizes, block: number) => (x: Sequence): Sequence =>
+  named("sLSTM layer", () => {
+    const dim = channels(x), head = sizes.heads, unit = dim / head;
+    const convolved = silu(causalConv(scope("conv1d.conv", at), sizes.conv)(x));
+    const gate = (name: string, from: Sequence): AnyTensor => {
+      const init = spread(Math.sqrt(2 / (5 * dim)));
+      const y = linearHeadwise(scope(name, at), head, init)(from);
+      return expand(split(y, "channel", { head, unit }), { gate: 1 });
+    };
+    const gates = [gate("igate", convolved), gate("fgate", convolved)]
+      .concat([gate("zgate", x), gate("ogate", x)])
+      .reduce((a, b) => concat(a, b, "gate"));
+    const cell = scope("slstm_cell", at), each = { gate: 4, head, unit };
+    const recurrent = param(
+      cell("_recurrent_kernel_"),
+      { head, wide: 4 * unit, other: unit },
+      zeros,
+    );
+    const bias = param(
+      cell("_bias_"),
+      { wide: 4 * dim },
+      gateBias(unit, block / (sizes.depth - 1)),
+    );
+    const { out } = slstm({
+      x: gates,
+      recurrent: split(recurrent, "wide", { gate: 4, unit }) as AnyTensor,
+      bias: split(bias, "wide", each) as AnyTensor,
+      from: emptySlstm(x, head),
+    });
+    return fromHeads(headNorm(scope("group_norm", at), 1e-5)(rename(out, "unit", "feature")));
+  });
+
+/** GELU(W a) · (W b), then down: the gated perceptron after the cell, 4/3 as wide (figure 10). */
+const gatedPerceptron = (at: Scope) => (x: Sequence): Sequence =>
+  named("ffn", () => {
+    const dim = channels(x), inner = Math.ceil(4 * dim / 3 / 64) * 64;
+    const init = spread(Math.sqrt(2 / (5 * dim)));
+    const both = linear(scope("proj_up", at), 2 * inner, { bias: false, init })(x);
+    const { a, b } = parts(both, "channel", { a: inner, b: inner });
+    const down = { bias: false, init: spread(2 / Math.sqrt(dim)) };
+    return linear(scope("proj_down", at), dim, down)(mul(gelu(a), b));
+  });
+
+/** An sLSTM block: h = x + layer(norm(x)); h + ffn(norm(h)). */
+export const slstmBlock = (at: Scope, sizes: SlstmSizes, block: number, kind: Norm = "layer") =>
+(
+  x: Sequence,
+): Sequence => {
+  const seen = residualNorm(scope("norm", at), 1e-5, kind)(x);
+  const h = add(x, slstmLayer(scope("layer", at), sizes, block)(seen));
+  return add(
+    h,
+    gatedPerceptron(scope("ffn", at))(residualNorm(scope("ffn_norm", at), 1e-5, kind)(h)),
+  );
 };

@@ -1,21 +1,7 @@
-// The blocks of xLSTM (Beck et al., "xLSTM: Extended long short-term memory", 2024): the mLSTM block
-// as Vision-LSTM and the audio encoder AxLSTM have it, and the paper's sLSTM block.
-import type { AnyTensor } from "../dsl/axes.ts";
-import {
-  add,
-  concat,
-  expand,
-  gelu,
-  mul,
-  named,
-  on,
-  param,
-  parts,
-  rename,
-  silu,
-  split,
-} from "../dsl/ops.ts";
-import { gateBias, ones, ramp, spread, zeros } from "./initialise.ts";
+// The mLSTM block of xLSTM (Beck et al., "xLSTM: Extended long short-term memory", 2024), as
+// Vision-LSTM (Alkin et al. 2024) and the audio encoder AxLSTM have it.
+import { add, concat, mul, named, on, param, parts, rename, silu } from "../dsl/ops.ts";
+import { ones, ramp, spread, zeros } from "./initialise.ts";
 import {
   causalConv,
   channels,
@@ -31,7 +17,7 @@ import {
   toHeads,
 } from "./layers.ts";
 import { type Gate, mlstm, type MlstmForm } from "./mlstm.ts";
-import { emptySlstm, slstm } from "./slstm.ts";
+import { slstmBlock } from "./slstm.ts";
 
 /** Sizes of an xLSTM encoder beyond its width. */
 export interface XlstmSizes {
@@ -94,63 +80,6 @@ const mlstmLayer = (at: Scope, sizes: XlstmSizes) => (x: Sequence): Sequence =>
 export const mlstmBlock =
   (at: Scope, sizes: XlstmSizes, kind: Norm = "layer") => (x: Sequence): Sequence =>
     add(x, mlstmLayer(scope("layer", at), sizes)(residualNorm(scope("norm", at), 1e-5, kind)(x)));
-
-/** The layer of figure 10: i and f from the convolved, z and o from the plain input; cell; norm. */
-const slstmLayer = (at: Scope, sizes: XlstmSizes, block: number) => (x: Sequence): Sequence =>
-  named("sLSTM layer", () => {
-    const dim = channels(x), head = sizes.heads, unit = dim / head;
-    const convolved = silu(causalConv(scope("conv1d.conv", at), sizes.conv)(x));
-    const gate = (name: string, from: Sequence): AnyTensor => {
-      const init = spread(Math.sqrt(2 / (5 * dim)));
-      const y = linearHeadwise(scope(name, at), head, init)(from);
-      return expand(split(y, "channel", { head, unit }), { gate: 1 });
-    };
-    const gates = [gate("igate", convolved), gate("fgate", convolved)]
-      .concat([gate("zgate", x), gate("ogate", x)])
-      .reduce((a, b) => concat(a, b, "gate"));
-    const cell = scope("slstm_cell", at), each = { gate: 4, head, unit };
-    const recurrent = param(
-      cell("_recurrent_kernel_"),
-      { head, wide: 4 * unit, other: unit },
-      zeros,
-    );
-    const bias = param(
-      cell("_bias_"),
-      { wide: 4 * dim },
-      gateBias(unit, block / (sizes.depth - 1)),
-    );
-    const { out } = slstm({
-      x: gates,
-      recurrent: split(recurrent, "wide", { gate: 4, unit }) as AnyTensor,
-      bias: split(bias, "wide", each) as AnyTensor,
-      from: emptySlstm(x, head),
-    });
-    return fromHeads(headNorm(scope("group_norm", at), 1e-5)(rename(out, "unit", "feature")));
-  });
-
-/** GELU(W a) · (W b), then down: the gated perceptron after the cell, 4/3 as wide (figure 10). */
-const gatedPerceptron = (at: Scope) => (x: Sequence): Sequence =>
-  named("ffn", () => {
-    const dim = channels(x), inner = Math.ceil(4 * dim / 3 / 64) * 64;
-    const init = spread(Math.sqrt(2 / (5 * dim)));
-    const both = linear(scope("proj_up", at), 2 * inner, { bias: false, init })(x);
-    const { a, b } = parts(both, "channel", { a: inner, b: inner });
-    const down = { bias: false, init: spread(2 / Math.sqrt(dim)) };
-    return linear(scope("proj_down", at), dim, down)(mul(gelu(a), b));
-  });
-
-/** An sLSTM block: h = x + layer(norm(x)); h + ffn(norm(h)). */
-export const slstmBlock = (at: Scope, sizes: XlstmSizes, block: number, kind: Norm = "layer") =>
-(
-  x: Sequence,
-): Sequence => {
-  const seen = residualNorm(scope("norm", at), 1e-5, kind)(x);
-  const h = add(x, slstmLayer(scope("layer", at), sizes, block)(seen));
-  return add(
-    h,
-    gatedPerceptron(scope("ffn", at))(residualNorm(scope("ffn_norm", at), 1e-5, kind)(h)),
-  );
-};
 
 /** Block `k` of a stack: an sLSTM block where the sizes say so, else an mLSTM block. */
 export const xlstmBlock = (
