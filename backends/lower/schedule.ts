@@ -21,6 +21,7 @@ import {
   size,
   type Storage,
 } from "./program.ts";
+import { sinkRenames } from "./renames.ts";
 import { partialAxis, planScans, type ScanPlan, segmentAxis } from "./scans.ts";
 
 /** Work in a value that may be done again rather than stored, in units of one addition. */
@@ -43,7 +44,7 @@ interface Draft {
   readonly scan?: Node;
   readonly roots: Node[];
   /** All axes of the iteration, those reduced over included. */
-  readonly full: ReadonlyMap<string, number>;
+  full: ReadonlyMap<string, number>;
   over?: readonly string[];
   readonly reductions: Node[];
   contraction?: Node;
@@ -135,7 +136,7 @@ export const lower = (program: Program): Lowered => {
     ...outputs.map(([, output]) => node(output.of)),
     ...updates.map(([, of]) => node(of)),
   ];
-  const absorbed = absorb(inStages(asked)).roots;
+  const absorbed = absorb(inStages(sinkRenames(asked))).roots;
   const { roots, plans } = planScans(absorbed);
   const order = reachable(roots);
   const isAbove = ancestry(order);
@@ -195,6 +196,10 @@ export const lower = (program: Program): Lowered => {
     if (draft.over !== undefined) return draft.over.join() === over!.join();
     return draft.roots.every((root) => sameKeys(root, [...draft.full.keys()]));
   };
+  /** True when `draft`, a map, may become the row kernel that does `of` and the map at its end. */
+  const becomesRow = (of: Node, draft: Draft) =>
+    draft.scan === undefined && draft.contraction === undefined && draft.over === undefined &&
+    sameKeys(of, [...draft.full.keys()]);
   /** True for a value of a whole row, made of row reductions that `draft` has or can take in. */
   const isRowValue = (of: Node, draft: Draft): boolean => {
     const missing = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort().join();
@@ -259,7 +264,10 @@ export const lower = (program: Program): Lowered => {
         if (!takesReduction(of, draft)) continue;
         draft.over = of.attributes.over;
         draft.reductions.push(of);
-      } else if (!spans(of, draft)) continue;
+      } else if (!spans(of, draft)) {
+        if (draft.contraction !== undefined || !isRowValue(of, draft)) continue;
+        draft.over = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort();
+      }
       draft.roots.push(of);
       home.set(of, draft);
       place(of, draft, true);
@@ -357,10 +365,12 @@ export const lower = (program: Program): Lowered => {
       } else if (small) {
         if (worth) place(of, only[0], false);
         else store(of);
-      } else if (only[1].direct && takesReduction(of, only[0])) {
-        only[0].over = of.attributes.over;
-        only[0].reductions.push(of);
-        place(of, only[0], true);
+      } else if (only[1].direct && (takesReduction(of, only[0]) || becomesRow(of, only[0]))) {
+        const [draft] = only;
+        if (draft.over === undefined) draft.full = fullOf(of.args[0]);
+        draft.over = of.attributes.over;
+        draft.reductions.push(of);
+        place(of, draft, true);
       } else store(of);
     } else if (only !== undefined ? worth : cost.get(of)! <= cheap) {
       mine.forEach(({ direct }, draft) => place(of, draft, direct));
