@@ -31,6 +31,11 @@ export interface Machine {
   readonly read: (names: readonly string[]) => Promise<Values>;
   /** What was compiled, for `explain` and for tests. */
   readonly report: (program: string) => ProgramReport;
+  /**
+   * Runs one program and gives the device's own milliseconds of each kernel, in the order of the
+   * report. Absent where the device does not take timestamps.
+   */
+  readonly time?: (program: string, inputs: Values) => Promise<readonly number[]>;
   readonly close: () => void;
 }
 
@@ -51,9 +56,19 @@ export interface KernelReport {
   readonly flops: number;
   readonly bytesRead: number;
   readonly bytesWritten: number;
+  /** What would be moved if every operation read its arguments from memory and wrote its result. */
+  readonly unfusedBytes: number;
   readonly code: string;
   /** Axes of every buffer that it writes. */
   readonly writes: readonly Readonly<Record<string, number>>[];
+}
+
+/** What a device reaches on plain kernels: what kernels are measured against. */
+export interface Peaks {
+  /** Bytes read and written a second by a large copy. */
+  readonly bytesPerSecond: number;
+  /** Operations a second in f32 multiply-adds (two each) on registers. */
+  readonly flopsPerSecond: number;
 }
 
 /** A device that programs can be opened on. */
@@ -62,5 +77,7 @@ export interface Backend {
   /** The device in words. */
   readonly device: string;
   readonly open: (programs: Readonly<Record<string, Program>>) => Promise<Machine>;
+  /** Measures the device. Absent where it does not take timestamps. */
+  readonly peaks?: () => Promise<Peaks>;
   readonly close: () => void;
 }

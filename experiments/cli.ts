@@ -26,12 +26,14 @@ Compares files of reference numbers with what a device computes. Status 0 only w
   doctor: `deno task doctor
 
 Says which devices this machine has, which one would be used, and what to install.`,
-  explain: `deno task explain NAME [--json] [--code]
+  explain: `deno task explain NAME [--time] [--json] [--code]
 
-Shows the kernels of an experiment's training step: shape, grid, flops, bytes, and the totals.
+Shows the kernels of an experiment's training step: shape, grid, flops, bytes read and written, the
+bytes if every operation read and wrote memory (the floor without fusion), and the totals.
 
   NAME         one of ${specNames().join(", ")}, or the path of a JSON file
   --device D   ${devices}
+  --time       measures each kernel, and the device's copy bandwidth and flop rate beside it
   --json       one JSON object
   --code       with each kernel's WGSL`,
 };
@@ -40,7 +42,12 @@ const options = {
   experiment: { data: { type: "string" }, device: { type: "string" }, out: { type: "string" } },
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
-  explain: { device: { type: "string" }, json: { type: "boolean" }, code: { type: "boolean" } },
+  explain: {
+    device: { type: "string" },
+    json: { type: "boolean" },
+    code: { type: "boolean" },
+    time: { type: "boolean" },
+  },
 } as const;
 
 const misunderstood = (message: string): number => {
@@ -97,6 +104,7 @@ const run = async (args: readonly string[]): Promise<number> => {
         device,
         json: values.json === true,
         code: values.code === true,
+        time: values.time === true,
       });
     }
     default: {

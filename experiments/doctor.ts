@@ -54,7 +54,7 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
   }
   const { device, name, features, close } = found.right;
   try {
-    await squares(found.right);
+    await squares(found.right).finally(close);
     const limits = Object.fromEntries(
       SHOWN_LIMITS.map((limit) => [limit, Number(Reflect.get(device.limits, limit))]),
     );
@@ -62,8 +62,6 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     return { _tag: "Fails", kind, why: `${name}: it opens, but does not compute: ${why}` };
-  } finally {
-    close();
   }
 };
 

@@ -1,45 +1,206 @@
-// `deno task explain NAME`: what the training step of an experiment is compiled to.
+// `deno task explain NAME`: what the training step of an experiment is compiled to, kernel by kernel,
+// and with `--time` how long each kernel takes and how near it comes to what the device can do.
 import * as E from "fp-ts/Either.js";
-import type { KernelReport, ProgramReport } from "../backends/backend.ts";
+import type {
+  Backend,
+  KernelReport,
+  Machine,
+  Peaks,
+  Program,
+  ProgramReport,
+  Values,
+} from "../backends/backend.ts";
+import { unfusedBytesOf } from "../backends/unfused.ts";
+import { volume } from "../dsl/axes.ts";
+import { type Node, node, reachable } from "../dsl/node.ts";
 import { openBackend } from "./backend.ts";
+import { draw } from "./draw.ts";
 import { readSpec, specReadErrorText } from "./spec.ts";
 import { programsOf } from "./train.ts";
 
-const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(2);
+/** What was measured on the device. */
+export interface Timing {
+  /** Milliseconds of each kernel, in the order of the report. */
+  readonly kernels: readonly number[];
+  readonly peaks: Peaks;
+}
 
-const line = (kernel: KernelReport, k: number): string =>
-  [
+/** A compiled program with what it is compared with. */
+export interface Explanation {
+  readonly report: ProgramReport;
+  /** Bytes that the program as written would move if every operation read and wrote memory. */
+  readonly unfusedBytes: number;
+  readonly timing?: Timing;
+}
+
+const moved = (kernel: KernelReport): number => kernel.bytesRead + kernel.bytesWritten;
+
+/** Shares of what the device reaches on a plain copy and on plain multiply-adds, over `ms`. */
+const shares = (bytes: number, flops: number, ms: number, peaks: Peaks) => ({
+  ofCopy: bytes / (ms / 1000) / peaks.bytesPerSecond,
+  ofFlops: flops / (ms / 1000) / peaks.flopsPerSecond,
+});
+
+const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(2);
+const percent = (share: number): string =>
+  Number.isFinite(share) ? `${(100 * share).toFixed(0)}%` : "-";
+
+/** Kernels in the table of the slowest. */
+const SLOWEST = 15;
+
+const head = (timed: boolean): string =>
+  "   # shape       grid              Mflop   read MB  write MB   unfused" +
+  (timed ? "       ms   copy   flop" : "") + "  path";
+
+const row = (kernel: KernelReport, k: number, timing: Timing | undefined): string => {
+  const cells = [
     `${k + 1}`.padStart(4),
     kernel.shape.padEnd(11),
     kernel.grid.join("x").padEnd(12),
     (kernel.flops / 1e6).toFixed(1).padStart(10),
     megabytes(kernel.bytesRead).padStart(9),
     megabytes(kernel.bytesWritten).padStart(9),
-    ` ${kernel.path}`,
-  ].join(" ");
+    megabytes(kernel.unfusedBytes).padStart(9),
+  ];
+  if (timing !== undefined) {
+    const ms = timing.kernels[k];
+    const { ofCopy, ofFlops } = shares(moved(kernel), kernel.flops, ms, timing.peaks);
+    cells.push(
+      ms.toFixed(3).padStart(8),
+      percent(ofCopy).padStart(6),
+      percent(ofFlops).padStart(6),
+    );
+  }
+  return `${cells.join(" ")}  ${kernel.path}`;
+};
 
-/** A compiled program as a table, kernel by kernel, with totals. */
-export const explanation = (report: ProgramReport, code: boolean): string => {
-  const total = (of: (kernel: KernelReport) => number) =>
-    report.kernels.reduce((sum, kernel) => sum + of(kernel), 0);
-  const head = "   # shape       grid              Mflop   read MB  write MB  path";
-  const rows = report.kernels.flatMap((kernel, k) =>
-    code ? [line(kernel, k), kernel.code] : [line(kernel, k)]
+const sum = (list: readonly number[]): number => list.reduce((total, x) => total + x, 0);
+
+/** An explanation as a table in program order, the slowest kernels if measured, and totals. */
+export const explanationText = (
+  { report, unfusedBytes, timing }: Explanation,
+  code: boolean,
+): string => {
+  const { kernels } = report;
+  const timed = timing !== undefined;
+  const rows = kernels.flatMap((kernel, k) =>
+    code ? [row(kernel, k, timing), kernel.code] : [row(kernel, k, timing)]
   );
+  const bytes = sum(kernels.map(moved)), flops = sum(kernels.map((kernel) => kernel.flops));
+  const totals = [
+    `${kernels.length} kernels, ${report.pipelines} unique pipelines, ` +
+    `${megabytes(report.peakBytes)} MB of intermediate values at most`,
+    `${(flops / 1e9).toFixed(2)} Gflop, ${megabytes(bytes)} MB moved; ` +
+    `unfused floor: ${megabytes(unfusedBytes)} MB if every operation read and wrote memory ` +
+    `(${(unfusedBytes / bytes).toFixed(1)} times as much)`,
+  ];
+  if (timing === undefined) return [head(timed), ...rows, ...totals].join("\n");
+  const { bytesPerSecond, flopsPerSecond } = timing.peaks;
+  const total = sum(timing.kernels);
+  const { ofCopy, ofFlops } = shares(bytes, flops, total, timing.peaks);
+  const slowest = kernels.map((kernel, k) => ({ kernel, k, ms: timing.kernels[k] }))
+    .sort((a, b) => b.ms - a.ms).slice(0, SLOWEST);
   return [
-    head,
+    head(timed),
     ...rows,
-    `${report.kernels.length} kernels, ${report.pipelines} pipelines, ` +
-    `${megabytes(report.peakBytes)} MB of intermediate values at most, ` +
-    `${(total((kernel) => kernel.flops) / 1e9).toFixed(2)} Gflop, ` +
-    `${megabytes(total((kernel) => kernel.bytesRead + kernel.bytesWritten))} MB moved`,
+    "",
+    `the slowest, ${percent(sum(slowest.map(({ ms }) => ms)) / total)} of the time:`,
+    ...slowest.map(({ kernel, k }) => row(kernel, k, timing)),
+    "",
+    ...totals,
+    `${total.toFixed(2)} ms on the device: ${percent(ofCopy)} of its copy bandwidth ` +
+    `(${(bytesPerSecond / 1e9).toFixed(1)} GB/s), ${percent(ofFlops)} of its multiply-adds ` +
+    `(${(flopsPerSecond / 1e9).toFixed(0)} Gflop/s), both measured in this run`,
   ].join("\n");
+};
+
+/** An explanation as one JSON object; times in milliseconds, shares between 0 and 1. */
+export const explanationJson = (
+  { report, unfusedBytes, timing }: Explanation,
+  device: string,
+  code: boolean,
+): string => {
+  const kernels = report.kernels.map(({ code: wgsl, ...kernel }, k) => ({
+    ...kernel,
+    ...(code ? { code: wgsl } : {}),
+    ...(timing === undefined ? {} : {
+      ms: timing.kernels[k],
+      ...shares(
+        kernel.bytesRead + kernel.bytesWritten,
+        kernel.flops,
+        timing.kernels[k],
+        timing.peaks,
+      ),
+    }),
+  }));
+  const totals = {
+    kernels: kernels.length,
+    pipelines: report.pipelines,
+    peakBytes: report.peakBytes,
+    flops: sum(kernels.map((kernel) => kernel.flops)),
+    bytes: sum(report.kernels.map(moved)),
+    unfusedBytes,
+    ...(timing === undefined ? {} : { ms: sum(timing.kernels) }),
+  };
+  return JSON.stringify({ device, kernels, totals, peaks: timing?.peaks });
+};
+
+const leavesOf = ({ outputs, updates }: Program): readonly Node[] =>
+  reachable([
+    ...Object.values(outputs).map(({ of }) => node(of)),
+    ...Object.values(updates ?? {}).map(node),
+  ]).filter(({ op }) => op === "input" || op === "param");
+
+/**
+ * Small positive numbers for leaves of one kind: times do not depend on values, as long as these are
+ * ordinary. Words are zeros, which are positions within any axis.
+ */
+const filled = (leaves: readonly Node[]): Values =>
+  Object.fromEntries(
+    leaves.map(({ attributes: { name }, dtype, axes }) => [
+      name!,
+      dtype === "f32"
+        ? Float32Array.from({ length: volume(axes) }, (_, k) => 0.1 * draw(0, k))
+        : new Uint32Array(volume(axes)),
+    ]),
+  );
+
+/** Timed runs; each kernel's time is their median. */
+const RUNS = 5;
+
+/** Measures a program that is open as `key`. On the left, why it can not be measured, in words. */
+export const measured = async (
+  backend: Backend,
+  machine: Machine,
+  key: string,
+  program: Program,
+): Promise<E.Either<string, Timing>> => {
+  const { time } = machine;
+  if (time === undefined || backend.peaks === undefined) {
+    return E.left(
+      `times can not be measured: ${backend.device} offers no timestamps (timestamp-query)`,
+    );
+  }
+  const leaves = leavesOf(program);
+  const inputs = filled(leaves.filter(({ op }) => op === "input"));
+  machine.write(filled(leaves.filter(({ op }) => op === "param")));
+  // The first run may compile.
+  await machine.run(key, inputs);
+  const runs: (readonly number[])[] = [];
+  for (let k = 0; k < RUNS; k++) runs.push(await time(key, inputs));
+  const median = (k: number) => runs.map((run) => run[k]).sort((a, b) => a - b)[RUNS >> 1];
+  return E.right({ kernels: runs[0].map((_, k) => median(k)), peaks: await backend.peaks() });
 };
 
 /** Prints the explanation of a spec's training step. Gives the exit status. */
 export const explain = async (
   name: string,
-  options: { readonly device: string; readonly json: boolean; readonly code: boolean },
+  options: {
+    readonly device: string;
+    readonly json: boolean;
+    readonly code: boolean;
+    readonly time: boolean;
+  },
 ): Promise<number> => {
   const spec = await readSpec(name)();
   if (E.isLeft(spec)) {
@@ -54,14 +215,22 @@ export const explain = async (
   const { backend, notes } = chosen.right;
   notes.forEach((note) => console.error(note));
   console.error(`device: ${backend.device}`);
-  const machine = await backend.open({ train: programsOf(spec.right).programs.train });
-  const report = machine.report("train");
-  if (options.json) {
-    const kernels = options.code
-      ? report.kernels
-      : report.kernels.map(({ code: _, ...kernel }) => kernel);
-    console.log(JSON.stringify({ device: backend.device, ...report, kernels }));
-  } else console.log(explanation(report, options.code));
+  const program = programsOf(spec.right).programs.train;
+  const machine = await backend.open({ train: program });
+  const timing = options.time
+    ? await measured(backend, machine, "train", program)
+    : E.left(undefined);
+  if (E.isLeft(timing) && timing.left !== undefined) console.error(timing.left);
+  const explanation = {
+    report: machine.report("train"),
+    unfusedBytes: unfusedBytesOf(program),
+    ...(E.isRight(timing) ? { timing: timing.right } : {}),
+  };
+  console.log(
+    options.json
+      ? explanationJson(explanation, backend.device, options.code)
+      : explanationText(explanation, options.code),
+  );
   machine.close();
   backend.close();
   return 0;

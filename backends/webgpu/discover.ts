@@ -67,8 +67,8 @@ export type DeviceError =
 
 /** Limits that kernels count on; the comment of each says which. */
 export const NEEDED_LIMITS: Readonly<Record<string, number>> = {
-  // A fused scan's gradient binds the arena, the parameters and its inputs at once.
-  maxStorageBuffersPerShaderStage: 10,
+  // WebGPU's least: a kernel that needs more reaches its intermediate values through one binding.
+  maxStorageBuffersPerShaderStage: 8,
   // Tiles of a matrix product.
   maxComputeWorkgroupStorageSize: 16384,
   // One workgroup of 256.
@@ -198,10 +198,15 @@ const requestFrom = async (gpu: GPU): Promise<GPUAdapter | null> => {
 };
 
 // Generated code reads and divides within bounds by construction (lower/affine.ts keeps ranges), so
-// Dawn need not check again: a step on a software driver takes 0.6 of the time.
+// Dawn need not check again: a step on a software driver takes 0.6 of the time. Timestamps are not
+// rounded to 0.1 ms: that is for pages that may not be trusted with a clock.
 const toggles = [
   "enable-dawn-features=disable_robustness,disable_polyfills_on_integer_div_and_mod",
+  "disable-dawn-features=timestamp_quantization",
 ];
+
+// One loop of immediates serves every open device.
+const dawnWait = settler();
 
 // Dawn with the machine's own drivers, looked up once.
 let installed: GPU | undefined;
@@ -274,8 +279,8 @@ const candidate = (kind: DeviceKind): TE.TaskEither<Refusal, Candidate> => async
   }
 };
 
-/** A device's errors that nobody awaited are thrown by the next wait, so that none is lost. */
-const watch = (device: GPUDevice, name: string): () => void => {
+/** Takes the errors of a device that nobody has heard of yet, oldest first. */
+const watch = (device: GPUDevice): () => readonly string[] => {
   const errors: string[] = [];
   device.addEventListener("uncapturederror", (event) => {
     event.preventDefault();
@@ -284,11 +289,16 @@ const watch = (device: GPUDevice, name: string): () => void => {
   device.lost.then(({ reason, message }) => {
     if (reason !== "destroyed") errors.push(`the device was lost: ${message}`);
   });
-  return () => {
-    if (errors.length === 0) return;
-    throw new Error(`${name}: ${errors.splice(0).join("; ")}`);
-  };
+  return () => errors.splice(0);
 };
+
+/**
+ * Whether Mesa compiles for this device at the first dispatch and keeps the result on disk: then a
+ * second device in the same process can compile for it.
+ */
+const sharesCode = (adapter: GPUAdapter): boolean =>
+  /llvmpipe/i.test(words(adapter).description) &&
+  !/^(1|true|yes|y)$/i.test(Deno.env.get("MESA_SHADER_CACHE_DISABLE") ?? "");
 
 const open = async (
   { kind, name, adapter, features, limits }: Candidate,
@@ -299,17 +309,44 @@ const open = async (
     requiredFeatures: FEATURES.filter((feature) => adapter.features.has(feature)),
   });
   kept.push(device);
-  const throwErrors = watch(device, name);
-  const wait = kind === "navigator" ? <T>(promise: Promise<T>) => promise : settler();
+  const unheard = watch(device);
+  // Errors that nobody awaited are thrown by the next wait, or by closing: none is lost.
+  const throwUnheard = () => {
+    const errors = unheard();
+    if (errors.length > 0) throw new Error(`${name}: ${errors.join("; ")}`);
+  };
+  const wait = kind === "navigator" ? <T>(promise: Promise<T>) => promise : dawnWait;
   const settle = async <T>(promise: Promise<T>): Promise<T> => {
+    let value: T;
     try {
-      return await wait(promise);
-    } finally {
-      throwErrors();
+      value = await wait(promise);
+    } catch (cause) {
+      // What the caller awaited comes first; the device's own words may say more.
+      throw new Error([why(cause), ...unheard()].join("; "), { cause });
     }
+    throwUnheard();
+    return value;
+  };
+  const close = () => {
+    device.destroy();
+    throwUnheard();
+  };
+  const another = async (): Promise<WebgpuDevice | undefined> => {
+    const found = await candidate(kind)();
+    return E.isLeft(found) ? undefined : await open(found.right, []);
   };
   const onCpu = isSoftware(words(adapter));
-  return { device, name, onCpu, settle, close: () => device.destroy(), kind, features, notes };
+  return {
+    device,
+    name,
+    onCpu,
+    settle,
+    close,
+    kind,
+    features,
+    notes,
+    ...(sharesCode(adapter) ? { another } : {}),
+  };
 };
 
 /**

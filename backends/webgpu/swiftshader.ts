@@ -1,6 +1,7 @@
 // SwiftShader without installing anything: the npm package `@sparticuz/chromium` carries one, with a
 // Vulkan loader, as a compressed archive. It is fetched only when asked for (it is large), unpacked
-// once into the user's cache folder, and named to Vulkan by an environment variable.
+// once into the user's cache folder (where that can not be written, into a temporary one), and named
+// to Vulkan by an environment variable.
 import { Buffer } from "node:buffer";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
@@ -111,16 +112,42 @@ const unpack = async (archive: string, folder: string): Promise<void> => {
   const missing = NEEDED.filter((name) => !files.some((file) => file.name === name));
   if (missing.length > 0) throw new Error(`${archive} lacks ${missing.join(", ")}`);
   const temporary = `${folder}.${crypto.randomUUID()}`;
-  await Deno.mkdir(temporary, { recursive: true });
   try {
+    await Deno.mkdir(temporary, { recursive: true });
     for (const { name, bytes } of files.filter((file) => NEEDED.includes(file.name))) {
       await Deno.writeFile(join(temporary, name), bytes, { mode: 0o755 });
     }
     await Deno.rename(temporary, folder);
   } catch (cause) {
-    await Deno.remove(temporary, { recursive: true });
+    await Deno.remove(temporary, { recursive: true }).catch(() => {});
     // Another process may have been faster; its folder is as good.
     if (!(await exists(join(folder, DRIVER)))) throw cause;
+  }
+};
+
+/** Unpacks once for this process, into a new folder of its own: a shared one could hold others' code. */
+const unpackTemporarily = async (archive: string): Promise<string> => {
+  const parent = await Deno.makeTempDir({ prefix: "formant-" });
+  globalThis.addEventListener("unload", () => Deno.removeSync(parent, { recursive: true }));
+  const folder = join(parent, "swiftshader");
+  await unpack(archive, folder);
+  return folder;
+};
+
+const unpacked = async (archive: string, version: string): Promise<string> => {
+  const folder = join(cacheFolder(), `swiftshader-${version}`);
+  if (await exists(join(folder, DRIVER))) return folder;
+  try {
+    await Deno.mkdir(cacheFolder(), { recursive: true });
+    await unpack(archive, folder);
+    return folder;
+  } catch (cause) {
+    // A cache folder that can not be written or is full; what else is wrong shows again below.
+    try {
+      return await unpackTemporarily(archive);
+    } catch {
+      throw cause;
+    }
   }
 };
 
@@ -137,11 +164,7 @@ export const swiftshader = (): TE.TaskEither<string, SwiftShader> =>
         );
       }
       const { path, version } = await packageFolder();
-      const folder = join(cacheFolder(), `swiftshader-${version}`);
-      if (!(await exists(join(folder, DRIVER)))) {
-        await Deno.mkdir(cacheFolder(), { recursive: true });
-        await unpack(join(path, ARCHIVE), folder);
-      }
+      const folder = await unpacked(join(path, ARCHIVE), version);
       return { driver: join(folder, DRIVER), loader: join(folder, LOADER) };
     },
     (cause) => `SwiftShader could not be set up: ${cause instanceof Error ? cause.message : cause}`,

@@ -1,0 +1,64 @@
+// What FORMANT_DEBUG shows developers, on standard error: 1, a line for each compiled program; 2, a
+// line for each kernel as well; 3, also its WGSL; 4, also the first value that is not finite in what
+// a kernel wrote, by the kernel's path (kernels then run one at a time).
+import type { KernelReport, ProgramReport } from "../backend.ts";
+
+/** How much is shown; 0 for nothing. */
+export const debugLevel = (): number => Number(globalThis.Deno?.env.get("FORMANT_DEBUG") ?? 0) || 0;
+
+const say = (text: string): void => console.error(`formant: ${text}`);
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
+
+/** Milliseconds of the steps from a program to something that runs. */
+export interface Took {
+  readonly lowering: number;
+  readonly printing: number;
+  /** Of all programs opened together, by `devices` devices. */
+  readonly pipelines: number;
+  readonly devices: number;
+}
+
+const kernelLine = (kernel: KernelReport, k: number): string =>
+  `  ${k + 1} ${kernel.shape} ${kernel.grid.join("x")} ${(kernel.flops / 1e6).toFixed(2)} Mflop, ${
+    megabytes(kernel.bytesRead)
+  } in, ${megabytes(kernel.bytesWritten)} out: ${kernel.path}`;
+
+/** Shows a compiled program as far as `level` asks for it. */
+export const showProgram = (
+  level: number,
+  name: string,
+  { kernels, pipelines, peakBytes }: ProgramReport,
+  took: Took,
+): void => {
+  say(
+    `program '${name}': ${kernels.length} kernels, ${pipelines} pipelines, ` +
+      `${megabytes(peakBytes)} of intermediate values; lowered in ${
+        took.lowering.toFixed(0)
+      } ms, ` +
+      `printed in ${took.printing.toFixed(0)} ms, pipelines of all programs in ` +
+      `${took.pipelines.toFixed(0)} ms` +
+      (took.devices > 1 ? ` on ${took.devices} devices` : ""),
+  );
+  kernels.forEach((kernel, k) => {
+    if (level >= 2) console.error(kernelLine(kernel, k));
+    if (level >= 3) console.error(kernel.code);
+  });
+};
+
+/** Says so when a value that a kernel wrote is not finite; true if it was. */
+export const showNotFinite = (
+  program: string,
+  path: string,
+  axes: Readonly<Record<string, number>>,
+  values: Float32Array,
+): boolean => {
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  if (at < 0) return false;
+  const sizes = Object.entries(axes).map(([axis, size]) => `${axis} ${size}`).join(" x ");
+  say(
+    `program '${program}': the kernel '${path}' wrote ${values[at]} at element ${at}` +
+      (sizes === "" ? "" : ` of ${sizes}`),
+  );
+  return true;
+};

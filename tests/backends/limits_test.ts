@@ -1,0 +1,75 @@
+// The training steps of all families on the smallest device that is accepted: every kernel must bind
+// no more buffers than WebGPU's least limit, and what is too large is refused with the numbers.
+import { ok, throws } from "assert";
+import type { Program } from "../../backends/backend.ts";
+import { compile } from "../../backends/webgpu/compile.ts";
+import { NEEDED_LIMITS } from "../../backends/webgpu/discover.ts";
+import { input, mul } from "../../dsl/ops.ts";
+import type { Encoder } from "../../models/encoder.ts";
+import { corrected } from "../../models/fidelity.ts";
+import { publishedEncoder } from "../../models/sizes.ts";
+import { type Style, trainingStep } from "../../models/training.ts";
+
+const least = {
+  ...NEEDED_LIMITS,
+  maxStorageBufferBindingSize: 1 << 27,
+  minStorageBufferOffsetAlignment: 256,
+} as unknown as GPUSupportedLimits;
+
+const place = (limits: GPUSupportedLimits, onCpu: boolean) => ({
+  name: "the least device",
+  limits,
+  target: { onCpu },
+});
+
+const small = (family: Encoder["family"]): Encoder => {
+  const of = publishedEncoder(family, "tiny");
+  return of.family === "xlstm"
+    ? { ...of, dim: 64, depth: 2, slstm: [1] }
+    : { ...of, dim: 60, depth: 2 };
+};
+
+const step = (family: Encoder["family"], objective: Style): Program => {
+  const { loss, updates } = trainingStep({
+    encoder: small(family),
+    objective,
+    masking: { kind: "unstructured", ratio: 0.5 },
+    fidelity: corrected,
+    batch: 4,
+    frames: 64,
+    mels: 32,
+    seed: 0,
+  }, { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.05 });
+  return { outputs: { loss: { of: loss, order: [] } }, updates };
+};
+
+for (const family of ["transformer", "mamba", "xlstm"] as const) {
+  Deno.test(`a training step of ${family} binds no more than the least device does`, () => {
+    const program = step(family, { style: "ssast" });
+    for (const onCpu of [true, false]) {
+      for (const { wgsl } of compile(program, place(least, onCpu)).codes) {
+        const bound = wgsl.match(/var<storage/g)!.length;
+        ok(bound <= 8, `${bound} buffers are bound in\n${wgsl}`);
+      }
+    }
+  });
+}
+
+Deno.test("what is too large for a device is refused with the numbers", () => {
+  const x = input("x", { time: 1 << 20 });
+  const program = { outputs: { y: { of: mul(x, x), order: ["time"] } } };
+  const limited = (limits: Readonly<Record<string, number>>) => () =>
+    compile(program, place({ ...least, ...limits }, true));
+  throws(
+    limited({ maxBufferSize: 4e6 }),
+    /needs 4194304 bytes for intermediate values, but the least device allows buffers of 4000000/,
+  );
+  throws(
+    limited({ maxStorageBufferBindingSize: 4e6 }),
+    /the kernel 'mul' needs a value of time 1048576 = 1048576 elements, which is 4194304 bytes/,
+  );
+  throws(
+    limited({ maxStorageBuffersPerShaderStage: 1 }),
+    /the kernel 'mul' needs 2 buffers, but the least device allows 1 /,
+  );
+});
