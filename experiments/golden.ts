@@ -11,33 +11,37 @@ import { runLogMel, runPatchify, runPositions } from "./golden/frontend.ts";
 import { runModel } from "./golden/models.ts";
 import { runAdamW, runSchedule } from "./golden/optimiser.ts";
 import { type Golden, GoldenError, type Row, runAsked } from "./golden/rows.ts";
+import { runRuntime } from "./golden/runtime.ts";
 import { runTiny, type TinyCompanion } from "./golden/tiny.ts";
 import { decode, type Safetensors, safetensorsErrorText } from "./safetensors.ts";
 
 export { GoldenError, type Row };
 
-const kinds = (golden: Golden): ((backend: Backend) => Promise<readonly Row[]>) | undefined => {
-  const { kind } = golden;
-  if (kind === "prim_adamw") return (backend) => runAdamW(golden, backend);
-  if (cases[kind] !== undefined) {
-    return (backend) => runAsked(golden, backend, runCase(golden, cases[kind](golden)));
-  }
-  if (kind.startsWith("model_")) return (backend) => runModel(golden, backend);
-  if (kind.startsWith("tiny_")) return (backend) => runTiny(golden, backend);
-  if (kind === "logmel") return (backend) => runLogMel(golden, backend);
-  if (kind === "patchify") return (backend) => runPatchify(golden, backend);
-  if (kind === "pos_embed") return (backend) => runPositions(golden, backend);
-  if (kind === "lr_schedule") return () => Promise.resolve(runSchedule(golden));
+type Runner = (golden: Golden, backend: Backend) => Promise<readonly Row[]>;
+
+/** How each kind is run. A file is of the kind that its name begins with, so kinds have variants. */
+const kinds: Readonly<Record<string, Runner>> = {
+  ...Object.fromEntries(
+    Object.entries(cases).map(([kind, make]): [string, Runner] => [
+      kind,
+      (golden, backend) => runAsked(golden, backend, runCase(golden, make(golden))),
+    ]),
+  ),
+  prim_adamw: runAdamW,
+  model_: runModel,
+  tiny_: runTiny,
+  hear_runtime: runRuntime,
+  logmel: runLogMel,
+  patchify: runPatchify,
+  pos_embed: runPositions,
+  lr_schedule: (golden) => Promise.resolve(runSchedule(golden)),
 };
 
-/** The longest known kind that a file name begins with, so that variants of a kind are found too. */
-const kindOf = (file: string): string => {
-  const stem = basename(file).replace(/\.safetensors$/, "");
-  const known = [...Object.keys(cases), "prim_adamw"].filter((kind) => stem.startsWith(kind))
+/** The runner of the longest kind that a name begins with. */
+const runnerOf = (name: string): Runner | undefined => {
+  const [kind] = Object.keys(kinds).filter((kind) => name.startsWith(kind))
     .sort((a, b) => b.length - a.length);
-  return known[0] ??
-    ["logmel", "patchify", "pos_embed", "lr_schedule"].find((kind) => stem.startsWith(kind)) ??
-    stem;
+  return kinds[kind];
 };
 
 /**
@@ -60,25 +64,15 @@ export const checkGolden = async (file: string, backend: Backend): Promise<reado
   } catch {
     // Only the tiny models have one, and they say so when it is missing.
   }
-  const golden: Golden = { file: basename(file), kind: kindOf(file), metadata, tensors, companion };
-  const run = kinds(golden);
+  const kind = basename(file).replace(/\.safetensors$/, "");
+  const golden: Golden = { file: basename(file), kind, metadata, tensors, companion };
+  const run = runnerOf(kind);
   if (run === undefined) {
-    const list = [
-      ...Object.keys(cases),
-      "prim_adamw",
-      "model_mamba",
-      "tiny_mamba",
-      "logmel",
-      "patchify",
-      "pos_embed",
-      "lr_schedule",
-    ];
-    throw new GoldenError(
-      `${file}: '${golden.kind}' is no known golden; known are ${list.join(", ")}`,
-    );
+    const known = Object.keys(kinds).join(", ");
+    throw new GoldenError(`${file}: '${kind}' is no known golden; known are ${known}`);
   }
   try {
-    return await run(backend);
+    return await run(golden, backend);
   } catch (error) {
     if (error instanceof AxisError) {
       throw new GoldenError(`${file} does not fit '${golden.kind}': ${error.message}`);
