@@ -1,4 +1,4 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`. Only arguments are read here; each
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`. Only arguments are read here; each
 // command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not understood.
 import { parseArgs } from "cli";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
@@ -36,10 +36,30 @@ bytes if every operation read and wrote memory (the floor without fusion), and t
   --time       measures each kernel, and the device's copy bandwidth and flop rate beside it
   --json       one JSON object
   --code       with each kernel's WGSL`,
+  embed: `deno task embed --checkpoint F --out DIR [--device D] [--batch N] AUDIO...
+
+Writes embeddings of recordings as .npy files (float32): NAME.embeddings.npy [rows, width], a row per
+time step; NAME.timestamps.npy [rows], in milliseconds; NAME.scene.npy [width], the mean of the rows.
+Recordings are as long as they are. Status 1 when any of them could not be embedded.
+
+  AUDIO           recordings (wav, flac, ogg, mp3), and folders, whose sub-folders are kept
+  --checkpoint F  what 'deno task experiment' wrote, or a safetensors file like it
+  --out DIR       where to write
+  --device D      ${devices}
+  --batch N       stretches of audio that are computed at once (default 8)
+  --fidelity F    faithful: as the published code does it; corrected: without its quirks. Without it,
+                  as the checkpoint says`,
 };
 
 const options = {
   experiment: { data: { type: "string" }, device: { type: "string" }, out: { type: "string" } },
+  embed: {
+    checkpoint: { type: "string" },
+    out: { type: "string" },
+    device: { type: "string" },
+    batch: { type: "string" },
+    fidelity: { type: "string" },
+  },
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
   explain: {
@@ -90,6 +110,30 @@ const run = async (args: readonly string[]): Promise<number> => {
     case "doctor": {
       const { doctor } = await import("./doctor.ts");
       return await doctor();
+    }
+    case "embed": {
+      const { checkpoint, out, fidelity } = values, batch = Number(values.batch ?? 8);
+      const wrong = typeof checkpoint !== "string"
+        ? "--checkpoint F is missing: the encoder to embed with"
+        : typeof out !== "string"
+        ? "--out DIR is missing: where to write"
+        : positionals.length === 0
+        ? "there is nothing to embed; give recordings, or folders of them"
+        : !(Number.isInteger(batch) && batch > 0 && batch <= 1024)
+        ? `--batch: expected a whole number from 1 to 1024, found '${values.batch}'`
+        : fidelity !== undefined && fidelity !== "faithful" && fidelity !== "corrected"
+        ? `--fidelity: expected faithful or corrected, found '${fidelity}'`
+        : undefined;
+      if (wrong !== undefined) return misunderstood(`${wrong}; see deno task embed --help`);
+      const { embed } = await import("./embed.ts");
+      return await embed({
+        checkpoint: checkpoint as string,
+        out: out as string,
+        device,
+        batch,
+        fidelity: fidelity as "faithful" | "corrected" | undefined,
+        audio: positionals,
+      });
     }
     case "golden": {
       if (positionals.length === 0) return misunderstood(help);

@@ -91,7 +91,7 @@ export const openEmbedder = async (
   const spectrum = async (jobs: readonly Window[]): Promise<readonly Float32Array[]> => {
     const samples = new Float32Array(batch * window);
     jobs.forEach(({ samples: from, first }, k) => {
-      fill(samples.subarray(k * window, (k + 1) * window), from, first * hop - fft / 2);
+      fill(samples.subarray(k * window, (k + 1) * window), from, first * hop - Math.floor(fft / 2));
     });
     const found = await machine.run("spectrum", { samples });
     return cut(found.logs, jobs.length, stretch * mels);

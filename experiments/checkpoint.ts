@@ -1,0 +1,336 @@
+// A checkpoint with the encoder that it holds: parameters in a safetensors file, and in its metadata
+// what they are the parameters of. Nothing is taken on trust: the encoder is built, and every
+// parameter that it has must be in the file with its shape.
+import * as t from "io-ts";
+import * as E from "fp-ts/Either.js";
+import type { TaskEither } from "fp-ts/TaskEither.js";
+import type { Values } from "../backends/backend.ts";
+import { AxisError } from "../dsl/axes.ts";
+import { input } from "../dsl/ops.ts";
+import { type Parameter, parameters } from "../dsl/parameters.ts";
+import { type Encoder, features } from "../models/encoder.ts";
+import { corrected, faithful, type Fidelity } from "../models/fidelity.ts";
+import type { FrontEnd } from "../models/frontend.ts";
+import {
+  above0,
+  fieldError,
+  fieldErrorText,
+  fields,
+  from0,
+  from0below1,
+  multipleOf,
+  numberThat,
+  oneOf,
+  wholeFrom,
+} from "./codec.ts";
+import { parseJson } from "./json.ts";
+import {
+  decode,
+  type Safetensors,
+  type SafetensorsError,
+  safetensorsErrorText,
+  type TensorData,
+} from "./safetensors.ts";
+
+/** What a checkpoint says of the encoder that it holds. */
+export interface Description {
+  readonly encoder: Encoder;
+  readonly frontEnd: FrontEnd;
+  /** Frames of a stretch, the encoder's input. */
+  readonly frames: number;
+  /** What it was trained with; "faithful" when the file does not say. */
+  readonly fidelity: Fidelity;
+}
+
+/** An encoder with its parameters. */
+export interface Checkpoint extends Description {
+  /** The encoder's parameters by name. The file may hold more: a predictor, a decoder. */
+  readonly values: Values;
+}
+
+/** Why a file is no checkpoint that can be used. */
+export type CheckpointError =
+  | { readonly _tag: "Unreadable"; readonly file: string; readonly reason: string }
+  | { readonly _tag: "NotSafetensors"; readonly file: string; readonly error: SafetensorsError }
+  | { readonly _tag: "NoEncoder"; readonly file: string }
+  | {
+    /** `key` of the metadata is not what it should be. */
+    readonly _tag: "BadMetadata";
+    readonly file: string;
+    readonly key: string;
+    readonly problems: readonly string[];
+  }
+  | {
+    /** Tensors that are missing, or not what the encoder needs; each is told by its name. */
+    readonly _tag: "Misfit";
+    readonly file: string;
+    readonly problems: readonly string[];
+  };
+
+/** Reads a checkpoint. */
+export const readCheckpoint =
+  (file: string): TaskEither<CheckpointError, Checkpoint> => async () => {
+    let bytes: Uint8Array;
+    try {
+      bytes = await Deno.readFile(file);
+    } catch (error) {
+      return E.left({ _tag: "Unreadable", file, reason: reasonText(error) });
+    }
+    return decodeCheckpoint(bytes, file);
+  };
+
+/** The checkpoint in some bytes; `file` is what errors call them. */
+export const decodeCheckpoint = (
+  bytes: Uint8Array,
+  file: string,
+): E.Either<CheckpointError, Checkpoint> => {
+  const decoded = decode(bytes);
+  if (E.isLeft(decoded)) return E.left({ _tag: "NotSafetensors", file, error: decoded.left });
+  const described = describedBy(decoded.right, file);
+  if (E.isLeft(described)) return described;
+  const values = valuesOf(described.right, decoded.right, file);
+  return E.isLeft(values) ? values : E.right({ ...described.right, values: values.right });
+};
+
+/** Why a checkpoint can not be used, in one sentence. */
+export function checkpointErrorText(error: CheckpointError): string {
+  const { file } = error;
+  switch (error._tag) {
+    case "Unreadable":
+      return `the checkpoint ${file} cannot be read: ${error.reason}`;
+    case "NotSafetensors":
+      return safetensorsErrorText(error.error, file);
+    case "NoEncoder":
+      return `${file} does not say which encoder it holds: its metadata has no 'encoder'; give a ` +
+        `checkpoint that 'deno task experiment' wrote`;
+    case "BadMetadata":
+      return `${file}: '${error.key}' in its metadata: ${several(error.problems)}`;
+    case "Misfit":
+      return `${file} does not hold the encoder that its metadata describes: ` +
+        several(error.problems);
+  }
+}
+
+const reasonText = (error: unknown): string => {
+  if (error instanceof Deno.errors.NotFound) return "there is no such file";
+  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
+  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
+  return error instanceof Error ? error.message : String(error);
+};
+
+/** The first few of a list as one clause. */
+const several = (problems: readonly string[]): string => {
+  const most = 4, more = problems.length - most;
+  return problems.slice(0, most).join("; ") + (more > 0 ? `; and ${more} more` : "");
+};
+
+// ---------------------------------------------------------------- metadata
+
+type Of<F extends Encoder["family"]> = Extract<Encoder, { readonly family: F }>;
+
+const count = wholeFrom(1);
+const shell = {
+  dim: multipleOf(4),
+  depth: count,
+  patch: fields<Encoder["patch"]>({ time: count, frequency: count }),
+  norm: oneOf("layer", "rms"),
+  order: oneOf("causal", "reversed", "alternating", "bidirectional"),
+  positions: oneOf("sin-cos", "learned", "rotary", "none"),
+  registers: wholeFrom(0),
+  stochasticDepth: from0below1,
+};
+const encoders = {
+  transformer: fields<Of<"transformer">>({
+    family: oneOf("transformer"),
+    ...shell,
+    heads: count,
+    mlp: above0,
+  }),
+  mamba: fields<Of<"mamba">>({
+    family: oneOf("mamba"),
+    ...shell,
+    state: count,
+    conv: count,
+    expand: above0,
+    form: oneOf("sequential", "chunked"),
+  }),
+  xlstm: fields<Of<"xlstm">>({
+    family: oneOf("xlstm"),
+    ...shell,
+    heads: count,
+    expand: above0,
+    conv: count,
+    slstm: t.readonlyArray(wholeFrom(0), "a list of block numbers"),
+    form: oneOf("parallel", "recurrent", "chunkwise"),
+  }),
+};
+const families = oneOf(...Object.keys(encoders) as Encoder["family"][]);
+
+/** An encoder of any family, on which its other fields depend. */
+const encoder: t.Type<Encoder> = new t.Type(
+  "an encoder",
+  (u): u is Encoder => Object.values(encoders).some((codec) => codec.is(u)),
+  (u, c) => {
+    const family = t.UnknownRecord.is(u) ? u.family : undefined;
+    return families.is(family)
+      ? encoders[family].validate(u, c)
+      : t.failures([{ value: family, context: t.appendContext(c, "family", families, family) }]);
+  },
+  t.identity,
+);
+
+const frontEnd = fields<FrontEnd>({
+  sampleRate: count,
+  // Tables of longer transforms would take more than 100 MB.
+  fft: numberThat(
+    "a whole number from 2 to 8192",
+    (n) => Number.isInteger(n) && n > 1 && n <= 8192,
+  ),
+  window: count,
+  hop: count,
+  mels: count,
+  fMin: from0,
+  fMax: above0,
+});
+
+const points = fields<Fidelity>({
+  maskedPositions: oneOf("dropped", "kept"),
+  loss: oneOf("all", "masked"),
+  rows: oneOf("frequency", "time"),
+  deviation: oneOf("sample", "population"),
+  padding: oneOf("always", "as needed"),
+});
+
+/** Every point of fidelity, or the name of a set of them. */
+const fidelity: t.Type<Fidelity> = new t.Type(
+  '"faithful", "corrected" or an object',
+  points.is,
+  (u, c) =>
+    u === "faithful" || u === "corrected"
+      ? t.success({ faithful, corrected }[u])
+      : points.validate(u, c),
+  t.identity,
+);
+
+const describedBy = (
+  { metadata }: Safetensors,
+  file: string,
+): E.Either<CheckpointError, Description> => {
+  const bad = (key: string, problems: readonly string[]): E.Either<CheckpointError, never> =>
+    E.left({ _tag: "BadMetadata", file, key, problems });
+  const read = <A>(key: string, codec: t.Type<A>): E.Either<CheckpointError, A> => {
+    if (metadata[key] === undefined) return bad(key, ["it is missing"]);
+    const json = parseJson(metadata[key]);
+    if (E.isLeft(json)) return bad(key, [`it is not JSON: ${json.left.problem}`]);
+    const decoded = codec.decode(json.right);
+    return E.isLeft(decoded)
+      ? bad(key, decoded.left.map((error) => fieldErrorText(fieldError(error))))
+      : decoded;
+  };
+  if (metadata.encoder === undefined) return E.left({ _tag: "NoEncoder", file });
+  const found = {
+    encoder: read("encoder", encoder),
+    frontEnd: read("frontEnd", frontEnd),
+    frames: read("frames", count),
+    fidelity: metadata.fidelity === undefined
+      ? E.right<CheckpointError, Fidelity>(faithful)
+      : read("fidelity", fidelity),
+  };
+  if (E.isLeft(found.encoder)) return found.encoder;
+  if (E.isLeft(found.frontEnd)) return found.frontEnd;
+  if (E.isLeft(found.frames)) return found.frames;
+  if (E.isLeft(found.fidelity)) return found.fidelity;
+  const description = {
+    encoder: found.encoder.right,
+    frontEnd: found.frontEnd.right,
+    frames: found.frames.right,
+    fidelity: found.fidelity.right,
+  };
+  const [conflict] = conflicts(description);
+  return conflict === undefined ? E.right(description) : bad(...conflict);
+};
+
+/** What cannot be together, as the key of the metadata and why. */
+const conflicts = (
+  { encoder: { patch }, frontEnd: { fft, window, mels, fMin, fMax, sampleRate }, frames }:
+    Description,
+): readonly (readonly [key: string, problems: readonly string[]])[] => {
+  const when = (holds: boolean, key: string, problem: string) =>
+    holds ? [[key, [problem]] as const] : [];
+  return [
+    when(
+      frames % patch.time !== 0,
+      "frames",
+      `${frames} is not divisible by a patch's ${patch.time} frames`,
+    ),
+    when(
+      mels % patch.frequency !== 0,
+      "frontEnd",
+      `mels: ${mels} is not divisible by a patch's ${patch.frequency} bands`,
+    ),
+    when(window > fft, "frontEnd", `window: ${window} is more than fft, ${fft}`),
+    when(
+      fMin >= fMax || fMax > sampleRate / 2,
+      "frontEnd",
+      `fMin and fMax: ${fMin} to ${fMax} Hz is no range up to half of the rate, ${sampleRate} Hz`,
+    ),
+  ].flat();
+};
+
+// ---------------------------------------------------------------- parameters
+
+/** The parameters that embedding with an encoder reads. */
+export const parametersOf = (
+  { encoder, frontEnd, frames }: Pick<Description, "encoder" | "frontEnd" | "frames">,
+): readonly Parameter[] => {
+  const batch: number = 1;
+  const x = input("spectrogram", { batch, time: frames, mel: frontEnd.mels });
+  return parameters([features(encoder, "time")(x)]);
+};
+
+const valuesOf = (
+  description: Description,
+  { tensors }: Safetensors,
+  file: string,
+): E.Either<CheckpointError, Values> => {
+  const misfit = (problems: readonly string[]): E.Either<CheckpointError, never> =>
+    E.left({ _tag: "Misfit", file, problems });
+  // Depth and width come first: what they say is built, and a wrong number must not build for ever.
+  const { dim, depth } = description.encoder;
+  const blocks = new Set(
+    [...tensors.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? []),
+  );
+  if (blocks.size !== depth) {
+    return misfit([`it should have ${depth} blocks, but the tensors are of ${blocks.size}`]);
+  }
+  const width = tensors.get("encoder_norm.weight")?.shape;
+  if (width !== undefined && `${width}` !== `${dim}`) {
+    return misfit([`it should be ${dim} wide, but 'encoder_norm.weight' is [${width}]`]);
+  }
+  let wanted: readonly Parameter[];
+  try {
+    wanted = parametersOf(description);
+  } catch (error) {
+    if (!(error instanceof AxisError)) throw error;
+    return E.left({ _tag: "BadMetadata", file, key: "encoder", problems: [error.message] });
+  }
+  const problems = wanted.flatMap(({ name, axes }) => {
+    const problem = unfit(tensors.get(name), Object.values(axes).map(Number));
+    return problem === undefined ? [] : [`'${name}' ${problem}`];
+  });
+  if (problems.length > 0) return misfit(problems);
+  return E.right(
+    Object.fromEntries(wanted.map(({ name }) => [name, tensors.get(name)!.data as Float32Array])),
+  );
+};
+
+/** Why a tensor is not finite float32 numbers of a shape, in words after its name. */
+const unfit = (tensor: TensorData | undefined, shape: readonly number[]): string | undefined => {
+  if (tensor === undefined) return "is missing";
+  if (`${tensor.shape}` !== `${shape}`) {
+    return `is [${tensor.shape.join(", ")}], where [${shape.join(", ")}] was expected`;
+  }
+  if (tensor.dtype !== "F32") return `is ${tensor.dtype}, where F32 was expected`;
+  const at = tensor.data.findIndex((value) => !Number.isFinite(value));
+  return at < 0 ? undefined : `holds ${tensor.data[at]}, which no weight can be, at ${at}`;
+};
