@@ -24,8 +24,13 @@ import {
 import { sinkRenames } from "./renames.ts";
 import { partialAxis, planScans, type ScanPlan, segmentAxis } from "./scans.ts";
 
-/** Work in a value that may be done again rather than stored, in units of one addition. */
-const cheap = 4;
+/**
+ * Additions that take as long as moving one element to or from memory. A value is computed again in
+ * every kernel that uses it where that is less work than writing it once and reading it there.
+ */
+const perElement = 16;
+/** Additions that take as long as starting one more kernel. */
+const perKernel = 2 ** 20;
 /** Addresses are 32-bit signed integers on devices. */
 const indexLimit = 2 ** 31 - 1;
 /** Reductions of at most this many terms are done in place, as part of an element. */
@@ -33,9 +38,12 @@ const smallReduction = 16;
 /** From this size on a reduction with few results is done in two stages. */
 const splitFrom = 1024;
 
-/** How a kernel uses a value: at its own position (`direct`), or at others. */
+/** How a kernel uses a value. */
 interface Use {
+  /** At the kernel's own position, not at others. */
   direct: boolean;
+  /** How many times it is computed in all, if it is computed there. */
+  count: number;
 }
 
 /** A kernel in the making. */
@@ -74,6 +82,38 @@ const costOf = (of: Node): number => {
 
 const isLeaf = (of: Node): boolean =>
   ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
+
+/** How often a product reads each element of an operand: once for every tile of the other one. */
+const passes = (extent: number): number => 4 * Math.ceil(extent / 64);
+/** Beyond this much work a value that several kernels use is stored in any case: code must end. */
+const tooMuch = 32;
+
+/**
+ * Work in one element of a value, from what may well be stored up: leaves, scans and reductions count
+ * as one read. What is shared counts once.
+ */
+const work = (of: Node): number => {
+  const seen = new Set<Node>();
+  let total = 0;
+  const visit = (x: Node) => {
+    if (seen.has(x) || total > tooMuch) return;
+    seen.add(x);
+    if (x.op === "const") return;
+    if (isLeaf(x) || x.op === "part" || x.op === "scan" || x.op === "reduce") total += 1;
+    else {
+      total += scalarRow(x.op) === undefined ? 0 : costOf(x);
+      x.args.forEach(visit);
+    }
+  };
+  if (of.op !== "reduce") {
+    visit(of);
+    return total;
+  }
+  const count = volume(of.args[0].axes) / volume(of.axes);
+  if (count > smallReduction || contractionOf(of) !== undefined) return 1;
+  visit(of.args[0]);
+  return count * total;
+};
 
 /** The roles of the axes of a sum of products, when it is worth a tiled kernel. */
 const contractionOf = (of: Node): Contraction | undefined => {
@@ -147,26 +187,19 @@ export const lower = (program: Program): Lowered => {
   const isRoot = new Set(roots);
 
   const cost = new Map<Node, number>();
-  for (const of of order) {
-    const inner = () => of.args.reduce((total, arg) => total + cost.get(arg)!, 0);
-    if (isLeaf(of) || of.op === "part" || of.op === "scan") cost.set(of, of.op === "const" ? 0 : 1);
-    else if (of.op === "reduce") {
-      const count = volume(of.args[0].axes) / volume(of.axes);
-      cost.set(
-        of,
-        count <= smallReduction && contractionOf(of) === undefined ? count * inner() : 1,
-      );
-    } else cost.set(of, inner() + (scalarRow(of.op) === undefined ? 0 : costOf(of)));
-  }
+  for (const of of order) cost.set(of, work(of));
 
   const drafts: Draft[] = [];
   const uses = new Map<Node, Map<Draft, Use>>();
   const forced = new Set<Node>();
-  const use = (of: Node, draft: Draft, direct: boolean) => {
+  const use = (of: Node, draft: Draft, direct: boolean, count: number) => {
     if (!uses.has(of)) uses.set(of, new Map());
     const seen = uses.get(of)!.get(draft);
-    if (seen === undefined) uses.get(of)!.set(draft, { direct });
-    else seen.direct &&= direct;
+    if (seen === undefined) uses.get(of)!.set(draft, { direct, count });
+    else {
+      seen.direct &&= direct;
+      seen.count = Math.max(seen.count, count);
+    }
   };
   const begin = (fields: Omit<Draft, "id" | "reductions" | "path">, of: Node): Draft => {
     const draft = {
@@ -233,18 +266,20 @@ export const lower = (program: Program): Lowered => {
     return true;
   };
 
-  /** Puts a value into a kernel: its arguments are used there. */
-  const place = (of: Node, draft: Draft, direct: boolean) => {
+  /** Puts a value into a kernel, `count` times: its arguments are used there. */
+  const place = (of: Node, draft: Draft, direct: boolean, count: number) => {
     if (of.op === "reduce") {
+      const [x] = of.args;
       if (draft.contraction === of) {
-        const { left, right } = contractionOf(of)!;
-        use(left, draft, false);
-        use(right, draft, false);
-      } else use(of.args[0], draft, direct && draft.reductions.includes(of));
+        const { left, right, rows, columns } = contractionOf(of)!;
+        use(left, draft, false, volume(left.axes) * passes(size(columns)));
+        use(right, draft, false, volume(right.axes) * passes(size(rows)));
+      } else if (draft.reductions.includes(of)) use(x, draft, direct, volume(x.axes));
+      else use(x, draft, false, count * volume(x.axes) / volume(of.axes));
       return;
     }
     const moved = of.op === "index" || of.op === "gather";
-    of.args.forEach((arg) => use(arg, draft, direct && !moved));
+    of.args.forEach((arg) => use(arg, draft, direct && !moved, count));
   };
 
   /** Gives a value a kernel that stores it: one that computes it anyway, or a new one. */
@@ -270,7 +305,7 @@ export const lower = (program: Program): Lowered => {
       }
       draft.roots.push(of);
       home.set(of, draft);
-      place(of, draft, true);
+      place(of, draft, true, volume(of.axes));
       return;
     }
     if (isRow) {
@@ -287,13 +322,13 @@ export const lower = (program: Program): Lowered => {
       draft.roots.push(of);
       draft.reductions.push(of);
       home.set(of, draft);
-      place(of, draft, true);
+      place(of, draft, true, volume(of.axes));
       return;
     }
     const draft = begin({ roots: [of], full: fullOf(of) }, of);
     if (contraction !== undefined) draft.contraction = of;
     home.set(of, draft);
-    place(of, draft, true);
+    place(of, draft, true, volume(of.axes));
   };
 
   const draftOf = new Map<Node, Draft>();
@@ -302,13 +337,15 @@ export const lower = (program: Program): Lowered => {
     if (of.op === "scan") {
       const draft = draftOf.get(of);
       if (draft === undefined) continue;
+      const steps = known(of.args[of.attributes.carries!.length].axes, of.attributes.axis!);
+      const count = size(plans.get(of)!.space) * steps;
       of.args.forEach((arg) => {
         const isPrev = arg.op === "part" && arg.attributes.name!.startsWith("prev.");
         if (isPrev && plans.get(of)!.recomputes === arg.args[0]) {
           const { each, rest } = roles(arg.args[0]);
-          [...Object.values(each), ...rest].forEach((input) => use(input, draft, false));
+          [...Object.values(each), ...rest].forEach((input) => use(input, draft, false, count));
         }
-        use(arg, draft, false);
+        use(arg, draft, false, count);
       });
       continue;
     }
@@ -329,27 +366,20 @@ export const lower = (program: Program): Lowered => {
     }
     if (mine.size === 0) continue;
     const only = mine.size === 1 ? [...mine][0] : undefined;
-    const repeats = (draft: Draft) => {
-      if (isRowValue(of, draft)) return 1;
-      const plan = draft.scan === undefined ? undefined : plans.get(draft.scan)!;
-      const all = plan !== undefined
-        ? size(plan.space) *
-          known(
-            draft.scan!.args[draft.scan!.attributes.carries!.length].axes,
-            draft.scan!.attributes.axis!,
-          )
-        : draft.contraction !== undefined && draft.contraction !== of
-        ? volume(of.axes) *
-          Math.max(1, Math.ceil(volume(draft.contraction.axes) / volume(of.axes) / 32))
-        : [...draft.full.values()].reduce((a, b) => a * b, 1);
-      return all / volume(of.axes);
-    };
-    const worth = [...mine.keys()].every((draft) => cost.get(of)! <= cheap || repeats(draft) <= 1);
+    const repeats = (draft: Draft) =>
+      isRowValue(of, draft) ? 1 : mine.get(draft)!.count / volume(of.axes);
+    const again = [...mine.keys()].reduce(
+      (total, draft) => total + cost.get(of)! * Math.max(1, repeats(draft)),
+      0,
+    );
+    const worth = (only !== undefined && repeats(only[0]) <= 1) ||
+      (cost.get(of)! <= tooMuch &&
+        again * volume(of.axes) <= perElement * (1 + mine.size) * volume(of.axes) + perKernel);
     if (of.op === "index" || of.op === "recompute") {
-      mine.forEach(({ direct }, draft) => place(of, draft, direct));
+      mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
     } else if (of.op === "gather") {
       forced.add(of.args[0]);
-      mine.forEach(({ direct }, draft) => place(of, draft, direct));
+      mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
     } else if (of.op === "reduce") {
       const contraction = contractionOf(of);
       const small = volume(of.args[0].axes) / volume(of.axes) <= smallReduction;
@@ -360,20 +390,20 @@ export const lower = (program: Program): Lowered => {
           draft.over === undefined && sameKeys(of, [...draft.full.keys()]);
         if (fits) {
           draft.contraction = of;
-          place(of, draft, true);
+          place(of, draft, true, only[1].count);
         } else store(of);
       } else if (small) {
-        if (worth) place(of, only[0], false);
+        if (worth) place(of, only[0], false, only[1].count);
         else store(of);
       } else if (only[1].direct && (takesReduction(of, only[0]) || becomesRow(of, only[0]))) {
         const [draft] = only;
         if (draft.over === undefined) draft.full = fullOf(of.args[0]);
         draft.over = of.attributes.over;
         draft.reductions.push(of);
-        place(of, draft, true);
+        place(of, draft, true, only[1].count);
       } else store(of);
-    } else if (only !== undefined ? worth : cost.get(of)! <= cheap) {
-      mine.forEach(({ direct }, draft) => place(of, draft, direct));
+    } else if (worth) {
+      mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
     } else store(of);
   }
 
