@@ -150,22 +150,36 @@ const inStages = (roots: readonly Node[]): readonly Node[] => {
   return substitute(roots, replace);
 };
 
-/** Which nodes lie above which, as rows of bits. */
+/** Sets of nodes as bits: `above(of)` are all that a node depends on. */
 const ancestry = (order: readonly Node[]) => {
-  const position = new Map(order.map((of, k) => [of, k]));
+  const first = order[0]?.id ?? 0;
+  const position = new Int32Array((order.at(-1)?.id ?? 0) - first + 1);
+  order.forEach((of, k) => position[of.id - first] = k);
   const words = Math.ceil(order.length / 32);
   const rows = new Uint32Array(order.length * words);
-  order.forEach((of, k) => {
-    for (const arg of of.args) {
-      const from = position.get(arg)!;
-      for (let w = 0; w < words; w++) rows[k * words + w] |= rows[from * words + w];
-      rows[k * words + (from >> 5)] |= 1 << (from & 31);
-    }
-  });
-  return (above: Node, below: Node): boolean => {
-    const a = position.get(above)!, b = position.get(below)!;
-    return (rows[b * words + (a >> 5)] >>> (a & 31) & 1) === 1;
+  const has = (bits: Uint32Array, of: Node): boolean => {
+    const k = position[of.id - first];
+    return (bits[k >> 5] >>> (k & 31) & 1) === 1;
   };
+  const add = (bits: Uint32Array, of: Node) => {
+    const k = position[of.id - first];
+    bits[k >> 5] |= 1 << (k & 31);
+  };
+  const join = (bits: Uint32Array, more: Uint32Array) => {
+    for (let w = 0; w < words; w++) bits[w] |= more[w];
+  };
+  const above = (of: Node): Uint32Array => {
+    const k = position[of.id - first];
+    return rows.subarray(k * words, (k + 1) * words);
+  };
+  for (const of of order) {
+    const own = above(of);
+    for (const arg of of.args) {
+      join(own, above(arg));
+      add(own, arg);
+    }
+  }
+  return { above, has, add, join, none: () => new Uint32Array(words) };
 };
 
 /** Lowers a program: sizes must be numbers by now. */
@@ -179,7 +193,7 @@ export const lower = (program: Program): Lowered => {
   const absorbed = absorb(inStages(sinkRenames(asked))).roots;
   const { roots, plans } = planScans(absorbed);
   const order = reachable(roots);
-  const isAbove = ancestry(order);
+  const bits = ancestry(order);
   const users = new Map<Node, number>();
   for (const of of order) {
     for (const arg of new Set(of.args)) users.set(arg, (users.get(arg) ?? 0) + 1);
@@ -247,21 +261,27 @@ export const lower = (program: Program): Lowered => {
     };
     return missing !== "" && Object.keys(of.axes).every((axis) => draft.full.has(axis)) && made(of);
   };
-  const needsKernel = (draft: Draft, other: Draft) =>
-    other.roots.some((root) => draft.roots.some((own) => isAbove(root, own)));
+  /** What the roots of each kernel depend on. */
+  const needed = new Map<Draft, Uint32Array>();
+  const addRoot = (of: Node, draft: Draft) => {
+    draft.roots.push(of);
+    if (!needed.has(draft)) needed.set(draft, bits.none());
+    bits.join(needed.get(draft)!, bits.above(of));
+  };
   /** True when storing `of` in `draft` makes no kernel wait for itself, through whatever others. */
   const acyclic = (of: Node, draft: Draft) => {
-    const seen = new Set<Draft>();
-    let edge = drafts.filter((other) =>
-      other !== draft && other.roots.some((root) => isAbove(of, root))
-    );
-    while (edge.length > 0) {
-      if (edge.some((other) => needsKernel(draft, other))) return false;
-      edge.forEach((other) => seen.add(other));
-      const now = edge;
-      edge = drafts.filter((next) =>
-        next !== draft && !seen.has(next) && now.some((other) => needsKernel(next, other))
-      );
+    const before = (needed.get(draft) ?? bits.none()).slice();
+    for (let grown = true; grown;) {
+      grown = false;
+      for (const other of drafts) {
+        if (other === draft || !other.roots.some((root) => bits.has(before, root))) continue;
+        const below = needed.get(other)!;
+        if (bits.has(below, of)) return false;
+        if (other.roots.every((root) => bits.has(before, root))) continue;
+        bits.join(before, below);
+        other.roots.forEach((root) => bits.add(before, root));
+        grown = true;
+      }
     }
     return true;
   };
@@ -303,7 +323,7 @@ export const lower = (program: Program): Lowered => {
         if (draft.contraction !== undefined || !isRowValue(of, draft)) continue;
         draft.over = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort();
       }
-      draft.roots.push(of);
+      addRoot(of, draft);
       home.set(of, draft);
       place(of, draft, true, volume(of.axes));
       return;
@@ -315,17 +335,18 @@ export const lower = (program: Program): Lowered => {
         draft.scan === undefined && draft.over !== undefined && draft.roots.length < 4 &&
         draft.roots.every((root) => root.op === "reduce") && takesReduction(of, draft) &&
         [...near(draft.roots[0].args[0])].some((x) => x.op !== "const" && around.has(x)) &&
-        !draft.roots.some((root) => isAbove(of, root)) && acyclic(of, draft)
+        !draft.roots.some((root) => bits.has(bits.above(root), of)) && acyclic(of, draft)
       );
       const draft = friend ??
         begin({ roots: [], full: fullOf(of.args[0]), over: of.attributes.over }, of);
-      draft.roots.push(of);
+      addRoot(of, draft);
       draft.reductions.push(of);
       home.set(of, draft);
       place(of, draft, true, volume(of.axes));
       return;
     }
-    const draft = begin({ roots: [of], full: fullOf(of) }, of);
+    const draft = begin({ roots: [], full: fullOf(of) }, of);
+    addRoot(of, draft);
     if (contraction !== undefined) draft.contraction = of;
     home.set(of, draft);
     place(of, draft, true, volume(of.axes));
@@ -355,7 +376,7 @@ export const lower = (program: Program): Lowered => {
         draftOf.set(scan, begin({ scan, roots: [], full: new Map() }, scan));
       }
       const draft = draftOf.get(scan)!;
-      draft.roots.push(of);
+      addRoot(of, draft);
       home.set(of, draft);
       continue;
     }
