@@ -68,6 +68,8 @@ export interface ScanKernel {
   /** The lane axis that workgroups lie along, over which outputs may be summed across lanes. */
   readonly lanes: Dim | undefined;
   readonly width: number;
+  /** Each workgroup runs one position of the space, and its lanes hold the held axes together. */
+  readonly together: boolean;
   readonly roots: readonly ScanRoot[];
   readonly checkpoints?: Checkpoints;
   /** The scan whose incoming carries this one computes again, from its checkpoints. */

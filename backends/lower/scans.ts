@@ -1,12 +1,15 @@
 // Plans for scans. A lane is one position of the axes that a step keeps independent; axes that a
-// step reduces, or moves along, are held by the lane. Outputs that sum over lanes become partial
-// sums, finished by an ordinary reduction: the one way to add across workgroups without atomics.
-import { known } from "../../dsl/axes.ts";
+// step reduces, or moves along, are held by the lane, or by a workgroup together where they are too
+// many for a lane. Outputs that sum over lanes become partial sums, finished by an ordinary
+// reduction: the one way to add across workgroups without atomics.
+import { known, volume } from "../../dsl/axes.ts";
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { apply } from "../../dsl/scalar.ts";
 import { roles, substitute } from "../../dsl/scan.ts";
-import { isIdentity, reduce } from "../../dsl/structure.ts";
+import { reduce } from "../../dsl/structure.ts";
+import { loosen } from "./loosen.ts";
 import { type Dim, size } from "./program.ts";
+import { dependents, lanesFor, mixedAxes, movedAxes } from "./together.ts";
 
 /** The shape of one scan's kernel. */
 export interface ScanPlan {
@@ -14,6 +17,8 @@ export interface ScanPlan {
   readonly held: readonly Dim[];
   readonly lanes: Dim | undefined;
   readonly width: number;
+  /** The lanes of a workgroup hold the held axes together. */
+  readonly together: boolean;
   readonly outs: Readonly<Record<string, Node>>;
   /** Outputs that are sums across lanes, with the reduction at their top. */
   readonly partial: Readonly<Record<string, Node>>;
@@ -38,21 +43,11 @@ const reducedIn = (nodes: readonly Node[]): ReadonlySet<string> =>
 
 /** Axes that a step moves along where a carry is concerned: neighbours lie in other positions. */
 const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
-  const carried = new Set<Node>();
-  const moved = new Set<string>();
-  for (const of of nodes) {
-    const own = of.op === "local" && of.attributes.name!.startsWith("carry.");
-    if (own || of.args.some((arg) => carried.has(arg))) carried.add(of);
-    if (!carried.has(of)) continue;
-    if (of.op === "gather") moved.add(of.attributes.axis!);
-    if (of.op !== "index") continue;
-    for (const [axis, place] of Object.entries(of.attributes.places!)) {
-      if (isIdentity(place, axis)) continue;
-      moved.add(axis);
-      place.terms.forEach((term) => moved.add(term.axis));
-    }
-  }
-  return moved;
+  const carries = nodes.filter((of) =>
+    of.op === "local" && of.attributes.name!.startsWith("carry.")
+  );
+  const carried = dependents(nodes, carries);
+  return new Set(nodes.flatMap((of) => carried.has(of) ? movedAxes(of) : []));
 };
 
 /** Writes sums of reductions as one reduction at the top, where the algebra allows it. */
@@ -133,7 +128,15 @@ export const planScans = (
     for (const of of order) {
       for (const arg of of.args) users.set(arg, [...(users.get(arg) ?? []), of]);
     }
-    const plan = planScan(scan, recomputable(scan, users));
+    const mixed = mixedAxes(scan);
+    const loosened = mixed && loosen(scan, order, mixed);
+    if (loosened !== undefined) {
+      now = substitute(now, loosened);
+      continue;
+    }
+    const source = recomputable(scan, users);
+    const plan = (mixed && planTogether(scan, mixed)) ??
+      planScan(scan, source !== undefined && plans.get(source)!.together ? undefined : source);
     plans.set(scan, plan);
     const replace = new Map<Node, Node>();
     for (const name of Object.keys(plan.partial)) {
@@ -175,6 +178,35 @@ const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
     { name: `partial.${name}` },
   );
   return reduce(stored, "add", Object.keys(extra));
+};
+
+/**
+ * A plan by which each workgroup runs the scan at one position of the axes that the step keeps
+ * independent; undefined where the rest does not fit into workgroup memory. Its carries are stored at
+ * every step for a scan back over it: computing them again would be one more contraction a step.
+ */
+const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefined => {
+  const { out } = scan.attributes.step!;
+  const everything = [...stepNodes(scan, "next"), ...stepNodes(scan, "out")];
+  const axes = axesIn(everything);
+  const reduced = reducedIn(everything);
+  const dim = (axis: string): Dim => ({
+    axis,
+    size: known(everything.find((of) => axis in of.axes)!.axes, axis),
+  });
+  const isHeld = (axis: string) => mixed.has(axis) || reduced.has(axis);
+  // In the order of the largest input, so that neighbouring lanes find neighbours in memory.
+  const inputs = everything.filter((of) =>
+    of.op === "local" && !of.attributes.name!.startsWith("carry.")
+  );
+  const order = Object.keys([...inputs].sort((a, b) => volume(b.axes) - volume(a.axes))[0].axes);
+  const held = [...axes].filter(isHeld).map(dim)
+    .sort((a, b) => order.indexOf(a.axis) - order.indexOf(b.axis));
+  const space = [...axes].filter((axis) => !isHeld(axis)).map(dim);
+  const width = lanesFor(scan, Object.values(out), held);
+  if (width === undefined) return undefined;
+  const outs = { ...out };
+  return { space, held, lanes: undefined, width, together: true, outs, partial: {}, every: 1 };
 };
 
 const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
@@ -245,7 +277,17 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
     0,
   );
   while (width > 8 && perLane * width * 4 > sharedLimit) width /= 2;
-  return { space: ordered, held: heldDims, lanes, width, outs, partial, every: 1, recomputes };
+  return {
+    space: ordered,
+    held: heldDims,
+    lanes,
+    width,
+    together: false,
+    outs,
+    partial,
+    every: 1,
+    recomputes,
+  };
 };
 
 /** Chooses how many steps lie between stored carries: all are stored where nothing is recomputed. */

@@ -713,7 +713,7 @@ const scanKernel = (
       });
     } else roots.push({ kind: kind as "final" | "out", name, storage });
   }
-  const { space, held, lanes, width } = plan;
+  const { space, held, lanes, width, together } = plan;
   const recomputes = plan.recomputes === undefined
     ? undefined
     : { scan: plan.recomputes, checkpoints: checkpoints.get(plan.recomputes)! };
@@ -724,6 +724,7 @@ const scanKernel = (
     held,
     lanes,
     width,
+    together,
     roots,
     checkpoints: checkpoints.get(scan),
     recomputes,

@@ -8,6 +8,8 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
 import { computed, emitter, type Env } from "./emit.ts";
 import { assemble, type Code, fold } from "./kernels.ts";
+import { below, bindLocals, type Kept, named, position, timeOf } from "./scan_values.ts";
+import { printTogether } from "./scan_together.ts";
 
 /** What one step must compute. */
 interface Item {
@@ -19,19 +21,6 @@ interface Item {
   readonly run: (env: Env, value: string) => void;
 }
 
-/** A carry as the kernel keeps it: a variable, or an array over the held axes. */
-interface Kept {
-  readonly name: string;
-  readonly dims: readonly Dim[];
-  readonly node: Node;
-}
-
-const position = (dims: readonly Dim[], env: Env): affine.Int =>
-  dims.reduce(
-    (flat, dim) => affine.sum(affine.times(flat, dim.size), env.get(dim.axis)!),
-    affine.int(0),
-  );
-
 const element = (kept: Kept, env: Env): string =>
   kept.dims.length === 0 ? kept.name : `${kept.name}[${affine.show(position(kept.dims, env))}]`;
 
@@ -40,6 +29,13 @@ export const printScan = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
   pack = false,
+): Code =>
+  kernel.together ? printTogether(kernel, stored, pack) : printByLanes(kernel, stored, pack);
+
+const printByLanes = (
+  kernel: ScanKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  pack: boolean,
 ): Code => {
   const { scan, space, held, lanes, width, roots, recomputes } = kernel;
   const emit = emitter(stored, new Set(), pack);
@@ -238,35 +234,8 @@ export const printScan = (
     }
   };
 
-  /** Says what the locals of a scan's step are. */
-  const bindLocals = (
-    leaves: ReturnType<typeof locals>,
-    of: Node,
-    carries: Readonly<Record<string, Kept>>,
-    t: affine.Int,
-    instead: Readonly<Record<string, (env: Env) => string>>,
-  ) => {
-    const { each, rest } = roles(of);
-    const time = of.attributes.axis!;
-    for (const [name, leaf] of Object.entries(leaves.carry)) {
-      emit.override(leaf, (env) => {
-        const read = emit.fresh("c");
-        emit.line(`let ${read} = ${element(carries[name], env)};`);
-        return { text: read, level: emit.depth() };
-      });
-    }
-    for (const [name, leaf] of Object.entries(leaves.each)) {
-      const by = instead[name];
-      emit.override(
-        leaf,
-        (env) =>
-          by !== undefined
-            ? { text: by(env), level: emit.depth() }
-            : emit.emit(each[name], new Map([...env, [time, t]])),
-      );
-    }
-    leaves.rest.forEach((leaf, k) => emit.override(leaf, (env) => emit.emit(rest[k], env)));
-  };
+  const reading = (carries: Readonly<Record<string, Kept>>) => (name: string, env: Env) =>
+    element(carries[name], env);
 
   /** Fills carries from expressions or from a storage. */
   const begin = (kept: Kept, read: (env: Env) => string) =>
@@ -297,8 +266,7 @@ export const printScan = (
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ root, of: outNode(root) }));
 
-  const timeAt = (s: affine.Int, reverse: boolean): affine.Int =>
-    reverse ? affine.sum(affine.int(steps - 1), affine.times(s, -1)) : s;
+  const timeAt = (s: affine.Int, reverse: boolean) => timeOf(s, steps, reverse);
   const saveCarries = (s: affine.Int) => {
     const { checkpoints } = kernel;
     if (checkpoints === undefined) return;
@@ -323,7 +291,7 @@ export const printScan = (
     emit.block(`for (var s = 0; s < ${steps}; s++)`, ["s"], steps, () => {
       const s = affine.variable("s", steps);
       const t = timeAt(s, scan.attributes.reverse!);
-      bindLocals(own, scan, carries, t, {});
+      bindLocals(emit, own, scan, reading(carries), t);
       saveCarries(s);
       step(scan.attributes.step!.next, carries, outs, new Map([...start, [axis, t]]));
     });
@@ -365,15 +333,15 @@ export const printScan = (
           });
         }
         emit.block("if (k + 1 < length)", [], 1, () => {
-          const s = clampedStep(affine.sum(affine.times(g, every), k), steps);
+          const s = below(affine.sum(affine.times(g, every), k), steps);
           const t = timeAt(s, source.attributes.reverse!);
-          bindLocals(again.leaves, source, redone, t, {});
+          bindLocals(emit, again.leaves, source, reading(redone), t);
           step(again.next, redone, [], new Map([...start, [axis, t]]));
         });
       });
       emit.block("for (var k = length - 1; k >= 0; k--)", ["k"], every, () => {
         const k = affine.variable("k", every);
-        const s = clampedStep(affine.sum(affine.times(g, every), k), steps);
+        const s = below(affine.sum(affine.times(g, every), k), steps);
         const t = timeAt(s, source.attributes.reverse!);
         const { each } = roles(scan);
         const instead: Record<string, (env: Env) => string> = {};
@@ -382,7 +350,7 @@ export const printScan = (
           const [kind, carry] = of.attributes.name!.split(/\.(.*)/s);
           if (kind === "prev") instead[name] = (env) => slot(carry, k, env);
         }
-        bindLocals(own, scan, carries, t, instead);
+        bindLocals(emit, own, scan, reading(carries), t, instead);
         step(scan.attributes.step!.next, carries, outs, new Map([...start, [axis, t]]));
       });
     });
@@ -404,22 +372,6 @@ export const printScan = (
     flops: emit.flops() * size(space),
   };
 };
-
-const named = (text: string, extent: number, depends: readonly string[]): affine.Int =>
-  extent === 1 ? affine.int(0) : {
-    constant: 0,
-    terms: [{ atom: { text, low: 0, high: extent - 1, depends }, times: 1 }],
-  };
-
-/** A step number known to be below `steps`, whatever its terms alone would allow. */
-const clampedStep = (s: affine.Int, steps: number): affine.Int =>
-  affine.high(s) < steps ? s : {
-    constant: 0,
-    terms: [{
-      atom: { text: affine.show(s), low: 0, high: steps - 1, depends: affine.depends(s) },
-      times: 1,
-    }],
-  };
 
 const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
   Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));

@@ -1,0 +1,190 @@
+// Scans whose step mixes the carry (sLSTM and its kin): they run inside one kernel, a workgroup
+// together, with what can leave the step outside of it; and they compute what the reference computes.
+import { deepStrictEqual, ok, strictEqual } from "assert";
+import type { Kernel } from "../../backends/lower/program.ts";
+import { lower } from "../../backends/lower/schedule.ts";
+import { printScan } from "../../backends/webgpu/scan.ts";
+import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
+import { grad } from "../../dsl/grad.ts";
+import { node, tensor } from "../../dsl/node.ts";
+import * as d from "../../dsl/ops.ts";
+import { flip, rename } from "../../dsl/structure.ts";
+import { slstm, type Units } from "../../models/slstm.ts";
+import { type Case, checkBackend, numbers } from "../check.ts";
+import { webgpu } from "../device.ts";
+
+interface Shape {
+  readonly batch: number;
+  readonly head: number;
+  readonly unit: number;
+  readonly token: number;
+}
+
+/** An sLSTM cell from an empty state, and all that it can be differentiated for. */
+const cell = ({ batch, head, unit, token }: Shape) => {
+  const gate: number = 4;
+  const wrt = {
+    x: d.input("x", { batch, token, gate, head, unit }),
+    recurrent: d.input("recurrent", { head, gate, unit, other: unit }),
+    bias: d.input("bias", { gate, head, unit }),
+  };
+  const zero = d.expand(d.scalarOf(0), { batch, head, unit }) as Units;
+  return { ...slstm({ ...wrt, from: { y: zero, c: zero, n: zero, m: zero } }), wrt };
+};
+
+const filled = (
+  axes: Readonly<Record<string, Axes>>,
+  scale = 1,
+): Record<string, Float32Array<ArrayBuffer>> =>
+  Object.fromEntries(
+    Object.entries(axes).map(([name, of], k) => {
+      const data = numbers(k + 5, volume(of), -scale, scale);
+      return [name, new Float32Array(data)];
+    }),
+  );
+
+const made = (
+  axes: Readonly<Record<string, Axes>>,
+  build: (x: Readonly<Record<string, AnyTensor>>) => AnyTensor,
+): Case => {
+  const wrt = Object.fromEntries(
+    Object.keys(axes).map((name) => [name, d.input(name, axes[name])]),
+  );
+  return { of: build(wrt), wrt, values: filled(axes) };
+};
+
+const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
+  tensor(rename(node(x), from, to));
+const flipped = (x: AnyTensor, axis: string): AnyTensor => tensor(flip(node(x), axis));
+const zeros = (axes: Axes): AnyTensor => d.expand(d.scalarOf(0), axes) as AnyTensor;
+
+/** Other steps that mix their carry: each in its own way. */
+const kin: Record<string, Case> = {
+  "a norm of the carry, and a carry without axes": made(
+    { x: { t: 7, c: 70 }, w: { c: 70 }, n: {} },
+    ({ x, w, n }) => {
+      const { out, final } = d.scan(
+        { over: "t", from: { h: w, n }, each: { x } },
+        ({ h, n }, { x }) => {
+          const next = d.tanh(d.add(h, x));
+          const size = d.sqrt(d.shift(d.mean(d.square(next), "c"), 0.1));
+          return { next: { h: d.div(next, size), n: d.add(d.mul(n, size), n) }, out: { y: size } };
+        },
+      );
+      return d.add(d.add(out.y, final.n), d.sum(final.h, "c"));
+    },
+  ),
+  "a softmax of the carry, backwards in time": made(
+    { x: { b: 3, t: 5, c: 67 } },
+    ({ x }) =>
+      d.scan(
+        { over: "t", from: { h: zeros({ b: 3, c: 67 }) }, each: { x }, reverse: true },
+        ({ h }, { x }) => {
+          const next = d.scale(d.softmax(d.add(h, d.scale(x, 3)), "c"), 5);
+          return { next: { h: next }, out: { y: next } };
+        },
+      ).out.y,
+  ),
+  "the carry read elsewhere while it is written": made(
+    { x: { t: 6, b: 2, c: 81 }, mix: { c: 81, e: 3 } },
+    ({ x, mix }) =>
+      d.scan({ over: "t", from: { h: zeros({ b: 2, c: 81 }) }, each: { x } }, ({ h }, { x }) => {
+        const some = d.contract(h, mix, "c");
+        const back = d.contract(some, mix, "e");
+        const next = d.add(d.tanh(d.add(flipped(h, "c"), x)), d.scale(back, 0.01));
+        return { next: { h: next }, out: { y: d.mul(h, next) } };
+      }).out.y,
+  ),
+  "two matrices, one of them used twice, and a projection of the output": made(
+    { x: { t: 6, b: 2, c: 20 }, a: { c: 20, e: 20 }, z: { c: 20, e: 20 }, w: { c: 20, o: 9 } },
+    ({ x, a, z, w }) => {
+      const by = (h: AnyTensor, matrix: AnyTensor) =>
+        d.scale(renamed(d.contract(h, matrix, "c"), "e", "c"), 0.2);
+      const { out } = d.scan(
+        { over: "t", from: { h: zeros({ b: 2, c: 20 }) }, each: { x } },
+        ({ h }, { x }) => {
+          const gate = d.sigmoid(d.add(by(h, z), x));
+          const next = d.tanh(d.add(by(d.mul(gate, h), a), by(h, a)));
+          const mixed = d.add(d.mul(gate, next), d.mul(d.sub(d.scalarOf(1), gate), h));
+          return { next: { h: d.add(mixed, x) }, out: { y: mixed } };
+        },
+      );
+      return d.contract(out.y, w, "c");
+    },
+  ),
+};
+
+/** Shapes drawn at random, and one of each size that is odd to share out. */
+const drawn = (k: number, low: number, high: number) =>
+  Math.floor(numbers(300 + k, 1, low, high + 1)[0]);
+const shapes: readonly Shape[] = [
+  ...[0, 1].map((k) => ({
+    batch: 2,
+    head: drawn(4 * k, 2, 4),
+    unit: drawn(4 * k + 1, 5, 64),
+    token: drawn(4 * k + 2, 8, 10),
+  })),
+  { batch: 2, head: 2, unit: 64, token: 9 },
+  { batch: 1, head: 2, unit: 72, token: 3 },
+];
+
+Deno.test({
+  name: "steps that mix their carry agree with the reference, forward and backward",
+  ignore: webgpu === undefined,
+  fn: () => {
+    const cells = shapes.map((shape): [string, Case] => {
+      const { out, wrt } = cell(shape);
+      const axes = Object.fromEntries(Object.entries(wrt).map(([k, of]) => [k, node(of).axes]));
+      return [JSON.stringify(shape), { of: out, wrt, values: filled(axes, 0.4) }];
+    });
+    return checkBackend(webgpu!, { ...Object.fromEntries(cells), ...kin }, 5e-5);
+  },
+});
+
+const output = (of: AnyTensor) => ({ of, order: Object.keys(node(of).axes) });
+
+const kernelsOf = (outputs: Readonly<Record<string, AnyTensor>>) => {
+  const wanted = Object.entries(outputs).map(([name, of]) => [name, output(of)] as const);
+  const lowered = lower({ outputs: Object.fromEntries(wanted) });
+  return { kernels: lowered.kernels, stored: lowered.stored };
+};
+
+const shapesOf = (kernels: readonly Kernel[]) => kernels.map((kernel) => kernel.shape);
+
+const sizes = (wgsl: string, pattern: RegExp) =>
+  [...wgsl.matchAll(pattern)].map((match) => Number(match[1]));
+
+for (const unit of [48, 64, 96]) {
+  Deno.test(`an sLSTM cell of ${unit} units: one kernel forward, a workgroup for each head`, () => {
+    const { out, wrt } = cell({ batch: 2, head: 4, unit, token: 9 });
+    const forward = kernelsOf({ out });
+    deepStrictEqual(shapesOf(forward.kernels), ["scan"]);
+
+    // Backward: what the recurrent matrix gave at all steps at once, the scan, and sums over time.
+    const loss = d.sum(d.square(out), Object.keys(node(out).axes) as never);
+    const both = kernelsOf(grad(loss, wrt));
+    const shapes = shapesOf(both.kernels);
+    deepStrictEqual(shapes.slice(0, 3), ["scan", "contraction", "scan"]);
+    deepStrictEqual(shapes.slice(3).toSorted(), ["contraction", "row"]);
+
+    for (const { kernels, stored } of [forward, both]) {
+      for (const kernel of kernels) {
+        if (kernel.shape !== "scan") continue;
+        ok(kernel.together, "the units are spread over a workgroup");
+        const { wgsl, grid } = printScan(kernel, stored);
+        strictEqual(grid.reduce((a, b) => a * b, 1), 2 * 4);
+        const own = sizes(wgsl, /var \w+: array<\w+, (\d+)>;/g);
+        ok(Math.max(0, ...own) <= 192, `a lane has an array of ${Math.max(...own)}`);
+        const shared = sizes(wgsl, /var<workgroup> \w+: array<\w+, (\d+)>;/g);
+        ok(4 * shared.reduce((a, b) => a + b, 0) <= 16384, "it fits into workgroup memory");
+      }
+    }
+  });
+}
+
+Deno.test("a recurrence that mixes nothing is still run by lanes alone", () => {
+  const x = d.input("x", { b: 2, t: 9, c: 130 });
+  const { kernels } = kernelsOf({ y: d.recurrence("t", d.sigmoid(x), x) });
+  deepStrictEqual(shapesOf(kernels), ["scan"]);
+  ok(kernels.every((kernel) => kernel.shape === "scan" && !kernel.together));
+});
