@@ -1,20 +1,23 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`. Only arguments are read here; each
-// command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not understood.
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`. Only arguments are read
+// here; each command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not understood.
 import { parseArgs } from "cli";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
 import * as E from "fp-ts/Either.js";
-import { specNames } from "./spec.ts";
+import { specNamesText } from "./spec/read.ts";
 
 const devices = "auto, gpu, software, swiftshader, navigator, reference";
 
 const usage: Readonly<Record<string, string>> = {
-  experiment: `deno task experiment NAME [--data DIR] [--device D] [--out DIR]
+  experiment:
+    `deno task experiment NAME [--data DIR] [--set FIELD=VALUE]... [--device D] [--out DIR]
 
 Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
 checkpoint.safetensors and report.html.
 
-  NAME         one of ${specNames().join(", ")}, or the path of a JSON file
+  NAME         ${specNamesText()}; or the path of a JSON file
   --data DIR   a folder of recordings (wav, flac, ogg, mp3); without it sounds are synthesised
+  --set FIELD=VALUE  another value for a field of the spec, such as fidelity=faithful,
+                     objective.style=mae or encoder.depth=4; as often as you like
   --device D   ${devices}
   --out DIR    where to write instead of runs/NAME`,
   golden: `deno task golden [--device D] [--json] FILE...
@@ -26,12 +29,14 @@ Compares files of reference numbers with what a device computes. Status 0 only w
   doctor: `deno task doctor
 
 Says which devices this machine has, which one would be used, and what to install.`,
-  explain: `deno task explain NAME [--time] [--json] [--code]
+  explain: `deno task explain NAME [--set FIELD=VALUE]... [--time] [--json] [--code]
 
 Shows the kernels of an experiment's training step: shape, grid, flops, bytes read and written, the
 bytes if every operation read and wrote memory (the floor without fusion), and the totals.
 
-  NAME         one of ${specNames().join(", ")}, or the path of a JSON file
+  NAME         ${specNamesText()}; or the path of a JSON file
+  --set FIELD=VALUE  another value for a field of the spec, such as fidelity=faithful,
+                     objective.style=mae or encoder.depth=4; as often as you like
   --device D   ${devices}
   --time       measures each kernel, and the device's copy bandwidth and flop rate beside it
   --json       one JSON object
@@ -52,7 +57,12 @@ Recordings are as long as they are. Status 1 when any of them could not be embed
 };
 
 const options = {
-  experiment: { data: { type: "string" }, device: { type: "string" }, out: { type: "string" } },
+  experiment: {
+    data: { type: "string" },
+    set: { type: "string", multiple: true },
+    device: { type: "string" },
+    out: { type: "string" },
+  },
   embed: {
     checkpoint: { type: "string" },
     out: { type: "string" },
@@ -63,6 +73,7 @@ const options = {
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
   explain: {
+    set: { type: "string", multiple: true },
     device: { type: "string" },
     json: { type: "boolean" },
     code: { type: "boolean" },
@@ -88,7 +99,7 @@ const run = async (args: readonly string[]): Promise<number> => {
     console.log(help);
     return 0;
   }
-  let values: Readonly<Record<string, string | boolean | undefined>>,
+  let values: Readonly<Record<string, string | boolean | readonly string[] | undefined>>,
     positionals: readonly string[];
   try {
     ({ values, positionals } = parseArgs({
@@ -105,6 +116,7 @@ const run = async (args: readonly string[]): Promise<number> => {
     const request = deviceRequest(device);
     if (E.isLeft(request)) return misunderstood(deviceErrorMessage(request.left));
   }
+  const changes = (values.set ?? []) as readonly string[];
   const one = (): string | undefined => positionals.length === 1 ? positionals[0] : undefined;
   switch (command) {
     case "doctor": {
@@ -145,6 +157,7 @@ const run = async (args: readonly string[]): Promise<number> => {
       if (spec === undefined) return misunderstood(help);
       const { explain } = await import("./explain.ts");
       return await explain(spec, {
+        changes,
         device,
         json: values.json === true,
         code: values.code === true,
@@ -156,7 +169,7 @@ const run = async (args: readonly string[]): Promise<number> => {
       if (spec === undefined) return misunderstood(help);
       const { experiment } = await import("./experiment.ts");
       const data = values.data as string | undefined, out = values.out as string | undefined;
-      return await experiment({ spec, data, out, device });
+      return await experiment({ spec, changes, data, out, device });
     }
   }
 };

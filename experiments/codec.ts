@@ -54,7 +54,10 @@ export const textThat = (expected: string, pattern: RegExp): t.Type<string> => {
 /** One of the given texts. */
 export const oneOf = <T extends string>(...texts: readonly T[]): t.Type<T> => {
   const is = (u: unknown): u is T => texts.some((text) => text === u);
-  const name = texts.map((text) => `"${text}"`).join(" or ");
+  const quoted = texts.map((text) => `"${text}"`);
+  const name = [quoted.slice(0, -1).join(", "), quoted.at(-1)].filter((part) => part !== "").join(
+    " or ",
+  );
   return new t.Type(name, is, (u, c) => is(u) ? t.success(u) : t.failure(u, c), t.identity);
 };
 
@@ -90,7 +93,7 @@ export const fields = <A>(props: { readonly [K in keyof A]: t.Type<A[K]> }): t.T
     Object.keys(u).every((key) => known.includes(key));
   const validate: t.Validate<unknown, A> = (u, c) => {
     if (!isObject(u)) return t.failure(u, c);
-    const missing = known.filter((key) => !Object.hasOwn(u, key));
+    const missing = known.filter((key) => !Object.hasOwn(u, key) && !codecs[key].is(undefined));
     const strange = Object.keys(u).filter((key) => !known.includes(key))
       .map((key) => ({ key, nearest: nearest(key, missing) ?? nearest(key, known) }));
     const misspelt = strange.map((field) => field.nearest);
@@ -114,6 +117,39 @@ export const fields = <A>(props: { readonly [K in keyof A]: t.Type<A[K]> }): t.T
     return t.success(Object.fromEntries(values) as A);
   };
   return new t.Type(`an object with the fields ${known.join(", ")}`, is, validate, t.identity);
+};
+
+/** A codec that a field may also be without. */
+export const optional = <A>(codec: t.Type<A>): t.Type<A | undefined> =>
+  new t.Type(
+    codec.name,
+    (u): u is A | undefined => u === undefined || codec.is(u),
+    (u, c) => u === undefined ? t.success(undefined) : codec.validate(u, c),
+    t.identity,
+  );
+
+/** One of several objects, told apart by the text in the field `tag`. */
+export const tagged = <V extends Readonly<Record<string, t.Any>>>(
+  tag: string,
+  variants: V,
+): t.Type<t.TypeOf<V[keyof V]>> => {
+  type A = t.TypeOf<V[keyof V]>;
+  const names = oneOf(...Object.keys(variants));
+  const of = (u: unknown): t.Type<A> | undefined => {
+    const name = t.UnknownRecord.is(u) ? u[tag] : undefined;
+    return names.is(name) ? variants[name] : undefined;
+  };
+  return new t.Type<A>(
+    `an object with the field ${tag}: ${names.name}`,
+    (u): u is A => of(u)?.is(u) ?? false,
+    (u, c) => {
+      const codec = of(u);
+      if (codec !== undefined) return codec.validate(u, c);
+      if (!t.UnknownRecord.is(u) || Array.isArray(u)) return t.failure(u, c);
+      return t.failures([{ value: u[tag], context: t.appendContext(c, tag, names, u[tag]) }]);
+    },
+    t.identity,
+  );
 };
 
 /** An io-ts error of these codecs as a `FieldError`. */

@@ -4,7 +4,8 @@ import * as E from "fp-ts/Either.js";
 import { audioErrorText, readRecordings } from "./audio.ts";
 import { openBackend } from "./backend.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
-import { readSpec, type Spec, specReadErrorText } from "./spec.ts";
+import type { Spec } from "./spec.ts";
+import { readSpec, specReadErrorText } from "./spec/read.ts";
 import { synthesise } from "./synth.ts";
 import { type Clip, train } from "./train.ts";
 
@@ -12,6 +13,8 @@ import { type Clip, train } from "./train.ts";
 export interface ExperimentOptions {
   /** The name of a spec, or the path of a file that holds one. */
   readonly spec: string;
+  /** Fields of the spec with other values, `path=value`. */
+  readonly changes: readonly string[];
   readonly data?: string;
   readonly device: string;
   readonly out?: string;
@@ -52,7 +55,7 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
     console.error(message);
     return 1;
   };
-  const spec = await readSpec(options.spec)();
+  const spec = await readSpec(options.spec, options.changes)();
   if (E.isLeft(spec)) return complain(specReadErrorText(spec.left));
   const folder = options.out ?? `runs/${spec.right.name}`;
   const writable = await ensureFolder(folder)();

@@ -15,7 +15,7 @@ import { volume } from "../dsl/axes.ts";
 import { type Node, node, reachable } from "../dsl/node.ts";
 import { openBackend } from "./backend.ts";
 import { draw } from "./draw.ts";
-import { readSpec, specReadErrorText } from "./spec.ts";
+import { readSpec, specReadErrorText } from "./spec/read.ts";
 import { programsOf } from "./train.ts";
 
 /** What was measured on the device. */
@@ -196,13 +196,15 @@ export const measured = async (
 export const explain = async (
   name: string,
   options: {
+    /** Fields of the spec with other values, `path=value`. */
+    readonly changes: readonly string[];
     readonly device: string;
     readonly json: boolean;
     readonly code: boolean;
     readonly time: boolean;
   },
 ): Promise<number> => {
-  const spec = await readSpec(name)();
+  const spec = await readSpec(name, options.changes)();
   if (E.isLeft(spec)) {
     console.error(specReadErrorText(spec.left));
     return 1;

@@ -2,6 +2,7 @@
 // spectrograms of held-out clips before and after. One file that asks for nothing else, made from
 // data alone: the same data gives the same page.
 import type { Metric } from "./metrics.ts";
+import { fidelityOf } from "./model_codec.ts";
 import type { Spec } from "./spec.ts";
 import { count, durationText, escape, lossText, wholeText } from "./report/html.ts";
 import { type Baseline, lossFigure } from "./report/loss.ts";
@@ -119,10 +120,17 @@ function outcome(metrics: readonly Metric[]): Outcome {
   };
 }
 
-const families: Readonly<Record<Spec["encoder"]["family"], string>> = { mamba: "Mamba" };
+const families: Readonly<Record<Spec["encoder"]["family"], string>> = {
+  transformer: "Transformer",
+  mamba: "Mamba",
+  xlstm: "xLSTM",
+};
 
 const lossOver = (spec: Spec): string =>
-  spec.objective.loss === "all" ? "all patches" : "the masked patches";
+  fidelityOf(spec.fidelity).loss === "all" ? "all patches" : "the masked patches";
+
+const fidelityText = ({ fidelity }: Spec): string =>
+  typeof fidelity === "string" ? fidelity : `${fidelity.from}, but for some points`;
 
 // The paragraph at the top. It says what the numbers say, also when the run went badly.
 function summary(data: ReportData): string {
@@ -193,6 +201,11 @@ function numbers(data: ReportData): string {
     ["Specification", spec.name],
     ["Device", data.device],
     ["Encoder", `${families[encoder.family]}, ${encoder.depth} blocks of ${encoder.dim} channels`],
+    ["Order", encoder.order],
+    [
+      "Objective",
+      `${spec.objective.style === "mae" ? "MAE" : "SSAST"} style, ${fidelityText(spec)}`,
+    ],
     ["Parameters", wholeText(data.parameters)],
     ["Recordings", `${wholeText(clips.training)} training, ${wholeText(clips.heldOut)} held out`],
     [
@@ -201,7 +214,9 @@ function numbers(data: ReportData): string {
     ],
     [
       "Patches",
-      `${patch.time} × ${patch.frequency}, ${Number((100 * masking.ratio).toFixed(1))} % masked`,
+      `${patch.time} × ${patch.frequency}, ${
+        Number((100 * masking.ratio).toFixed(1))
+      } % masked (${masking.kind})`,
     ],
     ["Batch", count(spec.batch, "clip")],
   ];

@@ -3,8 +3,11 @@
 // expected and what was found, and all mistakes are reported at once.
 import type * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
-import type { TaskEither } from "fp-ts/TaskEither.js";
-import { pipe } from "fp-ts/function.js";
+import type { DecoderSizes } from "../models/decoder.ts";
+import type { FrontEnd } from "../models/frontend.ts";
+import { type Masking, visible } from "../models/masking.ts";
+import type { PatchSize } from "../models/patches.ts";
+import type { Style } from "../models/training.ts";
 import {
   above0,
   between0and1,
@@ -17,12 +20,23 @@ import {
   multipleOf,
   numberThat,
   oneOf,
+  optional,
+  tagged,
   textThat,
   wholeFrom,
 } from "./codec.ts";
-import { type JsonError, parseJson } from "./json.ts";
+import {
+  type EncoderSpec,
+  encoderSpec,
+  type FidelitySpec,
+  fidelitySpec,
+  frontEnd,
+  masking,
+  patchSize,
+} from "./model_codec.ts";
+import { contradictions } from "./spec/rules.ts";
 
-export type { FieldError, JsonError };
+export type { EncoderSpec, FidelitySpec, FieldError };
 
 /** One pre-training experiment: masked log-mel spectrograms, an encoder that fills them in. */
 export interface Spec {
@@ -32,34 +46,23 @@ export interface Spec {
   readonly name: string;
   /** Everything random follows from it: synthetic data, initial values, crops, masks. */
   readonly seed: number;
-  /** Audio to log-mel spectrogram. */
-  readonly frontEnd: FrontEndSpec;
+  /** Audio to log-mel spectrogram; recordings of another sample rate are resampled. */
+  readonly frontEnd: FrontEnd;
   /** What the model sees of a recording. */
   readonly clip: {
     /** Frames of a training crop; the model's input is frames × mels. */
     readonly frames: number;
   };
-  /** Size of a patch, one token of the sequence: frames × mel bands. */
-  readonly patch: {
-    /** Frames; divides `clip.frames`. */
-    readonly time: number;
-    /** Mel bands; divides `frontEnd.mels`. */
-    readonly frequency: number;
-  };
-  /** The model. */
-  readonly encoder: MambaSpec;
-  /** What is hidden from the encoder. */
-  readonly masking: {
-    /** Patches are drawn uniformly, per clip. */
-    readonly kind: "random";
-    /** Share of the patches that is hidden, between 0 and 1. */
-    readonly ratio: number;
-  };
-  /** What is minimised. */
-  readonly objective: {
-    /** Mean squared error over all patches (as published), or over the masked ones only. */
-    readonly loss: "all" | "masked";
-  };
+  /** Size of a patch, one token of the sequence: frames (divide `clip.frames`) × mel bands. */
+  readonly patch: PatchSize;
+  /** The model: a family with its sizes, and the options that all families share. */
+  readonly encoder: EncoderSpec;
+  /** What is hidden from the encoder: which patches hide together, and what share of them. */
+  readonly masking: Masking;
+  /** How hidden patches are predicted. */
+  readonly objective: ObjectiveSpec;
+  /** Where the published code and sound practice part: all points by one name, or one by one. */
+  readonly fidelity: FidelitySpec;
   /** AdamW. Biases, norms and other parameters with fewer than two axes are not decayed. */
   readonly optimiser: OptimiserSpec;
   /** Learning rate over the steps: a line from 0 up to the peak, then half a cosine down to 0. */
@@ -86,39 +89,14 @@ export interface Spec {
   };
 }
 
-/** Short-time Fourier transform, mel filters, natural logarithm. */
-export interface FrontEndSpec {
-  /** Samples per second; recordings of another rate are resampled. */
-  readonly sampleRate: number;
-  /** Samples of the Fourier transform. */
-  readonly fft: number;
-  /** Samples of the window, at most `fft`. */
-  readonly window: number;
-  /** Samples from one frame to the next. */
-  readonly hop: number;
-  /** Mel bands (HTK scale). */
-  readonly mels: number;
-  /** Lower edge of the lowest band, in Hz. */
-  readonly fMin: number;
-  /** Upper edge of the highest band, in Hz; at most half the sample rate. */
-  readonly fMax: number;
-}
-
-/** A stack of selective state space (Mamba) blocks. */
-export interface MambaSpec {
-  /** Which encoder this is. */
-  readonly family: "mamba";
-  /** Channels of a token. A multiple of 4, for the sine-cosine position code. */
-  readonly dim: number;
-  /** Blocks. */
-  readonly depth: number;
-  /** Size of the state that the recurrence carries for each channel. */
-  readonly state: number;
-  /** Taps of the causal convolution along time. */
-  readonly conv: number;
-  /** Inner channels are `expand` × `dim`. */
-  readonly expand: number;
-}
+/** SSAST style: mask tokens in the encoder. MAE style: the encoder sees the rest, a decoder predicts. */
+export type ObjectiveSpec =
+  | { readonly style: "ssast" }
+  | {
+    readonly style: "mae";
+    /** Width and blocks; without it the encoder's width and 2 blocks. */
+    readonly decoder?: DecoderSizes;
+  };
 
 /** AdamW's numbers. */
 export interface OptimiserSpec {
@@ -152,16 +130,13 @@ export type SpecError =
   | FieldError
   | { readonly _tag: "Contradiction"; readonly path: string; readonly problem: string };
 
-/** Why a spec could not be read. */
-export type SpecReadError =
-  | { readonly _tag: "NoSuchSpec"; readonly asked: string; readonly known: readonly string[] }
-  | { readonly _tag: "SpecUnreadable"; readonly path: string; readonly reason: string }
-  | { readonly _tag: "SpecNotJson"; readonly path: string; readonly at: JsonError }
-  | {
-    readonly _tag: "SpecInvalid";
-    readonly path: string;
-    readonly errors: readonly SpecError[];
-  };
+type Ssast = Extract<ObjectiveSpec, { readonly style: "ssast" }>;
+type Mae = {
+  readonly style: "mae";
+  readonly decoder: DecoderSizes | undefined;
+};
+
+const decoder = fields<DecoderSizes>({ dim: multipleOf(4), depth: wholeFrom(1) });
 
 const specCodec: t.Type<Spec> = fields<Spec>({
   version: numberThat("1", (n) => n === 1) as t.Type<1>,
@@ -170,27 +145,16 @@ const specCodec: t.Type<Spec> = fields<Spec>({
     /^[A-Za-z0-9][\w.-]*$/,
   ),
   seed: wholeFrom(0),
-  frontEnd: fields<FrontEndSpec>({
-    sampleRate: wholeFrom(1),
-    fft: wholeFrom(2),
-    window: wholeFrom(1),
-    hop: wholeFrom(1),
-    mels: wholeFrom(1),
-    fMin: from0,
-    fMax: above0,
-  }),
+  frontEnd,
   clip: fields<Spec["clip"]>({ frames: wholeFrom(1) }),
-  patch: fields<Spec["patch"]>({ time: wholeFrom(1), frequency: wholeFrom(1) }),
-  encoder: fields<MambaSpec>({
-    family: oneOf("mamba"),
-    dim: multipleOf(4),
-    depth: wholeFrom(1),
-    state: wholeFrom(1),
-    conv: wholeFrom(1),
-    expand: wholeFrom(1),
-  }),
-  masking: fields<Spec["masking"]>({ kind: oneOf("random"), ratio: between0and1 }),
-  objective: fields<Spec["objective"]>({ loss: oneOf("all", "masked") }),
+  patch: patchSize,
+  encoder: encoderSpec,
+  masking,
+  objective: tagged("style", {
+    ssast: fields<Ssast>({ style: oneOf("ssast") }),
+    mae: fields<Mae>({ style: oneOf("mae"), decoder: optional(decoder) }),
+  }) as t.Type<ObjectiveSpec>,
+  fidelity: fidelitySpec,
   optimiser: fields<OptimiserSpec>({
     peakLearningRate: above0,
     beta1: from0below1,
@@ -210,92 +174,6 @@ const specCodec: t.Type<Spec> = fields<Spec>({
   report: fields<Spec["report"]>({ examples: wholeFrom(0) }),
 });
 
-// ---------------------------------------------------------------- rules across fields
-
-interface Rule {
-  /** The field that is blamed. */
-  readonly path: string;
-  /** All fields that the rule reads: it is asked only when these are right in themselves. */
-  readonly reads: readonly string[];
-  /** What is wrong, if something is. */
-  readonly problem: (spec: Spec) => string | undefined;
-}
-
-const rules: readonly Rule[] = [
-  {
-    path: "frontEnd.window",
-    reads: ["frontEnd.window", "frontEnd.fft"],
-    problem: ({ frontEnd: f }) =>
-      f.window > f.fft ? `${f.window} is more than frontEnd.fft, ${f.fft}` : undefined,
-  },
-  {
-    path: "frontEnd.fMin",
-    reads: ["frontEnd.fMin", "frontEnd.fMax"],
-    problem: ({ frontEnd: f }) =>
-      f.fMin >= f.fMax ? `${f.fMin} is not below frontEnd.fMax, ${f.fMax}` : undefined,
-  },
-  {
-    path: "frontEnd.fMax",
-    reads: ["frontEnd.fMax", "frontEnd.sampleRate"],
-    problem: ({ frontEnd: f }) =>
-      f.fMax > f.sampleRate / 2
-        ? `${f.fMax} is more than half of frontEnd.sampleRate, ${f.sampleRate / 2}`
-        : undefined,
-  },
-  {
-    path: "clip.frames",
-    reads: ["clip.frames", "patch.time"],
-    problem: ({ clip, patch }) =>
-      clip.frames % patch.time !== 0
-        ? `${clip.frames} is not divisible by patch.time, ${patch.time}`
-        : undefined,
-  },
-  {
-    path: "frontEnd.mels",
-    reads: ["frontEnd.mels", "patch.frequency"],
-    problem: ({ frontEnd: f, patch }) =>
-      f.mels % patch.frequency !== 0
-        ? `${f.mels} is not divisible by patch.frequency, ${patch.frequency}`
-        : undefined,
-  },
-  {
-    path: "masking.ratio",
-    reads: [
-      "masking.ratio",
-      "clip.frames",
-      "patch.time",
-      "frontEnd.mels",
-      "patch.frequency",
-    ],
-    problem: (spec) => {
-      const { patches, visible } = patchGrid(spec);
-      if (visible > 0 && visible < patches) return undefined;
-      return `${spec.masking.ratio} of ${patches} patches leaves ${visible} visible; ` +
-        "at least one must be visible and one masked";
-    },
-  },
-  {
-    path: "schedule.warmupSteps",
-    reads: ["schedule.warmupSteps", "schedule.steps"],
-    problem: ({ schedule: s }) =>
-      s.warmupSteps > s.steps
-        ? `${s.warmupSteps} is more than schedule.steps, ${s.steps}`
-        : undefined,
-  },
-  {
-    path: "data.synthetic.seconds",
-    reads: ["data.synthetic.seconds", "frontEnd.fft", "frontEnd.sampleRate"],
-    // The transform reflects half a window at both ends, which needs as many samples.
-    problem: ({ data, frontEnd: f }) =>
-      data.synthetic.seconds * f.sampleRate <= f.fft / 2
-        ? `${data.synthetic.seconds} s is not longer than half of frontEnd.fft, ` +
-          `${f.fft / 2 / f.sampleRate} s`
-        : undefined,
-  },
-];
-
-// ---------------------------------------------------------------- decoding
-
 /**
  * The experiment that a JSON value describes, or everything that is wrong with it.
  *
@@ -305,21 +183,15 @@ const rules: readonly Rule[] = [
 export function decodeSpec(json: unknown): E.Either<readonly SpecError[], Spec> {
   const read = specCodec.decode(json);
   const wrong = E.isLeft(read) ? read.left.map(fieldError) : [];
+  // A misspelt field stands for the one it is taken for, and that one is missing.
+  const places = wrong.map((error) =>
+    error._tag === "UnknownField" ? beside(error.path, error.nearest) : error.path
+  );
   const sound = (path: string): boolean =>
-    !wrong.some((error) =>
-      error._tag !== "UnknownField"
-        ? error.path === "" || error.path === path || path.startsWith(`${error.path}.`)
-        // A misspelt field stands for the one it is taken for, and that one is missing.
-        : beside(error.path, error.nearest) === path ||
-          path.startsWith(`${beside(error.path, error.nearest)}.`)
+    !places.some((place) =>
+      place === "" || place === path || path.startsWith(`${place}.`) || place.startsWith(`${path}.`)
     );
-  const contradictions = rules
-    .filter((rule) => rule.reads.every(sound))
-    .flatMap((rule): SpecError[] => {
-      const problem = rule.problem(json as Spec);
-      return problem === undefined ? [] : [{ _tag: "Contradiction", path: rule.path, problem }];
-    });
-  const errors = [...wrong, ...contradictions];
+  const errors = [...wrong, ...contradictions(json as Spec, sound)];
   return errors.length > 0 ? E.left(errors) : read as E.Either<never, Spec>;
 }
 
@@ -331,7 +203,11 @@ export function specErrorText(error: SpecError): string {
   return error._tag === "Contradiction" ? `${error.path}: ${error.problem}` : fieldErrorText(error);
 }
 
-// ---------------------------------------------------------------- what follows from a spec
+/** The style of pre-training with a decoder wherever one is needed. */
+export const styleOf = ({ objective, encoder }: Pick<Spec, "objective" | "encoder">): Style =>
+  objective.style === "ssast"
+    ? objective
+    : { style: "mae", decoder: objective.decoder ?? { dim: encoder.dim, depth: 2 } };
 
 /** The patches of one clip. */
 export interface PatchGrid {
@@ -352,102 +228,5 @@ export function patchGrid(
   const time = spec.clip.frames / spec.patch.time;
   const frequency = spec.frontEnd.mels / spec.patch.frequency;
   const patches = time * frequency;
-  // 1 - 0.8 is a hair below 0.2: without the margin 200 visible patches of 1000 would be 199.
-  const visible = Math.floor(patches * (1 - spec.masking.ratio) + 1e-9);
-  return { time, frequency, patches, visible };
-}
-
-/** Rank of the projection that makes Mamba's step sizes: a sixteenth of the channels, rounded up. */
-export function deltaRank(encoder: Pick<MambaSpec, "dim">): number {
-  return Math.ceil(encoder.dim / 16);
-}
-
-// ---------------------------------------------------------------- reading
-
-const folder = new URL("specs/", import.meta.url);
-
-// A published package is read over the network, where a folder can not be listed.
-const published: readonly string[] = ["mamba", "mamba-base", "mamba-small", "mamba-tiny"];
-
-/** The names that `readSpec` knows: those of the files in `experiments/specs`, in order. */
-export function specNames(): readonly string[] {
-  if (folder.protocol !== "file:") return published;
-  return [...Deno.readDirSync(folder)].map((entry) => entry.name)
-    .filter((name) => name.endsWith(".json"))
-    .map((name) => name.slice(0, -".json".length))
-    .sort();
-}
-
-/**
- * Reads a spec: by name, one of `specNames()`, or from a file, when the argument has a slash or
- * ends in `.json`. Nothing is read before the returned task is started.
- */
-export function readSpec(nameOrPath: string): TaskEither<SpecReadError, Spec> {
-  const isPath = /[/\\]|\.json$/.test(nameOrPath);
-  return async () => {
-    if (!isPath && !specNames().includes(nameOrPath)) {
-      return E.left({ _tag: "NoSuchSpec", asked: nameOrPath, known: specNames() });
-    }
-    const path = isPath ? nameOrPath : new URL(`${nameOrPath}.json`, folder);
-    const shownPath = isPath ? nameOrPath : `experiments/specs/${nameOrPath}.json`;
-    try {
-      return specFrom(shownPath, await readText(path));
-    } catch (error) {
-      if (isPath && error instanceof Deno.errors.NotFound) {
-        return E.left({ _tag: "NoSuchSpec", asked: nameOrPath, known: specNames() });
-      }
-      return E.left({ _tag: "SpecUnreadable", path: shownPath, reason: reason(error) });
-    }
-  };
-}
-
-async function readText(place: string | URL): Promise<string> {
-  if (typeof place === "string" || place.protocol === "file:") {
-    return await Deno.readTextFile(place);
-  }
-  const answer = await fetch(place);
-  if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-  return await answer.text();
-}
-
-const reason = (error: unknown): string =>
-  error instanceof Deno.errors.PermissionDenied
-    ? "permission denied"
-    : error instanceof Deno.errors.IsADirectory
-    ? "it is a folder"
-    : error instanceof Error
-    ? error.message
-    : String(error);
-
-/** The spec in a JSON text; `path` is only what errors call the text. */
-export function specFrom(path: string, text: string): E.Either<SpecReadError, Spec> {
-  return pipe(
-    parseJson(text),
-    E.mapLeft((at): SpecReadError => ({ _tag: "SpecNotJson", path, at })),
-    E.chain((json) =>
-      pipe(
-        decodeSpec(json),
-        E.mapLeft((errors): SpecReadError => ({ _tag: "SpecInvalid", path, errors })),
-      )
-    ),
-  );
-}
-
-/** Why a spec could not be read, in words; one line, or for an invalid spec one for each mistake. */
-export function specReadErrorText(error: SpecReadError): string {
-  switch (error._tag) {
-    case "NoSuchSpec":
-      return `there is no experiment '${error.asked}': give the path of a .json file or one of ` +
-        error.known.join(", ");
-    case "SpecUnreadable":
-      return `${error.path} could not be read: ${error.reason}`;
-    case "SpecNotJson":
-      return `${error.path} is not JSON: line ${error.at.line}, column ${error.at.column}: ` +
-        error.at.problem;
-    case "SpecInvalid": {
-      const count = error.errors.length === 1 ? "1 mistake" : `${error.errors.length} mistakes`;
-      return [`${error.path} has ${count}:`, ...error.errors.map((e) => `  ${specErrorText(e)}`)]
-        .join("\n");
-    }
-  }
+  return { time, frequency, patches, visible: visible(patches, spec.masking.ratio) };
 }

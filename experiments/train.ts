@@ -3,7 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import type { Backend, Machine } from "../backends/backend.ts";
 import { count, type Parameter, parameters } from "../dsl/parameters.ts";
-import type { EncoderSizes } from "../models/encoder.ts";
+import type { Encoder } from "../models/encoder.ts";
 import { moments } from "../models/optimiser.ts";
 import { inPublishedOrder } from "../models/published.ts";
 import { learningRate } from "../models/schedule.ts";
@@ -17,7 +17,8 @@ import { type Metric, metricsErrorText, openMetrics } from "./metrics.ts";
 import { progress, standardError } from "./progress.ts";
 import { type Example, reportPage } from "./report.ts";
 import { encode, type TensorData } from "./safetensors.ts";
-import type { Spec } from "./spec.ts";
+import { fidelityOf } from "./model_codec.ts";
+import { type Spec, styleOf } from "./spec.ts";
 import version from "../deno.json" with { type: "json" };
 
 /** A clip to train on or to hold out. */
@@ -54,17 +55,18 @@ export interface RunResult {
 
 const fail = (message: string): E.Either<RunError, never> => E.left({ _tag: "RunError", message });
 
-/** The sizes of the spec's encoder. */
-export const encoderOf = ({ encoder, patch }: Spec): EncoderSizes => ({ ...encoder, patch });
+/** The spec's encoder as models take it. */
+export const encoderOf = ({ encoder, patch }: Spec): Encoder => ({ ...encoder, patch });
 
 /** The spec as what the training program is made from. */
 export const pretrainingOf = (spec: Spec): Pretraining => ({
   encoder: encoderOf(spec),
+  objective: styleOf(spec),
+  masking: spec.masking,
+  fidelity: fidelityOf(spec.fidelity),
   batch: spec.batch,
   frames: spec.clip.frames,
   mels: spec.frontEnd.mels,
-  maskRatio: spec.masking.ratio,
-  loss: spec.objective.loss,
   seed: spec.seed,
 });
 
@@ -114,7 +116,7 @@ const meanLoss = (clip: Float32Array, mask: ArrayLike<number>, spec: Spec): numb
   for (let k = 0; k < clip.length; k++) {
     const token = Math.floor(Math.floor(k / mels) / time) * (mels / frequency) +
       Math.floor((k % mels) / frequency);
-    if (spec.objective.loss === "masked" && mask[token] === 0) continue;
+    if (fidelityOf(spec.fidelity).loss === "masked" && mask[token] === 0) continue;
     squares += (clip[k] - mean) ** 2;
     counted++;
   }
@@ -187,7 +189,16 @@ const checkpoint = async (
     name,
     { dtype: "F32", shape: Object.values(axes).map(Number), data: values[name] as Float32Array },
   ]));
-  return encode(tensors, { format: "pt", step: `${step}`, spec: JSON.stringify(spec) });
+  return encode(tensors, {
+    format: "pt",
+    step: `${step}`,
+    spec: JSON.stringify(spec),
+    // What another program needs to run the encoder on audio.
+    encoder: JSON.stringify(encoderOf(spec)),
+    frontEnd: JSON.stringify(spec.frontEnd),
+    frames: `${spec.clip.frames}`,
+    fidelity: JSON.stringify(fidelityOf(spec.fidelity)),
+  });
 };
 
 /**

@@ -23,7 +23,16 @@ import {
 } from "../dsl/ops.ts";
 import type { Fidelity } from "./fidelity.ts";
 import { fanIn, spread, zeros } from "./initialise.ts";
-import { channels, linear, norm, type Scope, scope, type Sequence, tokens } from "./layers.ts";
+import {
+  channels,
+  linear,
+  type Norm,
+  norm,
+  type Scope,
+  scope,
+  type Sequence,
+  tokens,
+} from "./layers.ts";
 import type { PerToken } from "./masking.ts";
 import {
   embedPatches,
@@ -34,18 +43,26 @@ import {
   positions,
   type Spectrogram,
 } from "./patches.ts";
-import { stack, type StackSizes } from "./stack.ts";
+import { type Family, type Order, stack } from "./stack.ts";
 
-/** An encoder as data: a stack of blocks, the width of a token, the size of a patch. */
-export type Encoder = Omit<StackSizes, "rotary"> & StackSizes & {
-  /** Channels of a token. */
+/** What encoders of all families have in common. */
+export interface Shell {
+  /** Channels of a token; a multiple of 4. */
   readonly dim: number;
-  readonly patch: PatchSize;
+  /** Blocks. */
+  readonly depth: number;
+  readonly order: Order;
+  readonly norm: Norm;
   /** How tokens know where they stand: added sines, a learnt table, rotation in attention, or not. */
   readonly positions: "sin-cos" | "learned" | "rotary" | "none";
   /** Learnt tokens that hold no patch (Darcet et al. 2024), after the class token. */
   readonly registers: number;
-};
+  /** Share of clips for which the last block is skipped in training; earlier blocks less often. */
+  readonly stochasticDepth: number;
+}
+
+/** An encoder as data: a family and its sizes, the common shell, the size of a patch. */
+export type Encoder = Family & Shell & { readonly patch: PatchSize };
 
 const root: Scope = (name) => name;
 

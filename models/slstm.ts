@@ -123,7 +123,7 @@ const slstmLayer = (at: Scope, sizes: SlstmSizes, block: number) => (x: Sequence
     const bias = param(
       cell("_bias_"),
       { wide: 4 * dim },
-      gateBias(unit, block / (sizes.depth - 1)),
+      gateBias(unit, block / Math.max(1, sizes.depth - 1)),
     );
     const { out } = slstm({
       x: gates,

@@ -1,7 +1,7 @@
 // Spectrograms as pictures with axes, and how well masked patches were filled in. All pictures of a
 // page share one scale of colours; a masked patch is not painted, and the page's own neutral tone
 // shows through it.
-import type { FrontEndSpec } from "../spec.ts";
+import type { FrontEnd } from "../../models/frontend.ts";
 import { colourMap } from "./colour.ts";
 import { escape, percent } from "./html.ts";
 import { type Picture, pngAddress } from "./png.ts";
@@ -32,7 +32,7 @@ export interface Example {
 /** What the axes and the patches of a spectrogram mean. */
 export interface Geometry {
   /** How the spectrogram was made. */
-  readonly frontEnd: Pick<FrontEndSpec, "sampleRate" | "hop" | "mels" | "fMin" | "fMax">;
+  readonly frontEnd: Pick<FrontEnd, "sampleRate" | "hop" | "mels" | "fMin" | "fMax">;
   /** Frames and mel bands of a patch. */
   readonly patch: { readonly time: number; readonly frequency: number };
 }

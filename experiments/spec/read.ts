@@ -1,0 +1,250 @@
+// Reading a spec: by name or from a file, on top of the spec that it extends, with fields changed on
+// the command line. What is decoded, and what a run keeps, is the whole document that comes out.
+import * as E from "fp-ts/Either.js";
+import type { TaskEither } from "fp-ts/TaskEither.js";
+import { type JsonError, parseJson } from "../json.ts";
+import { decodeSpec, type Spec, type SpecError, specErrorText } from "../spec.ts";
+
+/** Why a spec could not be read. */
+export type SpecReadError =
+  | { readonly _tag: "NoSuchSpec"; readonly asked: string; readonly known: readonly string[] }
+  | { readonly _tag: "SpecUnreadable"; readonly path: string; readonly reason: string }
+  | { readonly _tag: "SpecNotJson"; readonly path: string; readonly at: JsonError }
+  | { readonly _tag: "SpecExtends"; readonly path: string; readonly problem: string }
+  | { readonly _tag: "BadChange"; readonly change: string; readonly problem: string }
+  | {
+    readonly _tag: "SpecInvalid";
+    readonly path: string;
+    readonly errors: readonly SpecError[];
+  };
+
+type Json = Readonly<Record<string, unknown>>;
+const isObject = (value: unknown): value is Json =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const folder = new URL("../specs/", import.meta.url);
+
+const families = ["mamba", "transformer", "xlstm"];
+const sizes = ["base", "huge", "large", "medium", "small", "tiny"];
+
+// A published package is read over the network, where a folder can not be listed.
+const published: readonly string[] = families
+  .flatMap((family) => [family, ...sizes.map((size) => `${family}-${size}`)]);
+
+/** The names that `readSpec` knows: those of the files in `experiments/specs`, in order. */
+export function specNames(): readonly string[] {
+  if (folder.protocol !== "file:") return published;
+  return [...Deno.readDirSync(folder)].map((entry) => entry.name)
+    .filter((name) => name.endsWith(".json"))
+    .map((name) => name.slice(0, -".json".length))
+    .sort();
+}
+
+/** The specs that run in minutes on a CPU come first where a person reads the names. */
+export const specNamesText = (): string => {
+  const names = specNames();
+  const small = names.filter((name) => !name.includes("-"));
+  const others = names.length - small.length;
+  return `${small.join(", ")}, or one of ${others} published sizes such as mamba-tiny`;
+};
+
+/** Where a spec is and what errors call it. */
+interface Place {
+  readonly place: string | URL;
+  readonly shown: string;
+}
+
+/** Files name what they extend relative to themselves. */
+const placeOf = (nameOrPath: string, from?: Place): Place | undefined => {
+  const isPath = /[/\\]|\.json$/.test(nameOrPath);
+  if (!isPath) {
+    if (!specNames().includes(nameOrPath)) return undefined;
+    const shown = `experiments/specs/${nameOrPath}.json`;
+    return { place: new URL(`${nameOrPath}.json`, folder), shown };
+  }
+  if (from === undefined || nameOrPath.startsWith("/")) {
+    return { place: nameOrPath, shown: nameOrPath };
+  }
+  if (typeof from.place !== "string") {
+    return { place: new URL(nameOrPath, from.place), shown: nameOrPath };
+  }
+  const beside = from.place.replace(/[^/\\]*$/, "");
+  return { place: `${beside}${nameOrPath}`, shown: `${beside}${nameOrPath}` };
+};
+
+const tags = ["family", "kind", "style"];
+
+/** `over` on top of `under`: objects field by field; all else, and another variant, whole. */
+const merged = (under: unknown, over: unknown): unknown => {
+  if (!isObject(under) || !isObject(over)) return over;
+  if (tags.some((tag) => tag in under && tag in over && under[tag] !== over[tag])) return over;
+  const keys = new Set([...Object.keys(under), ...Object.keys(over)]);
+  return Object.fromEntries(
+    [...keys].map((key) => [
+      key,
+      !(key in over) ? under[key] : key in under ? merged(under[key], over[key]) : over[key],
+    ]),
+  );
+};
+
+/** How many specs may stand on top of each other. */
+const deepest = 8;
+
+const readJson = async (
+  nameOrPath: string,
+  below: readonly Place[],
+): Promise<E.Either<SpecReadError, unknown>> => {
+  const from = below.at(-1);
+  const noSuch = E.left<SpecReadError>({
+    _tag: "NoSuchSpec",
+    asked: nameOrPath,
+    known: specNames(),
+  });
+  const at = placeOf(nameOrPath, from);
+  if (at === undefined) return noSuch;
+  const refused = (problem: string): E.Either<SpecReadError, never> =>
+    E.left({ _tag: "SpecExtends", path: from!.shown, problem });
+  if (below.some(({ place }) => `${place}` === `${at.place}`)) {
+    return refused(`it extends ${at.shown}, which extends it in turn`);
+  }
+  if (below.length > deepest) return refused(`more than ${deepest} specs extend each other`);
+  let text: string;
+  try {
+    text = await readText(at.place);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return noSuch;
+    return E.left({ _tag: "SpecUnreadable", path: at.shown, reason: reason(error) });
+  }
+  const json = parseJson(text);
+  if (E.isLeft(json)) return E.left({ _tag: "SpecNotJson", path: at.shown, at: json.left });
+  if (!isObject(json.right) || !("extends" in json.right)) return json;
+  const { extends: base, ...own } = json.right;
+  if (typeof base !== "string") {
+    return E.left({
+      _tag: "SpecExtends",
+      path: at.shown,
+      problem: `'extends' is ${JSON.stringify(base)}, not the name or path of a spec`,
+    });
+  }
+  const under = await readJson(base, [...below, at]);
+  return E.isLeft(under) ? under : E.right(merged(under.right, own));
+};
+
+const variants: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  objective: { ssast: ["style"], mae: ["style", "decoder"] },
+  masking: {
+    unstructured: ["kind", "ratio"],
+    time: ["kind", "ratio"],
+    frequency: ["kind", "ratio"],
+    blocks: ["kind", "ratio", "block"],
+  },
+};
+
+/** One field changed: `optimiser.peakLearningRate=0.001`. A value that is not JSON is a text. */
+const changedBy = (json: unknown, change: string): E.Either<SpecReadError, unknown> => {
+  const bad = (problem: string): E.Either<SpecReadError, never> =>
+    E.left({ _tag: "BadChange", change, problem });
+  const at = change.indexOf("=");
+  if (at < 1) return bad("expected field=value, such as seed=1 or objective.style=mae");
+  const path = change.slice(0, at).split("."), text = change.slice(at + 1);
+  const parsed = parseJson(text);
+  const value = E.isRight(parsed) ? parsed.right : text;
+  const set = (under: unknown, rest: readonly string[], above: string): unknown => {
+    if (rest.length === 0) return value;
+    // A name for several fields gives way to the fields, starting from what it names.
+    const object = above === "fidelity" && typeof under === "string" ? { from: under } : under;
+    if (!isObject(object)) return undefined;
+    const [key, ...more] = rest;
+    const inner = set(object[key], more, key);
+    const kept = tags.includes(key) && more.length === 0
+      ? variants[above]?.[`${value}`]
+      : undefined;
+    const others = Object.entries(object).filter(([name]) =>
+      kept === undefined || kept.includes(name)
+    );
+    return { ...Object.fromEntries(others), [key]: inner };
+  };
+  const parents = path.slice(0, -1);
+  let inside: unknown = json;
+  for (const [k, key] of parents.entries()) {
+    inside = isObject(inside) ? inside[key] : undefined;
+    if (!isObject(inside) && !(k === 0 && key === "fidelity")) {
+      return bad(`'${parents.slice(0, k + 1).join(".")}' has no fields`);
+    }
+  }
+  return E.right(set(json, path, ""));
+};
+
+/**
+ * Reads a spec: by name, one of `specNames()`, or from a file, when the argument has a slash or
+ * ends in `.json`. `changes` are fields with new values, `path=value`, set last. Nothing is read
+ * before the returned task is started.
+ */
+export function readSpec(
+  nameOrPath: string,
+  changes: readonly string[] = [],
+): TaskEither<SpecReadError, Spec> {
+  return async () => {
+    let json = await readJson(nameOrPath, []);
+    for (const change of changes) {
+      if (E.isLeft(json)) return json;
+      json = changedBy(json.right, change);
+    }
+    if (E.isLeft(json)) return json;
+    return decoded(placeOf(nameOrPath)!.shown, json.right);
+  };
+}
+
+const decoded = (path: string, json: unknown): E.Either<SpecReadError, Spec> => {
+  const spec = decodeSpec(json);
+  return E.isLeft(spec) ? E.left({ _tag: "SpecInvalid", path, errors: spec.left }) : spec;
+};
+
+async function readText(place: string | URL): Promise<string> {
+  if (typeof place === "string" || place.protocol === "file:") {
+    return await Deno.readTextFile(place);
+  }
+  const answer = await fetch(place);
+  if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+  return await answer.text();
+}
+
+const reason = (error: unknown): string =>
+  error instanceof Deno.errors.PermissionDenied
+    ? "permission denied"
+    : error instanceof Deno.errors.IsADirectory
+    ? "it is a folder"
+    : error instanceof Error
+    ? error.message
+    : String(error);
+
+/** The spec in a JSON text that extends no other; `path` is only what errors call the text. */
+export function specFrom(path: string, text: string): E.Either<SpecReadError, Spec> {
+  const json = parseJson(text);
+  return E.isLeft(json)
+    ? E.left({ _tag: "SpecNotJson", path, at: json.left })
+    : decoded(path, json.right);
+}
+
+/** Why a spec could not be read, in words; one line, or for an invalid spec one for each mistake. */
+export function specReadErrorText(error: SpecReadError): string {
+  switch (error._tag) {
+    case "NoSuchSpec":
+      return `there is no experiment '${error.asked}': give the path of a .json file or one of ` +
+        error.known.join(", ");
+    case "SpecUnreadable":
+      return `${error.path} could not be read: ${error.reason}`;
+    case "SpecNotJson":
+      return `${error.path} is not JSON: line ${error.at.line}, column ${error.at.column}: ` +
+        error.at.problem;
+    case "SpecExtends":
+      return `${error.path}: ${error.problem}`;
+    case "BadChange":
+      return `--set ${error.change}: ${error.problem}`;
+    case "SpecInvalid": {
+      const count = error.errors.length === 1 ? "1 mistake" : `${error.errors.length} mistakes`;
+      return [`${error.path} has ${count}:`, ...error.errors.map((e) => `  ${specErrorText(e)}`)]
+        .join("\n");
+    }
+  }
+}
