@@ -114,6 +114,22 @@ const recomputable = (
   return opposite && plain && alone && !nested ? source : undefined;
 };
 
+/** Outputs of a scan that are the same value under several names: all but the first, with the first. */
+const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node> => {
+  const first = new Map<Node, Node>();
+  const replace = new Map<Node, Node>();
+  for (const of of order) {
+    if (of.op !== "part" || of.args[0] !== scan || !of.attributes.name!.startsWith("out.")) {
+      continue;
+    }
+    const value = scan.attributes.step!.out[of.attributes.name!.slice("out.".length)];
+    const found = first.get(value);
+    if (found === undefined) first.set(value, of);
+    else replace.set(of, found);
+  }
+  return replace;
+};
+
 /** Plans every scan below the roots, and puts reductions of partial sums in place of what they give. */
 export const planScans = (
   roots: readonly Node[],
@@ -127,6 +143,11 @@ export const planScans = (
     const users = new Map<Node, Node[]>();
     for (const of of order) {
       for (const arg of of.args) users.set(arg, [...(users.get(arg) ?? []), of]);
+    }
+    const twins = sameOutputs(scan, order);
+    if (twins.size > 0) {
+      now = substitute(now, twins);
+      continue;
     }
     const mixed = mixedAxes(scan);
     const loosened = mixed && loosen(scan, order, mixed);
