@@ -179,16 +179,16 @@ const encoder: t.Type<Encoder> = new t.Type(
   t.identity,
 );
 
+const upTo = (most: number): t.Type<number> =>
+  numberThat(`a whole number from 1 to ${most}`, (n) => Number.isInteger(n) && n >= 1 && n <= most);
+
+// What is far beyond any front end is a mistake, and would only be told when memory ends.
 const frontEnd = fields<FrontEnd>({
-  sampleRate: count,
-  // Tables of longer transforms would take more than 100 MB.
-  fft: numberThat(
-    "a whole number from 2 to 8192",
-    (n) => Number.isInteger(n) && n > 1 && n <= 8192,
-  ),
-  window: count,
-  hop: count,
-  mels: count,
+  sampleRate: upTo(1_000_000),
+  fft: upTo(8192),
+  window: upTo(8192),
+  hop: upTo(8192),
+  mels: upTo(8192),
   fMin: from0,
   fMax: above0,
 });
@@ -231,7 +231,7 @@ const describedBy = (
   const found = {
     encoder: read("encoder", encoder),
     frontEnd: read("frontEnd", frontEnd),
-    frames: read("frames", count),
+    frames: read("frames", upTo(100_000)),
     fidelity: metadata.fidelity === undefined
       ? E.right<CheckpointError, Fidelity>(faithful)
       : read("fidelity", fidelity),
@@ -295,17 +295,21 @@ const valuesOf = (
 ): E.Either<CheckpointError, Values> => {
   const misfit = (problems: readonly string[]): E.Either<CheckpointError, never> =>
     E.left({ _tag: "Misfit", file, problems });
-  // Depth and width come first: what they say is built, and a wrong number must not build for ever.
-  const { dim, depth } = description.encoder;
+  // These come first: what they say is built, and a wrong number must not build for ever.
+  const { dim, depth, registers } = description.encoder;
   const blocks = new Set(
     [...tensors.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? []),
   );
   if (blocks.size !== depth) {
     return misfit([`it should have ${depth} blocks, but the tensors are of ${blocks.size}`]);
   }
-  const width = tensors.get("encoder_norm.weight")?.shape;
-  if (width !== undefined && `${width}` !== `${dim}`) {
-    return misfit([`it should be ${dim} wide, but 'encoder_norm.weight' is [${width}]`]);
+  const sizes = [
+    { name: "encoder_norm.weight", shape: [dim] },
+    ...(registers === 0 ? [] : [{ name: "register_tokens", shape: [1, registers, dim] }]),
+  ];
+  for (const { name, shape } of sizes) {
+    const problem = unfit(tensors.get(name), shape);
+    if (problem !== undefined) return misfit([`'${name}' ${problem}`]);
   }
   let wanted: readonly Parameter[];
   try {

@@ -153,18 +153,23 @@ Deno.test("descriptions that are missing or make no sense are told by field", ()
   const { encoder, frontEnd } = of;
   told({ encoder: undefined }, /does not say which encoder it holds/);
   told({ encoder: "{" }, /'encoder' in its metadata: it is not JSON: expected/);
-  told({ encoder: 7 }, /'encoder'.*family: missing; expected "transformer" or "mamba" or "xlstm"/);
-  told({ encoder: { ...encoder, family: "rnn" } }, /family: expected .* or "xlstm", found "rnn"/);
+  told({ encoder: 7 }, /'encoder'.*family: missing; expected "transformer".* "mamba" or "xlstm"/);
+  told({ encoder: { ...encoder, family: "rnn" } }, /family: expected .*"xlstm", found "rnn"/);
   told({ encoder: { ...encoder, state: 0.5 } }, /state: expected a whole number .*, found 0.5/);
   told({ encoder: { ...encoder, depht: 2 } }, /depht: unknown field; did you mean 'depth'\?/);
   told({ encoder: { ...encoder, depth: 1e12 } }, /it should have 1000000000000 blocks, but .* 2$/);
-  told({ encoder: { ...encoder, dim: 4e9 } }, /it should be 4000000000 wide, but .* is \[16\]/);
+  told(
+    { encoder: { ...encoder, dim: 4e9 } },
+    /'encoder_norm\.weight' is \[16\], where \[4000000000\]/,
+  );
+  told({ encoder: { ...encoder, registers: 1e9 } }, /: 'register_tokens' is missing$/);
   told({ frontEnd: undefined }, /'frontEnd' in its metadata: it is missing/);
-  told({ frontEnd: { ...frontEnd, fft: 1e9 } }, /fft: expected a whole number from 2 to 8192/);
+  told({ frontEnd: { ...frontEnd, fft: 1e9 } }, /fft: expected a whole number from 1 to 8192/);
   told({ frontEnd: { ...frontEnd, mels: 81 } }, /mels: 81 is not divisible by a patch's 16 bands/);
   told({ frontEnd: { ...frontEnd, fMax: 9000 } }, /50 to 9000 Hz is no range/);
   told({ frames: "10" }, /'frames' in its metadata: 10 is not divisible by a patch's 4 frames/);
   told({ frames: "many" }, /'frames' in its metadata: it is not JSON/);
+  told({ frames: "1e9" }, /'frames' in its metadata: expected a whole number from 1 to 100000/);
   told({ frames: "80" }, /: 'pos_embed' is \[1, 11, 16\], where \[1, 101, 16\] was expected$/);
   const odd = describe("transformer"), heads = { ...odd.encoder, heads: 3 };
   assert.match(
