@@ -198,6 +198,10 @@ export const printTogether = (
     }, nothing);
   }
 
+  /** True for a sum of products: one instruction a term. */
+  const isProduct = ({ attributes, args: [body] }: Node) =>
+    attributes.how === "add" && body.op === "mul" && !kept.has(body);
+
   /** Adds up what each lane finds of some sums over the same axes. */
   const addUp = (sums: readonly Sum[], env: Env): void => {
     const totals = sums.map(() => emit.fresh("s"));
@@ -214,7 +218,7 @@ export const printTogether = (
           x === constant ? `${rows.get(of)}[${affine.show(own)}]` : emit.emit(x, at).text;
         if (of.attributes.how === "max") {
           emit.line(`${total} = max(${total}, ${value(body)});`);
-        } else if (body.op === "mul" && !kept.has(body)) {
+        } else if (isProduct(of)) {
           const [a, b] = body.args.map(value);
           emit.line(`${total} = fma(${a}, ${b}, ${total});`);
         } else emit.line(`${total} += ${value(body)};`);
@@ -314,11 +318,17 @@ export const printTogether = (
       store(from[root.name], root.storage, env, element(carry, env, side(root.name)));
     });
   }
+  // The terms of sums: a product and an addition, or an addition to what the body took.
+  const terms = [...kept.values()].reduce((n, { of, dims, over }) => {
+    if (of.op !== "reduce") return n;
+    const each = isProduct(of) ? 2 : 1;
+    return n + each * steps * size(dims) * size(over);
+  }, 0);
   return {
     wgsl: assemble(emit, [width], areas),
     bindings: emit.bindings(),
     packed: emit.packed(),
     grid: [groups.x, groups.y, 1],
-    flops: emit.flops() * width * size(space),
+    flops: (emit.flops() * width + terms) * size(space),
   };
 };
