@@ -5,6 +5,7 @@ import { plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
 import { unfusedBytes } from "../unfused.ts";
+import { withHiddenBounds } from "./bounds.ts";
 import { type Code, printExpression, type Target } from "./kernels.ts";
 import { printScan } from "./scan.ts";
 
@@ -96,8 +97,10 @@ export const compile = (program: Program, place: Place): Compiled => {
       kernel.shape === "scan"
         ? printScan(kernel, lowered.stored, pack)
         : printExpression(kernel, lowered.stored, target, pack);
-    const code = print(false);
-    return boundBuffers(code) <= limits.maxStorageBuffersPerShaderStage ? code : print(true);
+    const plain = print(false);
+    const binds = boundBuffers(plain) <= limits.maxStorageBuffersPerShaderStage;
+    const code = binds ? plain : print(true);
+    return target.onCpu ? { ...code, wgsl: withHiddenBounds(code.wgsl) } : code;
   });
   const printing = performance.now() - began - lowering;
   const kept = [...Object.values(lowered.outputs), ...lowered.copies.map((copy) => copy.from)];

@@ -67,8 +67,9 @@ export type DeviceError =
 
 /** Limits that kernels count on; the comment of each says which. */
 export const NEEDED_LIMITS: Readonly<Record<string, number>> = {
-  // WebGPU's least: a kernel that needs more reaches its intermediate values through one binding.
-  maxStorageBuffersPerShaderStage: 8,
+  // WebGPU's least is 8. Intermediate values can be reached through one binding, however many, but
+  // parameters and inputs are a binding each, and an optimiser's or a norm's kernel has up to 9.
+  maxStorageBuffersPerShaderStage: 10,
   // Tiles of a matrix product.
   maxComputeWorkgroupStorageSize: 16384,
   // One workgroup of 256.
