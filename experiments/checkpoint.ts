@@ -1,7 +1,7 @@
 // A checkpoint with the encoder that it holds: parameters in a safetensors file, and in its metadata
 // what they are the parameters of. Nothing is taken on trust: the encoder is built, and every
 // parameter that it has must be in the file with its shape.
-import * as t from "io-ts";
+import type * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import type { Values } from "../backends/backend.ts";
@@ -9,21 +9,11 @@ import { AxisError } from "../dsl/axes.ts";
 import { input } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
 import { type Encoder, features } from "../models/encoder.ts";
-import { corrected, faithful, type Fidelity } from "../models/fidelity.ts";
+import { faithful, type Fidelity } from "../models/fidelity.ts";
 import type { FrontEnd } from "../models/frontend.ts";
-import {
-  above0,
-  fieldError,
-  fieldErrorText,
-  fields,
-  from0,
-  from0below1,
-  multipleOf,
-  numberThat,
-  oneOf,
-  wholeFrom,
-} from "./codec.ts";
+import { fieldError, fieldErrorText, numberThat } from "./codec.ts";
 import { parseJson } from "./json.ts";
+import { encoder, fidelity, frontEnd } from "./model_codec.ts";
 import {
   decode,
   type Safetensors,
@@ -126,91 +116,9 @@ const several = (problems: readonly string[]): string => {
 
 // ---------------------------------------------------------------- metadata
 
-type Of<F extends Encoder["family"]> = Extract<Encoder, { readonly family: F }>;
-
-const count = wholeFrom(1);
-const shell = {
-  dim: multipleOf(4),
-  depth: count,
-  patch: fields<Encoder["patch"]>({ time: count, frequency: count }),
-  norm: oneOf("layer", "rms"),
-  order: oneOf("causal", "reversed", "alternating", "bidirectional"),
-  positions: oneOf("sin-cos", "learned", "rotary", "none"),
-  registers: wholeFrom(0),
-  stochasticDepth: from0below1,
-};
-const encoders = {
-  transformer: fields<Of<"transformer">>({
-    family: oneOf("transformer"),
-    ...shell,
-    heads: count,
-    mlp: above0,
-  }),
-  mamba: fields<Of<"mamba">>({
-    family: oneOf("mamba"),
-    ...shell,
-    state: count,
-    conv: count,
-    expand: above0,
-    form: oneOf("sequential", "chunked"),
-  }),
-  xlstm: fields<Of<"xlstm">>({
-    family: oneOf("xlstm"),
-    ...shell,
-    heads: count,
-    expand: above0,
-    conv: count,
-    slstm: t.readonlyArray(wholeFrom(0), "a list of block numbers"),
-    form: oneOf("parallel", "recurrent", "chunkwise"),
-  }),
-};
-const families = oneOf(...Object.keys(encoders) as Encoder["family"][]);
-
-/** An encoder of any family, on which its other fields depend. */
-const encoder: t.Type<Encoder> = new t.Type(
-  "an encoder",
-  (u): u is Encoder => Object.values(encoders).some((codec) => codec.is(u)),
-  (u, c) => {
-    const family = t.UnknownRecord.is(u) ? u.family : undefined;
-    return families.is(family)
-      ? encoders[family].validate(u, c)
-      : t.failures([{ value: family, context: t.appendContext(c, "family", families, family) }]);
-  },
-  t.identity,
-);
-
+// What is beyond any front end is a mistake, and would only be told when memory ends.
 const upTo = (most: number): t.Type<number> =>
   numberThat(`a whole number from 1 to ${most}`, (n) => Number.isInteger(n) && n >= 1 && n <= most);
-
-// What is far beyond any front end is a mistake, and would only be told when memory ends.
-const frontEnd = fields<FrontEnd>({
-  sampleRate: upTo(1_000_000),
-  fft: upTo(8192),
-  window: upTo(8192),
-  hop: upTo(8192),
-  mels: upTo(8192),
-  fMin: from0,
-  fMax: above0,
-});
-
-const points = fields<Fidelity>({
-  maskedPositions: oneOf("dropped", "kept"),
-  loss: oneOf("all", "masked"),
-  rows: oneOf("frequency", "time"),
-  deviation: oneOf("sample", "population"),
-  padding: oneOf("always", "as needed"),
-});
-
-/** Every point of fidelity, or the name of a set of them. */
-const fidelity: t.Type<Fidelity> = new t.Type(
-  '"faithful", "corrected" or an object',
-  points.is,
-  (u, c) =>
-    u === "faithful" || u === "corrected"
-      ? t.success({ faithful, corrected }[u])
-      : points.validate(u, c),
-  t.identity,
-);
 
 const describedBy = (
   { metadata }: Safetensors,
@@ -252,7 +160,7 @@ const describedBy = (
 
 /** What cannot be together, as the key of the metadata and why. */
 const conflicts = (
-  { encoder: { patch }, frontEnd: { fft, window, mels, fMin, fMax, sampleRate }, frames }:
+  { encoder: { patch }, frontEnd: { fft, window, hop, mels, fMin, fMax, sampleRate }, frames }:
     Description,
 ): readonly (readonly [key: string, problems: readonly string[]])[] => {
   const when = (holds: boolean, key: string, problem: string) =>
@@ -269,6 +177,8 @@ const conflicts = (
       `mels: ${mels} is not divisible by a patch's ${patch.frequency} bands`,
     ),
     when(window > fft, "frontEnd", `window: ${window} is more than fft, ${fft}`),
+    when(hop > fft, "frontEnd", `hop: ${hop} is more than fft, ${fft}, and would skip samples`),
+    when(mels > fft, "frontEnd", `mels: ${mels} bands are more than fft, ${fft}`),
     when(
       fMin >= fMax || fMax > sampleRate / 2,
       "frontEnd",
