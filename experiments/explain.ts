@@ -91,8 +91,8 @@ export const explanationText = (
     `${kernels.length} kernels, ${report.pipelines} unique pipelines, ` +
     `${megabytes(report.peakBytes)} MB of intermediate values at most`,
     `${(flops / 1e9).toFixed(2)} Gflop, ${megabytes(bytes)} MB moved; ` +
-    `unfused floor: ${megabytes(unfusedBytes)} MB if every operation read and wrote memory ` +
-    `(${(unfusedBytes / bytes).toFixed(1)} times as much)`,
+    `unfused floor: ${megabytes(unfusedBytes)} MB if every operation read and wrote memory` +
+    (bytes === 0 ? "" : ` (${(unfusedBytes / bytes).toFixed(1)} times as much)`),
   ];
   if (timing === undefined) return [head(timed), ...rows, ...totals].join("\n");
   const { bytesPerSecond, flopsPerSecond } = timing.peaks;

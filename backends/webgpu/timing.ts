@@ -65,7 +65,7 @@ const CHAINS = 8;
 /** Multiply-adds of each chain in one turn of the loop, so that the loop itself does not count. */
 const UNROLLED = 16;
 const TURNS = 64;
-const FLOP_GROUPS = 1 << 12;
+const FLOP_GROUPS = 1 << 11;
 const flopCode = (): string => {
   const chains = Array.from({ length: CHAINS }, (_, k) => `v${k}`);
   const body = Array.from(
