@@ -59,7 +59,7 @@ export const embed = async (options: EmbedOptions): Promise<number> => {
   };
   const checkpoint = await readCheckpoint(options.checkpoint)();
   if (E.isLeft(checkpoint)) return complain(checkpointErrorText(checkpoint.left));
-  const { frontEnd: { sampleRate } } = checkpoint.right;
+  const { frontEnd: { sampleRate, hop }, frames } = checkpoint.right;
   if (sampleRate !== recordingRate) {
     return complain(
       `${options.checkpoint} is for audio at ${sampleRate} Hz, but recordings are read at ` +
@@ -85,12 +85,14 @@ export const embed = async (options: EmbedOptions): Promise<number> => {
     const done = await embedInto(options.out, sources, embedder, interrupt.heard);
     embedder.close();
     if (E.isLeft(done)) return complain(done.left);
-    const { embedded, seconds, elapsed } = done.right;
+    const { embedded, stretches, seconds, elapsed } = done.right;
+    const clipSeconds = frames * hop / sampleRate;
     const all = [...failures, ...done.right.failures];
     if (embedded > 0) {
       console.log(
-        `embedded ${plural(embedded, "recording")} of ${clock(seconds)} in ${clock(elapsed)} ` +
-          `(${(embedded / elapsed).toFixed(1)} recordings/s) into ${options.out}`,
+        `embedded ${plural(embedded, "recording")}, ${clock(seconds)} of audio, in ` +
+          `${clock(elapsed)} into ${options.out}; ${(stretches / elapsed).toFixed(1)} clips/s ` +
+          `of ${clipSeconds.toFixed(2)} s`,
       );
     }
     if (all.length > 0) {
@@ -179,6 +181,8 @@ export const named = (found: readonly Found[]): readonly Source[] => {
 /** What was done. */
 interface Done {
   readonly embedded: number;
+  /** Clips of the length that the encoder takes, which recordings are cut into. */
+  readonly stretches: number;
   /** Seconds of audio, and of work. */
   readonly seconds: number;
   readonly elapsed: number;
@@ -199,13 +203,13 @@ const embedInto = async (
 ): Promise<E.Either<string, Done>> => {
   const began = performance.now(), bar = progress(standardError());
   const failures: Failure[] = [];
-  let embedded = 0, seconds = 0, file: NpyFile | undefined;
+  let embedded = 0, stretches = 0, seconds = 0, file: NpyFile | undefined;
   const elapsed = () => (performance.now() - began) / 1000;
   const show = (share = 0) => {
     // Parts of a long recording count as parts of one.
     const step = Math.round((embedded + failures.length + share) * 100) / 100;
-    const steps = sources.length, speed = step === 0 ? {} : { clipsPerSecond: step / elapsed() };
-    bar.update({ step, steps, from: 0, elapsed: elapsed(), ...speed });
+    const speed = stretches === 0 ? {} : { clipsPerSecond: stretches / elapsed() };
+    bar.update({ step, steps: sources.length, from: 0, elapsed: elapsed(), ...speed });
   };
   const recordings = async function* (): AsyncGenerator<Clip<Sound>> {
     for (const source of sources) {
@@ -242,6 +246,7 @@ const embedInto = async (
     for await (const part of embedder.embed(recordings())) {
       const written = await write(part);
       if (E.isLeft(written)) return E.left(fileErrorText(written.left));
+      stretches++;
       if (part.end !== undefined) {
         embedded++;
         seconds += part.of.seconds;
@@ -249,7 +254,7 @@ const embedInto = async (
       } else show((part.first + part.values.length / embedder.width) / part.total);
       if (interrupted()) break;
     }
-    return E.right({ embedded, seconds, elapsed: elapsed(), failures });
+    return E.right({ embedded, stretches, seconds, elapsed: elapsed(), failures });
   } finally {
     file?.discard();
     bar.finish();

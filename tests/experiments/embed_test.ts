@@ -304,7 +304,10 @@ Deno.test("recordings become three files each, in the folders that they are in",
   inFolder(async (folder) => {
     const { code, out, err } = await ran([...given, "--batch", "3", "sounds"], folder);
     assert.equal(code, 0, err);
-    assert.match(out, /embedded 2 recordings of 0:00 in .* into out/);
+    assert.match(
+      out,
+      /embedded 2 recordings, 0:00 of audio, in .* into out; [\d.]+ clips\/s of 0.02 s/,
+    );
     assert.deepEqual(
       filesIn(`${folder}/out`),
       ["a", "deep/a"].flatMap((name) =>
