@@ -252,6 +252,8 @@ const embedInto = async (
         seconds += part.of.seconds;
         show();
       } else show((part.first + part.values.length / embedder.width) / part.total);
+      // Signals are heard between tasks of the event loop, which an interpreter's batch is not.
+      await new Promise((resolve) => setTimeout(resolve, 0));
       if (interrupted()) break;
     }
     return E.right({ embedded, stretches, seconds, elapsed: elapsed(), failures });

@@ -344,6 +344,32 @@ Deno.test("what cannot be read is listed at the end, and the others are embedded
     assert.ok(names.every((name) => name.endsWith(".npy")));
   }));
 
+Deno.test("an interrupt leaves whole files only", () =>
+  inFolder(async (folder) => {
+    Deno.writeFileSync(`${folder}/long.wav`, wav(400_000, 1));
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-check", cli, "embed", ...given, "sounds", "long.wav"],
+      cwd: folder,
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const begun = () =>
+      Deno.stat(`${folder}/out/long.embeddings.npy.partial`).then(() => true, () => false);
+    for (let k = 0; k < 600 && !await begun(); k++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    child.kill("SIGINT");
+    const { code, stderr } = await child.output();
+    const err = new TextDecoder().decode(stderr);
+    assert.equal(code, 1, err);
+    assert.match(err, /interrupted/);
+    assert.ok(!/^\s+at /m.test(err), err);
+    assert.deepEqual(
+      filesIn(`${folder}/out`).filter((name) => !/^(deep\/)?a\.\w+\.npy$/.test(name)),
+      [],
+    );
+  }));
+
 Deno.test("nothing is read or written for a checkpoint that can not be used", () =>
   inFolder(async (folder) => {
     const model = modelOf(faithful);
