@@ -1,5 +1,6 @@
 // The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`. Only arguments are read
-// here; each command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not understood.
+// here; each command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not
+// understood.
 import { parseArgs } from "cli";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
 import * as E from "fp-ts/Either.js";
