@@ -193,5 +193,23 @@ export const reachable = (roots: readonly Node[]): readonly Node[] => {
   return [...seen].sort((a, b) => a.id - b.id);
 };
 
+/** Rebuilds `roots` from the leaves up, each node changed once its arguments are. */
+export const rewrite = (
+  roots: readonly Node[],
+  change: (of: Node) => Node,
+): readonly Node[] => {
+  const done = new Map<Node, Node>();
+  for (const of of reachable(roots)) {
+    const args = of.args.map((arg) => done.get(arg)!);
+    const same = args.every((arg, k) => arg === of.args[k]);
+    const { op, dtype, axes, attributes } = of;
+    done.set(
+      of,
+      inPlaceOf(of, () => change(same ? of : intern(op, dtype, axes, args, attributes))),
+    );
+  }
+  return roots.map((root) => done.get(root)!);
+};
+
 /** The path of a node as a sentence shows it: `encoder > block 3 > attention > contract`. */
 export const showPath = (of: Node): string => [...of.path, of.op].join(" > ");

@@ -4,9 +4,9 @@
 // that several kernels need are stored by the one that computes them anyway, where no cycle forms.
 import { absorb } from "../../dsl/absorb.ts";
 import { known, sameAxes, volume } from "../../dsl/axes.ts";
-import { type Node, node, reachable } from "../../dsl/node.ts";
+import { type Node, node, reachable, rewrite } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
-import { part, roles, substitute } from "../../dsl/scan.ts";
+import { part, roles } from "../../dsl/scan.ts";
 import { reduce } from "../../dsl/structure.ts";
 import type { Program } from "../backend.ts";
 import {
@@ -132,22 +132,18 @@ const contractionOf = (of: Node): Contraction | undefined => {
   return worth ? { node: of, left, right, batch, rows, columns, over } : undefined;
 };
 
-/** Long reductions to few results become two, so that the first has parallel work. */
-const inStages = (roots: readonly Node[]): readonly Node[] => {
-  const replace = new Map<Node, Node>();
-  for (const of of reachable(roots)) {
-    if (of.op !== "reduce" || contractionOf(of) !== undefined) continue;
-    const { how, over } = of.attributes;
-    const sizes = over!.map((axis) => known(of.args[0].axes, axis));
-    const total = sizes.reduce((a, b) => a * b, 1);
-    if (total < splitFrom || over!.length < 2 || volume(of.axes) > 4 * splitFrom) continue;
-    // The outer stage is the axis whose size is nearest to the square root of the whole.
-    const distance = (k: number) => Math.abs(Math.log(sizes[k]) - Math.log(total) / 2);
-    const outer = over![sizes.map((_, k) => k).sort((a, b) => distance(a) - distance(b))[0]];
-    const inner = reduce(of.args[0], how!, over!.filter((axis) => axis !== outer));
-    replace.set(of, reduce(inner, how!, [outer]));
-  }
-  return substitute(roots, replace);
+/** A long reduction to few results becomes two, so that the first has parallel work. */
+const inStages = (of: Node): Node => {
+  if (of.op !== "reduce" || contractionOf(of) !== undefined) return of;
+  const { how, over } = of.attributes;
+  const sizes = over!.map((axis) => known(of.args[0].axes, axis));
+  const total = sizes.reduce((a, b) => a * b, 1);
+  if (total < splitFrom || over!.length < 2 || volume(of.axes) > 4 * splitFrom) return of;
+  // The outer stage is the axis whose size is nearest to the square root of the whole.
+  const distance = (k: number) => Math.abs(Math.log(sizes[k]) - Math.log(total) / 2);
+  const outer = over![sizes.map((_, k) => k).sort((a, b) => distance(a) - distance(b))[0]];
+  const inner = reduce(of.args[0], how!, over!.filter((axis) => axis !== outer));
+  return reduce(inner, how!, [outer]);
 };
 
 /** Sets of nodes as bits: `above(of)` are all that a node depends on. */
@@ -190,7 +186,7 @@ export const lower = (program: Program): Lowered => {
     ...outputs.map(([, output]) => node(output.of)),
     ...updates.map(([, of]) => node(of)),
   ];
-  const absorbed = absorb(inStages(sinkRenames(asked))).roots;
+  const absorbed = absorb(rewrite(sinkRenames(asked), inStages)).roots;
   const { roots, plans } = planScans(absorbed);
   const order = reachable(roots);
   const bits = ancestry(order);

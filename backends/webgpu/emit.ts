@@ -84,6 +84,9 @@ export const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32
 
 const isLiteral = (text: string) => /^\(?-?[\d.]+(e[+-]?\d+)?[fu]?\)?$|^(true|false)$/.test(text);
 
+/** Names that a counter could make and that are types of WGSL: a variable must not hide them. */
+const types: ReadonlySet<string> = new Set(["i32", "u32", "f32", "f16"]);
+
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in
  * `here` are computed by this kernel although they are stored. With `pack`, all intermediate values
@@ -100,7 +103,10 @@ export const emitter = (
   const helpers = new Set<string>();
   let counter = 0;
   let flops = 0;
-  const fresh = (prefix: string) => `${prefix}${counter++}`;
+  const fresh = (prefix: string): string => {
+    const name = `${prefix}${counter++}`;
+    return types.has(name) ? fresh(prefix) : name;
+  };
   const top = () => blocks[blocks.length - 1];
   const depth = () => blocks.length - 1;
 

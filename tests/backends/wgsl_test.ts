@@ -1,7 +1,8 @@
 // The generated WGSL of one small kernel for each lowering rule, as it is. A change of a printer
 // shows here as text: read it, and put it in place of the old if it is what was meant.
-import { deepStrictEqual, strictEqual } from "assert";
+import { deepStrictEqual, ok, strictEqual } from "assert";
 import { lower } from "../../backends/lower/schedule.ts";
+import { emitter } from "../../backends/webgpu/emit.ts";
 import { printExpression } from "../../backends/webgpu/kernels.ts";
 import { printScan } from "../../backends/webgpu/scan.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
@@ -208,3 +209,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 for (const [name, { of, is }] of Object.entries(kernels)) {
   Deno.test(`WGSL of a ${name}`, () => deepStrictEqual(kernel(of), is));
 }
+
+Deno.test("no variable is called like a type", () => {
+  const emit = emitter(new Map(), new Set());
+  const names = Array.from({ length: 200 }, (_, k) => emit.fresh("iuf"[k % 3]));
+  deepStrictEqual(names.filter((name) => ["i32", "u32", "f32", "f16"].includes(name)), []);
+  strictEqual(new Set(names).size, names.length);
+  const only = emitter(new Map(), new Set());
+  ok(!Array.from({ length: 40 }, () => only.fresh("i")).includes("i32"));
+});

@@ -1,17 +1,17 @@
 // Specs: the published ones decode, and every kind of mistake is told in the sentence we promise.
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
+import { fidelityOf } from "../../experiments/model_codec.ts";
 import {
   decodeSpec,
-  deltaRank,
   patchGrid,
-  readSpec,
   type Spec,
   specErrorText,
-  specFrom,
-  specNames,
-  specReadErrorText,
+  styleOf,
 } from "../../experiments/spec.ts";
+import { readSpec, specFrom, specNames, specReadErrorText } from "../../experiments/spec/read.ts";
+import { corrected, faithful } from "../../models/fidelity.ts";
+import { publishedEncoder, sizeNames } from "../../models/sizes.ts";
 
 type Json = Record<string, unknown>;
 
@@ -39,43 +39,43 @@ function sound(name: string, read: E.Either<unknown, Spec>): Spec {
   return read.right;
 }
 
-async function whyNot(nameOrPath: string): Promise<string> {
-  const read = await readSpec(nameOrPath)();
+async function whyNot(nameOrPath: string, changes: readonly string[] = []): Promise<string> {
+  const read = await readSpec(nameOrPath, changes)();
   assert.ok(E.isLeft(read), `${nameOrPath} was read`);
   return specReadErrorText(read.left);
 }
 
-Deno.test("every spec in the folder decodes to itself and is called like its file", async () => {
-  assert.ok(specNames().includes("mamba"));
+Deno.test("every spec in the folder is called like its file, and decodes to itself when whole", async () => {
+  assert.equal(specNames().length, 21);
   for (const name of specNames()) {
     const spec = sound(name, await readSpec(name)());
-    const path = new URL(`../../experiments/specs/${name}.json`, import.meta.url);
     assert.equal(spec.name, name);
-    assert.deepEqual(spec, JSON.parse(Deno.readTextFileSync(path)));
+    assert.deepEqual(decodeSpec(JSON.parse(JSON.stringify(spec))), E.right(spec));
   }
+  assert.deepEqual(sound("mamba", await readSpec("mamba")()), JSON.parse(text));
 });
 
 Deno.test("the names that a published package offers are those of the folder", () => {
-  const source = Deno.readTextFileSync(new URL("../../experiments/spec.ts", import.meta.url));
-  const listed = /const published[^=]*= (\[[^\]]*\])/.exec(source)![1].replace(/,\s*\]/, "]");
-  assert.deepEqual(JSON.parse(listed), specNames());
+  const source = Deno.readTextFileSync(new URL("../../experiments/spec/read.ts", import.meta.url));
+  const list = (name: string): readonly string[] =>
+    JSON.parse(new RegExp(`const ${name} = (\\[[^\\]]*\\])`).exec(source)![1]);
+  const names = list("families").flatMap((family) => [
+    family,
+    ...list("sizes").map((size) => `${family}-${size}`),
+  ]);
+  assert.deepEqual(names.sort(), specNames());
 });
 
-Deno.test("the larger specs are the published recipe", async () => {
-  for (const [name, dim, rank] of [["tiny", 192, 12], ["small", 384, 24], ["base", 768, 48]]) {
-    const spec = sound(`${name}`, await readSpec(`mamba-${name}`)());
-    assert.deepEqual(spec.encoder, {
-      family: "mamba",
-      dim,
-      depth: 12,
-      state: 24,
-      conv: 4,
-      expand: 3,
-    });
-    assert.equal(deltaRank(spec.encoder), rank);
-    assert.deepEqual(patchGrid(spec), { time: 50, frequency: 5, patches: 250, visible: 125 });
-    assert.deepEqual(spec.schedule, { warmupSteps: 10 * 2003, steps: 100 * 2003 });
-    assert.ok(Math.abs(spec.optimiser.peakLearningRate - 1.5e-4 * spec.batch / 256) < 1e-18);
+Deno.test("the larger specs are the published recipe, faithful", async () => {
+  for (const family of ["transformer", "mamba", "xlstm"] as const) {
+    for (const size of sizeNames) {
+      const spec = sound(size, await readSpec(`${family}-${size}`)());
+      assert.deepEqual({ ...spec.encoder, patch: spec.patch }, publishedEncoder(family, size));
+      assert.equal(spec.fidelity, "faithful");
+      assert.deepEqual(patchGrid(spec), { time: 50, frequency: 5, patches: 250, visible: 125 });
+      assert.deepEqual(spec.schedule, { warmupSteps: 10 * 2003, steps: 100 * 2003 });
+      assert.ok(Math.abs(spec.optimiser.peakLearningRate - 1.5e-4 * spec.batch / 256) < 1e-18);
+    }
   }
 });
 
@@ -85,8 +85,20 @@ Deno.test("a wrong value is reported by path, expectation and finding", () => {
     ["encoder.depth", 0, "a whole number of at least 1, found 0"],
     ["encoder.depth", 2.5, "a whole number of at least 1, found 2.5"],
     ["encoder.dim", 90, "a positive multiple of 4, found 90"],
-    ["encoder.family", "lstm", '"mamba", found "lstm"'],
-    ["objective.loss", "some", '"all" or "masked", found "some"'],
+    ["encoder.family", "lstm", '"transformer", "mamba" or "xlstm", found "lstm"'],
+    [
+      "encoder.order",
+      "both",
+      '"causal", "reversed", "alternating" or "bidirectional", found "both"',
+    ],
+    ["masking.kind", "random", '"unstructured", "time", "frequency" or "blocks", found "random"'],
+    ["objective.style", "bert", '"ssast" or "mae", found "bert"'],
+    ["objective", "mae", 'an object with the field style: "ssast" or "mae", found "mae"'],
+    [
+      "fidelity",
+      "exact",
+      '"faithful" or "corrected" or an object with \'from\' and the points that differ, found "exact"',
+    ],
     ["masking.ratio", 1, "a number between 0 and 1, found 1"],
     ["optimiser.beta2", 1, "a number from 0 to below 1, found 1"],
     ["optimiser.epsilon", 0, "a number above 0, found 0"],
@@ -156,6 +168,36 @@ Deno.test("fields that contradict each other", () => {
       "data.synthetic.seconds: 0.01 s is not longer than half of frontEnd.fft, 0.0125 s",
     ],
   ];
+  const xlstm = { ...publishedEncoder("xlstm", "tiny"), patch: undefined };
+  const transformer = { ...publishedEncoder("transformer", "tiny"), patch: undefined };
+  const families: readonly (readonly [object, Json, string])[] = [
+    [transformer, { heads: 5 }, "encoder.heads: 192 channels are not divisible by 5 heads"],
+    [
+      xlstm,
+      { heads: 5 },
+      "encoder.heads: 384 inner channels (expand × dim) are not divisible by 5 heads",
+    ],
+    [xlstm, { slstm: [12] }, "encoder.slstm: block 12 is beyond the last, 11"],
+    [xlstm, { slstm: [1, 1] }, "encoder.slstm: a block is named twice"],
+    [
+      xlstm,
+      { positions: "rotary" },
+      'encoder.positions: "rotary" turns queries and keys of attention, which xlstm blocks do not have',
+    ],
+  ];
+  for (const [of, change, sentence] of families) {
+    const encoder = JSON.parse(JSON.stringify({ ...of, ...change }));
+    assert.deepEqual(complaints(changed("encoder", encoder)), [sentence]);
+  }
+  const mae = { style: "mae", decoder: { dim: 64, depth: 1 } };
+  assert.deepEqual(
+    complaints(
+      changed("objective", mae, changed("encoder", JSON.parse(JSON.stringify(transformer)))),
+    ),
+    [
+      "objective.decoder.dim: 64 channels of its blocks are not divisible by the encoder's 3 heads",
+    ],
+  );
   const spec = changed("schedule", { warmupSteps: 15, steps: 150 });
   for (const [path, value, sentence] of cases) {
     assert.deepEqual(complaints(changed(path, value, spec)), [sentence]);
@@ -179,8 +221,85 @@ Deno.test("all mistakes are reported at once, and no rule reads a wrong field", 
 Deno.test("visible patches are counted as published, without rounding slips", () => {
   const spec = sound("mamba", decodeSpec(JSON.parse(text)));
   for (const [ratio, visible] of [[0.5, 125], [0.8, 50], [0.75, 62], [0.1, 225], [0.7, 75]]) {
-    const grid = patchGrid({ ...spec, masking: { kind: "random", ratio } });
+    const grid = patchGrid({ ...spec, masking: { kind: "unstructured", ratio } });
     assert.equal(grid.visible, visible, `ratio ${ratio}`);
+  }
+});
+
+Deno.test("fidelity: a name, or a name with points that differ", () => {
+  assert.deepEqual(fidelityOf("faithful"), faithful);
+  const mixed = { from: "faithful", loss: "masked" } as const;
+  assert.deepEqual(complaints(changed("fidelity", mixed)), []);
+  assert.deepEqual(fidelityOf(mixed), { ...faithful, loss: "masked" });
+  assert.deepEqual(complaints(changed("fidelity", { ...mixed, lost: 1 })), [
+    "fidelity.lost: unknown field; did you mean 'loss'?",
+  ]);
+  assert.deepEqual(complaints(changed("fidelity", { from: "faithful", rows: "both" })), [
+    'fidelity.rows: expected "frequency" or "time", found "both"',
+  ]);
+  assert.ok(
+    Object.keys(faithful).every((point) =>
+      faithful[point as keyof typeof faithful] !== corrected[point as keyof typeof corrected]
+    ),
+  );
+});
+
+Deno.test("fields set on the command line", async () => {
+  const spec = sound(
+    "mamba",
+    await readSpec("mamba", [
+      "objective.style=mae",
+      "fidelity.loss=all",
+      "seed=7",
+      "name=mine",
+      "masking.kind=time",
+      "encoder.registers=2",
+    ])(),
+  );
+  assert.deepEqual(styleOf(spec), { style: "mae", decoder: { dim: 64, depth: 2 } });
+  assert.deepEqual(fidelityOf(spec.fidelity), { ...corrected, loss: "all" });
+  assert.deepEqual([spec.seed, spec.name], [7, "mine"]);
+  assert.deepEqual(spec.masking, { kind: "time", ratio: 0.5 });
+  assert.equal(spec.encoder.registers, 2);
+  assert.equal(
+    await whyNot("mamba", ["seed"]),
+    "--set seed: expected field=value, such as seed=1 or objective.style=mae",
+  );
+  assert.equal(await whyNot("mamba", ["seed.x=1"]), "--set seed.x=1: 'seed' has no fields");
+  assert.equal(
+    await whyNot("mamba", ["encoder.dpeth=1"]),
+    "experiments/specs/mamba.json has 1 mistake:\n" +
+      "  encoder.dpeth: unknown field; did you mean 'depth'?",
+  );
+});
+
+Deno.test("a spec on top of another", async () => {
+  const folder = await Deno.makeTempDir();
+  const write = (name: string, json: unknown) =>
+    Deno.writeTextFile(`${folder}/${name}.json`, JSON.stringify(json));
+  try {
+    await write("a", { extends: "mamba", name: "a", schedule: { steps: 30 } });
+    await write("b", { extends: "a.json", name: "b", objective: { style: "mae" } });
+    const spec = sound("b", await readSpec(`${folder}/b.json`)());
+    assert.deepEqual(spec.schedule, { warmupSteps: 12, steps: 30 });
+    assert.deepEqual([spec.name, spec.objective.style, spec.encoder.dim], ["b", "mae", 64]);
+    await write("loop", { extends: "pool.json" });
+    await write("pool", { extends: "loop.json" });
+    assert.equal(
+      await whyNot(`${folder}/loop.json`),
+      `${folder}/pool.json: it extends ${folder}/loop.json, which extends it in turn`,
+    );
+    await write("odd", { extends: 3 });
+    assert.equal(
+      await whyNot(`${folder}/odd.json`),
+      `${folder}/odd.json: 'extends' is 3, not the name or path of a spec`,
+    );
+    await write("lost", { extends: "mamba-tiniest" });
+    assert.match(await whyNot(`${folder}/lost.json`), /^there is no experiment 'mamba-tiniest'/);
+    for (let k = 0; k < 12; k++) await write(`d${k}`, { extends: `d${k + 1}.json` });
+    assert.match(await whyNot(`${folder}/d0.json`), /more than 8 specs extend each other$/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });
 
@@ -206,7 +325,7 @@ Deno.test("files: a path is read, a folder and broken JSON are told", async () =
     const line = text.split("\n").findIndex((row) => row.includes('"depth"')) + 2;
     assert.equal(
       await whyNot(broken),
-      `${broken} is not JSON: line ${line}, column 5: expected ',' or '}', found "state"`,
+      `${broken} is not JSON: line ${line}, column 5: expected ',' or '}', found "order"`,
     );
 
     await Deno.mkdir(`${folder}/folder.json`);
