@@ -1,6 +1,6 @@
 // Embeddings of recordings on a device: samples to log-mel spectrograms to rows of embeddings, in
-// batches of stretches that may come from several clips. Clips are pulled one after another, and of a
-// clip only its samples, then its spectrogram, are held.
+// batches of stretches that may come from several clips. Clips are pulled one after another; of each
+// only samples and spectrogram are held, and rows are passed on as they come.
 import type { Backend, Values } from "../backends/backend.ts";
 import { input } from "../dsl/ops.ts";
 import {
@@ -88,19 +88,20 @@ export const openEmbedder = async (
   });
   machine.write(model.values);
 
-  const spectrum = async (jobs: readonly Window[]): Promise<readonly Float32Array[]> => {
+  const spectrum = async (jobs: readonly Window<unknown>[]): Promise<readonly Float32Array[]> => {
     const samples = new Float32Array(batch * window);
-    jobs.forEach(({ samples: from, first }, k) => {
-      fill(samples.subarray(k * window, (k + 1) * window), from, first * hop - Math.floor(fft / 2));
+    jobs.forEach(({ clip, first }, k) => {
+      const into = samples.subarray(k * window, (k + 1) * window);
+      fill(into, clip.samples, first * hop - Math.floor(fft / 2));
     });
     const found = await machine.run("spectrum", { samples });
-    return cut(found.logs, jobs.length, stretch * mels);
+    return partsOf(found.logs, jobs.length, stretch * mels);
   };
 
-  const encode = async (jobs: readonly Stretch[]): Promise<readonly Float32Array[]> => {
+  const encode = async (jobs: readonly Stretch<unknown>[]): Promise<readonly Float32Array[]> => {
     const logs = new Float32Array(batch * frames * mels);
     jobs.forEach((job, k) => logs.set(job.logs, k * frames * mels));
-    const perClip = (value: (job: Stretch) => number) =>
+    const perClip = (value: (job: Stretch<unknown>) => number) =>
       Float32Array.from({ length: batch }, (_, k) => k < jobs.length ? value(jobs[k]) : 0);
     const found = await machine.run("encode", {
       logs,
@@ -108,21 +109,16 @@ export const openEmbedder = async (
       mean: perClip((job) => job.moments.mean),
       deviation: perClip((job) => job.moments.deviation),
     });
-    return cut(found.rows, jobs.length, steps * width);
+    return partsOf(found.rows, jobs.length, steps * width);
   };
 
   const embed = async function* <T>(clips: Stream<Clip<T>>): AsyncGenerator<Rows<T>> {
     let sums = new Float64Array(width);
-    const spectra = spectraOf(batched(windowsOf(clips, frontEnd), batch, spectrum), mels);
-    const stretches = stretchesOf(
-      spectra,
-      frames * mels,
-      (count) => cutOf(count / mels, frames, steps, fidelity.padding),
-      fidelity.deviation,
-    );
-    for await (const [job, result] of batched(stretches, batch, encode)) {
-      const { of, samples, cut: { rows: total } } = job.spectrum;
-      const first = job.index * steps, count = Math.min(steps, total - first);
+    const spectra = spectraOf(batched(windowsOf(clips, frontEnd), batch, spectrum));
+    const stretches = stretchesOf(spectra, model);
+    for await (const [{ spectrum, cut, index }, result] of batched(stretches, batch, encode)) {
+      const { clip: { of, samples } } = spectrum, { rows: total } = cut;
+      const first = index * steps, count = Math.min(steps, total - first);
       if (count <= 0) continue;
       const values = result.subarray(0, count * width);
       if (first === 0) sums = new Float64Array(width);
@@ -130,7 +126,7 @@ export const openEmbedder = async (
       if (first + count < total) yield { of, total, first, values };
       else {
         const scene = Float32Array.from(sums, (sum) => sum / total);
-        const at = timestamps(total, samples, frontEnd.sampleRate);
+        const at = timestamps(total, samples.length, frontEnd.sampleRate);
         yield { of, total, first, values, end: { scene, timestamps: at } };
       }
     }
@@ -184,7 +180,7 @@ async function* batched<J, R>(
 }
 
 /** The first `count` of the equal parts of a batch. */
-const cut = (
+const partsOf = (
   values: Float32Array | Uint32Array,
   count: number,
   size: number,
@@ -196,23 +192,29 @@ const cut = (
 
 // ---------------------------------------------------------------- samples to spectrograms
 
-/** A stretch of a clip for the front end, and the spectrogram that it becomes a part of. */
-interface Window {
-  readonly of: unknown;
-  readonly samples: Float32Array;
-  /** Its first frame. */
-  readonly first: number;
+/** A clip, and what is to become its log-mel spectrogram: `logs[frame * mels + band]`. */
+interface Spectrum<T> {
+  readonly clip: Clip<T>;
   readonly logs: Float32Array;
+}
+
+/** A stretch of a clip for the front end, from a frame on. */
+interface Window<T> extends Spectrum<T> {
+  readonly first: number;
+  /** Where its values begin among all of the clip. */
+  readonly at: number;
 }
 
 async function* windowsOf<T>(
   clips: Stream<Clip<T>>,
   { hop, mels }: FrontEnd,
-): AsyncGenerator<Window & Clip<T>> {
-  for await (const { of, samples } of clips) {
-    const frames = 1 + Math.floor(samples.length / hop);
+): AsyncGenerator<Window<T>> {
+  for await (const clip of clips) {
+    const frames = 1 + Math.floor(clip.samples.length / hop);
     const logs = new Float32Array(frames * mels);
-    for (let first = 0; first < frames; first += stretch) yield { of, samples, first, logs };
+    for (let first = 0; first < frames; first += stretch) {
+      yield { clip, logs, first, at: first * mels };
+    }
   }
 }
 
@@ -225,47 +227,39 @@ const fill = (into: Float32Array, samples: Float32Array, start: number): void =>
   }
 };
 
-/** A whole log-mel spectrogram. */
-interface Spectrum<T> {
-  readonly of: T;
-  /** Samples of the clip. */
-  readonly samples: number;
-  readonly logs: Float32Array;
-}
-
 async function* spectraOf<T>(
-  parts: AsyncIterable<readonly [Window & Clip<T>, Float32Array]>,
-  mels: number,
+  parts: AsyncIterable<readonly [Window<T>, Float32Array]>,
 ): AsyncGenerator<Spectrum<T>> {
-  for await (const [{ of, samples, first, logs }, part] of parts) {
-    const at = first * mels, rest = logs.length - at;
+  for await (const [{ clip, logs, at }, part] of parts) {
+    const rest = logs.length - at;
     logs.set(part.subarray(0, rest), at);
-    if (rest <= part.length) yield { of, samples: samples.length, logs };
+    if (rest <= part.length) yield { clip, logs };
   }
 }
 
 // ---------------------------------------------------------------- spectrograms to rows
 
 /** A stretch of a spectrogram for the encoder. */
-interface Stretch {
-  readonly spectrum: Spectrum<unknown> & { readonly cut: Cut };
-  readonly index: number;
-  readonly logs: Float32Array;
+interface Stretch<T> {
+  readonly spectrum: Spectrum<T>;
   readonly moments: Moments;
+  readonly cut: Cut;
+  readonly index: number;
+  /** Its part of the spectrogram: fewer frames at the end, none where all is filling. */
+  readonly logs: Float32Array;
 }
 
 async function* stretchesOf<T>(
   spectra: AsyncIterable<Spectrum<T>>,
-  size: number,
-  cutOf: (values: number) => Cut,
-  deviation: Fidelity["deviation"],
-): AsyncGenerator<Stretch & { readonly spectrum: Spectrum<T> & { readonly cut: Cut } }> {
+  { encoder, frontEnd: { mels }, frames, fidelity }: EmbeddingModel,
+): AsyncGenerator<Stretch<T>> {
+  const size = frames * mels, steps = frames / encoder.patch.time;
   for await (const spectrum of spectra) {
-    const { logs } = spectrum;
-    const moments = momentsOf(logs, deviation), whole = { ...spectrum, cut: cutOf(logs.length) };
-    for (let index = 0; index < whole.cut.stretches; index++) {
-      const stretch = logs.subarray(index * size, (index + 1) * size);
-      yield { spectrum: whole, index, logs: stretch, moments };
+    const moments = momentsOf(spectrum.logs, fidelity.deviation);
+    const cut = cutOf(spectrum.logs.length / mels, frames, steps, fidelity.padding);
+    for (let index = 0; index < cut.stretches; index++) {
+      const logs = spectrum.logs.subarray(index * size, (index + 1) * size);
+      yield { spectrum, moments, cut, index, logs };
     }
   }
 }
