@@ -10,6 +10,9 @@ import { locals, type Nodes, part, roles, scanNode, substitute } from "../../dsl
 import { expand, gather, index, reduce, sumOver } from "../../dsl/structure.ts";
 import { dependents } from "./together.ts";
 
+/** How many times a factor must go into its product to leave a scan whatever its own size. */
+const muchLarger = 8;
+
 /** The node again on other arguments, which may have one more axis. */
 const again = (of: Node, args: readonly Node[]): Node => {
   if (args.every((arg, k) => arg === of.args[k])) return of;
@@ -121,13 +124,17 @@ export const loosen = (
   };
   const piecesOf = (of: Node): readonly Node[] =>
     !carried.has(of) ? [] : outside(of) ? of.args.flatMap(piecesOf) : [of];
-  // What leaves the scan at a step must be no larger than what the step reads and writes anyway.
+  // What leaves the scan at a step must be no larger than what the step reads and writes anyway, or
+  // much smaller than what it is a factor of.
   const largest = Math.max(
     ...stay.map((name) => volume(from[name].axes)),
     ...Object.values(leaves.each).map((of) => volume(of.axes)),
     ...Object.values(out).filter((of) => !outside(of)).map((of) => volume(of.axes)),
   );
-  const small = (of: Node) => piecesOf(of).every((piece) => volume(piece.axes) <= largest);
+  const small = (of: Node) =>
+    piecesOf(of).every((piece) =>
+      volume(piece.axes) <= Math.max(largest, volume(of.axes) / muchLarger)
+    );
   const moved = new Map([...terms].filter(([, of]) => small(of)));
   const expelled = Object.keys(out).filter((name) => outside(out[name]) && small(out[name]));
   const pieces = [
