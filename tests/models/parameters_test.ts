@@ -1,67 +1,130 @@
-// The published sizes, names and order of parameters.
+// The published sizes, names, order and first values of parameters, for every family.
 import assert from "assert";
-import { count, parameters } from "../../dsl/parameters.ts";
-import { encode, predict, published } from "../../models/encoder.ts";
-import { inPublishedOrder } from "../../models/published.ts";
+import { volume } from "../../dsl/axes.ts";
 import { input } from "../../dsl/ops.ts";
+import { count, type Parameter, parameters } from "../../dsl/parameters.ts";
+import { initialValues } from "../../experiments/initialise.ts";
+import { encode, type Encoder, predict } from "../../models/encoder.ts";
 import type { PerToken } from "../../models/masking.ts";
 import type { Spectrogram } from "../../models/patches.ts";
-import { initialValues } from "../../experiments/initialise.ts";
+import { inPublishedOrder } from "../../models/published.ts";
+import { type FamilyName, publishedEncoder, type SizeName } from "../../models/sizes.ts";
 
-const modelOf = (size: keyof typeof published) => {
-  const sizes = published[size];
-  const x: Spectrogram = input("x", { batch: 1 as number, time: 200 as number, mel: 80 as number });
-  const mask: PerToken = input("mask", { batch: 1 as number, token: 250 as number });
-  return parameters([predict(64)(encode(sizes, mask)(x))]);
+const modelOf = (encoder: Encoder, frames = 200, mels = 80): readonly Parameter[] => {
+  const x: Spectrogram = input("x", {
+    batch: 1 as number,
+    time: frames as number,
+    mel: mels as number,
+  });
+  const token = (frames / encoder.patch.time) * (mels / encoder.patch.frequency);
+  const mask: PerToken = input("mask", { batch: 1 as number, token });
+  return parameters([
+    predict(encoder)(encode(encoder, { hidden: { mask, positions: "dropped" } })(x)),
+  ]);
 };
 
 Deno.test("parameter counts are those of the published encoders", () => {
-  const counts = { tiny: 4_760_512, small: 17_889_088, base: 69_250_624 };
-  const fixed = { tiny: 48_192, small: 96_384, base: 192_768 };
-  for (const size of ["tiny", "small", "base"] as const) {
-    const all = modelOf(size);
-    assert.equal(count(all.filter((parameter) => parameter.trainable)), counts[size]);
-    assert.equal(count(all), counts[size] + fixed[size]);
+  const counts: readonly (readonly [FamilyName, SizeName, object, number])[] = [
+    ["transformer", "tiny", {}, 5_401_024],
+    ["transformer", "small", {}, 21_492_544],
+    ["transformer", "base", {}, 85_747_264],
+    ["mamba", "tiny", {}, 4_760_512],
+    ["mamba", "small", {}, 17_889_088],
+    ["mamba", "base", {}, 69_250_624],
+    ["xlstm", "tiny", {}, 2_917_408],
+    ["xlstm", "small", {}, 11_216_800],
+    ["xlstm", "base", {}, 43_962_016],
+    ["xlstm", "tiny", { expand: 3 }, 4_343_584],
+    ["xlstm", "small", { expand: 3 }, 16_723_360],
+    ["xlstm", "base", { expand: 3 }, 65_591_968],
+    ["xlstm", "tiny", { depth: 24 }, 5_772_160],
+    ["xlstm", "small", { depth: 24 }, 22_234_624],
+    ["xlstm", "base", { depth: 24 }, 87_231_232],
+  ];
+  const positions = { tiny: 48_192, small: 96_384, base: 192_768 } as Record<SizeName, number>;
+  for (const [family, size, changes, trainable] of counts) {
+    const all = modelOf({ ...publishedEncoder(family, size), ...changes });
+    const found = count(all.filter((parameter) => parameter.trainable));
+    assert.equal(found, trainable, `${family} ${size} ${JSON.stringify(changes)}`);
+    assert.equal(count(all), trainable + positions[size]);
   }
 });
 
-Deno.test("names, shapes and order are those of the published checkpoints", async () => {
-  const bytes = await Deno.readFile(
-    new URL("../golden/model_mamba_mini_4x16.safetensors", import.meta.url),
-  );
+/** Names and shapes of the parameters that a golden file stores, in its order. */
+const stored = async (file: string): Promise<readonly (readonly [string, readonly number[]])[]> => {
+  const bytes = await Deno.readFile(new URL(`../golden/${file}`, import.meta.url));
   const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(bytes.slice(8, 8 + length)));
-  const stored = Object.entries(header as Record<string, { shape: number[] }>)
+  return Object.entries(header as Record<string, { shape: number[] }>)
     .filter(([name]) => name.startsWith("param."))
     .map(([name, { shape }]) => [name.slice("param.".length), shape]);
-  const sizes = { ...published.tiny, dim: 16, depth: 2 };
-  const x: Spectrogram = input("x", { batch: 2 as number, time: 24 as number, mel: 16 as number });
-  const mask: PerToken = input("mask", { batch: 2 as number, token: 6 as number });
-  const ours = inPublishedOrder(parameters([predict(64)(encode(sizes, mask)(x))]))
-    .map(({ name, axes }) => [name, Object.values(axes)]);
-  assert.deepEqual(ours, stored);
-});
+};
 
-Deno.test("first values have the published statistics", () => {
-  const values = initialValues(
-    modelOf("tiny").filter(({ name }) => !/^blocks\.([1-9]|10)\./.test(name)),
-    0,
-  );
-  const deviation = (name: string) => {
-    const x = Float64Array.from(values[name]);
-    const mean = x.reduce((a, b) => a + b, 0) / x.length;
-    return Math.sqrt(x.reduce((a, b) => a + (b - mean) ** 2, 0) / x.length);
-  };
-  const near = (name: string, expected: number) => {
-    const share = deviation(name) / expected;
-    assert.ok(share > 0.9 && share < 1.1, `${name}: ${deviation(name)} instead of ${expected}`);
-  };
-  // A uniform number in ±b has the standard deviation b / √3.
-  near("blocks.0.mixer.in_proj.weight", 1 / Math.sqrt(192 * 3));
-  near("blocks.0.mixer.out_proj.weight", 1 / Math.sqrt(576 * 12 * 3));
-  near("blocks.0.mixer.dt_proj.weight", 1 / Math.sqrt(12 * 3));
-  near("patch_embed.proj.weight", Math.sqrt(6 / (64 + 64 * 192) / 3));
-  near("mask_token", 0.02);
+const mini: Readonly<Record<FamilyName, string>> = {
+  transformer: "model_ssast_mini_4x16.safetensors",
+  mamba: "model_mamba_mini_4x16.safetensors",
+  xlstm: "model_xlstm_mini_4x16.safetensors",
+};
+
+for (const family of ["transformer", "mamba", "xlstm"] as const) {
+  Deno.test(`${family}: names, shapes and order are those of the published checkpoints`, async () => {
+    const of = publishedEncoder(family, "tiny");
+    const heads = of.family === "transformer" ? { heads: 2 } : {};
+    const ours = inPublishedOrder(
+      modelOf({ ...of, dim: 16, depth: 2, ...heads } as Encoder, 24, 16),
+    )
+      .map(({ name, axes }) => [name, Object.values(axes)]);
+    assert.deepEqual(ours, await stored(mini[family]));
+  });
+
+  Deno.test(`${family}: first values have the published statistics`, async () => {
+    const text = await Deno.readTextFile(
+      new URL("../golden/init_stats_tiny.json", import.meta.url),
+    );
+    const published: Readonly<Record<string, Statistics>> = JSON.parse(text)[
+      { transformer: "ssast", mamba: "mamba", xlstm: "xlstm" }[family]
+    ];
+    const some = modelOf(publishedEncoder(family, "tiny")).filter(({ name }) => name in published);
+    assert.equal(some.length, Object.keys(published).length);
+    const values = initialValues(some, 0);
+    for (const { name, axes } of some) {
+      const found = statistics(values[name] as Float32Array), wanted = published[name];
+      assert.deepEqual(Object.values(axes), wanted.shape, name);
+      // Both are samples: a mean is uncertain by σ/√n, a deviation by about σ/√(2n); six of each.
+      const n = volume(axes), slack = 6 * Math.SQRT2;
+      const close = (what: "mean" | "std", by: number) =>
+        assert.ok(
+          Math.abs(found[what] - wanted[what]) <= by,
+          `${name}: ${what} ${found[what]} instead of ${wanted[what]}`,
+        );
+      close("mean", slack * wanted.std / Math.sqrt(n) + 1e-6);
+      close("std", slack * wanted.std / Math.sqrt(2 * n) + 1e-6);
+      if (n >= 1000 && wanted.std > 0) {
+        // Uniform or normal: the largest of so many values tells.
+        const share = found.max / wanted.max;
+        assert.ok(share > 0.6 && share < 1.6, `${name}: largest ${found.max}, not ${wanted.max}`);
+      }
+    }
+  });
+}
+
+interface Statistics {
+  readonly shape: readonly number[];
+  readonly mean: number;
+  readonly std: number;
+  readonly max: number;
+}
+
+const statistics = (x: Float32Array): Omit<Statistics, "shape"> => {
+  const mean = x.reduce((a, b) => a + b, 0) / x.length;
+  const std = Math.sqrt(x.reduce((a, b) => a + (b - mean) ** 2, 0) / x.length);
+  return { mean, std, max: x.reduce((a, b) => Math.max(a, b), -Infinity) };
+};
+
+Deno.test("Mamba: A counts up along the state, D is one, steps lie between 0.001 and 0.1", () => {
+  const first = modelOf(publishedEncoder("mamba", "tiny"))
+    .filter(({ name }) => /^blocks\.0\.mixer\.(A_log|D|dt_proj\.bias)$/.test(name));
+  const values = initialValues(first, 0);
   assert.ok(
     values["blocks.0.mixer.A_log"].every((value, k) =>
       Math.abs(value - Math.log(k % 24 + 1)) < 1e-6
