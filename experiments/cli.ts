@@ -42,7 +42,7 @@ bytes if every operation read and wrote memory (the floor without fusion), and t
   --time       measures each kernel, and the device's copy bandwidth and flop rate beside it
   --json       one JSON object
   --code       with each kernel's WGSL`,
-  embed: `deno task embed --checkpoint F --out DIR [--device D] [--batch N] AUDIO...
+  embed: `deno task embed --checkpoint F --out DIR [--device D] [--batch N] [--fidelity F] AUDIO...
 
 Writes embeddings of recordings as .npy files (float32): NAME.embeddings.npy [rows, width], a row per
 time step; NAME.timestamps.npy [rows], in milliseconds; NAME.scene.npy [width], the mean of the rows.
@@ -53,8 +53,8 @@ Recordings are as long as they are. Status 1 when any of them could not be embed
   --out DIR       where to write
   --device D      ${devices}
   --batch N       stretches of audio that are computed at once (default 8)
-  --fidelity F    faithful: as the published code does it; corrected: without its quirks. Without it,
-                  as the checkpoint says`,
+  --fidelity F    faithful: as the published code does it; corrected: without its quirks;
+                  without this option as the checkpoint says`,
 };
 
 const options = {
