@@ -17,8 +17,8 @@ const mostLanes = 256;
 const memoryLimit = 16384;
 /** Work that is rather done again for each position than once in a phase of its own. */
 const cheap = 4;
-/** Most numbers that a lane keeps of what the steps do not change. */
-const rowLimit = 256;
+/** Most numbers that a lane keeps of what the steps do not change: WGSL's 8 KiB, less some for others. */
+const rowLimit = 1536;
 /** Terms of a sum that one lane adds before more lanes are worth a second round. */
 const fewTerms = 16;
 
@@ -160,7 +160,7 @@ export const arrange = (
   const steady = (body: Node): Node | undefined =>
     body.op !== "mul" || chosen.has(body)
       ? undefined
-      : body.args.find((arg) => !changing.has(arg) && arg.op !== "const");
+      : body.args.find((arg) => !changing.has(arg) && volume(arg) > 1);
 
   const phases = new Map<Node, number>();
   for (const of of inner) {
@@ -172,6 +172,7 @@ export const arrange = (
   // A kept value that leaves the step does so where it is computed; a sum, where its parts are added.
   const phaseOf = (of: Node): number => phases.get(of)! + (of.op === "reduce" ? 1 : 0);
 
+  let free = rowLimit;
   const kept = new Map<Node, Kept>();
   for (const of of inner) {
     if (!chosen.has(of)) continue;
@@ -192,7 +193,8 @@ export const arrange = (
     const spare = powerBelow(width / size(dims));
     const parts = Math.min(most, spare);
     const own = Math.ceil(size(dims) * parts / width) * Math.ceil(terms / parts);
-    const factor = size(dims) * terms > 1 && own <= rowLimit ? steady(of.args[0]) : undefined;
+    const factor = size(dims) * terms > 1 && own <= free ? steady(of.args[0]) : undefined;
+    if (factor !== undefined) free -= own;
     kept.set(of, { of, dims, phase, over, parts, partsFirst, constant: factor });
   }
 
