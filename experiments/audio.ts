@@ -44,7 +44,7 @@ export type RecordingError =
   | { readonly _tag: "Damaged"; readonly problem: string }
   | { readonly _tag: "Undecodable"; readonly reason: string }
   | { readonly _tag: "StrangeRate"; readonly rate: number }
-  | { readonly _tag: "TooShort"; readonly seconds: number }
+  | { readonly _tag: "TooShort"; readonly seconds: number; readonly shortest: number }
   | { readonly _tag: "NotFinite"; readonly seconds: number };
 
 /** Why a folder gives no recordings. */
@@ -135,11 +135,11 @@ export const readRecordings =
 
 /**
  * The samples of one wav, flac, ogg or mp3 file of any rate and channel count: mono, the mean of
- * the channels, at `recordingRate`.
+ * the channels, at `recordingRate`. Files shorter than `shortest` seconds are an error.
  */
 export const decodeRecording =
-  (bytes: Uint8Array): TaskEither<RecordingError, Float32Array> => () =>
-    decodeWith(resampler(), bytes);
+  (bytes: Uint8Array, shortest = shortestRecording): TaskEither<RecordingError, Float32Array> =>
+  () => decodeWith(resampler(), bytes, shortest);
 
 /** Why one recording could not be used, in words that follow its path. */
 export function recordingErrorText(error: RecordingError): string {
@@ -157,9 +157,9 @@ export function recordingErrorText(error: RecordingError): string {
     case "StrangeRate":
       return `its sample rate is ${error.rate} Hz, where ${rates.least} to ${rates.most} can be read`;
     case "TooShort":
-      return `it lasts ${milliseconds(error.seconds)}, less than ${
-        milliseconds(shortestRecording)
-      }`;
+      return error.seconds === 0
+        ? "it holds no samples"
+        : `it lasts ${milliseconds(error.seconds)}, less than ${milliseconds(error.shortest)}`;
     case "NotFinite":
       return `the sample at ${error.seconds.toFixed(3)} s is not a finite number`;
   }
@@ -232,12 +232,13 @@ async function readRecording(
   } catch (error) {
     return E.left({ _tag: "Unreadable", reason: systemReason(error) });
   }
-  return decodeWith(resample, bytes);
+  return decodeWith(resample, bytes, shortestRecording);
 }
 
 async function decodeWith(
   resample: Resample,
   file: Uint8Array,
+  shortest: number,
 ): Promise<E.Either<RecordingError, Float32Array>> {
   if (file.length === 0) return E.left({ _tag: "EmptyFile" });
   const bytes = withoutId3(file);
@@ -261,10 +262,10 @@ async function decodeWith(
     const problem = `it should hold ${promised} samples, but ${length} can be decoded`;
     return E.left({ _tag: "Damaged", problem });
   }
-  if (length === 0) return E.left({ _tag: "TooShort", seconds: 0 });
+  if (length === 0) return E.left({ _tag: "TooShort", seconds: 0, shortest });
   if (!(rate >= rates.least && rate <= rates.most)) return E.left({ _tag: "StrangeRate", rate });
-  if (length < shortestRecording * rate) {
-    return E.left({ _tag: "TooShort", seconds: length / rate });
+  if (length < shortest * rate) {
+    return E.left({ _tag: "TooShort", seconds: length / rate, shortest });
   }
   const mono = meanOf(channels);
   const bad = mono.findIndex((sample) => !Number.isFinite(sample));

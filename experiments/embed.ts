@@ -209,7 +209,14 @@ const embedInto = async (
     // Parts of a long recording count as parts of one.
     const step = Math.round((embedded + failures.length + share) * 100) / 100;
     const speed = stretches === 0 ? {} : { clipsPerSecond: stretches / elapsed() };
-    bar.update({ step, steps: sources.length, from: 0, elapsed: elapsed(), ...speed });
+    bar.update({
+      unit: "recording",
+      step,
+      steps: sources.length,
+      from: 0,
+      elapsed: elapsed(),
+      ...speed,
+    });
   };
   const recordings = async function* (): AsyncGenerator<Clip<Sound>> {
     for (const source of sources) {
@@ -270,7 +277,7 @@ const samplesOf = async (path: string): Promise<E.Either<RecordingError, Float32
   } catch (error) {
     return E.left({ _tag: "Unreadable", reason: reasonText(error) });
   }
-  return decodeRecording(bytes)();
+  return decodeRecording(bytes, 0)();
 };
 
 const reasonText = (error: unknown): string => {

@@ -3,6 +3,8 @@
 
 /** Where a run stands. */
 export interface ProgressState {
+  /** What is counted; a step of training. */
+  readonly unit?: string;
   /** Updates made so far. */
   readonly step: number;
   /** Updates of the whole run. */
@@ -148,7 +150,7 @@ export function render(state: ProgressState, width: number): string {
 /** One line with everything, for output that is not a terminal. */
 export function plainLine(state: ProgressState): string {
   const { loss, heldOut, speed, left } = factsOf(state);
-  return [`step ${state.step} of ${state.steps}`, loss, heldOut, speed, left]
+  return [`${state.unit ?? "step"} ${state.step} of ${state.steps}`, loss, heldOut, speed, left]
     .filter((fact) => fact !== undefined).join(", ");
 }
 

@@ -165,7 +165,6 @@ for (const reverse of [false, true]) {
       (a, b) => curved(d.recurrence("t", d.scale(a, 0.9), curved(b), { reverse })),
     );
   }
-  // A software driver takes minutes to compile a step with a large matrix inside.
   for (const [t, c] of [[1, 1], [7, 5], [37, 14], [130, 3]]) {
     const at = `${way}, ${t} steps of ${c}`;
     scans[`scan with two carries, last carries, and values from outside ${at}`] = made(
