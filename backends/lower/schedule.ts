@@ -92,13 +92,15 @@ const tooMuch = 32;
  * Work in one element of a value, from what may well be stored up: leaves, scans and reductions count
  * as one read. What is shared counts once.
  */
-const work = (of: Node): number => {
+const work = (of: Node): Work => {
   const seen = new Set<Node>();
+  const leaves = new Set<Node>();
   let total = 0;
   const visit = (x: Node) => {
     if (seen.has(x) || total > tooMuch) return;
     seen.add(x);
     if (x.op === "const") return;
+    if (isBound(x)) leaves.add(x);
     if (isLeaf(x) || x.op === "part" || x.op === "scan" || x.op === "reduce") total += 1;
     else {
       total += scalarRow(x.op) === undefined ? 0 : costOf(x);
@@ -107,13 +109,25 @@ const work = (of: Node): number => {
   };
   if (of.op !== "reduce") {
     visit(of);
-    return total;
+    return { flops: total, leaves };
   }
   const count = volume(of.args[0].axes) / volume(of.axes);
-  if (count > smallReduction || contractionOf(of) !== undefined) return 1;
+  if (count > smallReduction || contractionOf(of) !== undefined) return { flops: 1, leaves };
   visit(of.args[0]);
-  return count * total;
+  return { flops: count * total, leaves };
 };
+
+/** What it takes to compute an element of a value. */
+interface Work {
+  readonly flops: number;
+  /** Leaves that it reads through bindings of their own. */
+  readonly leaves: ReadonlySet<Node>;
+}
+
+/** Intermediate values can share one binding; inputs, parameters and literals can not. */
+const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
+/** Most bindings of leaves in a kernel that computes values again: devices have ten for all. */
+const mostBound = 7;
 
 /** The roles of the axes of a sum of products, when it is worth a tiled kernel. */
 const contractionOf = (of: Node): Contraction | undefined => {
@@ -196,13 +210,15 @@ export const lower = (program: Program): Lowered => {
   }
   const isRoot = new Set(roots);
 
-  const cost = new Map<Node, number>();
-  for (const of of order) cost.set(of, work(of));
+  const works = new Map<Node, Work>();
+  for (const of of order) works.set(of, work(of));
+  const bound = new Map<Draft, Set<Node>>();
 
   const drafts: Draft[] = [];
   const uses = new Map<Node, Map<Draft, Use>>();
   const forced = new Set<Node>();
   const use = (of: Node, draft: Draft, direct: boolean, count: number) => {
+    if (isBound(of)) bound.set(draft, (bound.get(draft) ?? new Set()).add(of));
     if (!uses.has(of)) uses.set(of, new Map());
     const seen = uses.get(of)!.get(draft);
     if (seen === undefined) uses.get(of)!.set(draft, { direct, count });
@@ -385,12 +401,16 @@ export const lower = (program: Program): Lowered => {
     const only = mine.size === 1 ? [...mine][0] : undefined;
     const repeats = (draft: Draft) =>
       isRowValue(of, draft) ? 1 : mine.get(draft)!.count / volume(of.axes);
+    const { flops, leaves } = works.get(of)!;
     const again = [...mine.keys()].reduce(
-      (total, draft) => total + cost.get(of)! * Math.max(1, repeats(draft)),
+      (total, draft) => total + flops * Math.max(1, repeats(draft)),
       0,
     );
+    const fits = [...mine.keys()].every((draft) =>
+      leaves.size === 0 || new Set([...bound.get(draft) ?? [], ...leaves]).size <= mostBound
+    );
     const worth = (only !== undefined && repeats(only[0]) <= 1) ||
-      (cost.get(of)! <= tooMuch &&
+      (fits && flops <= tooMuch &&
         again * volume(of.axes) <= perElement * (1 + mine.size) * volume(of.axes) + perKernel);
     if (of.op === "index" || of.op === "recompute") {
       mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));

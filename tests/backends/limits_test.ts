@@ -43,7 +43,7 @@ const step = (family: Encoder["family"], objective: Style): Program => {
   return { outputs: { loss: { of: loss, order: [] } }, updates };
 };
 
-for (const family of ["mamba", "xlstm"] as const) {
+for (const family of ["transformer", "mamba", "xlstm"] as const) {
   Deno.test(`a training step of ${family} binds no more than the least device does`, () => {
     const program = step(family, { style: "ssast" });
     for (const onCpu of [true, false]) {
