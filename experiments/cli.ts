@@ -1,4 +1,4 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`. Only arguments are read
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`, `import`. Only arguments are read
 // here; each command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not
 // understood.
 import { parseArgs } from "cli";
@@ -71,6 +71,7 @@ const options = {
     batch: { type: "string" },
     fidelity: { type: "string" },
   },
+  import: { heads: { type: "string" } },
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
   explain: {
@@ -147,6 +148,17 @@ const run = async (args: readonly string[]): Promise<number> => {
         fidelity: fidelity as "faithful" | "corrected" | undefined,
         audio: positionals,
       });
+    }
+    case "import": {
+      const { heads } = values, [from, to] = positionals;
+      const wrong = positionals.length !== 2
+        ? "two files are needed: the one to read and the one to write"
+        : heads !== undefined && !/^[1-9]\d{0,3}$/.test(`${heads}`)
+        ? `--heads: expected a whole number from 1, found '${heads}'`
+        : undefined;
+      if (wrong !== undefined) return misunderstood(`${wrong}; see deno task import --help`);
+      const { importFile } = await import("./import.ts");
+      return await importFile(from, to, heads === undefined ? {} : { heads: Number(heads) });
     }
     case "golden": {
       if (positionals.length === 0) return misunderstood(help);
