@@ -89,37 +89,42 @@ const passes = (extent: number): number => 4 * Math.ceil(extent / 64);
 const tooMuch = 32;
 
 /**
- * Work in one element of a value, from what may well be stored up: leaves, scans and reductions count
- * as one read. What is shared counts once.
+ * Work in one element of a value, from what may well be stored up: leaves, scans and reductions are
+ * read. What is shared counts once.
  */
 const work = (of: Node): Work => {
   const seen = new Set<Node>();
   const leaves = new Set<Node>();
-  let total = 0;
+  let total = 0, reads = 0;
   const visit = (x: Node) => {
     if (seen.has(x) || total > tooMuch) return;
     seen.add(x);
     if (x.op === "const") return;
     if (isBound(x)) leaves.add(x);
-    if (isLeaf(x) || x.op === "part" || x.op === "scan" || x.op === "reduce") total += 1;
-    else {
+    if (isLeaf(x) || x.op === "part" || x.op === "scan" || x.op === "reduce") {
+      if (x.op !== "iota") reads += Math.min(1, volume(x.axes) / volume(of.axes));
+    } else {
       total += scalarRow(x.op) === undefined ? 0 : costOf(x);
       x.args.forEach(visit);
     }
   };
   if (of.op !== "reduce") {
     visit(of);
-    return { flops: total, leaves };
+    return { flops: total, reads, leaves };
   }
   const count = volume(of.args[0].axes) / volume(of.axes);
-  if (count > smallReduction || contractionOf(of) !== undefined) return { flops: 1, leaves };
+  if (count > smallReduction || contractionOf(of) !== undefined) {
+    return { flops: 0, reads: 1, leaves };
+  }
   visit(of.args[0]);
-  return { flops: count * total, leaves };
+  return { flops: count * total, reads: count * reads, leaves };
 };
 
 /** What it takes to compute an element of a value. */
 interface Work {
   readonly flops: number;
+  /** Elements that it reads, those of smaller values in part. */
+  readonly reads: number;
   /** Leaves that it reads through bindings of their own. */
   readonly leaves: ReadonlySet<Node>;
 }
@@ -401,17 +406,19 @@ export const lower = (program: Program): Lowered => {
     const only = mine.size === 1 ? [...mine][0] : undefined;
     const repeats = (draft: Draft) =>
       isRowValue(of, draft) ? 1 : mine.get(draft)!.count / volume(of.axes);
-    const { flops, leaves } = works.get(of)!;
+    const { flops, reads, leaves } = works.get(of)!;
+    const once = flops + perElement * reads;
     const again = [...mine.keys()].reduce(
-      (total, draft) => total + flops * Math.max(1, repeats(draft)),
+      (total, draft) => total + once * Math.max(1, repeats(draft)),
       0,
     );
+    const stored = once + perElement * (1 + mine.size);
     const fits = [...mine.keys()].every((draft) =>
       leaves.size === 0 || new Set([...bound.get(draft) ?? [], ...leaves]).size <= mostBound
     );
     const worth = (only !== undefined && repeats(only[0]) <= 1) ||
       (fits && flops <= tooMuch &&
-        again * volume(of.axes) <= perElement * (1 + mine.size) * volume(of.axes) + perKernel);
+        again * volume(of.axes) <= stored * volume(of.axes) + perKernel);
     if (of.op === "index" || of.op === "recompute") {
       mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
     } else if (of.op === "gather") {
