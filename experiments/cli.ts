@@ -1,5 +1,5 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`, `import`. Only arguments are read
-// here; each command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`, `import`. Only arguments are
+// read here; each command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not
 // understood.
 import { parseArgs } from "cli";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
@@ -55,6 +55,16 @@ Recordings are as long as they are. Status 1 when any of them could not be embed
   --batch N       stretches of audio that are computed at once (default 8)
   --fidelity F    faithful: as the published code does it; corrected: without its quirks;
                   without this option as the checkpoint says`,
+  import: `deno task import IN OUT [--heads N]
+
+Makes a checkpoint that 'embed' reads of one of the published code: tells which encoder it holds,
+which keys matched, were missing or left over, and writes OUT, safetensors with the same names.
+Nothing in the file is run.
+
+  IN         what torch.save wrote (a state_dict, or a dict with one under 'model' or 'state_dict'),
+             or a safetensors file
+  OUT        where to write
+  --heads N  attention heads of a Transformer whose width does not tell them`,
 };
 
 const options = {
