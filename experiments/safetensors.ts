@@ -2,6 +2,7 @@
 // published ones interchange, and a damaged file is told apart from a whole one before it is used.
 import * as E from "fp-ts/Either.js";
 import { parseJson } from "./json.ts";
+import { plain, quoted } from "./quote.ts";
 
 /** The array that holds each dtype. Half precision stays in its bits; a BOOL is 0 or 1. */
 export type DtypeArrays = {
@@ -77,8 +78,14 @@ export type SafetensorsError =
   | { readonly _tag: "BadHeader"; readonly problem: string }
   | { readonly _tag: "BadTensor"; readonly tensor: string; readonly problem: string };
 
-/** What other readers of the format accept at most, in bytes. */
-const headerLimit = 100_000_000;
+const most = {
+  /** Bytes of a header: some 100 000 tensors. As a value it takes several times as much memory. */
+  header: 16 * 2 ** 20,
+  /** Objects and lists inside one another; a valid header has 3. */
+  depth: 8,
+  /** Axes of a tensor. */
+  axes: 64,
+};
 const metadataKey = "__metadata__";
 
 interface Entry {
@@ -98,8 +105,8 @@ interface Entry {
 export function decode(bytes: Uint8Array): E.Either<SafetensorsError, Safetensors> {
   if (bytes.length < 8) return truncated("the header's length", bytes.length, 8);
   const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  if (length > headerLimit) {
-    return E.left({ _tag: "HeaderTooLarge", bytes: length, most: headerLimit });
+  if (length > most.header) {
+    return E.left({ _tag: "HeaderTooLarge", bytes: length, most: most.header });
   }
   const start = 8 + Number(length);
   if (bytes.length < start) return truncated("the header", bytes.length, start);
@@ -192,7 +199,8 @@ export function safetensorsErrorText(error: SafetensorsError, file: string): str
     case "BadHeader":
       return `${file} is not a valid safetensors file: ${error.problem}`;
     case "BadTensor":
-      return `${file} is not a valid safetensors file: tensor '${error.tensor}': ${error.problem}`;
+      return `${file} is not a valid safetensors file: tensor ${quoted(error.tensor)}: ` +
+        error.problem;
   }
 }
 
@@ -210,10 +218,12 @@ function readHeader(bytes: Uint8Array): E.Either<SafetensorsError, Header> {
   } catch {
     return badHeader("its header is not UTF-8 text");
   }
+  const fault = faultOf(text);
+  if (fault !== undefined) return badHeader(fault);
   const json = parseJson(text);
   if (E.isLeft(json)) {
     const { line, column, problem } = json.left;
-    return badHeader(`its header is not JSON (line ${line}, column ${column}: ${problem})`);
+    return badHeader(`its header is not JSON (line ${line}, column ${column}: ${plain(problem)})`);
   }
   if (!isRecord(json.right)) return badHeader("its header is not a JSON object");
 
@@ -230,6 +240,36 @@ function readHeader(bytes: Uint8Array): E.Either<SafetensorsError, Header> {
   return E.right({ metadata: metadata as Readonly<Record<string, string>>, entries });
 }
 
+// What a JSON parser lets pass: depth, which costs memory, and names that stand twice in an object,
+// of which it would keep the last. Text that is no JSON is left to the parser.
+function faultOf(text: string): string | undefined {
+  // The names in each object that is open; undefined for a list.
+  const open: (Set<string> | undefined)[] = [];
+  for (let at = 0; at < text.length; at++) {
+    const sign = text[at];
+    if (sign === "{" || sign === "[") {
+      open.push(sign === "{" ? new Set() : undefined);
+      if (open.length > most.depth) return `its header is nested more than ${most.depth} deep`;
+    } else if (sign === "}" || sign === "]") {
+      open.pop();
+    } else if (sign === '"') {
+      const from = at++;
+      while (at < text.length && text[at] !== '"') at += text[at] === "\\" ? 2 : 1;
+      let next = at + 1;
+      while (" \t\n\r".includes(text[next] ?? "end")) next++;
+      const names = open.at(-1), name = text[next] === ":" ? nameIn(text.slice(from, at + 1)) : "";
+      if (names === undefined || text[next] !== ":" || name === undefined) continue;
+      if (names.has(name)) return `its header has the name ${quoted(name)} twice`;
+      names.add(name);
+    }
+  }
+}
+
+const nameIn = (json: string): string | undefined => {
+  const read = parseJson(json);
+  return E.isRight(read) && typeof read.right === "string" ? read.right : undefined;
+};
+
 function readEntry(name: string, value: unknown): E.Either<SafetensorsError, Entry> {
   if (!isRecord(value)) return badTensor(name, "its entry in the header is not an object");
   const { dtype, shape, data_offsets: offsets } = value;
@@ -240,6 +280,9 @@ function readEntry(name: string, value: unknown): E.Either<SafetensorsError, Ent
   if (!isSizes(shape)) {
     return badTensor(name, `its shape is ${shown(shape)}, where a list of sizes was expected`);
   }
+  if (shape.length > most.axes) {
+    return badTensor(name, `it has ${shape.length} axes, where at most ${most.axes} are accepted`);
+  }
   if (!isSizes(offsets) || offsets.length !== 2 || offsets[0] > offsets[1]) {
     return badTensor(
       name,
@@ -247,11 +290,15 @@ function readEntry(name: string, value: unknown): E.Either<SafetensorsError, Ent
     );
   }
   const [begin, end] = offsets;
-  const needed = elements(shape) * arrays[dtype as Dtype].BYTES_PER_ELEMENT;
+  const count = elements(shape);
+  if (!Number.isSafeInteger(count)) {
+    return badTensor(name, `its shape ${shown(shape)} is beyond any file`);
+  }
+  const needed = count * arrays[dtype as Dtype].BYTES_PER_ELEMENT;
   if (needed !== end - begin) {
     return badTensor(
       name,
-      `${dtype} of shape [${shape}] takes ${needed} bytes, but its data_offsets hold ${
+      `${dtype} of shape ${shown(shape)} takes ${needed} bytes, but its data_offsets hold ${
         end - begin
       }`,
     );
@@ -269,7 +316,7 @@ const isSizes = (value: unknown): value is readonly number[] =>
 
 // A value as JSON, cut where it would fill the line.
 function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? "missing";
+  const text = plain(JSON.stringify(value) ?? "missing");
   return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
 }
 
