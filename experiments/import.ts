@@ -61,6 +61,9 @@ interface Opened {
   ) => E.Either<ImportError, ReadonlyMap<string, TensorData>>;
 }
 
+/** Bytes of a safetensors file, which is read whole; the largest published model takes 2.5 GB. */
+const mostAtOnce = 2 ** 32;
+
 const pytorch = (error: PthError): ImportError => ({ _tag: "PyTorch", error });
 
 const open = (source: Source): E.Either<ImportError, Opened> => {
@@ -71,6 +74,10 @@ const open = (source: Source): E.Either<ImportError, Opened> => {
       ...pth.right,
       read: (names) => E.mapLeft(pytorch)(pth.right.read(names)),
     });
+  }
+  if (source.size > mostAtOnce) {
+    const reason = `it has ${source.size} bytes, where at most ${mostAtOnce} are read`;
+    return E.left({ _tag: "Unreadable", reason });
   }
   const decoded = decode(source.read(0, source.size));
   if (E.isLeft(decoded)) return E.left({ _tag: "Safetensors", error: decoded.left });
@@ -186,13 +193,15 @@ const familyNames = { transformer: "Transformer", mamba: "Mamba", xlstm: "xLSTM"
 /** An encoder in one line. */
 export const encoderText = ({ encoder, frames }: Recognised): string => {
   const { family, dim, depth, patch } = encoder, size = sizeOf(encoder);
-  return `a ${familyNames[family]} encoder${size === undefined ? "" : ` of size ${size}`}: width ` +
-    `${dim}, ${depth} blocks, patches of ${patch.time} frames × ${patch.frequency} bands, ` +
-    `${frames} frames` + headsText(encoder);
+  return [
+    familyNames[family] + (size === undefined ? "" : ` of size ${size}`),
+    `width ${dim}`,
+    `${depth} ${depth === 1 ? "block" : "blocks"}`,
+    ...(family === "mamba" ? [] : [`${encoder.heads} heads`]),
+    `patches of ${patch.time} frames × ${patch.frequency} bands`,
+    `${frames} frames`,
+  ].join(", ");
 };
-
-const headsText = (encoder: Encoder): string =>
-  encoder.family === "mamba" ? "" : `, ${encoder.heads} heads`;
 
 /** Why a file could not be imported, in one sentence; `file` is what it is called. */
 export function importErrorText(error: ImportError, file: string): string {
@@ -255,7 +264,7 @@ export const importFile = async (
   const written = await writeWhole(to, imported.right.bytes)();
   if (E.isLeft(written)) return failed({ _tag: "Unwritten", error: written.left });
   const { keys, others } = imported.right;
-  console.log(`${from} holds ${encoderText(imported.right)}`);
+  console.log(`${from}: ${encoderText(imported.right)}`);
   console.log(keysText(keys));
   if (others > 0) console.log(`${others} of the dict's values are no tensors`);
   console.log(`wrote ${to}`);
