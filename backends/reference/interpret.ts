@@ -24,19 +24,24 @@ const strides = (of: Node): Readonly<Record<string, number>> => {
   );
 };
 
-/** Calls `visit` with the element number, and the offset into each argument, in row-major order. */
+/**
+ * Calls `row` for every run along the last axis, in row-major order: with the number of its first
+ * element, its length, and the offset of that element in each argument. `steps[a]` are the strides of
+ * argument `a` along the axes; along a row it moves by the last of them.
+ */
 const walk = (
-  axes: readonly string[],
   extents: readonly number[],
   steps: readonly (readonly number[])[],
-  visit: (element: number, offsets: Int32Array) => void,
+  row: (first: number, count: number, offsets: Int32Array) => void,
 ): void => {
+  const outer = extents.length - 1;
+  const count = extents[outer] ?? 1;
   const total = extents.reduce((a, b) => a * b, 1);
-  const at = new Int32Array(axes.length);
+  const at = new Int32Array(Math.max(0, outer));
   const offsets = new Int32Array(steps.length);
-  for (let element = 0; element < total; element++) {
-    visit(element, offsets);
-    for (let k = axes.length - 1; k >= 0; k--) {
+  for (let first = 0; first < total; first += count) {
+    row(first, count, offsets);
+    for (let k = outer - 1; k >= 0; k--) {
       at[k]++;
       for (let a = 0; a < steps.length; a++) offsets[a] += steps[a][k];
       if (at[k] < extents[k]) break;
@@ -51,19 +56,27 @@ const stepsOf = (of: Node, arg: Node): readonly number[] => {
   return Object.keys(of.axes).map((axis) => stride[axis] ?? 0);
 };
 
+const lastOf = (steps: readonly number[] | undefined): number => steps?.at(-1) ?? 0;
+
 const evaluateScalar = (of: Node, args: readonly Numbers[]): Numbers => {
   const row = scalarRow(of.op)!;
   const words = of.args[of.args.length - 1].dtype === "u32" && of.dtype !== "f32";
-  const f = words && row.words !== undefined ? row.words : row.meaning;
+  const meaning = words && row.words !== undefined ? row.words : row.meaning;
+  const f = meaning as (...args: readonly number[]) => number;
   const result = new Float64Array(length(of));
   const [x, y, z] = args;
-  if (of.args.every((arg) => Object.keys(arg.axes).join() === Object.keys(of.axes).join())) {
-    for (let k = 0; k < result.length; k++) result[k] = f(x[k], y?.[k], z?.[k]);
-    return result;
-  }
   const steps = of.args.map((arg) => stepsOf(of, arg));
-  walk(Object.keys(of.axes), sizes(of), steps, (k, at) => {
-    result[k] = f(x[at[0]], y?.[at[1]], z?.[at[2]]);
+  const [i, j, l] = [lastOf(steps[0]), lastOf(steps[1]), lastOf(steps[2])];
+  walk(sizes(of), steps, (first, count, [a, b, c]) => {
+    if (args.length === 1) {
+      for (let k = 0; k < count; k++) result[first + k] = f(x[a + k * i]);
+    } else if (args.length === 2) {
+      for (let k = 0; k < count; k++) result[first + k] = f(x[a + k * i], y[b + k * j]);
+    } else {
+      for (let k = 0; k < count; k++) {
+        result[first + k] = f(x[a + k * i], y[b + k * j], z[c + k * l]);
+      }
+    }
   });
   return result;
 };
@@ -74,8 +87,14 @@ const evaluateReduce = (of: Node, x: Numbers): Numbers => {
   const result = new Float64Array(length(of)).fill(isSum ? 0 : -Infinity);
   const stride = strides(of);
   const steps = Object.keys(arg.axes).map((axis) => stride[axis] ?? 0);
-  walk(Object.keys(arg.axes), sizes(arg), [steps], (k, [to]) => {
-    result[to] = isSum ? result[to] + x[k] : Math.max(result[to], x[k]);
+  const step = lastOf(steps);
+  walk(sizes(arg), [steps], (first, count, [to]) => {
+    if (isSum) { for (let k = 0; k < count; k++) result[to + k * step] += x[first + k]; }
+    else {
+      for (let k = 0; k < count; k++) {
+        result[to + k * step] = Math.max(result[to + k * step], x[first + k]);
+      }
+    }
   });
   return result;
 };
@@ -85,13 +104,17 @@ const evaluateContraction = (of: Node, a: Numbers, b: Numbers): Numbers => {
   const [product] = of.args;
   const [left, right] = product.args;
   const result = new Float64Array(length(of));
-  const stride = strides(of);
   const order = [...Object.keys(of.axes), ...of.attributes.over!];
-  const along = (strides: Readonly<Record<string, number>>) =>
-    order.map((axis) => strides[axis] ?? 0);
-  const extents = order.map((axis) => known(product.axes, axis));
-  walk(order, extents, [along(strides(left)), along(strides(right)), along(stride)], (_, at) => {
-    result[at[2]] += a[at[0]] * b[at[1]];
+  const steps = [left, right, of].map((one) => {
+    const stride = strides(one);
+    return order.map((axis) => stride[axis] ?? 0);
+  });
+  const [i, j] = [lastOf(steps[0]), lastOf(steps[1])];
+  walk(order.map((axis) => known(product.axes, axis)), steps, (_, count, [x, y, to]) => {
+    // The last axis is summed over.
+    let sum = 0;
+    for (let k = 0; k < count; k++) sum += a[x + k * i] * b[y + k * j];
+    result[to] += sum;
   });
   return result;
 };
@@ -145,8 +168,12 @@ const evaluateGather = (of: Node, x: Numbers, positions: Numbers): Numbers => {
   const last = known(arg.axes, axis!) - 1;
   const result = new Float64Array(length(of));
   const rest = Object.keys(of.axes).map((name) => name === axis ? 0 : strides(arg)[name] ?? 0);
-  walk(Object.keys(of.axes), sizes(of), [rest, stepsOf(of, where)], (k, at) => {
-    result[k] = x[at[0] + Math.min(positions[at[1]], last) * stride];
+  const steps = [rest, stepsOf(of, where)];
+  const [i, j] = steps.map(lastOf);
+  walk(sizes(of), steps, (first, count, [from, at]) => {
+    for (let k = 0; k < count; k++) {
+      result[first + k] = x[from + k * i + Math.min(positions[at + k * j], last) * stride];
+    }
   });
   return result;
 };
@@ -187,11 +214,13 @@ const evaluateScan = (
     const stride = strides(of);
     const leaf = leaves.each[name];
     const data = args[carries!.length + k];
-    const order = Object.keys(leaf.axes);
+    const steps = Object.keys(leaf.axes).map((name) => stride[name]);
+    const step = lastOf(steps);
     return (t: number) => {
       const slice = new Float64Array(length(leaf));
-      walk(order, sizes(leaf), [order.map((name) => stride[name])], (i, [at]) => {
-        slice[i] = data[at + t * stride[axis!]];
+      walk(sizes(leaf), [steps], (first, count, [at]) => {
+        const from = at + t * stride[axis!];
+        for (let k = 0; k < count; k++) slice[first + k] = data[from + k * step];
       });
       values.set(leaf, slice);
     };
@@ -228,8 +257,9 @@ const evaluateScan = (
 const reordered = (x: Numbers, from: Node, to: Node): Numbers => {
   if (Object.keys(from.axes).join() === Object.keys(to.axes).join()) return x;
   const result = new Float64Array(x.length);
-  walk(Object.keys(to.axes), sizes(to), [stepsOf(to, from)], (k, [at]) => {
-    result[k] = x[at];
+  const steps = stepsOf(to, from), step = lastOf(steps);
+  walk(sizes(to), [steps], (first, count, [at]) => {
+    for (let k = 0; k < count; k++) result[first + k] = x[at + k * step];
   });
   return result;
 };
