@@ -291,7 +291,8 @@ function readEntry(name: string, value: unknown): E.Either<SafetensorsError, Ent
   }
   const [begin, end] = offsets;
   const count = elements(shape);
-  if (!Number.isSafeInteger(count)) {
+  // Also where a later 0 would hide it.
+  if (!Number.isSafeInteger(elements(shape.filter((n) => n > 0)))) {
     return badTensor(name, `its shape ${shown(shape)} is beyond any file`);
   }
   const needed = count * arrays[dtype as Dtype].BYTES_PER_ELEMENT;

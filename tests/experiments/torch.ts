@@ -118,6 +118,10 @@ export const checkCheckpoints = (folder: string): void => {
       "torch.save(torch.jit.load('old.pt').state_dict(), 'new.pth')",
   );
   assert.match(
+    refusal(file("hostile.pth")),
+    /^x\.pth is refused: at byte \d+ its pickle asks for '(?:posix|nt)\.system', and nothing from a/,
+  );
+  assert.match(
     refusal(file("module.pth")),
     /^x\.pth is refused: at byte \d+ its pickle asks for 'torch\.nn\.modules\.linear\.Linear', and/,
   );

@@ -3,6 +3,7 @@
 # tensor k is ((7 i + 13 k) mod 65 - 32) / 64, exact in every floating-point type.
 import argparse
 import json
+import os
 import sys
 from collections import OrderedDict
 
@@ -16,6 +17,7 @@ def values(k, shape):
     return ((torch.arange(count) * 7 + 13 * k) % 65 - 32).float().div(64).reshape(shape)
 
 
+torch.manual_seed(0)
 models, folder = json.load(open(sys.argv[1])), sys.argv[2]
 state = {
     family: OrderedDict((name, values(k, shape)) for k, (name, shape) in enumerate(named))
@@ -87,3 +89,13 @@ torch.save(
 torch.save(base, f"{folder}/legacy.pth", _use_new_zipfile_serialization=False)
 torch.jit.save(torch.jit.script(torch.nn.Identity()), f"{folder}/script.pt")
 torch.save(module, f"{folder}/module.pth")
+
+
+class Hostile:
+    """What runs a command wherever it is loaded without care; this command does nothing."""
+
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+torch.save({"model": {"w": base}, "x": Hostile()}, f"{folder}/hostile.pth")
