@@ -18,3 +18,8 @@ export const webgpu: Backend | undefined = E.isLeft(found) ? undefined : webgpuB
 export const webgpuAsGpu: Backend | undefined = E.isLeft(found)
   ? undefined
   : webgpuBackend({ ...found.right, onCpu: false });
+
+/** The same device, on which hardly any product is stored. */
+export const webgpuInLoops: Backend | undefined = E.isLeft(found)
+  ? undefined
+  : webgpuBackend({ ...found.right, storedLimit: 2 ** 12 });

@@ -245,6 +245,12 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   for (const of of [...chain, ...outNodes, ...again]) {
     if (of.op === "scan") { for (const axis of axesIn(reachable([of]))) fixed.add(axis); }
   }
+  // A sum is computed once for all of what a lane carries along axes that the sum lacks.
+  for (const sum of chain.filter((of) => of.op === "reduce")) {
+    for (const of of Object.values(step!.next)) {
+      for (const axis of Object.keys(of.axes)) if (!(axis in sum.axes)) fixed.add(axis);
+    }
+  }
   const everything = [...chain, ...outNodes, ...again];
   const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
   const outs: Record<string, Node> = { ...step!.out };

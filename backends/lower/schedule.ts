@@ -9,6 +9,7 @@ import { scalarRow } from "../../dsl/scalar.ts";
 import { part, roles } from "../../dsl/scan.ts";
 import { reduce } from "../../dsl/structure.ts";
 import type { Program } from "../backend.ts";
+import { storedLimit, withLoops } from "./loops.ts";
 import {
   type Checkpoints,
   type Contraction,
@@ -197,15 +198,18 @@ const ancestry = (order: readonly Node[]) => {
   return { above, has, add, join, none: () => new Uint32Array(words) };
 };
 
-/** Lowers a program: sizes must be numbers by now. */
-export const lower = (program: Program): Lowered => {
+/**
+ * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
+ * summed up again are not stored.
+ */
+export const lower = (program: Program, limit = storedLimit): Lowered => {
   const outputs = Object.entries(program.outputs);
   const updates = Object.entries(program.updates ?? {});
   const asked = [
     ...outputs.map(([, output]) => node(output.of)),
     ...updates.map(([, of]) => node(of)),
   ];
-  const absorbed = absorb(rewrite(sinkRenames(asked), inStages)).roots;
+  const absorbed = absorb(rewrite(sinkRenames(withLoops(asked, limit)), inStages)).roots;
   const { roots, plans } = planScans(absorbed);
   const order = reachable(roots);
   const bits = ancestry(order);

@@ -15,6 +15,8 @@ export interface WebgpuDevice {
   readonly name: string;
   /** True when a software driver runs the shaders. */
   readonly onCpu: boolean;
+  /** Products of more bytes that are only summed up again are not stored; 64 MiB. */
+  readonly storedLimit?: number;
   /** Settles a promise of the device without stalling. */
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   /** Closes the device, and throws its errors that nobody has heard of. */
@@ -32,7 +34,7 @@ interface Executable {
 
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
-  const { device, name, onCpu, settle } = webgpu;
+  const { device, name, onCpu, storedLimit, settle } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
   const timed = device.features.has("timestamp-query");
@@ -63,7 +65,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   };
 
   const open = async (programs: Readonly<Record<string, Program>>): Promise<Machine> => {
-    const place = { name, limits: device.limits, target: { onCpu } };
+    const place = { name, limits: device.limits, target: { onCpu, storedLimit } };
     const compiled = new Map(
       Object.entries(programs).map(([key, program]) => [key, compile(program, place)] as const),
     );

@@ -90,7 +90,7 @@ const refuseTooLarge = (
 export const compile = (program: Program, place: Place): Compiled => {
   const { limits, target } = place;
   const began = performance.now();
-  const lowered = lower(program);
+  const lowered = lower(program, place.target.storedLimit);
   const lowering = performance.now() - began;
   const codes = lowered.kernels.map((kernel) => {
     const print = (pack: boolean) =>

@@ -79,6 +79,8 @@ const manyRows = 1024;
 export interface Target {
   /** The driver runs shaders on a CPU: barriers are dear there, and memory is cached. */
   readonly onCpu: boolean;
+  /** Products of more bytes that are only summed up again are not stored. */
+  readonly storedLimit?: number;
 }
 
 /** Prints a map, row or contraction kernel. */

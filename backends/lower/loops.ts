@@ -1,0 +1,144 @@
+// Large products that are only summed up again. The scores of attention have tokens × tokens
+// elements, many more than queries and keys; where storing them would take too much, every sum or
+// maximum over them becomes a loop (a scan without outputs) that computes each element where it is
+// used, and nothing of that size exists, forward or backward.
+import { volume } from "../../dsl/axes.ts";
+import { inPlaceOf, type Node, reachable } from "../../dsl/node.ts";
+import { apply, float, scalarRow } from "../../dsl/scalar.ts";
+import { part, scanNode, substitute } from "../../dsl/scan.ts";
+import { expand, reduce } from "../../dsl/structure.ts";
+
+/** Values of at most so many bytes are stored as ever. */
+export const storedLimit = 2 ** 26;
+/** How many times larger a product is than its operands, at least, to be worth computing again. */
+const growth = 8;
+
+const isScalar = (of: Node): boolean => scalarRow(of.op) !== undefined;
+const isSum = (of: Node): boolean => of.op === "reduce" && of.attributes.how === "add";
+
+/** What a program never stores, and the loops that take its place. */
+interface Virtual {
+  /** Large products. */
+  readonly products: ReadonlySet<Node>;
+  /** Those, and what is computed from them element by element. */
+  readonly all: ReadonlySet<Node>;
+  readonly limit: number;
+}
+
+const isLargeProduct = (of: Node, limit: number): boolean => {
+  if (!isSum(of) || of.args[0].op !== "mul" || 4 * volume(of.axes) <= limit) return false;
+  const [a, b] = of.args[0].args;
+  return volume(of.axes) > growth * (volume(a.axes) + volume(b.axes));
+};
+
+/** A sum or maximum over one axis of something virtual: what becomes a loop. */
+const isLoop = (of: Node, { all }: Virtual): boolean =>
+  of.op === "reduce" && !all.has(of) && all.has(of.args[0]) && of.attributes.over!.length === 1;
+
+/** All that can stay virtual: what something else than a loop reads has to be stored. */
+const virtualIn = (roots: readonly Node[], limit: number): Virtual => {
+  const order = reachable(roots);
+  const stored = new Set<Node>();
+  for (;;) {
+    const products = new Set(order.filter((of) => !stored.has(of) && isLargeProduct(of, limit)));
+    // The products that each virtual value is made of.
+    const from = new Map<Node, ReadonlySet<Node>>();
+    for (const of of order) {
+      if (products.has(of)) from.set(of, new Set([of]));
+      else if (isScalar(of)) {
+        const above = of.args.flatMap((arg) => [...from.get(arg) ?? []]);
+        if (above.length > 0) from.set(of, new Set(above));
+      }
+    }
+    const virtual: Virtual = { products, all: new Set(from.keys()), limit };
+    const wrong = [
+      ...roots.filter((of) => from.has(of)),
+      ...order.filter((of) => !from.has(of) && !isLoop(of, virtual))
+        .flatMap((of) => of.args.filter((arg) => from.has(arg))),
+    ];
+    if (wrong.length === 0) return virtual;
+    for (const of of wrong) for (const product of from.get(of)!) stored.add(product);
+  }
+};
+
+/** True for what a loop computes itself, when `above` reads it: not the values at its edge. */
+const isInside = (of: Node, above: Node | undefined, { products, all, limit }: Virtual): boolean =>
+  all.has(of) ||
+  // The factors of a product are read; the array of all of their products is no value.
+  (of.op === "mul" && above !== undefined && products.has(above)) ||
+  // Masks and the like: as large, and made of little.
+  (isScalar(of) && 4 * volume(of.axes) > limit);
+
+/** The values at the edge of the loops' bodies. */
+const edgeOf = (bodies: readonly Node[], virtual: Virtual): readonly Node[] => {
+  const edge = new Set<Node>(), seen = new Set<Node>();
+  const visit = (of: Node, above: Node | undefined) => {
+    if (!isInside(of, above, virtual)) edge.add(of);
+    else if (!seen.has(of)) {
+      seen.add(of);
+      of.args.forEach((arg) => visit(arg, of));
+    }
+  };
+  bodies.forEach((body) => visit(body, undefined));
+  return [...edge].sort((a, b) => a.id - b.id);
+};
+
+/** One scan for loops over the same axis that do not wait for each other; what to put in their place. */
+const scanOf = (loops: readonly Node[], virtual: Virtual): ReadonlyMap<Node, Node> => {
+  const [axis] = loops[0].attributes.over!;
+  const each = edgeOf(loops.map((of) => of.args[0]), virtual).filter((of) => axis in of.axes);
+  const start = (of: Node) => expand(float(isSum(of) ? 0 : -3.4028234663852886e38), of.axes);
+  const from = Object.fromEntries(loops.map((of, k) => [`sum${k}`, start(of)]));
+  const inputs = Object.fromEntries(each.map((of, k) => [`e${k}`, of]));
+  const made = inPlaceOf(loops[0], () =>
+    scanNode(axis, from, inputs, (carry, now) => {
+      const done = new Map<Node, Node>(each.map((of, k) => [of, now[`e${k}`]]));
+      const at = (of: Node, above: Node | undefined): Node => {
+        const known = done.get(of);
+        if (known !== undefined) return known;
+        if (!isInside(of, above, virtual)) return of;
+        const args = of.args.map((arg) => at(arg, of));
+        const value = inPlaceOf(
+          of,
+          () =>
+            of.op === "reduce"
+              ? reduce(args[0], of.attributes.how!, of.attributes.over!)
+              : apply(of.op as Parameters<typeof apply>[0], ...args),
+        );
+        done.set(of, value);
+        return value;
+      };
+      const next = loops.map((of, k) =>
+        [
+          `sum${k}`,
+          apply(isSum(of) ? "add" : "max", carry[`sum${k}`], at(of.args[0], undefined)),
+        ] as const
+      );
+      return { next: Object.fromEntries(next), out: {} };
+    }, false));
+  return new Map(loops.map((of, k) => [of, part(made, "final", `sum${k}`)]));
+};
+
+/** The same values, without those larger than `limit` bytes that loops can do without. */
+export const withLoops = (roots: readonly Node[], limit: number): readonly Node[] => {
+  let now = roots;
+  for (;;) {
+    const virtual = virtualIn(now, limit);
+    const order = reachable(now);
+    const first = order.find((of) => isLoop(of, virtual));
+    if (first === undefined) return now;
+    const wide = new Set([...virtual.products].flatMap((of) => Object.keys(of.axes)));
+    // Loops run together when they walk over the same axis and share their lanes.
+    const lanes = (of: Node): string =>
+      `${of.attributes.over} ${Object.keys(of.axes).filter((axis) => wide.has(axis)).sort()}`;
+    const waiting = new Set<Node>([first]);
+    const together = [first];
+    for (const of of order) {
+      const waits = of.args.some((arg) => waiting.has(arg));
+      const joins = of !== first && !waits && isLoop(of, virtual) && lanes(of) === lanes(first);
+      if (joins) together.push(of);
+      if (joins || waits) waiting.add(of);
+    }
+    now = substitute(now, scanOf(together, virtual));
+  }
+};
