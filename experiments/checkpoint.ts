@@ -92,7 +92,7 @@ export function checkpointErrorText(error: CheckpointError): string {
       return safetensorsErrorText(error.error, file);
     case "NoEncoder":
       return `${file} does not say which encoder it holds: its metadata has no 'encoder'; give a ` +
-        `checkpoint that 'deno task experiment' wrote`;
+        `checkpoint that 'deno task experiment' wrote, or make one with 'deno task import'`;
     case "BadMetadata":
       return `${file}: '${error.key}' in its metadata: ${several(error.problems)}`;
     case "Misfit":

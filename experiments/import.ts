@@ -3,7 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import { input } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
-import { encode as encodeWith, type Encoder, predict } from "../models/encoder.ts";
+import { encode as encodeWith, predict } from "../models/encoder.ts";
 import { faithful } from "../models/fidelity.ts";
 import { publishedFrontEnd } from "../models/frontend.ts";
 import { inPublishedOrder } from "../models/published.ts";
@@ -45,6 +45,8 @@ export interface Imported extends Recognised {
 /** Why a file could not be imported. */
 export type ImportError =
   | { readonly _tag: "Unreadable"; readonly reason: string }
+  /** What is to be written would replace what is read, and most of that is not written. */
+  | { readonly _tag: "SameFile" }
   | { readonly _tag: "PyTorch"; readonly error: PthError }
   | { readonly _tag: "Safetensors"; readonly error: SafetensorsError }
   | { readonly _tag: "Unrecognised"; readonly reason: string }
@@ -208,6 +210,8 @@ export function importErrorText(error: ImportError, file: string): string {
   switch (error._tag) {
     case "Unreadable":
       return `${file} cannot be read: ${error.reason}`;
+    case "SameFile":
+      return `${file} would be replaced by a file without all that is left over; give OUT another name`;
     case "PyTorch":
       return pthErrorText(error.error, file);
     case "Safetensors":
@@ -242,6 +246,15 @@ const withFile = <A>(
   }
 };
 
+const isSame = (from: string, to: string): boolean => {
+  try {
+    return Deno.realPathSync(from) === Deno.realPathSync(to);
+  } catch {
+    // One of them is not there.
+    return false;
+  }
+};
+
 const reasonText = (error: unknown): string => {
   if (error instanceof Deno.errors.NotFound) return "there is no such file";
   if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
@@ -259,6 +272,7 @@ export const importFile = async (
     console.error(importErrorText(error, from));
     return 1;
   };
+  if (isSame(from, to)) return failed({ _tag: "SameFile" });
   const imported = withFile(from, (source) => importFrom(source, options));
   if (E.isLeft(imported)) return failed(imported.left);
   const written = await writeWhole(to, imported.right.bytes)();

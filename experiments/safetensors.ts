@@ -86,6 +86,8 @@ const most = {
   /** Axes of a tensor. */
   axes: 64,
 };
+/** The first four bytes of a zip archive, where a header's length should be. */
+const zipSignature = 0x04034b50n;
 const metadataKey = "__metadata__";
 
 interface Entry {
@@ -194,6 +196,10 @@ export function safetensorsErrorText(error: SafetensorsError, file: string): str
       return `${file} is cut: it ends at byte ${error.found}, but ${error.part} should ` +
         `reach byte ${error.expected}; copy or write it again`;
     case "HeaderTooLarge":
+      if (BigInt.asUintN(32, error.bytes) === zipSignature) {
+        return `${file} is not a safetensors file but a zip archive, as checkpoints of PyTorch are; ` +
+          `'deno task import' makes safetensors of one`;
+      }
       return `${file} is not a safetensors file: its first 8 bytes announce a header of ` +
         `${error.bytes} bytes, where at most ${error.most} are accepted`;
     case "BadHeader":

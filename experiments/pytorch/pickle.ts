@@ -71,11 +71,11 @@ export interface Meanings<Known> {
 }
 
 const most = {
-  /** Instructions; the largest published model with its optimiser takes some 50 000. */
-  instructions: 2 ** 20,
+  /** Instructions: some 130 for each parameter of a model that is saved with its optimiser. */
+  instructions: 2 ** 19,
   /** Values that wait on the stack, and that are remembered. */
   stack: 2 ** 18,
-  memo: 2 ** 20,
+  memo: 2 ** 19,
   /** Containers inside containers. */
   depth: 100,
   /** Bytes of a whole number. */

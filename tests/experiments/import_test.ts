@@ -267,11 +267,13 @@ Deno.test("the command tells what it does not understand, and what it cannot rea
     const mamba = join(checkpoints, "mamba.pth");
     assert.equal(await importFile("no.pth", "b"), 1);
     assert.equal(await importFile(checkpoints, "b"), 1);
+    assert.equal(await importFile(mamba, join(checkpoints, ".", "mamba.pth")), 1);
     assert.equal(await importFile(mamba, join(checkpoints, "none", "b")), 1);
     assert.equal(await importFile(join(checkpoints, "transformer.pth"), "b"), 1);
     assert.deepEqual(errors, [
       "no.pth cannot be read: there is no such file",
       `${checkpoints} cannot be read: it is no file`,
+      `${mamba} would be replaced by a file without all that is left over; give OUT another name`,
       `cannot write the file ${join(checkpoints, "none", "b")}: its folder does not exist`,
       `${
         join(checkpoints, "transformer.pth")
