@@ -119,9 +119,41 @@ const scanOf = (loops: readonly Node[], virtual: Virtual): ReadonlyMap<Node, Nod
   return new Map(loops.map((of, k) => [of, part(made, "final", `sum${k}`)]));
 };
 
+/** The factors of a product of products, those of virtual ones taken apart. */
+const factors = (of: Node, virtual: Virtual): readonly Node[] =>
+  of.op === "mul" && virtual.all.has(of) ? of.args.flatMap((arg) => factors(arg, virtual)) : [of];
+
+/**
+ * Factors that lack the axis of a sum stand before it: attention's normaliser is then no part of the
+ * sum over values, and the two sums are one loop.
+ */
+const withoutFactors = (of: Node, virtual: Virtual): Node | undefined => {
+  if (!isSum(of) || !isLoop(of, virtual)) return undefined;
+  const [axis] = of.attributes.over!;
+  const list = factors(of.args[0], virtual);
+  const inside = list.filter((factor) => axis in factor.axes);
+  const outside = list.filter((factor) => !(axis in factor.axes));
+  if (outside.length === 0 || inside.length === 0) return undefined;
+  const product = (of: readonly Node[]) => of.reduce((a, b) => apply("mul", a, b));
+  return inPlaceOf(of, () => {
+    const sum = reduce(product(inside), "add", [axis]);
+    return expand(product([sum, ...outside]), of.axes);
+  });
+};
+
 /** The same values, without those larger than `limit` bytes that loops can do without. */
 export const withLoops = (roots: readonly Node[], limit: number): readonly Node[] => {
   let now = roots;
+  for (;;) {
+    const virtual = virtualIn(now, limit);
+    const found = reachable(now).flatMap((of) => {
+      const better = withoutFactors(of, virtual);
+      return better === undefined ? [] : [[of, better] as const];
+    });
+    if (found.length === 0) break;
+    // The first alone: those below it may change with it.
+    now = substitute(now, new Map([found[0]]));
+  }
   for (;;) {
     const virtual = virtualIn(now, limit);
     const order = reachable(now);
