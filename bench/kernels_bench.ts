@@ -1,16 +1,16 @@
 // Kernels and blocks on the best WebGPU device of this machine: `deno task bench`. Each measurement
 // is one run of a compiled program, its wait included, with a scalar read back.
 import * as E from "fp-ts/Either.js";
-import type { AnyTensor } from "../dsl/axes.ts";
+import { type AnyTensor, volume } from "../dsl/axes.ts";
 import { openDevice } from "../backends/webgpu/discover.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import { contract, input, mul, neg, silu, softmax, softplus, square, sum } from "../dsl/ops.ts";
 import { selectiveScan } from "../models/mamba.ts";
-import { normalise, type Sequence } from "../models/layers.ts";
-import { node } from "../dsl/node.ts";
-import { volume } from "../dsl/axes.ts";
-import { reachable } from "../dsl/node.ts";
+import { norm, type Sequence } from "../models/layers.ts";
+import { node, reachable } from "../dsl/node.ts";
+import { parameters } from "../dsl/parameters.ts";
+import { initialValues } from "../experiments/initialise.ts";
 
 const opened = await openDevice("auto")();
 if (E.isLeft(opened)) throw new Error("there is no WebGPU device to measure");
@@ -27,6 +27,7 @@ const measure = async (group: string, name: string, of: AnyTensor): Promise<void
     leaf.attributes.name!,
     Float32Array.from({ length: volume(leaf.axes) }, (_, k) => Math.sin(k) / 2),
   ]));
+  machine.write(initialValues(parameters([total]), 0));
   await machine.run("main", inputs);
   Deno.bench({
     group,
@@ -49,7 +50,7 @@ const sequence: Sequence = input("x", { batch: 8, token: 251, channel: 192 } as 
   token: number;
   channel: number;
 });
-await measure("row", "normalisation [8, 251, 192]", normalise(sequence, 1e-6));
+await measure("row", "layer norm [8, 251, 192]", norm((name) => name, 1e-6)(sequence));
 
 const steps = { batch: 8, token: 251 } as { batch: number; token: number };
 const wide = { ...steps, channel: 576 as number }, narrow = { ...steps, state: 24 as number };

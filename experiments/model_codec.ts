@@ -1,7 +1,7 @@
 // Codecs of what models take as data: encoders of every family, the front end, masks, the style of
 // pre-training and the points of fidelity. Specs and checkpoints read them alike.
 import * as t from "io-ts";
-import * as E from "fp-ts/Either.js";
+import type * as E from "fp-ts/Either.js";
 import type { Encoder, Shell } from "../models/encoder.ts";
 import { corrected, faithful, type Fidelity } from "../models/fidelity.ts";
 import type { FrontEnd } from "../models/frontend.ts";

@@ -4,7 +4,7 @@ import { deepStrictEqual, doesNotMatch, match, ok, strictEqual } from "assert";
 import * as E from "fp-ts/Either.js";
 import type { KernelReport, Program } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { unfusedBytes, unfusedBytesOf } from "../../backends/unfused.ts";
+import { unfusedBytes } from "../../backends/unfused.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { node } from "../../dsl/node.ts";
 import { add, contract, exp, input, mul, on, param, recurrence, sum } from "../../dsl/ops.ts";
