@@ -37,6 +37,8 @@ export interface ExpressionKernel {
   readonly reductions: readonly Node[];
   /** The contraction computed inside. */
   readonly contraction?: Contraction;
+  /** Values that are stored as well, but computed again here. */
+  readonly again: ReadonlySet<Node>;
   readonly roots: readonly Root[];
   readonly path: string;
 }
@@ -74,6 +76,8 @@ export interface ScanKernel {
   readonly checkpoints?: Checkpoints;
   /** The scan whose incoming carries this one computes again, from its checkpoints. */
   readonly recomputes?: { readonly scan: Node; readonly checkpoints: Checkpoints };
+  /** Values that are stored as well, but computed again here. */
+  readonly again: ReadonlySet<Node>;
   readonly path: string;
 }
 

@@ -339,7 +339,8 @@ const withSegments = (
       source.attributes.axis!,
     );
     const fit = Math.max(1, Math.floor(segmentLimit / values));
-    const every = Math.min(fit, Math.max(1, Math.ceil(Math.sqrt(steps))));
+    // Beyond the root of the steps, as memory for carries is dearer than what a lane keeps to itself.
+    const every = Math.min(fit, Math.max(1, Math.ceil(1.5 * Math.sqrt(steps))));
     result.set(source, { ...result.get(source)!, every });
     if (every === 1) result.set(scan, { ...result.get(scan)!, recomputes: undefined });
   }

@@ -30,6 +30,8 @@ import { partialAxis, planScans, type ScanPlan, segmentAxis } from "./scans.ts";
  * every kernel that uses it where that is less work than writing it once and reading it there.
  */
 const perElement = 16;
+/** Additions that take as long as reading an element once more that was read just before. */
+const perRepeat = 2;
 /** Additions that take as long as starting one more kernel. */
 const perKernel = 2 ** 20;
 /** Addresses are 32-bit signed integers on devices. */
@@ -38,6 +40,13 @@ const indexLimit = 2 ** 31 - 1;
 const smallReduction = 16;
 /** From this size on a reduction with few results is done in two stages. */
 const splitFrom = 1024;
+
+/** A value that is used after so many products and scans may be computed again rather than kept. */
+const patience = 8;
+/** Values of fewer elements are kept however long. */
+const worthKeeping = 2 ** 14;
+/** Most additions in computing an element again, over all times that it is. */
+const mostAgain = 160;
 
 /** How a kernel uses a value. */
 interface Use {
@@ -57,6 +66,8 @@ interface Draft {
   over?: readonly string[];
   readonly reductions: Node[];
   contraction?: Node;
+  /** Values that other kernels store, but that this one computes again. */
+  readonly again: Set<Node>;
   readonly path: string;
 }
 
@@ -152,6 +163,18 @@ const contractionOf = (of: Node): Contraction | undefined => {
   return worth ? { node: of, left, right, batch, rows, columns, over } : undefined;
 };
 
+/** True for what only says where in its argument a value is read. */
+const isMovement = (of: Node): boolean => ["index", "stop", "recompute"].includes(of.op);
+/** What a value is read from. */
+const origin = (of: Node): Node => isMovement(of) ? origin(of.args[0]) : of;
+
+/** How many terms a reduction sums; 1 for all else. */
+const terms = (of: Node): number =>
+  of.op === "reduce" ? volume(of.args[0].axes) / volume(of.axes) : 1;
+/** A reduction that is done in place. */
+const isSmall = (of: Node): boolean =>
+  of.op === "reduce" && terms(of) <= smallReduction && contractionOf(of) === undefined;
+
 /** A long reduction to few results becomes two, so that the first has parallel work. */
 const inStages = (of: Node): Node => {
   if (of.op !== "reduce" || contractionOf(of) !== undefined) return of;
@@ -236,10 +259,11 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
       seen.count = Math.max(seen.count, count);
     }
   };
-  const begin = (fields: Omit<Draft, "id" | "reductions" | "path">, of: Node): Draft => {
+  const begin = (fields: Omit<Draft, "id" | "reductions" | "again" | "path">, of: Node): Draft => {
     const draft = {
       id: drafts.length,
       reductions: [],
+      again: new Set<Node>(),
       path: [...of.path, of.op].join(" > "),
       ...fields,
     };
@@ -373,15 +397,78 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
     place(of, draft, true, volume(of.axes));
   };
 
+  // Time is counted in products and scans: kernels run about in the order of their first values.
+  const time = new Map<Node, number>();
+  order.reduce((before, of) => {
+    time.set(of, before);
+    return before + (of.op === "scan" || contractionOf(of) !== undefined ? 1 : 0);
+  }, 0);
+  const when = ({ scan, roots, contraction, reductions }: Draft): number =>
+    Math.min(
+      ...[scan, contraction, ...roots, ...reductions].flatMap((of) =>
+        of === undefined ? [] : [time.get(of)!]
+      ),
+    );
+  /**
+   * Work in one element of a value from what is in memory anyway while `draft` runs, or could be in
+   * place of the value. Infinite where that would take more memory than the value.
+   */
+  const workAgain = (of: Node, draft: Draft): number => {
+    const seen = new Set<Node>();
+    const late = when(draft) - patience / 2;
+    let total = 0, instead = 0;
+    const visit = (x: Node) => {
+      if (seen.has(x) || total > tooMuch) return;
+      seen.add(x);
+      if (isLeaf(x)) return;
+      const isScalar = scalarRow(x.op) !== undefined || isSmall(x);
+      const isMoved = isMovement(x);
+      if (x !== of) {
+        const from = origin(x);
+        const isCheap = scalarRow(from.op) !== undefined && works.get(from)!.flops <= tooMuch;
+        const isKept = [...uses.get(x)?.keys() ?? []].some((user) => when(user) >= late);
+        if (isKept && !isCheap) return;
+        if (!isMoved && (!isScalar || users.get(x)! > 1)) {
+          instead += volume(x.axes);
+          return;
+        }
+      }
+      total += isMoved ? 0 : isScalar ? costOf(x) * terms(x) : Infinity;
+      x.args.forEach(visit);
+    };
+    visit(of);
+    return instead > 1.25 * volume(of.axes) ? Infinity : total;
+  };
+  /**
+   * What a kernel uses long after it was computed, as the backward pass does, is computed there again
+   * where that is little work from what is in memory anyway: peak memory is what it saves.
+   */
+  const repeatLate = (of: Node, mine: Map<Draft, Use>) => {
+    if (scalarRow(of.op) === undefined && !isSmall(of) || volume(of.axes) < worthKeeping) return;
+    const late = [...mine].filter(([draft]) => when(draft) - time.get(of)! > patience);
+    const affordable = late.every(([draft, { count }]) => {
+      const times = isRowValue(of, draft) ? 1 : Math.max(1, count / volume(of.axes));
+      return workAgain(of, draft) * times <= mostAgain;
+    });
+    if (!affordable) return;
+    for (const [draft, { direct, count }] of late) {
+      draft.again.add(of);
+      mine.delete(draft);
+      place(of, draft, direct, count);
+    }
+  };
+
   const draftOf = new Map<Node, Draft>();
   for (const of of [...order].reverse()) {
     const mine = uses.get(of) ?? new Map<Draft, Use>();
     if (of.op === "scan") {
       const draft = draftOf.get(of);
       if (draft === undefined) continue;
-      const steps = known(of.args[of.attributes.carries!.length].axes, of.attributes.axis!);
-      const count = size(plans.get(of)!.space) * steps;
+      const { space } = plans.get(of)!;
+      const across = new Set(space.map((dim) => dim.axis));
       of.args.forEach((arg) => {
+        // Each lane reads its part of an argument, once a step or once before the first.
+        const count = size(space) * size(dims(arg.axes).filter((dim) => !across.has(dim.axis)));
         const isPrev = arg.op === "part" && arg.attributes.name!.startsWith("prev.");
         if (isPrev && plans.get(of)!.recomputes === arg.args[0]) {
           const { each, rest } = roles(arg.args[0]);
@@ -402,6 +489,7 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
       continue;
     }
     if (isLeaf(of)) continue;
+    repeatLate(of, mine);
     if (isRoot.has(of) || forced.has(of)) {
       store(of);
       continue;
@@ -411,12 +499,16 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
     const repeats = (draft: Draft) =>
       isRowValue(of, draft) ? 1 : mine.get(draft)!.count / volume(of.axes);
     const { flops, reads, leaves } = works.get(of)!;
+    const more = (draft: Draft) => Math.max(0, repeats(draft) - 1);
     const once = flops + perElement * reads;
     const again = [...mine.keys()].reduce(
-      (total, draft) => total + once * Math.max(1, repeats(draft)),
+      (total, draft) => total + once + (flops + perRepeat * reads) * more(draft),
       0,
     );
-    const stored = once + perElement * (1 + mine.size);
+    const stored = [...mine.keys()].reduce(
+      (total, draft) => total + perElement + perRepeat * more(draft),
+      once + perElement,
+    );
     const fits = [...mine.keys()].every((draft) =>
       leaves.size === 0 || new Set([...bound.get(draft) ?? [], ...leaves]).size <= mostBound
     );
@@ -621,6 +713,7 @@ const assemble = (
       space: dims(of.axes, order),
       over: [],
       reductions: [],
+      again: new Set(),
       roots: [{ node: of, storage: made }],
       path: [...of.path, "copy"].join(" > "),
     });
@@ -716,7 +809,8 @@ const expressionKernel = (
   const space: readonly Dim[] = [...rest, ...ordered];
   const reductions = [...draft.reductions].sort((a, b) => a.id - b.id);
   const shape = contraction !== undefined ? "contraction" : over.length > 0 ? "row" : "map";
-  return { shape, space, over, reductions, contraction, roots, path: draft.path };
+  const { again, path } = draft;
+  return { shape, space, over, reductions, contraction, again, roots, path };
 };
 
 const scanKernel = (
@@ -755,6 +849,7 @@ const scanKernel = (
     roots,
     checkpoints: checkpoints.get(scan),
     recomputes,
+    again: draft.again,
     path: draft.path,
   };
 };

@@ -92,7 +92,11 @@ export const printExpression = (
 ): Code => {
   // A root that is stored elsewhere as well is only copied from there.
   const computed = kernel.roots.filter((root) => stored.get(root.node) === root.storage);
-  const here = new Set([...computed.map((root) => root.node), ...kernel.reductions]);
+  const here = new Set([
+    ...computed.map((root) => root.node),
+    ...kernel.reductions,
+    ...kernel.again,
+  ]);
   const emit = emitter(stored, here, pack);
   if (kernel.shape === "contraction") {
     return printContraction(kernel, kernel.contraction!, emit, stored, target);

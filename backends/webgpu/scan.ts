@@ -38,7 +38,7 @@ const printByLanes = (
   pack: boolean,
 ): Code => {
   const { scan, space, held, lanes, width, roots, recomputes } = kernel;
-  const emit = emitter(stored, new Set(), pack);
+  const emit = emitter(stored, kernel.again, pack);
   const axis = scan.attributes.axis!;
   const steps = known(scan.args[scan.attributes.carries!.length].axes, axis);
   const others = space.filter((dim) => dim !== lanes);

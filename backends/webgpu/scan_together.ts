@@ -54,7 +54,7 @@ export const printTogether = (
   pack: boolean,
 ): Code => {
   const { scan, space, held, width, roots, checkpoints } = kernel;
-  const emit = emitter(stored, new Set(), pack);
+  const emit = emitter(stored, kernel.again, pack);
   const { axis, reverse, step, carries: names } = scan.attributes;
   const steps = known(scan.args[names!.length].axes, axis!);
   const outs = roots.filter((root) => root.kind === "out")
