@@ -3,27 +3,33 @@
 // over its one set of axes, a contraction takes in what is done point-wise to its result, and values
 // that several kernels need are stored by the one that computes them anyway, where no cycle forms.
 import { absorb } from "../../dsl/absorb.ts";
-import { known, sameAxes, volume } from "../../dsl/axes.ts";
+import { volume } from "../../dsl/axes.ts";
 import { type Node, node, reachable, rewrite } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
-import { part, roles } from "../../dsl/scan.ts";
-import { reduce } from "../../dsl/structure.ts";
+import { roles } from "../../dsl/scan.ts";
 import type { Program } from "../backend.ts";
-import { storedLimit, withLoops } from "./loops.ts";
+import { ancestry } from "./ancestry.ts";
+import { assemble, updatesOf } from "./assemble.ts";
+import { joinBeside } from "./beside.ts";
 import {
-  type Checkpoints,
-  type Contraction,
-  type Dim,
-  dims,
-  type Kernel,
-  type Lowered,
-  type Root,
-  type ScanRoot,
-  size,
-  type Storage,
-} from "./program.ts";
+  contractionOf,
+  costOf,
+  inStages,
+  isMovement,
+  isSmall,
+  origin,
+  passes,
+  smallReduction,
+  terms,
+  tooMuch,
+  type Work,
+  work,
+} from "./costs.ts";
+import { type Draft, fullOf, isBound, isLeaf, mostBound, type Use } from "./draft.ts";
+import { storedLimit, withLoops } from "./loops.ts";
+import { dims, type Lowered, size } from "./program.ts";
 import { sinkRenames } from "./renames.ts";
-import { partialAxis, planScans, type ScanPlan, segmentAxis } from "./scans.ts";
+import { planScans } from "./scans.ts";
 
 /**
  * Additions that take as long as moving one element to or from memory. A value is computed again in
@@ -34,192 +40,12 @@ const perElement = 16;
 const perRepeat = 2;
 /** Additions that take as long as starting one more kernel. */
 const perKernel = 2 ** 20;
-/** Addresses are 32-bit signed integers on devices. */
-const indexLimit = 2 ** 31 - 1;
-/** Reductions of at most this many terms are done in place, as part of an element. */
-const smallReduction = 16;
-/** From this size on a reduction with few results is done in two stages. */
-const splitFrom = 1024;
-
 /** A value that is used after so many products and scans may be computed again rather than kept. */
 const patience = 8;
 /** Values of fewer elements are kept however long. */
 const worthKeeping = 2 ** 14;
 /** Most additions in computing an element again, over all times that it is. */
 const mostAgain = 160;
-
-/** How a kernel uses a value. */
-interface Use {
-  /** At the kernel's own position, not at others. */
-  direct: boolean;
-  /** How many times it is computed in all, if it is computed there. */
-  count: number;
-}
-
-/** A kernel in the making. */
-interface Draft {
-  readonly id: number;
-  readonly scan?: Node;
-  readonly roots: Node[];
-  /** All axes of the iteration, those reduced over included. */
-  full: ReadonlyMap<string, number>;
-  over?: readonly string[];
-  readonly reductions: Node[];
-  contraction?: Node;
-  /** Values that other kernels store, but that this one computes again. */
-  readonly again: Set<Node>;
-  readonly path: string;
-}
-
-const fullOf = (of: Node): ReadonlyMap<string, number> =>
-  new Map(Object.keys(of.axes).map((axis) => [axis, known(of.axes, axis)]));
-
-const costOf = (of: Node): number => {
-  switch (of.op) {
-    case "exp":
-    case "log":
-    case "log1p":
-    case "sin":
-    case "cos":
-    case "tanh":
-    case "erf":
-      return 8;
-    case "sqrt":
-    case "recip":
-      return 3;
-    default:
-      return 1;
-  }
-};
-
-const isLeaf = (of: Node): boolean =>
-  ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
-
-/** How often a product reads each element of an operand: once for every tile of the other one. */
-const passes = (extent: number): number => 4 * Math.ceil(extent / 64);
-/** Beyond this much work a value that several kernels use is stored in any case: code must end. */
-const tooMuch = 32;
-
-/**
- * Work in one element of a value, from what may well be stored up: leaves, scans and reductions are
- * read. What is shared counts once.
- */
-const work = (of: Node): Work => {
-  const seen = new Set<Node>();
-  const leaves = new Set<Node>();
-  let total = 0, reads = 0;
-  const visit = (x: Node) => {
-    if (seen.has(x) || total > tooMuch) return;
-    seen.add(x);
-    if (x.op === "const") return;
-    if (isBound(x)) leaves.add(x);
-    if (isLeaf(x) || x.op === "part" || x.op === "scan" || x.op === "reduce") {
-      if (x.op !== "iota") reads += Math.min(1, volume(x.axes) / volume(of.axes));
-    } else {
-      total += scalarRow(x.op) === undefined ? 0 : costOf(x);
-      x.args.forEach(visit);
-    }
-  };
-  if (of.op !== "reduce") {
-    visit(of);
-    return { flops: total, reads, leaves };
-  }
-  const count = volume(of.args[0].axes) / volume(of.axes);
-  if (count > smallReduction || contractionOf(of) !== undefined) {
-    return { flops: 0, reads: 1, leaves };
-  }
-  visit(of.args[0]);
-  return { flops: count * total, reads: count * reads, leaves };
-};
-
-/** What it takes to compute an element of a value. */
-interface Work {
-  readonly flops: number;
-  /** Elements that it reads, those of smaller values in part. */
-  readonly reads: number;
-  /** Leaves that it reads through bindings of their own. */
-  readonly leaves: ReadonlySet<Node>;
-}
-
-/** Intermediate values can share one binding; inputs, parameters and literals can not. */
-const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
-/** Most bindings of leaves in a kernel that computes values again: devices have ten for all. */
-const mostBound = 7;
-
-/** The roles of the axes of a sum of products, when it is worth a tiled kernel. */
-const contractionOf = (of: Node): Contraction | undefined => {
-  if (of.op !== "reduce" || of.attributes.how !== "add" || of.args[0].op !== "mul") {
-    return undefined;
-  }
-  const [left, right] = of.args[0].args;
-  const over = dims(of.args[0].axes, of.attributes.over!);
-  if (over.some((dim) => !(dim.axis in left.axes) || !(dim.axis in right.axes))) return undefined;
-  const result = dims(of.axes);
-  const batch = result.filter(({ axis }) => axis in left.axes && axis in right.axes);
-  const rows = result.filter(({ axis }) => axis in left.axes && !(axis in right.axes));
-  const columns = result.filter(({ axis }) => !(axis in left.axes) && axis in right.axes);
-  const worth = size(rows) >= 4 && size(columns) >= 4 && size(over) >= 4 &&
-    size(rows) * size(columns) * size(over) >= 2048;
-  return worth ? { node: of, left, right, batch, rows, columns, over } : undefined;
-};
-
-/** True for what only says where in its argument a value is read. */
-const isMovement = (of: Node): boolean => ["index", "stop", "recompute"].includes(of.op);
-/** What a value is read from. */
-const origin = (of: Node): Node => isMovement(of) ? origin(of.args[0]) : of;
-
-/** How many terms a reduction sums; 1 for all else. */
-const terms = (of: Node): number =>
-  of.op === "reduce" ? volume(of.args[0].axes) / volume(of.axes) : 1;
-/** A reduction that is done in place. */
-const isSmall = (of: Node): boolean =>
-  of.op === "reduce" && terms(of) <= smallReduction && contractionOf(of) === undefined;
-
-/** A long reduction to few results becomes two, so that the first has parallel work. */
-const inStages = (of: Node): Node => {
-  if (of.op !== "reduce" || contractionOf(of) !== undefined) return of;
-  const { how, over } = of.attributes;
-  const sizes = over!.map((axis) => known(of.args[0].axes, axis));
-  const total = sizes.reduce((a, b) => a * b, 1);
-  if (total < splitFrom || over!.length < 2 || volume(of.axes) > 4 * splitFrom) return of;
-  // The outer stage is the axis whose size is nearest to the square root of the whole.
-  const distance = (k: number) => Math.abs(Math.log(sizes[k]) - Math.log(total) / 2);
-  const outer = over![sizes.map((_, k) => k).sort((a, b) => distance(a) - distance(b))[0]];
-  const inner = reduce(of.args[0], how!, over!.filter((axis) => axis !== outer));
-  return reduce(inner, how!, [outer]);
-};
-
-/** Sets of nodes as bits: `above(of)` are all that a node depends on. */
-const ancestry = (order: readonly Node[]) => {
-  const first = order[0]?.id ?? 0;
-  const position = new Int32Array((order.at(-1)?.id ?? 0) - first + 1);
-  order.forEach((of, k) => position[of.id - first] = k);
-  const words = Math.ceil(order.length / 32);
-  const rows = new Uint32Array(order.length * words);
-  const has = (bits: Uint32Array, of: Node): boolean => {
-    const k = position[of.id - first];
-    return (bits[k >> 5] >>> (k & 31) & 1) === 1;
-  };
-  const add = (bits: Uint32Array, of: Node) => {
-    const k = position[of.id - first];
-    bits[k >> 5] |= 1 << (k & 31);
-  };
-  const join = (bits: Uint32Array, more: Uint32Array) => {
-    for (let w = 0; w < words; w++) bits[w] |= more[w];
-  };
-  const above = (of: Node): Uint32Array => {
-    const k = position[of.id - first];
-    return rows.subarray(k * words, (k + 1) * words);
-  };
-  for (const of of order) {
-    const own = above(of);
-    for (const arg of of.args) {
-      join(own, above(arg));
-      add(own, arg);
-    }
-  }
-  return { above, has, add, join, none: () => new Uint32Array(words) };
-};
 
 /**
  * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
@@ -547,309 +373,10 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
     } else store(of);
   }
 
-  return assemble(program, roots, drafts, home, uses, plans);
-};
-
-/** Orders the drafts, gives every stored value its storage, and decides what is updated in place. */
-const assemble = (
-  program: Program,
-  roots: readonly Node[],
-  drafts: readonly Draft[],
-  home: ReadonlyMap<Node, Draft>,
-  uses: ReadonlyMap<Node, ReadonlyMap<Draft, Use>>,
-  plans: ReadonlyMap<Node, ScanPlan>,
-): Lowered => {
-  let nextId = 0;
-  const storage = (fields: Omit<Storage, "id">): Storage => {
-    const elements = size(fields.dims);
-    if (elements > indexLimit) {
-      const shape = fields.dims.map((dim) => `${dim.axis} ${dim.size}`).join(" x ");
-      throw new RangeError(
-        `a value of ${shape} has ${elements} elements, more than 32-bit indices reach; use a smaller batch`,
-      );
-    }
-    return { id: nextId++, ...fields };
-  };
-  const stored = new Map<Node, Storage>();
-  const inputs: Storage[] = [], params: Storage[] = [], literals: Storage[] = [];
-  const leaf = (of: Node) => {
-    const role = of.op as "input" | "param" | "literal";
-    const { name, data } = of.attributes;
-    const made = storage({ dtype: of.dtype, dims: dims(of.axes), role, name, data });
-    stored.set(of, made);
-    ({ input: inputs, param: params, literal: literals })[role].push(made);
-  };
-  const outputs = Object.entries(program.outputs);
-  const updates = Object.entries(program.updates ?? {});
-  for (const of of reachable(roots)) {
-    if (["input", "param", "literal"].includes(of.op)) leaf(of);
-  }
-
-  const readers = new Map<Node, Set<Draft>>();
-  const needs = new Map<Draft, Set<Draft>>(drafts.map((draft) => [draft, new Set()]));
-  for (const [of, by] of uses) {
-    readers.set(of, new Set(by.keys()));
-    const from = home.get(of);
-    if (from === undefined) continue;
-    for (const draft of by.keys()) if (draft !== from) needs.get(draft)!.add(from);
-  }
-  for (const draft of drafts) {
-    // A kernel that only copies a value out reads it from where it is.
-    for (const root of draft.roots) {
-      const from = home.get(root);
-      if (from !== undefined && from !== draft) needs.get(draft)!.add(from);
-    }
-  }
-
-  // A draft of nothing but new parameter values may overwrite them once all others have read them.
-  const updated = new Map<Node, string[]>();
-  updates.forEach(([name], k) => {
-    const of = roots[outputs.length + k];
-    updated.set(of, [...(updated.get(of) ?? []), name]);
-  });
-  const outputNodes = new Set(roots.slice(0, outputs.length));
-  const paramByName = new Map<string, Node>();
-  for (const of of stored.keys()) if (of.op === "param") paramByName.set(of.attributes.name!, of);
-  const updating = new Set(
-    drafts.filter((draft) =>
-      draft.scan === undefined && draft.roots.length > 0 &&
-      draft.roots.every((root) =>
-        home.get(root) === draft && updated.has(root) && !outputNodes.has(root) &&
-        [...(readers.get(root) ?? [])].every((reader) => reader === draft)
-      )
-    ),
-  );
-  const inPlace = new Map<Node, Storage>();
-  for (const draft of updating) {
-    for (const root of draft.roots) {
-      const [name, ...others] = updated.get(root)!;
-      const param = paramByName.get(name);
-      if (param === undefined || others.length > 0) continue;
-      const by = [...(uses.get(param) ?? [])];
-      const safe = by.every(([reader, { direct }]) =>
-        reader === draft ? direct : !updating.has(reader)
-      );
-      if (!safe || !sameAxes(param.axes, root.axes)) continue;
-      inPlace.set(root, stored.get(param)!);
-      by.forEach(([reader]) => reader !== draft && needs.get(draft)!.add(reader));
-    }
-  }
-
-  const sequence = topological(drafts.filter((draft) => draft.roots.length > 0), needs, updating);
-
-  const outputStorage: Record<string, Storage> = {};
-  const copies: { from: Storage; to: Storage }[] = [];
-  const wantedOrder = new Map<Node, readonly string[]>();
-  outputs.forEach(([, output], k) => {
-    if (!wantedOrder.has(roots[k])) wantedOrder.set(roots[k], output.order);
-  });
-  updates.forEach(([name], k) => {
-    const of = roots[outputs.length + k];
-    const param = paramByName.get(name);
-    if (!wantedOrder.has(of) && param !== undefined) wantedOrder.set(of, Object.keys(param.axes));
-  });
-
-  const checkpoints = new Map<Node, Checkpoints>();
-  const scanStorage = (draft: Draft) => {
-    const scan = draft.scan!;
-    const plan = plans.get(scan)!;
-    const prevs = draft.roots.filter((of) => of.attributes.name!.startsWith("prev."));
-    if (prevs.length > 0) {
-      const { from } = roles(scan);
-      const steps = known(prevs[0].axes, scan.attributes.axis!);
-      const segments = Math.ceil(steps / plan.every);
-      // All carries are stored where steps are computed again from them; else those asked for.
-      const names = plan.every > 1
-        ? scan.attributes.carries!
-        : prevs.map((of) => of.attributes.name!.slice("prev.".length));
-      const entries = names.map((name) => {
-        const made = storage({
-          dtype: from[name].dtype,
-          dims: [
-            { axis: plan.every > 1 ? segmentAxis : scan.attributes.axis!, size: segments },
-            ...dims(from[name].axes),
-          ],
-          role: "temporary",
-        });
-        if (plan.every === 1) stored.set(part(scan, "prev", name), made);
-        return [name, made] as const;
-      });
-      checkpoints.set(scan, { every: plan.every, storage: Object.fromEntries(entries) });
-    }
-    for (const of of draft.roots) {
-      if (of.attributes.name!.startsWith("prev.")) continue;
-      const order = wantedOrder.get(of) ?? Object.keys(of.axes);
-      const role = outputNodes.has(of) ? "output" : "temporary";
-      stored.set(of, storage({ dtype: of.dtype, dims: dims(of.axes, order), role }));
-    }
-  };
-  for (const draft of sequence) {
-    if (draft.scan !== undefined) {
-      scanStorage(draft);
-      continue;
-    }
-    for (const root of draft.roots) {
-      if (home.get(root) !== draft) continue;
-      const place = inPlace.get(root);
-      const order = wantedOrder.get(root) ?? Object.keys(root.axes);
-      stored.set(
-        root,
-        place ?? storage({
-          dtype: root.dtype,
-          dims: dims(root.axes, order),
-          role: outputNodes.has(root) ? "output" : "temporary",
-        }),
-      );
-    }
-  }
-
-  const extra: Kernel[] = [];
-  const sameOrder = (storage: Storage, order: readonly string[]) =>
-    storage.dims.map((dim) => dim.axis).join() === order.join();
-  const copyOut = (of: Node, order: readonly string[], role: "output" | "temporary"): Storage => {
-    const made = storage({ dtype: of.dtype, dims: dims(of.axes, order), role });
-    extra.push({
-      shape: "map",
-      space: dims(of.axes, order),
-      over: [],
-      reductions: [],
-      again: new Set(),
-      roots: [{ node: of, storage: made }],
-      path: [...of.path, "copy"].join(" > "),
-    });
-    return made;
-  };
-  outputs.forEach(([name, output], k) => {
-    const of = roots[k];
-    const own = stored.get(of);
-    const usable = own !== undefined && own.role === "output" && sameOrder(own, output.order);
-    outputStorage[name] = usable ? own : copyOut(of, output.order, "output");
-  });
-  updates.forEach(([name], k) => {
-    const of = roots[outputs.length + k];
-    const param = paramByName.get(name);
-    const to = param === undefined ? undefined : stored.get(param);
-    if (inPlace.has(of) && inPlace.get(of) === to) return;
-    const order = param === undefined ? Object.keys(of.axes) : Object.keys(param.axes);
-    const target = to ??
-      storage({ dtype: of.dtype, dims: dims(of.axes, order), role: "param", name });
-    if (to === undefined) params.push(target);
-    const own = stored.get(of);
-    const from =
-      own !== undefined && own.role !== "param" && own.role !== "input" && sameOrder(own, order)
-        ? own
-        : copyOut(of, order, "temporary");
-    copies.push({ from, to: target });
-  });
-
-  // What is copied out of a leaf is its value before the run, which an update may overwrite.
-  const isFirst = (kernel: Kernel) =>
-    kernel.roots.every((root) => "node" in root && isLeaf(root.node));
-  const ordered = sequence.flatMap((draft) => {
-    const kernel = draft.scan !== undefined
-      ? scanKernel(draft, plans.get(draft.scan)!, stored, checkpoints)
-      : expressionKernel(draft, home, stored);
-    return kernel === undefined ? [] : [kernel];
-  });
-  const kernels = [
-    ...extra.filter(isFirst),
-    ...ordered,
-    ...extra.filter((kernel) => !isFirst(kernel)),
-  ];
-  return { kernels, stored, inputs, params, literals, outputs: outputStorage, copies };
-};
-
-/** An order in which all that a draft needs comes before it. Updates come as soon as they can. */
-const topological = (
-  drafts: readonly Draft[],
-  needs: ReadonlyMap<Draft, ReadonlySet<Draft>>,
-  updating: ReadonlySet<Draft>,
-): readonly Draft[] => {
-  const done = new Set<Draft>(), open = new Set<Draft>();
-  const result: Draft[] = [];
-  const visit = (draft: Draft) => {
-    if (done.has(draft)) return;
-    if (open.has(draft)) throw new Error(`kernels wait for each other at ${draft.path}`);
-    open.add(draft);
-    [...needs.get(draft)!].sort((a, b) => b.id - a.id).forEach(visit);
-    done.add(draft);
-    result.push(draft);
-  };
-  // Later drafts are earlier in the graph.
-  [...drafts].sort((a, b) => b.id - a.id).forEach(visit);
-  // Nothing waits for an update but the end, so it stands right behind the last thing it needs.
-  const place = new Map(
-    result.filter((draft) => !updating.has(draft)).map((draft, k) => [draft, k]),
-  );
-  const when = (draft: Draft): number =>
-    place.get(draft) ??
-      Math.max(-1, ...[...needs.get(draft)!].map((need) => place.get(need) ?? -1));
-  return result
-    .map((draft, k) => ({ draft, at: when(draft), isUpdate: updating.has(draft) ? 1 : 0, k }))
-    .sort((a, b) => a.at - b.at || a.isUpdate - b.isUpdate || a.k - b.k)
-    .map(({ draft }) => draft);
-};
-
-const expressionKernel = (
-  draft: Draft,
-  home: ReadonlyMap<Node, Draft>,
-  stored: ReadonlyMap<Node, Storage>,
-): Kernel | undefined => {
-  const roots: Root[] = draft.roots.filter((root) => home.get(root) === draft)
-    .map((root) => ({ node: root, storage: stored.get(root)! }));
-  if (roots.length === 0) return undefined;
-  const over = (draft.over ?? []).map((axis) => ({ axis, size: draft.full.get(axis)! }));
-  const contraction = draft.contraction === undefined
-    ? undefined
-    : contractionOf(draft.contraction);
-  const widest = [...roots].sort((a, b) => size(b.storage.dims) - size(a.storage.dims))[0];
-  const ordered = widest.storage.dims.filter((dim) => !draft.over?.includes(dim.axis));
-  const rest = [...draft.full].map(([axis, size]) => ({ axis, size }))
-    .filter(({ axis }) => !draft.over?.includes(axis) && !ordered.some((dim) => dim.axis === axis));
-  const space: readonly Dim[] = [...rest, ...ordered];
-  const reductions = [...draft.reductions].sort((a, b) => a.id - b.id);
-  const shape = contraction !== undefined ? "contraction" : over.length > 0 ? "row" : "map";
-  const { again, path } = draft;
-  return { shape, space, over, reductions, contraction, again, roots, path };
-};
-
-const scanKernel = (
-  draft: Draft,
-  plan: ScanPlan,
-  stored: ReadonlyMap<Node, Storage>,
-  checkpoints: ReadonlyMap<Node, Checkpoints>,
-): Kernel => {
-  const scan = draft.scan!;
-  const roots: ScanRoot[] = [];
-  for (const of of draft.roots) {
-    const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
-    if (kind === "prev") continue;
-    const storage = stored.get(of)!;
-    if (kind === "partial") {
-      roots.push({
-        kind: "out",
-        name,
-        storage,
-        partial: { axis: partialAxis, reduction: plan.partial[name] },
-      });
-    } else roots.push({ kind: kind as "final" | "out", name, storage });
-  }
-  const { space, held, lanes, width, together } = plan;
-  const recomputes = plan.recomputes === undefined
-    ? undefined
-    : { scan: plan.recomputes, checkpoints: checkpoints.get(plan.recomputes)! };
-  return {
-    shape: "scan",
-    scan,
-    space,
-    held,
-    lanes,
-    width,
-    together,
-    roots,
-    checkpoints: checkpoints.get(scan),
-    recomputes,
-    again: draft.again,
-    path: draft.path,
-  };
+  const updated = updatesOf(program, roots);
+  const isUpdate = (draft: Draft) =>
+    draft.scan === undefined &&
+    draft.roots.every((root) => home.get(root) === draft && updated.has(root));
+  const joined = joinBeside({ drafts, home, uses, when, isUpdate });
+  return assemble(program, roots, joined, home, uses, plans);
 };
