@@ -48,10 +48,11 @@ export interface ProgramReport {
   readonly peakBytes: number;
 }
 
-/** One kernel: where it comes from, its shape, and how much it moves and computes. */
+/** One dispatch: where it comes from, its shape, and how much it moves and computes. */
 export interface KernelReport {
   readonly path: string;
-  readonly shape: "map" | "row" | "contraction" | "scan";
+  /** What its workgroups do: one shape, or several beside each other. */
+  readonly shapes: readonly ("map" | "row" | "contraction" | "scan")[];
   readonly grid: readonly number[];
   readonly flops: number;
   readonly bytesRead: number;

@@ -193,10 +193,10 @@ export const reachable = (roots: readonly Node[]): readonly Node[] => {
   return [...seen].sort((a, b) => a.id - b.id);
 };
 
-/** Rebuilds `roots` from the leaves up, each node changed once its arguments are. */
+/** Rebuilds `roots` from the leaves up, each node changed once its arguments are; `was` is the old. */
 export const rewrite = (
   roots: readonly Node[],
-  change: (of: Node) => Node,
+  change: (of: Node, was: Node) => Node,
 ): readonly Node[] => {
   const done = new Map<Node, Node>();
   for (const of of reachable(roots)) {
@@ -205,7 +205,7 @@ export const rewrite = (
     const { op, dtype, axes, attributes } = of;
     done.set(
       of,
-      inPlaceOf(of, () => change(same ? of : intern(op, dtype, axes, args, attributes))),
+      inPlaceOf(of, () => change(same ? of : intern(op, dtype, axes, args, attributes), of)),
     );
   }
   return roots.map((root) => done.get(root)!);

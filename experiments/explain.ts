@@ -55,7 +55,7 @@ const head = (timed: boolean): string =>
 const row = (kernel: KernelReport, k: number, timing: Timing | undefined): string => {
   const cells = [
     `${k + 1}`.padStart(4),
-    kernel.shape.padEnd(11),
+    kernel.shapes.join("+").padEnd(11),
     kernel.grid.join("x").padEnd(12),
     (kernel.flops / 1e6).toFixed(1).padStart(10),
     megabytes(kernel.bytesRead).padStart(9),

@@ -9,6 +9,15 @@ export interface Atom {
   readonly high: number;
   /** The loop variables that it depends on. */
   readonly depends: readonly string[];
+  /** Set for a quotient or remainder: what was divided, and by how much. */
+  readonly cut?: Cut;
+}
+
+/** One of the two parts of an expression that is not negative: floor(of / by), or what remains. */
+export interface Cut {
+  readonly of: Int;
+  readonly by: number;
+  readonly remains: boolean;
 }
 
 /** constant + sum(times * atom). */
@@ -31,10 +40,36 @@ export const sum = (a: Int, b: Int): Int => {
   for (const { atom, times } of b.terms) {
     terms.set(atom.text, { atom, times: times + (terms.get(atom.text)?.times ?? 0) });
   }
-  return {
+  return healed({
     constant: a.constant + b.constant,
     terms: [...terms.values()].filter((term) => term.times !== 0),
-  };
+  });
+};
+
+/** floor(floor(x / n) / by) = floor(x / (n * by)): what is divided in one go, and by how much. */
+const wholeOf = (of: Int, by: number): { readonly of: Int; readonly by: number } => {
+  const [only, ...others] = of.terms;
+  const cut = only?.atom.cut;
+  const isQuotient = others.length === 0 && of.constant === 0 && only?.times === 1 &&
+    cut !== undefined && !cut.remains;
+  return isQuotient ? { of: cut.of, by: cut.by * by } : { of, by };
+};
+
+/** by * floor(x / by) + (x mod by) = x: flattening what was unflattened costs nothing. */
+const healed = (a: Int): Int => {
+  for (const rest of a.terms) {
+    const { cut } = rest.atom;
+    if (cut === undefined || !cut.remains) continue;
+    const divided = wholeOf(cut.of, cut.by), key = show(divided.of);
+    const whole = a.terms.find(({ atom, times }) =>
+      atom.cut !== undefined && !atom.cut.remains && atom.cut.by === divided.by &&
+      times === rest.times * cut.by && show(atom.cut.of) === key
+    );
+    if (whole === undefined) continue;
+    const others = a.terms.filter((term) => term !== rest && term !== whole);
+    return sum({ constant: a.constant, terms: others }, times(cut.of, rest.times));
+  }
+  return a;
 };
 
 export const times = (a: Int, by: number): Int =>
@@ -66,10 +101,11 @@ export const show = (a: Int): string => {
   return parts.length === 1 ? parts[0] : `(${parts.join(" + ")})`;
 };
 
-const opaque = (text: string, from: Int, low: number, high: number): Int =>
+/** One part of the division of an expression that is not negative. */
+const opaque = (text: string, cut: Cut, low: number, high: number): Int =>
   low === high ? int(low) : {
     constant: 0,
-    terms: [{ atom: { text, low, high, depends: depends(from) }, times: 1 }],
+    terms: [{ atom: { text, low, high, depends: depends(cut.of), cut }, times: 1 }],
   };
 
 /** The part of an expression whose terms `by` divides, and the rest. */
@@ -98,8 +134,9 @@ export const quotient = (a: Int, by: number): Int => {
   // Division cuts towards zero on targets, so the dividend is made non-negative first.
   const lift = Math.max(0, Math.ceil(-from / by));
   const lifted = sum(rest, int(lift * by));
-  const text = `(${show(lifted)} / ${by})`;
-  const part = opaque(text, lifted, Math.floor(low(lifted) / by), Math.floor(high(lifted) / by));
+  const cut = { ...wholeOf(lifted, by), remains: false };
+  const text = `(${show(cut.of)} / ${cut.by})`;
+  const part = opaque(text, cut, Math.floor(low(lifted) / by), Math.floor(high(lifted) / by));
   return sum(sum(whole, part), int(-lift));
 };
 
@@ -112,5 +149,5 @@ export const remainder = (a: Int, by: number): Int => {
   }
   const lift = Math.max(0, Math.ceil(-from / by));
   const lifted = sum(rest, int(lift * by));
-  return opaque(`(${show(lifted)} % ${by})`, lifted, 0, by - 1);
+  return opaque(`(${show(lifted)} % ${by})`, { of: lifted, by, remains: true }, 0, by - 1);
 };

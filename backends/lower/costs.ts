@@ -11,7 +11,20 @@ export const smallReduction = 16;
 /** From this size on a reduction with few results is done in two stages. */
 const splitFrom = 1024;
 
-/** Additions in one operation on numbers. */
+/** True for a movement that reads beyond its argument: it reads somewhere within, and then chooses. */
+const isPadded = (of: Node): boolean =>
+  Object.entries(of.attributes.places!).some(([axis, { plus, terms, over, modulo }]) => {
+    if (modulo > 0) return false;
+    const reach = (sign: number) =>
+      terms.reduce(
+        (sum, term) => sum + Math.max(0, sign * term.times) * (known(of.axes, term.axis) - 1),
+        0,
+      );
+    return plus - reach(-1) < 0 ||
+      Math.floor((plus + reach(1)) / over) >= known(of.args[0].axes, axis);
+  });
+
+/** Additions that take as long as one operation. */
 export const costOf = (of: Node): number => {
   switch (of.op) {
     case "exp":
@@ -25,8 +38,10 @@ export const costOf = (of: Node): number => {
     case "sqrt":
     case "recip":
       return 3;
+    case "index":
+      return isPadded(of) ? 4 : 0;
     default:
-      return 1;
+      return scalarRow(of.op) === undefined && of.op !== "reduce" ? 0 : 1;
   }
 };
 
@@ -51,7 +66,7 @@ export const work = (of: Node): Work => {
     if (isLeaf(x) || x.op === "part" || x.op === "scan" || x.op === "reduce") {
       if (x.op !== "iota") reads += Math.min(1, volume(x.axes) / volume(of.axes));
     } else {
-      total += scalarRow(x.op) === undefined ? 0 : costOf(x);
+      total += costOf(x);
       x.args.forEach(visit);
     }
   };
@@ -64,7 +79,7 @@ export const work = (of: Node): Work => {
     return { flops: 0, reads: 1, leaves };
   }
   visit(of.args[0]);
-  return { flops: count * total, reads: count * reads, leaves };
+  return { flops: count * (total + 1), reads: count * reads, leaves };
 };
 
 /** What it takes to compute an element of a value. */

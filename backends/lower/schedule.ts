@@ -28,6 +28,7 @@ import {
 import { type Draft, fullOf, isBound, isLeaf, mostBound, type Use } from "./draft.ts";
 import { storedLimit, withLoops } from "./loops.ts";
 import { dims, type Lowered, size } from "./program.ts";
+import { shareProducts } from "./products.ts";
 import { sinkRenames } from "./renames.ts";
 import { planScans } from "./scans.ts";
 
@@ -42,10 +43,14 @@ const perRepeat = 2;
 const perKernel = 2 ** 20;
 /** A value that is used after so many products and scans may be computed again rather than kept. */
 const patience = 8;
+/** True for a value of which a kernel computes elements in more than one workgroup. */
+const isRepeated = (of: Node, count: number): boolean => count > passes(1) * volume(of.axes);
 /** Values of fewer elements are kept however long. */
 const worthKeeping = 2 ** 14;
-/** Most additions in computing an element again, over all times that it is. */
-const mostAgain = 160;
+/** Most additions in computing an element again. */
+const mostOnce = 48;
+/** The same where a kernel does so more than once. */
+const mostRepeated = 8;
 
 /**
  * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
@@ -58,7 +63,9 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
     ...outputs.map(([, output]) => node(output.of)),
     ...updates.map(([, of]) => node(of)),
   ];
-  const absorbed = absorb(rewrite(sinkRenames(withLoops(asked, limit)), inStages)).roots;
+  const absorbed = absorb(
+    rewrite(sinkRenames(shareProducts(withLoops(asked, limit))), inStages),
+  ).roots;
   const { roots, plans } = planScans(absorbed);
   const order = reachable(roots);
   const bits = ancestry(order);
@@ -242,28 +249,35 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
   const workAgain = (of: Node, draft: Draft): number => {
     const seen = new Set<Node>();
     const late = when(draft) - patience / 2;
-    let total = 0, instead = 0;
-    const visit = (x: Node) => {
-      if (seen.has(x) || total > tooMuch) return;
+    let total = 0, reads = 0, instead = 0;
+    const share = (x: Node) => Math.min(1, volume(x.axes) / volume(of.axes));
+    const read = (x: Node, times: number) => {
+      reads += times * share(x);
+    };
+    const visit = (x: Node, times: number) => {
+      if (seen.has(x) || total > mostOnce) return;
       seen.add(x);
-      if (isLeaf(x)) return;
+      if (isLeaf(x)) return x.op === "iota" ? undefined : read(x, times);
       const isScalar = scalarRow(x.op) !== undefined || isSmall(x);
       const isMoved = isMovement(x);
       if (x !== of) {
         const from = origin(x);
-        const isCheap = scalarRow(from.op) !== undefined && works.get(from)!.flops <= tooMuch;
-        const isKept = [...uses.get(x)?.keys() ?? []].some((user) => when(user) >= late);
-        if (isKept && !isCheap) return;
-        if (!isMoved && (!isScalar || users.get(x)! > 1)) {
+        const { flops, reads } = works.get(from)!;
+        const isCheap = scalarRow(from.op) !== undefined && flops <= tooMuch && reads <= 1.25;
+        const isKept = [...uses.get(x) ?? []].some(([user, { count }]) =>
+          when(user) >= late && (!isCheap || isRepeated(x, count) && flops > mostRepeated)
+        );
+        if (isKept) return read(from, times);
+        if (!isMoved && !isCheap && (!isScalar || users.get(x)! > 1)) {
           instead += volume(x.axes);
-          return;
+          return read(x, times);
         }
       }
-      total += isMoved ? 0 : isScalar ? costOf(x) * terms(x) : Infinity;
-      x.args.forEach(visit);
+      total += isMoved || isScalar ? costOf(x) * times * terms(x) * share(x) : Infinity;
+      x.args.forEach((arg) => visit(arg, times * terms(x)));
     };
-    visit(of);
-    return instead > 1.25 * volume(of.axes) ? Infinity : total;
+    visit(of, 1);
+    return instead > 1.25 * volume(of.axes) ? Infinity : total + perRepeat * Math.max(0, reads - 1);
   };
   /**
    * What a kernel uses long after it was computed, as the backward pass does, is computed there again
@@ -273,8 +287,8 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
     if (scalarRow(of.op) === undefined && !isSmall(of) || volume(of.axes) < worthKeeping) return;
     const late = [...mine].filter(([draft]) => when(draft) - time.get(of)! > patience);
     const affordable = late.every(([draft, { count }]) => {
-      const times = isRowValue(of, draft) ? 1 : Math.max(1, count / volume(of.axes));
-      return workAgain(of, draft) * times <= mostAgain;
+      const often = isRepeated(of, count) && !isRowValue(of, draft);
+      return workAgain(of, draft) <= (often ? mostRepeated : mostOnce);
     });
     if (!affordable) return;
     for (const [draft, { direct, count }] of late) {

@@ -2,8 +2,8 @@
 // a run is one submission in which nothing is read back but what was asked for.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { axesOf, type Storage } from "../lower/program.ts";
-import { allocate, fill, take } from "./buffers.ts";
-import { byteLength, compile, type Compiled, programReport, writesOf } from "./compile.ts";
+import { allocate, fill, paramPlaces, take } from "./buffers.ts";
+import { byteLength, compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
 import { debugLevel, showNotFinite, showProgram } from "./debug.ts";
 import { type Dispatch, measurePeaks, timeDispatches } from "./timing.ts";
 import { warmer } from "./warm.ts";
@@ -65,18 +65,24 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   };
 
   const open = async (programs: Readonly<Record<string, Program>>): Promise<Machine> => {
-    const place = { name, limits: device.limits, target: { onCpu, storedLimit } };
+    const together = paramPlaces(Object.values(programs), device.limits);
+    const place = {
+      name,
+      limits: device.limits,
+      target: { onCpu, storedLimit },
+      oneForParams: together !== undefined,
+    };
     const compiled = new Map(
       Object.entries(programs).map(([key, program]) => [key, compile(program, place)] as const),
     );
-    const buffers = allocate(device, name, compiled);
+    const buffers = allocate(device, name, compiled, together);
     const written = new Set<string>();
 
     const began = performance.now();
     // All pipelines are asked for before any is awaited: compilers run in parallel.
     const ready = [...compiled].map(async ([key, one]) => {
-      const dispatches = await Promise.all(one.codes.map(async (code, k): Promise<Dispatch> => {
-        const { path } = one.lowered.kernels[k];
+      const dispatches = await Promise.all(one.steps.map(async (step): Promise<Dispatch> => {
+        const { code } = step, path = pathOf(step);
         const pipeline = await pipelineOf(code.wgsl, path);
         const bindGroup = device.createBindGroup({
           layout: pipeline.getBindGroupLayout(0),
@@ -98,7 +104,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
     const executables = new Map<string, Executable>(await Promise.all(ready));
     const devices = await warm(
       [...executables.values()].flatMap(({ one, dispatches }) =>
-        one.codes.map(({ wgsl }, k) => ({ code: wgsl, ...dispatches[k] }))
+        one.steps.map(({ code }, k) => ({ code: code.wgsl, ...dispatches[k] }))
       ),
     );
     const pipelines = performance.now() - began;
@@ -197,8 +203,8 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       for (const [k, each] of dispatches.entries()) {
         const encoder = device.createCommandEncoder();
         dispatch(encoder, [each]);
-        const kernel = one.lowered.kernels[k];
-        const from = writesOf(kernel).filter((storage) => storage.dtype === "f32")
+        const step = one.steps[k];
+        const from = step.kernels.flatMap(writesOf).filter((storage) => storage.dtype === "f32")
           .map((storage) => [storage, buffers.place(one, storage)] as const);
         if (!sound || from.length === 0) {
           device.queue.submit([encoder.finish()]);
@@ -206,7 +212,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
         }
         const values = await readOnce(encoder, from);
         sound = !values.some((data, n) =>
-          showNotFinite(key, kernel.path, axesOf(from[n][0].dims), data as Float32Array)
+          showNotFinite(key, pathOf(step), axesOf(from[n][0].dims), data as Float32Array)
         );
       }
     };
@@ -246,8 +252,8 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
         const from = names.map((key) => {
           const found = buffers.params.get(key);
           if (found === undefined) throw new RangeError(`there is no parameter '${key}'`);
-          const { storage, buffer } = found;
-          return [storage, { buffer, offset: 0, size: byteLength(storage) }] as const;
+          const { storage, buffer, offset } = found;
+          return [storage, { buffer, offset, size: byteLength(storage) }] as const;
         });
         const values = await readOnce(device.createCommandEncoder(), from);
         return Object.fromEntries(names.map((key, k) => [key, values[k]]));

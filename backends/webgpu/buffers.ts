@@ -1,15 +1,21 @@
 // The buffers of programs that are open together: one arena for all intermediate values, one buffer
-// for each parameter, input and literal, and where in them each storage lies.
+// for all parameters where a device binds that much, one for each input and literal, and where in
+// them each storage lies.
+import { type Axes, volume } from "../../dsl/axes.ts";
+import { node } from "../../dsl/node.ts";
+import { parameters } from "../../dsl/parameters.ts";
+import type { Program } from "../backend.ts";
 import type { Storage } from "../lower/program.ts";
 import { size } from "../lower/program.ts";
 import { byteLength, type Compiled, describe } from "./compile.ts";
-import { inArena } from "./emit.ts";
-import type { Code } from "./kernels.ts";
+import { inArena } from "./bindings.ts";
+import type { Code } from "./module.ts";
 
-/** A storage and the buffer that holds it. */
+/** A storage, the buffer that holds it, and from which byte on. */
 export interface Held {
   readonly storage: Storage;
   readonly buffer: GPUBuffer;
+  readonly offset: number;
 }
 
 /** The buffers of open programs. */
@@ -30,7 +36,7 @@ export interface Buffers {
 /** Sets a buffer. Throws when the data does not fit the storage. */
 export const fill = (
   device: GPUDevice,
-  { storage, buffer }: Held,
+  { storage, buffer, offset }: Held,
   data: Float32Array | Uint32Array,
   what: string,
 ): void => {
@@ -45,7 +51,7 @@ export const fill = (
   }
   device.queue.writeBuffer(
     buffer,
-    0,
+    offset,
     data.buffer as ArrayBuffer,
     data.byteOffset,
     data.byteLength,
@@ -62,11 +68,40 @@ export const take = (
   return new Kind(bytes.slice(offset, offset + 4 * size(storage.dims)));
 };
 
+/** Where each parameter lies in one buffer, and how long that is. */
+export interface ParamPlaces {
+  readonly starts: ReadonlyMap<string, number>;
+  readonly bytes: number;
+}
+
+/** One buffer for the parameters of some programs; undefined where a device binds less at once. */
+export const paramPlaces = (
+  programs: readonly Program[],
+  limits: GPUSupportedLimits,
+): ParamPlaces | undefined => {
+  const step = limits.minStorageBufferOffsetAlignment;
+  const starts = new Map<string, number>();
+  let bytes = 0;
+  const put = (name: string, axes: Axes) => {
+    if (starts.has(name)) return;
+    starts.set(name, bytes);
+    bytes += Math.ceil(4 * Math.max(1, volume(axes)) / step) * step;
+  };
+  for (const { outputs, updates = {} } of programs) {
+    const values = Object.values(outputs).map((output) => output.of);
+    parameters([...values, ...Object.values(updates)]).forEach(({ name, axes }) => put(name, axes));
+    Object.entries(updates).forEach(([name, of]) => put(name, node(of).axes));
+  }
+  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  return bytes <= most ? { starts, bytes } : undefined;
+};
+
 /** Makes the buffers of some programs. A RangeError says what does not fit together. */
 export const allocate = (
   device: GPUDevice,
   name: string,
   programs: ReadonlyMap<string, Compiled>,
+  together: ParamPlaces | undefined,
 ): Buffers => {
   const { limits } = device;
   const made: GPUBuffer[] = [];
@@ -78,15 +113,25 @@ export const allocate = (
   const inOut = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
   const arenaBytes = Math.max(4, ...[...programs.values()].map((one) => one.arenaBytes));
   const arena = buffer(arenaBytes, inOut, "arena");
+  const forParams = together === undefined
+    ? undefined
+    : buffer(Math.max(4, together.bytes), inOut, "parameters");
+  const hold = (storage: Storage, label: string): Held => ({
+    storage,
+    buffer: buffer(byteLength(storage), inOut, label),
+    offset: 0,
+  });
   const params = new Map<string, Held>();
   const inputs = new Map<string, Map<string, Held>>();
-  const held = new Map<Storage, GPUBuffer>();
+  const held = new Map<Storage, Held>();
   const literals = new Map<Float32Array | Uint32Array, Held>();
   for (const [key, { lowered }] of programs) {
     for (const storage of lowered.params) {
       const label = storage.name!;
       const known = params.get(label) ??
-        { storage, buffer: buffer(byteLength(storage), inOut, label) };
+        (forParams === undefined
+          ? hold(storage, label)
+          : { storage, buffer: forParams, offset: together!.starts.get(label)! });
       if (describe(known.storage) !== describe(storage)) {
         throw new RangeError(
           `the parameter '${label}' is ${describe(known.storage)} in one program and ${
@@ -95,49 +140,62 @@ export const allocate = (
         );
       }
       params.set(label, known);
-      held.set(storage, known.buffer);
+      held.set(storage, known);
     }
     const own = new Map<string, Held>();
     for (const storage of lowered.inputs) {
-      const one = { storage, buffer: buffer(byteLength(storage), inOut, storage.name!) };
+      const one = hold(storage, storage.name!);
       own.set(storage.name!, one);
-      held.set(storage, one.buffer);
+      held.set(storage, one);
     }
     inputs.set(key, own);
     for (const storage of lowered.literals) {
       const data = storage.data!;
       const known = literals.get(data);
-      const one = known ?? { storage, buffer: buffer(byteLength(storage), inOut, "literal") };
+      const one = known ?? hold(storage, "literal");
       if (known === undefined) fill(device, one, data, "a literal");
       literals.set(data, one);
-      held.set(storage, one.buffer);
+      held.set(storage, one);
     }
   }
 
-  const place = (one: Compiled, storage: Storage): Required<GPUBufferBinding> => ({
-    buffer: inArena(storage) ? arena : held.get(storage)!,
-    offset: inArena(storage) ? one.offsets.get(storage.id)! : 0,
-    size: byteLength(storage),
-  });
+  const place = (one: Compiled, storage: Storage): Required<GPUBufferBinding> => {
+    const size = byteLength(storage);
+    if (inArena(storage)) return { buffer: arena, offset: one.offsets.get(storage.id)!, size };
+    const { buffer, offset } = held.get(storage)!;
+    return { buffer, offset, size };
+  };
 
-  /** The stretch of the arena that holds all that a kernel packs, and where in it each value is. */
+  /** The stretches of buffers that hold all that a module packs, and where in them each value is. */
   const packed = (one: Compiled, code: Code, path: string): readonly GPUBufferBinding[] => {
     if (code.packed.length === 0) return [];
-    const starts = code.packed.map((storage) => one.offsets.get(storage.id)!);
-    const start = Math.min(...starts);
-    const end = Math.max(...code.packed.map((storage, k) => starts[k] + byteLength(storage)));
-    if (end - start > limits.maxStorageBufferBindingSize) {
+    const at = code.packed.map((storage) => place(one, storage));
+    const stretches = [...new Set([arena, ...at.map(({ buffer }) => buffer)])].flatMap((buffer) => {
+      const own = at.filter((each) => each.buffer === buffer);
+      if (own.length === 0) return [];
+      const offset = Math.min(...own.map((each) => each.offset));
+      return [{
+        buffer,
+        offset,
+        size: Math.max(...own.map((each) => each.offset + each.size)) - offset,
+      }];
+    });
+    const large = stretches.find(({ size }) => size > limits.maxStorageBufferBindingSize);
+    if (large !== undefined) {
       throw new RangeError(
-        `the kernel '${path}' needs ${end - start} bytes in one binding, but ${name} allows` +
+        `the kernel '${path}' needs ${large.size} bytes in one binding, but ${name} allows` +
           ` ${limits.maxStorageBufferBindingSize} (maxStorageBufferBindingSize); use a smaller batch`,
       );
     }
-    const places = new Uint32Array(Math.ceil(starts.length / 4) * 4);
-    starts.forEach((at, k) => places[k] = (at - start) / 4);
+    const places = new Uint32Array(Math.ceil(at.length / 4) * 4);
+    at.forEach(({ buffer, offset }, k) => {
+      const start = stretches.find((stretch) => stretch.buffer === buffer)!.offset;
+      places[k] = (offset - start) / 4;
+    });
     const { UNIFORM, COPY_DST } = GPUBufferUsage;
     const told = buffer(places.byteLength, UNIFORM | COPY_DST, `${path} places`);
     device.queue.writeBuffer(told, 0, places);
-    return [{ buffer: arena, offset: start, size: end - start }, { buffer: told }];
+    return [...stretches, { buffer: told }];
   };
 
   return {

@@ -5,14 +5,23 @@ import { plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
 import { unfusedBytes } from "../unfused.ts";
+import { dispatchesOf } from "./beside.ts";
+import { type Binder, binder, inArena, type Packing } from "./bindings.ts";
 import { withHiddenBounds } from "./bounds.ts";
-import { type Code, printExpression, type Target } from "./kernels.ts";
+import { printExpression, type Target } from "./kernels.ts";
+import { type Body, type Code, moduleOf } from "./module.ts";
 import { printScan } from "./scan.ts";
+
+/** Kernels that run as one dispatch, and their code. */
+export interface Step {
+  readonly kernels: readonly Kernel[];
+  readonly code: Code;
+}
 
 /** A program as code, with the place of every intermediate value. */
 export interface Compiled {
   readonly lowered: Lowered;
-  readonly codes: readonly Code[];
+  readonly steps: readonly Step[];
   /** Where in the arena the storages of these ids begin, in bytes. */
   readonly offsets: ReadonlyMap<number, number>;
   readonly arenaBytes: number;
@@ -26,6 +35,8 @@ export interface Place {
   readonly name: string;
   readonly limits: GPUSupportedLimits;
   readonly target: Target;
+  /** All parameters are in one buffer that one binding can hold. */
+  readonly oneForParams?: boolean;
 }
 
 /** Bytes of a storage; no binding is empty. */
@@ -51,12 +62,15 @@ export const writesOf = (kernel: Kernel): readonly Storage[] => [
   ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
 ];
 
-/** Storage buffers that a kernel binds; what is packed is one more. */
-const boundBuffers = (code: Code): number =>
-  code.bindings.length + (code.packed.length > 0 ? 1 : 0);
+/** Storage buffers that a module binds; what is packed in a buffer is one more. */
+const boundBuffers = ({ bindings, packed }: Pick<Code, "bindings" | "packed">): number =>
+  bindings.length + new Set(packed.map((storage) => storage.role === "param")).size;
+
+/** The kernels of a step in words. */
+export const pathOf = ({ kernels }: Step): string => kernels.map(({ path }) => path).join(" + ");
 
 const refuseTooLarge = (
-  { lowered, codes, arenaBytes }: Compiled,
+  { steps, arenaBytes }: Compiled,
   { name, limits }: Place,
 ): void => {
   if (arenaBytes > limits.maxBufferSize) {
@@ -65,8 +79,8 @@ const refuseTooLarge = (
         ` ${limits.maxBufferSize} (maxBufferSize); use a smaller batch`,
     );
   }
-  codes.forEach((code, k) => {
-    const { path } = lowered.kernels[k];
+  steps.forEach((step) => {
+    const { code } = step, path = pathOf(step);
     const large = storagesOf(code).find((of) =>
       byteLength(of) > limits.maxStorageBufferBindingSize
     );
@@ -88,26 +102,61 @@ const refuseTooLarge = (
 
 /** Compiles a program. A RangeError says what a device is too small for. */
 export const compile = (program: Program, place: Place): Compiled => {
-  const { limits, target } = place;
+  const { limits, target, oneForParams = false } = place;
   const began = performance.now();
   const lowered = lower(program, place.target.storedLimit);
   const lowering = performance.now() - began;
-  const codes = lowered.kernels.map((kernel) => {
-    const print = (pack: boolean) =>
-      kernel.shape === "scan"
-        ? printScan(kernel, lowered.stored, pack)
-        : printExpression(kernel, lowered.stored, target, pack);
-    const plain = print(false);
-    const binds = boundBuffers(plain) <= limits.maxStorageBuffersPerShaderStage;
-    const code = binds ? plain : print(true);
-    return target.onCpu ? { ...code, wgsl: withHiddenBounds(code.wgsl) } : code;
+  const most = limits.maxStorageBuffersPerShaderStage;
+  const body = (kernel: Kernel, bound: Binder): Body =>
+    kernel.shape === "scan"
+      ? printScan(kernel, lowered.stored, bound)
+      : printExpression(kernel, lowered.stored, target, bound);
+  const print = (kernels: readonly Kernel[], packing: Packing): Code => {
+    const bound = binder(packing);
+    return moduleOf(kernels.map((kernel) => body(kernel, bound)), bound);
+  };
+  const packings: readonly Packing[] = ["none", "arena", ...oneForParams ? ["all" as const] : []];
+  const alone = lowered.kernels.map((kernel) => {
+    const codes = packings.map((packing) => () => print([kernel], packing));
+    return codes.slice(1).reduce(
+      (code, next) => boundBuffers(code) <= most ? code : next(),
+      codes[0](),
+    );
+  });
+  const touched = alone.map((code, k) => ({
+    writes: new Set(writesOf(lowered.kernels[k])),
+    all: new Set(storagesOf(code)),
+  }));
+  const fits = (together: readonly number[]): boolean => {
+    // Mesa's software driver masks branches instead of jumping over them: it would run all kernels
+    // of a dispatch in every workgroup.
+    if (target.onCpu) return false;
+    const storages = [...new Set(together.flatMap((k) => storagesOf(alone[k])))];
+    const isPacked = (of: Storage) => inArena(of) || (oneForParams && of.role === "param");
+    const bindings = storages.filter((of) => !isPacked(of));
+    const isPlain = together.every((k) => lowered.kernels[k].shape !== "scan");
+    return isPlain && bindings.length + (oneForParams ? 2 : 1) <= most;
+  };
+  const steps = dispatchesOf(touched, fits).map((together): Step => {
+    const kernels = together.map((k) => lowered.kernels[k]);
+    const code = kernels.length === 1
+      ? alone[together[0]]
+      : print(kernels, oneForParams ? "all" : "arena");
+    return {
+      kernels,
+      code: target.onCpu ? { ...code, wgsl: withHiddenBounds(code.wgsl) } : code,
+    };
   });
   const printing = performance.now() - began - lowering;
   const kept = [...Object.values(lowered.outputs), ...lowered.copies.map((copy) => copy.from)];
-  const arena = plan(codes.map(storagesOf), kept, limits.minStorageBufferOffsetAlignment);
+  const arena = plan(
+    steps.map(({ code }) => storagesOf(code)),
+    kept,
+    limits.minStorageBufferOffsetAlignment,
+  );
   const compiled = {
     lowered,
-    codes,
+    steps,
     offsets: arena.offsets,
     arenaBytes: arena.bytes,
     took: { lowering, printing },
@@ -116,19 +165,18 @@ export const compile = (program: Program, place: Place): Compiled => {
   return compiled;
 };
 
-const kernelReport = (
-  kernel: Kernel,
-  code: Code,
-  stored: Lowered["stored"],
-): KernelReport => {
-  const own = new Set(writesOf(kernel));
+const stepReport = (step: Step, stored: Lowered["stored"]): KernelReport => {
+  const { kernels, code } = step;
+  const own = new Set(kernels.flatMap(writesOf));
   const written = storagesOf(code).filter((storage) => own.has(storage));
   const read = storagesOf(code).filter((storage) => !own.has(storage) || storage.role === "param");
   const total = (list: readonly Storage[]) => list.reduce((n, of) => n + byteLength(of), 0);
-  const roots = kernel.shape === "scan" ? [kernel.scan] : kernel.roots.map((root) => root.node);
+  const roots = kernels.flatMap((kernel) =>
+    kernel.shape === "scan" ? [kernel.scan] : kernel.roots.map((root) => root.node)
+  );
   return {
-    path: kernel.path,
-    shape: kernel.shape,
+    path: pathOf(step),
+    shapes: kernels.map((kernel) => kernel.shape),
     grid: code.grid,
     flops: code.flops,
     bytesRead: total(read),
@@ -140,8 +188,8 @@ const kernelReport = (
 };
 
 /** What a program was compiled to. */
-export const programReport = ({ lowered, codes, arenaBytes }: Compiled): ProgramReport => ({
-  kernels: lowered.kernels.map((kernel, k) => kernelReport(kernel, codes[k], lowered.stored)),
-  pipelines: new Set(codes.map((code) => code.wgsl)).size,
+export const programReport = ({ lowered, steps, arenaBytes }: Compiled): ProgramReport => ({
+  kernels: steps.map((step) => stepReport(step, lowered.stored)),
+  pipelines: new Set(steps.map(({ code }) => code.wgsl)).size,
   peakBytes: arenaBytes,
 });

@@ -20,9 +20,11 @@ export interface Took {
 }
 
 const kernelLine = (kernel: KernelReport, k: number): string =>
-  `  ${k + 1} ${kernel.shape} ${kernel.grid.join("x")} ${(kernel.flops / 1e6).toFixed(2)} Mflop, ${
-    megabytes(kernel.bytesRead)
-  } in, ${megabytes(kernel.bytesWritten)} out: ${kernel.path}`;
+  `  ${k + 1} ${kernel.shapes.join("+")} ${kernel.grid.join("x")} ${
+    (kernel.flops / 1e6).toFixed(2)
+  } Mflop, ${megabytes(kernel.bytesRead)} in, ${
+    megabytes(kernel.bytesWritten)
+  } out: ${kernel.path}`;
 
 /** Shows a compiled program as far as `level` asks for it. */
 export const showProgram = (

@@ -7,6 +7,7 @@ import { scalarRow } from "../../dsl/scalar.ts";
 import * as affine from "../lower/affine.ts";
 import type { Dim, Storage } from "../lower/program.ts";
 import { size } from "../lower/program.ts";
+import { type Binder, binder } from "./bindings.ts";
 
 /** Where each axis is read. */
 export type Env = ReadonlyMap<string, affine.Int>;
@@ -23,16 +24,6 @@ interface Block {
   readonly memo: Map<string, Value>;
   readonly trips: number;
 }
-
-/** A storage bound to a kernel. */
-export interface Binding {
-  readonly storage: Storage;
-  readonly name: string;
-  readonly written: boolean;
-}
-
-/** True for what lives in the arena. */
-export const inArena = ({ role }: Storage): boolean => role === "temporary" || role === "output";
 
 /** Prints one kernel's body. */
 export interface Emitter {
@@ -58,9 +49,6 @@ export interface Emitter {
   readonly fresh: (prefix: string) => string;
   readonly depth: () => number;
   readonly lines: () => readonly string[];
-  readonly bindings: () => readonly Binding[];
-  /** Storages that are reached through one binding of the arena, at offsets given at run time. */
-  readonly packed: () => readonly Storage[];
   readonly helpers: () => readonly string[];
   readonly flops: () => number;
 }
@@ -89,17 +77,15 @@ const types: ReadonlySet<string> = new Set(["i32", "u32", "f32", "f16"]);
 
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in
- * `here` are computed by this kernel although they are stored. With `pack`, all intermediate values
- * are reached through one binding, for kernels that need more buffers than a device binds.
+ * `here` are computed by this kernel although they are stored. `bound` says how storages are reached.
  */
 export const emitter = (
   stored: ReadonlyMap<Node, Storage>,
   here: ReadonlySet<Node> = new Set(),
-  pack = false,
+  bound: Binder = binder(),
 ): Emitter => {
   const blocks: Block[] = [{ lines: [], variables: new Set(), memo: new Map(), trips: 1 }];
   const overrides = new Map<Node, (env: Env) => Value>();
-  const bindings = new Map<number, { storage: Storage; name: string; written: boolean }>();
   const helpers = new Set<string>();
   let counter = 0;
   let flops = 0;
@@ -110,28 +96,18 @@ export const emitter = (
   const top = () => blocks[blocks.length - 1];
   const depth = () => blocks.length - 1;
 
-  const packed = new Map<number, { readonly storage: Storage; readonly offset: string }>();
+  const offsets = new Map<Storage, string>();
   /** The text that reads or names an element of a storage. */
   const bind = (storage: Storage, address: string, written: boolean): string => {
-    if (pack && inArena(storage)) {
-      const known = packed.get(storage.id);
-      const offset = known?.offset ?? fresh("o");
-      if (known === undefined) {
-        const k = packed.size;
-        blocks[0].lines.push(`let ${offset} = i32(places[${k >> 2}][${k & 3}]);`);
-        packed.set(storage.id, { storage, offset });
-      }
-      const text = `arena[${offset} + ${address}]`;
-      return storage.dtype === "f32" || written ? text : `bitcast<u32>(${text})`;
+    const { name, place } = bound.reach(storage, written);
+    if (place === undefined) return `${name}[${address}]`;
+    const offset = offsets.get(storage) ?? fresh("o");
+    if (!offsets.has(storage)) {
+      blocks[0].lines.push(`let ${offset} = i32(places[${place >> 2}][${place & 3}]);`);
+      offsets.set(storage, offset);
     }
-    const found = bindings.get(storage.id);
-    if (found !== undefined) {
-      found.written ||= written;
-      return `${found.name}[${address}]`;
-    }
-    const name = `b${bindings.size}`;
-    bindings.set(storage.id, { storage, name, written });
-    return `${name}[${address}]`;
+    const text = `${name}[${offset} + ${address}]`;
+    return storage.dtype === "f32" || written ? text : `bitcast<u32>(${text})`;
   };
 
   const levelOf = (variables: readonly string[]): number => {
@@ -356,9 +332,11 @@ export const emitter = (
       blocks[level].lines.push(`let ${name} = ${text};`);
       blocks[level].memo.set(key, { text: name, level });
     }
+    const isAtom = value.constant === 0 && value.terms.length === 1 && value.terms[0].times === 1;
+    const cut = isAtom ? value.terms[0].atom.cut : undefined;
     return {
       constant: 0,
-      terms: [{ atom: { text: name, low, high, depends: affine.depends(value) }, times: 1 }],
+      terms: [{ atom: { text: name, low, high, depends: affine.depends(value), cut }, times: 1 }],
     };
   };
 
@@ -375,7 +353,7 @@ export const emitter = (
   const store: Emitter["store"] = (storage, env, value) => {
     const place = bind(storage, affine.show(addressOf(storage, env)), true);
     const text = storage.dtype === "bool" ? `select(0u, 1u, ${value})` : value;
-    const bits = pack && inArena(storage) && storage.dtype !== "f32";
+    const bits = offsets.has(storage) && storage.dtype !== "f32";
     top().lines.push(`${place} = ${bits ? `bitcast<f32>(${text})` : text};`);
   };
 
@@ -395,8 +373,6 @@ export const emitter = (
     fresh,
     depth,
     lines: () => blocks[0].lines,
-    bindings: () => [...bindings.values()],
-    packed: () => [...packed.values()].map(({ storage }) => storage),
     helpers: () => [...helpers],
     flops: () => flops,
   };

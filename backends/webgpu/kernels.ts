@@ -9,66 +9,9 @@ import {
   size,
   type Storage,
 } from "../lower/program.ts";
-import {
-  type Binding,
-  type Emitter,
-  emitter,
-  type Env,
-  inArena,
-  literal,
-  storedAs,
-} from "./emit.ts";
-
-/** A kernel as code, ready to become a pipeline and a dispatch. */
-export interface Code {
-  readonly wgsl: string;
-  readonly bindings: readonly Binding[];
-  /** Storages reached through one binding of the arena, after the others, and their places. */
-  readonly packed: readonly Storage[];
-  readonly grid: readonly [number, number, number];
-  readonly flops: number;
-}
-
-/** Most workgroups in one dimension of a dispatch. */
-const gridLimit = 65535;
-
-/** A dispatch of `groups` workgroups, folded into two dimensions where one does not hold them. */
-export const fold = (groups: number): { readonly x: number; readonly y: number } => {
-  if (groups <= gridLimit) return { x: groups, y: 1 };
-  const y = Math.ceil(groups / gridLimit);
-  return { x: Math.ceil(groups / y), y };
-};
-
-/** The text of a module from a emit. */
-export const assemble = (
-  emit: Emitter,
-  workgroup: readonly number[],
-  areas: readonly string[],
-): string => {
-  // Intermediate values share one buffer, parts of which are written: all are bound for writing.
-  const writable = ({ storage, written }: Binding) => written || inArena(storage);
-  const storages = emit.bindings().map((binding, k) =>
-    `@group(0) @binding(${k}) var<storage, ${
-      writable(binding) ? "read_write" : "read"
-    }> ${binding.name}: array<${storedAs[binding.storage.dtype]}>;`
-  );
-  const count = emit.bindings().length, places = Math.ceil(emit.packed().length / 4);
-  const shared = places === 0 ? [] : [
-    `@group(0) @binding(${count}) var<storage, read_write> arena: array<f32>;`,
-    `@group(0) @binding(${count + 1}) var<uniform> places: array<vec4<u32>, ${places}>;`,
-  ];
-  return [
-    ...storages,
-    ...shared,
-    ...areas.map((text) => `var<workgroup> ${text};`),
-    ...emit.helpers(),
-    `@compute @workgroup_size(${workgroup.join(", ")})`,
-    "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {",
-    ...emit.lines().map((text) => `  ${text}`),
-    "}",
-    "",
-  ].join("\n");
-};
+import type { Binder } from "./bindings.ts";
+import { type Emitter, emitter, type Env, literal } from "./emit.ts";
+import { type Area, type Body, fold, gridLimit } from "./module.ts";
 
 /** Threads of a workgroup that maps and rows run in. */
 const threads = 64;
@@ -88,8 +31,8 @@ export const printExpression = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
   target: Target,
-  pack = false,
-): Code => {
+  bound?: Binder,
+): Body => {
   // A root that is stored elsewhere as well is only copied from there.
   const computed = kernel.roots.filter((root) => stored.get(root.node) === root.storage);
   const here = new Set([
@@ -97,7 +40,7 @@ export const printExpression = (
     ...kernel.reductions,
     ...kernel.again,
   ]);
-  const emit = emitter(stored, here, pack);
+  const emit = emitter(stored, here, bound);
   if (kernel.shape === "contraction") {
     return printContraction(kernel, kernel.contraction!, emit, stored, target);
   }
@@ -147,7 +90,7 @@ const isFull = (kernel: ExpressionKernel) => (of: Node): boolean =>
   kernel.over.length > 0 && kernel.over.every((dim) => dim.axis in of.axes);
 
 /** One invocation an element of the space; row reductions are loops inside it. */
-const printElements = (kernel: ExpressionKernel, emit: Emitter): Code => {
+const printElements = (kernel: ExpressionKernel, emit: Emitter): Body => {
   const count = size(kernel.space);
   const { x, y } = fold(Math.ceil(count / threads));
   const flat: affine.Int = {
@@ -184,16 +127,16 @@ const printElements = (kernel: ExpressionKernel, emit: Emitter): Code => {
     });
   }
   return {
-    wgsl: assemble(emit, [threads], []),
-    bindings: emit.bindings(),
-    packed: emit.packed(),
+    emit,
+    workgroup: threads,
+    areas: [],
     grid: [x, y, 1],
     flops: emit.flops() * count,
   };
 };
 
 /** One workgroup a row: its invocations share the reductions. */
-const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Code => {
+const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Body => {
   const count = size(kernel.space);
   const over = size(kernel.over);
   const { x, y } = fold(count);
@@ -207,7 +150,7 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Code => {
   if (x * y > count) emit.line(`if (row >= ${count}) { return; }`);
   const env = emit.unflatten(row, kernel.space);
   const full = isFull(kernel);
-  const shared: string[] = [];
+  const shared = new Map<string, Area>();
   const loop = (inside: (env: Env) => void) => {
     const r = emit.fresh("k");
     emit.block(
@@ -231,8 +174,7 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Code => {
     });
     const areas = stage.map((_, k) => `t${k}`);
     areas.forEach((area) => {
-      const text = `${area}: array<f32, ${threads}>`;
-      if (!shared.includes(text)) shared.push(text);
+      shared.set(area, { name: area, type: "f32", length: threads });
     });
     areas.forEach((area, k) => emit.line(`${area}[lane] = ${sums[k]};`));
     emit.line("workgroupBarrier();");
@@ -264,20 +206,22 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter): Code => {
     loop((inner) => storeRoots(emit, kernel, inner, full));
   }
   return {
-    wgsl: assemble(emit, [threads], shared),
-    bindings: emit.bindings(),
-    packed: emit.packed(),
+    emit,
+    workgroup: threads,
+    areas: [...shared.values()],
     grid: [x, y, 1],
     flops: emit.flops() * count * threads,
   };
 };
 
-/** Invocations of a workgroup along the rows, and along the columns, of a product's tile. */
-const side = 8;
+/** Invocations of a workgroup along the rows of a product's tile; those along the columns fill it. */
+const sideOf = (rows: number, columns: number): number => rows <= 4 ? 4 : columns <= 4 ? 16 : 8;
 /** Positions of the summed axes that are in workgroup memory at a time. */
 const depth = 16;
 
-const tileOf = (extent: number): number => extent > 32 ? 64 : extent > 16 ? 32 : 16;
+/** How many results an invocation accumulates along an axis: more share what is read of the other. */
+const resultsOf = (extent: number, side: number): number =>
+  extent > 4 * side ? 8 : extent > 2 * side ? 4 : extent > side ? 2 : 1;
 
 /** True when the fastest axis of what a node mostly reads is one of `over`. */
 const readsAlong = (
@@ -313,14 +257,15 @@ const printContraction = (
   emit: Emitter,
   stored: ReadonlyMap<Node, Storage>,
   target: Target,
-): Code => {
+): Body => {
   const rows = size(of.rows), columns = size(of.columns), over = size(of.over);
   const batch = size(of.batch);
-  const tileRows = tileOf(rows), tileColumns = tileOf(columns);
-  const count = side * side;
+  const count = threads;
+  const sideRows = sideOf(rows, columns), sideColumns = count / sideRows;
   // Each invocation accumulates a grid of results in registers, interleaved with its neighbours'.
-  const down = Array.from({ length: tileRows / side }, (_, i) => i);
-  const across = Array.from({ length: tileColumns / side }, (_, j) => j);
+  const down = Array.from({ length: resultsOf(rows, sideRows) }, (_, i) => i);
+  const across = Array.from({ length: resultsOf(columns, sideColumns) }, (_, j) => j);
+  const tileRows = sideRows * down.length, tileColumns = sideColumns * across.length;
   const groupsX = Math.ceil(columns / tileColumns), groupsY = Math.ceil(rows / tileRows);
   const { x: batchX, y: batchY } = fold(batch);
   if (groupsX * batchX > gridLimit || groupsY * batchY > gridLimit) {
@@ -329,8 +274,8 @@ const printContraction = (
     );
   }
   emit.line("let lane = i32(local);");
-  emit.line(`let tx = lane % ${side};`);
-  emit.line(`let ty = lane / ${side};`);
+  emit.line(`let tx = lane % ${sideColumns};`);
+  emit.line(`let ty = lane / ${sideColumns};`);
   emit.line(`let column0 = (i32(group.x) % ${groupsX}) * ${tileColumns};`);
   emit.line(`let row0 = (i32(group.y) % ${groupsY}) * ${tileRows};`);
   emit.line(`let item = i32(group.x) / ${groupsX} + (i32(group.y) / ${groupsY}) * ${batchX};`);
@@ -387,7 +332,13 @@ const printContraction = (
   };
   /** Sums straight from where the operands are: a CPU's caches do what workgroup memory is for. */
   const sumDirectly = () => {
-    const positions = (origin: string, count: number, own: string, dims: readonly Dim[]) => {
+    const positions = (
+      origin: string,
+      count: number,
+      side: number,
+      own: string,
+      dims: readonly Dim[],
+    ) => {
       const extent = size(dims);
       return Array.from({ length: count }, (_, i) => {
         const at = emit.fresh("m");
@@ -396,8 +347,8 @@ const printContraction = (
         return emit.unflatten(named(at, extent), dims);
       });
     };
-    const atRows = positions("row0", down.length, "ty", of.rows);
-    const atColumns = positions("column0", across.length, "tx", of.columns);
+    const atRows = positions("row0", down.length, sideRows, "ty", of.rows);
+    const atColumns = positions("column0", across.length, sideColumns, "tx", of.columns);
     emit.block(`for (var k = 0; k < ${over}; k++)`, ["k"], over, () => {
       const inner = emit.unflatten(affine.variable("k", over), of.over);
       const read = (operand: Node, env: Env) =>
@@ -421,10 +372,10 @@ const printContraction = (
       emit.line("workgroupBarrier();");
       emit.block(`for (var k = 0; k < ${depth}; k++)`, ["k"], depth, () => {
         for (const j of across) {
-          emit.line(`let y${j} = right[k * ${tileColumns} + ${j * side} + tx];`);
+          emit.line(`let y${j} = right[k * ${tileColumns} + ${j * sideColumns} + tx];`);
         }
         for (const i of down) {
-          emit.line(`let x${i} = left[k * ${tileRows} + ${i * side} + ty];`);
+          emit.line(`let x${i} = left[k * ${tileRows} + ${i * sideRows} + ty];`);
           for (const j of across) emit.line(`acc${i}_${j} = fma(x${i}, y${j}, acc${i}_${j});`);
         }
       });
@@ -438,10 +389,10 @@ const printContraction = (
   const results = down.flatMap((i) => across.map((j) => `acc${i}_${j}`));
   emit.line(`var results = array<f32, ${results.length}>(${results.join(", ")});`);
   emit.block(`for (var i = 0; i < ${down.length}; i++)`, ["i"], down.length, () => {
-    emit.line(`let r = row0 + i * ${side} + ty;`);
+    emit.line(`let r = row0 + i * ${sideRows} + ty;`);
     emit.block(`if (r < ${rows})`, ["r"], 1, () => {
       emit.block(`for (var j = 0; j < ${across.length}; j++)`, ["j"], across.length, () => {
-        emit.line(`let c = column0 + j * ${side} + tx;`);
+        emit.line(`let c = column0 + j * ${sideColumns} + tx;`);
         emit.block(`if (c < ${columns})`, ["c"], 1, () => {
           const env = new Map([
             ...outer,
@@ -456,13 +407,13 @@ const printContraction = (
     });
   });
   const shared = target.onCpu ? [] : [
-    `left: array<f32, ${depth * tileRows}>`,
-    `right: array<f32, ${depth * tileColumns}>`,
+    { name: "left", type: "f32", length: depth * tileRows },
+    { name: "right", type: "f32", length: depth * tileColumns },
   ];
   return {
-    wgsl: assemble(emit, [count], shared),
-    bindings: emit.bindings(),
-    packed: emit.packed(),
+    emit,
+    workgroup: count,
+    areas: shared,
     grid: [groupsX * batchX, groupsY * batchY, 1],
     flops: 2 * batch * rows * columns * over,
   };

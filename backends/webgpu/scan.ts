@@ -7,7 +7,8 @@ import { locals, roles, substitute } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
 import { computed, emitter, type Env } from "./emit.ts";
-import { assemble, type Code, fold } from "./kernels.ts";
+import type { Binder } from "./bindings.ts";
+import { type Area, type Body, fold } from "./module.ts";
 import { below, bindLocals, type Kept, named, position, timeOf } from "./scan_values.ts";
 import { printTogether } from "./scan_together.ts";
 
@@ -28,17 +29,17 @@ const element = (kept: Kept, env: Env): string =>
 export const printScan = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
-  pack = false,
-): Code =>
-  kernel.together ? printTogether(kernel, stored, pack) : printByLanes(kernel, stored, pack);
+  bound?: Binder,
+): Body =>
+  kernel.together ? printTogether(kernel, stored, bound) : printByLanes(kernel, stored, bound);
 
 const printByLanes = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
-  pack: boolean,
-): Code => {
+  bound: Binder | undefined,
+): Body => {
   const { scan, space, held, lanes, width, roots, recomputes } = kernel;
-  const emit = emitter(stored, kernel.again, pack);
+  const emit = emitter(stored, kernel.again, bound);
   const axis = scan.attributes.axis!;
   const steps = known(scan.args[scan.attributes.carries!.length].axes, axis);
   const others = space.filter((dim) => dim !== lanes);
@@ -84,7 +85,7 @@ const printByLanes = (
     space.filter((dim) => !(dim.axis in of.axes) && dim.size > 1)
       .map((dim) => `${affine.show(start.get(dim.axis)!)} == 0`);
 
-  const shared: string[] = [];
+  const shared: Area[] = [];
 
   /** Prints one step: its reductions, next carries and outputs, in loops over the held axes. */
   const step = (
@@ -138,7 +139,7 @@ const printByLanes = (
       if (partial !== undefined && across) {
         const area = `w${shared.length}`;
         const nest = heldOf(of);
-        shared.push(`${area}: array<f32, ${size(nest) * width}>`);
+        shared.push({ name: area, type: "f32", length: size(nest) * width });
         list.push({
           of,
           phase: phaseOf(of),
@@ -365,9 +366,9 @@ const printByLanes = (
     else emit.block(`if (${conditions.join(" && ")})`, [], 1, write);
   }
   return {
-    wgsl: assemble(emit, [lanes === undefined ? 1 : width], shared),
-    bindings: emit.bindings(),
-    packed: emit.packed(),
+    emit,
+    workgroup: lanes === undefined ? 1 : width,
+    areas: shared,
     grid: [groups, items.x, items.y],
     flops: emit.flops() * size(space),
   };

@@ -8,7 +8,8 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, size, type Storage } from "../lower/program.ts";
 import { arrange, type Kept } from "../lower/together.ts";
 import { computed, emitter, type Env, literal } from "./emit.ts";
-import { assemble, type Code, fold } from "./kernels.ts";
+import type { Binder } from "./bindings.ts";
+import { type Area, type Body, fold } from "./module.ts";
 import { atMost, below, bindLocals, named, position, timeOf } from "./scan_values.ts";
 
 /** What a phase computes at every position of some axes, and does with the value. */
@@ -51,16 +52,16 @@ const withParts = ({ dims, parts, partsFirst }: Kept): readonly Dim[] => {
 export const printTogether = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
-  pack: boolean,
-): Code => {
+  bound: Binder | undefined,
+): Body => {
   const { scan, space, held, width, roots, checkpoints } = kernel;
-  const emit = emitter(stored, kernel.again, pack);
+  const emit = emitter(stored, kernel.again, bound);
   const { axis, reverse, step, carries: names } = scan.attributes;
   const steps = known(scan.args[names!.length].axes, axis!);
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ of: step!.out[root.name], to: root.storage }));
   const { kept, phaseOf, twice } = arrange(scan, outs.map(({ of }) => of), held, width);
-  const areas: string[] = [];
+  const areas: Area[] = [];
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
 
   const groups = fold(size(space));
@@ -105,7 +106,7 @@ export const printTogether = (
     const type = computed[of.dtype];
     const count = size(dims) * copies;
     const shared = count > 1;
-    if (shared) areas.push(`${name}: array<${type}, ${count}>`);
+    if (shared) areas.push({ name, type, length: count });
     else emit.line(`var ${name}: ${type};`);
     return { name, dims, shared };
   };
@@ -325,9 +326,9 @@ export const printTogether = (
     return n + each * steps * size(dims) * size(over);
   }, 0);
   return {
-    wgsl: assemble(emit, [width], areas),
-    bindings: emit.bindings(),
-    packed: emit.packed(),
+    emit,
+    workgroup: width,
+    areas,
     grid: [groups.x, groups.y, 1],
     flops: (emit.flops() * width + terms) * size(space),
   };

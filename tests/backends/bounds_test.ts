@@ -40,7 +40,7 @@ Deno.test("software drivers get hidden bounds, GPUs get constants", () => {
       maxStorageBufferBindingSize: 1 << 27,
       minStorageBufferOffsetAlignment: 256,
     } as GPUSupportedLimits;
-    return compile(program, { name: "a device", limits, target: { onCpu } }).codes[0].wgsl;
+    return compile(program, { name: "a device", limits, target: { onCpu } }).steps[0].code.wgsl;
   };
   match(codeFor(true), /< 16 \+ zero;/);
   ok(!codeFor(false).includes("zero"));

@@ -47,7 +47,7 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
   Deno.test(`a training step of ${family} binds no more than the least device does`, () => {
     const program = step(family, { style: "ssast" });
     for (const onCpu of [true, false]) {
-      for (const { wgsl } of compile(program, place(least, onCpu)).codes) {
+      for (const { code: { wgsl } } of compile(program, place(least, onCpu)).steps) {
         const bound = wgsl.match(/var<storage/g)!.length;
         ok(
           bound <= least.maxStorageBuffersPerShaderStage,

@@ -6,6 +6,8 @@ import type { Kernel } from "../../backends/lower/program.ts";
 import { lower } from "../../backends/lower/schedule.ts";
 import { mixedAxes } from "../../backends/lower/together.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
+import { binder } from "../../backends/webgpu/bindings.ts";
+import { moduleOf } from "../../backends/webgpu/module.ts";
 import { printScan } from "../../backends/webgpu/scan.ts";
 import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
@@ -213,7 +215,8 @@ for (const unit of [48, 64, 96]) {
       for (const kernel of kernels) {
         if (kernel.shape !== "scan") continue;
         ok(kernel.together, "the units are spread over a workgroup");
-        const { wgsl, grid, flops } = printScan(kernel, stored);
+        const bound = binder();
+        const { wgsl, grid, flops } = moduleOf([printScan(kernel, stored, bound)], bound);
         ok(flops > 2 * 9 * 2 * 4 * 4 * unit ** 2, `${flops} operations`);
         strictEqual(grid.reduce((a, b) => a * b, 1), 2 * 4);
         const own = sizes(wgsl, /var \w+: array<\w+, (\d+)>;/g);

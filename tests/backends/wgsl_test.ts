@@ -4,6 +4,8 @@ import { deepStrictEqual, ok, strictEqual } from "assert";
 import { lower } from "../../backends/lower/schedule.ts";
 import { emitter } from "../../backends/webgpu/emit.ts";
 import { printExpression } from "../../backends/webgpu/kernels.ts";
+import { binder } from "../../backends/webgpu/bindings.ts";
+import { moduleOf } from "../../backends/webgpu/module.ts";
 import { printScan } from "../../backends/webgpu/scan.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { node } from "../../dsl/node.ts";
@@ -14,9 +16,11 @@ const kernel = (of: AnyTensor) => {
   const lowered = lower({ outputs: { y: { of, order: Object.keys(node(of).axes) } } });
   strictEqual(lowered.kernels.length, 1);
   const [made] = lowered.kernels;
-  const code = made.shape === "scan"
-    ? printScan(made, lowered.stored)
-    : printExpression(made, lowered.stored, { onCpu: true });
+  const bound = binder();
+  const body = made.shape === "scan"
+    ? printScan(made, lowered.stored, bound)
+    : printExpression(made, lowered.stored, { onCpu: true }, bound);
+  const code = moduleOf([body], bound);
   return { shape: made.shape, grid: code.grid, lines: code.wgsl.trim().split("\n") };
 };
 
@@ -44,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let v3: f32 = exp(v2);
   let v4: f32 = b1[i1];
   let v5: f32 = (v3 * v4);
-  b2[(i0 * 70 + i1)] = v5;
+  b2[flat] = v5;
 }
 `.trim().split("\n"),
     },
@@ -128,35 +132,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let tx = lane % 8;
   let ty = lane / 8;
   let column0 = (i32(group.x) % 1) * 16;
-  let row0 = (i32(group.y) % 1) * 16;
+  let row0 = (i32(group.y) % 1) * 8;
   let item = i32(group.x) / 1 + (i32(group.y) / 1) * 1;
   var acc0_0 = 0.0;
   var acc0_1 = 0.0;
-  var acc1_0 = 0.0;
-  var acc1_1 = 0.0;
   let m0 = min(row0 + 0 + ty, 4);
-  let m1 = min(row0 + 8 + ty, 4);
-  let m2 = min(column0 + 0 + tx, 8);
-  let m3 = min(column0 + 8 + tx, 8);
+  let m1 = min(column0 + 0 + tx, 8);
+  let m2 = min(column0 + 8 + tx, 8);
   for (var k = 0; k < 70; k++) {
-    let v4: f32 = b0[(m0 * 70 + k)];
-    let v5: f32 = b0[(m1 * 70 + k)];
-    let v6: f32 = b1[(k * 9 + m2)];
-    let v7: f32 = b1[(k * 9 + m3)];
-    acc0_0 = fma(v4, v6, acc0_0);
-    acc0_1 = fma(v4, v7, acc0_1);
-    acc1_0 = fma(v5, v6, acc1_0);
-    acc1_1 = fma(v5, v7, acc1_1);
+    let v3: f32 = b0[(m0 * 70 + k)];
+    let v4: f32 = b1[(k * 9 + m1)];
+    let v5: f32 = b1[(k * 9 + m2)];
+    acc0_0 = fma(v3, v4, acc0_0);
+    acc0_1 = fma(v3, v5, acc0_1);
   }
-  var results = array<f32, 4>(acc0_0, acc0_1, acc1_0, acc1_1);
-  for (var i = 0; i < 2; i++) {
+  var results = array<f32, 2>(acc0_0, acc0_1);
+  for (var i = 0; i < 1; i++) {
     let r = row0 + i * 8 + ty;
     if (r < 5) {
       for (var j = 0; j < 2; j++) {
         let c = column0 + j * 8 + tx;
         if (c < 9) {
-          let v8: f32 = tanh_(results[i * 2 + j]);
-          b2[(r * 9 + c)] = v8;
+          let v6: f32 = tanh_(results[i * 2 + j]);
+          b2[(r * 9 + c)] = v6;
         }
       }
     }

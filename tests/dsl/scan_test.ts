@@ -114,7 +114,7 @@ const compiled = async (program: Program): Promise<ProgramReport> => {
 };
 
 const shapes = (kernels: readonly KernelReport[]): readonly string[] =>
-  kernels.map((kernel) => kernel.shape);
+  kernels.map((kernel) => kernel.shapes.join("+"));
 
 const compiles = (name: string, fn: () => Promise<void>) =>
   Deno.test({ name, ignore: webgpu === undefined, fn });
@@ -180,7 +180,7 @@ compiles("AdamW is one kernel for each parameter", async () => {
   );
   strictEqual(Object.keys(updates).length, 9);
   const { kernels } = await compiled({ outputs: {}, updates });
-  deepStrictEqual([...new Set(shapes(kernels))], ["map"]);
+  ok(shapes(kernels).every((shape) => /^map(\+map)*$/.test(shape)), `${shapes(kernels)}`);
   // What depends on the rate and the step alone is computed once for all of them.
   const large = kernels.filter((kernel) => kernel.writes.some((axes) => volume(axes) > 1));
   deepStrictEqual(large.map((kernel) => kernel.writes.length), [3, 3, 3]);
