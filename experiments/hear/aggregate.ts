@@ -1,0 +1,83 @@
+// One number for a model over all tasks, s(m): how far it comes, on the mean of the tasks, from the
+// worst to the best of the models that it is compared with. It depends on who is compared, so the
+// least and the greatest score of each task stand beside it as data.
+import * as E from "fp-ts/Either.js";
+
+/** Scores of a model by task. */
+export type ModelScores = Readonly<Record<string, number>>;
+
+/** What a task's scores range over. */
+export interface TaskRange {
+  readonly task: string;
+  readonly min: number;
+  readonly max: number;
+  /** The models that have them, the first of several. */
+  readonly worst: string;
+  readonly best: string;
+}
+
+/** The aggregate of all models. */
+export interface Aggregate {
+  /** How it is computed, in words. */
+  readonly formula: string;
+  /** The tasks that count, and what min and max are. */
+  readonly tasks: readonly TaskRange[];
+  /** Tasks on which all models score the same, which therefore tell nothing and do not count. */
+  readonly undecided: readonly string[];
+  /** From 0, worst at everything, to 100, best at everything; in the order of the models. */
+  readonly models: readonly { readonly model: string; readonly score: number }[];
+}
+
+/** Why there is no aggregate. */
+export type AggregateError =
+  | { readonly _tag: "TooFewModels"; readonly found: number }
+  | { readonly _tag: "NoScore"; readonly model: string; readonly task: string }
+  | { readonly _tag: "AllTheSame" };
+
+/** s(m) of every model. All need finite scores on the same tasks. */
+export const aggregate = (
+  scores: Readonly<Record<string, ModelScores>>,
+): E.Either<AggregateError, Aggregate> => {
+  const models = Object.keys(scores);
+  if (models.length < 2) return E.left({ _tag: "TooFewModels", found: models.length });
+  const tasks = [...new Set(models.flatMap((model) => Object.keys(scores[model])))];
+  for (const model of models) {
+    for (const task of tasks) {
+      if (!Number.isFinite(scores[model][task])) return E.left({ _tag: "NoScore", model, task });
+    }
+  }
+  const ranges = tasks.map((task): TaskRange => {
+    const of = models.map((model) => scores[model][task]);
+    const min = Math.min(...of), max = Math.max(...of);
+    return { task, min, max, worst: models[of.indexOf(min)], best: models[of.indexOf(max)] };
+  });
+  const deciding = ranges.filter(({ min, max }) => max > min);
+  if (deciding.length === 0) return E.left({ _tag: "AllTheSame" });
+  return E.right({
+    formula: "s(m) = 100 × mean over tasks t of (x_t(m) − min_t) / (max_t − min_t)",
+    tasks: deciding,
+    undecided: ranges.filter(({ min, max }) => max === min).map(({ task }) => task),
+    models: models.map((model) => ({ model, score: placed(deciding, scores[model]) })),
+  });
+};
+
+/**
+ * s(m) of one model, or of one run of it, between given ranges: outside of 0 to 100 where it leaves
+ * them. NaN where it has no score.
+ */
+export const placed = (ranges: readonly TaskRange[], scores: ModelScores): number =>
+  100 * ranges.reduce((sum, { task, min, max }) => sum + (scores[task] - min) / (max - min), 0) /
+  ranges.length;
+
+/** Why there is no aggregate, in one sentence. */
+export const aggregateErrorText = (error: AggregateError): string => {
+  switch (error._tag) {
+    case "TooFewModels":
+      return `s(m) compares models: at least 2 are needed, found ${error.found}`;
+    case "NoScore":
+      return `s(m) needs the scores of all models on all tasks; ${error.model} has none on ` +
+        error.task;
+    case "AllTheSame":
+      return "s(m) has no meaning where all models score the same on every task";
+  }
+};
