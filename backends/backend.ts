@@ -74,7 +74,7 @@ export interface Peaks {
 
 /** A device that programs can be opened on. */
 export interface Backend {
-  readonly name: "reference" | "webgpu";
+  readonly name: "reference" | "webgpu" | "wasm";
   /** The device in words. */
   readonly device: string;
   readonly open: (programs: Readonly<Record<string, Program>>) => Promise<Machine>;

@@ -9,6 +9,8 @@ export interface Atom {
   readonly high: number;
   /** The loop variables that it depends on. */
   readonly depends: readonly string[];
+  /** True for what differs among the invocations of a workgroup. */
+  readonly varies?: boolean;
   /** Set for a quotient or remainder: what was divided, and by how much. */
   readonly cut?: Cut;
 }
@@ -92,6 +94,9 @@ export const high = (a: Int): number =>
 /** The loop variables that an expression depends on. */
 export const depends = (a: Int): readonly string[] => a.terms.flatMap(({ atom }) => atom.depends);
 
+/** True when an expression differs among the invocations of a workgroup. */
+export const varies = (a: Int): boolean => a.terms.some(({ atom }) => atom.varies === true);
+
 /** The expression as text, in 32-bit signed arithmetic. */
 export const show = (a: Int): string => {
   const parts = a.terms.map(({ atom, times }) =>
@@ -105,7 +110,10 @@ export const show = (a: Int): string => {
 const opaque = (text: string, cut: Cut, low: number, high: number): Int =>
   low === high ? int(low) : {
     constant: 0,
-    terms: [{ atom: { text, low, high, depends: depends(cut.of), cut }, times: 1 }],
+    terms: [{
+      atom: { text, low, high, depends: depends(cut.of), varies: varies(cut.of), cut },
+      times: 1,
+    }],
   };
 
 /** The part of an expression whose terms `by` divides, and the rest. */

@@ -100,8 +100,18 @@ export const assemble = (
     ),
   );
   const inPlace = new Map<Node, Storage>();
+  // What no kernel reads the old value of is stored where it will be read.
+  for (const [of, [name, ...others]] of updated) {
+    if (others.length > 0 || paramByName.has(name) || outputNodes.has(of) || !home.has(of)) {
+      continue;
+    }
+    const place = storage({ dtype: of.dtype, dims: dims(of.axes), role: "param", name });
+    inPlace.set(of, place);
+    params.push(place);
+  }
   for (const draft of updating) {
     for (const root of draft.roots) {
+      if (inPlace.has(root)) continue;
       const [name, ...others] = updated.get(root)!;
       const param = paramByName.get(name);
       if (param === undefined || others.length > 0) continue;
@@ -160,7 +170,8 @@ export const assemble = (
       if (of.attributes.name!.startsWith("prev.")) continue;
       const order = wantedOrder.get(of) ?? Object.keys(of.axes);
       const role = outputNodes.has(of) ? "output" : "temporary";
-      stored.set(of, storage({ dtype: of.dtype, dims: dims(of.axes, order), role }));
+      const place = inPlace.get(of);
+      stored.set(of, place ?? storage({ dtype: of.dtype, dims: dims(of.axes, order), role }));
     }
   };
   for (const draft of sequence) {
@@ -209,7 +220,7 @@ export const assemble = (
     const of = roots[outputs.length + k];
     const param = paramByName.get(name);
     const to = param === undefined ? undefined : stored.get(param);
-    if (inPlace.has(of) && inPlace.get(of) === to) return;
+    if (inPlace.get(of)?.name === name) return;
     const order = param === undefined ? Object.keys(of.axes) : Object.keys(param.axes);
     const target = to ??
       storage({ dtype: of.dtype, dims: dims(of.axes, order), role: "param", name });

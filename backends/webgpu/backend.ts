@@ -17,6 +17,8 @@ export interface WebgpuDevice {
   readonly onCpu: boolean;
   /** Products of more bytes that are only summed up again are not stored; 64 MiB. */
   readonly storedLimit?: number;
+  /** The size of all subgroups, where a software driver runs each on a vector. */
+  readonly subgroup?: number;
   /** Settles a promise of the device without stalling. */
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   /** Closes the device, and throws its errors that nobody has heard of. */
@@ -34,7 +36,7 @@ interface Executable {
 
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
-  const { device, name, onCpu, storedLimit, settle } = webgpu;
+  const { device, name, onCpu, storedLimit, subgroup, settle } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
   const timed = device.features.has("timestamp-query");
@@ -69,7 +71,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
     const place = {
       name,
       limits: device.limits,
-      target: { onCpu, storedLimit },
+      target: { onCpu, storedLimit, subgroup: onCpu ? subgroup : undefined },
       oneForParams: together !== undefined,
     };
     const compiled = new Map(

@@ -109,7 +109,7 @@ export const compile = (program: Program, place: Place): Compiled => {
   const most = limits.maxStorageBuffersPerShaderStage;
   const body = (kernel: Kernel, bound: Binder): Body =>
     kernel.shape === "scan"
-      ? printScan(kernel, lowered.stored, bound)
+      ? printScan(kernel, lowered.stored, bound, target)
       : printExpression(kernel, lowered.stored, target, bound);
   const print = (kernels: readonly Kernel[], packing: Packing): Code => {
     const bound = binder(packing);

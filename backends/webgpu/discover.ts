@@ -337,10 +337,12 @@ const open = async (
     return E.isLeft(found) ? undefined : await open(found.right, []);
   };
   const onCpu = isSoftware(words(adapter));
+  const { subgroupMinSize: least, subgroupMaxSize: most } = adapter.info;
   return {
     device,
     name,
     onCpu,
+    ...(onCpu && features.subgroups && least === most ? { subgroup: least } : {}),
     settle,
     close,
     kind,

@@ -49,6 +49,11 @@ export interface Emitter {
   readonly fresh: (prefix: string) => string;
   readonly depth: () => number;
   readonly lines: () => readonly string[];
+  /** What one lane of each subgroup has, for all of them; control flow must be uniform. */
+  readonly broadcast: (value: string, lane: number) => string;
+  /** The sum or the largest of what the lanes of each subgroup have. */
+  readonly acrossSubgroup: (how: "add" | "max", value: string) => string;
+  readonly usesSubgroups: () => boolean;
   readonly helpers: () => readonly string[];
   readonly flops: () => number;
 }
@@ -78,11 +83,14 @@ const types: ReadonlySet<string> = new Set(["i32", "u32", "f32", "f16"]);
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in
  * `here` are computed by this kernel although they are stored. `bound` says how storages are reached.
+ * With `subgroup`, the size of all subgroups, what is read alike by all lanes in a loop is read by
+ * the lanes in turn and handed around: drivers on CPUs gather lane by lane otherwise.
  */
 export const emitter = (
   stored: ReadonlyMap<Node, Storage>,
   here: ReadonlySet<Node> = new Set(),
   bound: Binder = binder(),
+  subgroup?: number,
 ): Emitter => {
   const blocks: Block[] = [{ lines: [], variables: new Set(), memo: new Map(), trips: 1 }];
   const overrides = new Map<Node, (env: Env) => Value>();
@@ -134,13 +142,46 @@ export const emitter = (
     return address;
   };
 
+  let subgroups = false;
+  const broadcast = (value: string, lane: number): string => {
+    subgroups = true;
+    return `subgroupBroadcast(${value}, ${lane}u)`;
+  };
+  /** An element that all lanes want, from a stretch of which each lane reads one. */
+  const handedAround = (
+    storage: Storage,
+    address: affine.Int,
+    level: number,
+    lanes: number,
+  ): string => {
+    const lane = address.constant - lanes * Math.floor(address.constant / lanes);
+    const first = affine.sum(address, affine.int(-lane));
+    const key = `stretch ${storage.id} ${affine.show(first)}`;
+    const known = blocks[level].memo.get(key);
+    const stretch = known?.text ?? fresh("g");
+    if (known === undefined) {
+      const own = `${affine.show(first)} + i32(sg)`, last = size(storage.dims) - 1;
+      // What lies beyond the storage nobody asks for.
+      const isInside = affine.low(first) >= 0 && affine.high(first) + lanes - 1 <= last;
+      const at = isInside ? own : `clamp(${own}, 0, ${last})`;
+      const read = bind(storage, at, false);
+      blocks[level].lines.push(`let ${stretch}: f32 = ${read};`);
+      blocks[level].memo.set(key, { text: stretch, level });
+    }
+    return broadcast(stretch, lane);
+  };
+
   const load = (storage: Storage, env: Env): Value => {
     const address = addressOf(storage, env);
     const key = `load ${storage.id} ${affine.show(address)}`;
     const level = levelOf(affine.depends(address));
     const found = blocks[level].memo.get(key);
     if (found !== undefined) return found;
-    const read = bind(storage, affine.show(address), false);
+    const isAlike = subgroup !== undefined && level > 0 && storage.dtype === "f32" &&
+      !affine.varies(address);
+    const read = isAlike
+      ? handedAround(storage, address, level, subgroup)
+      : bind(storage, affine.show(address), false);
     const value = define(level, storage.dtype, storage.dtype === "bool" ? `(${read} != 0u)` : read);
     blocks[level].memo.set(key, value);
     return value;
@@ -155,6 +196,7 @@ export const emitter = (
           low: 0,
           high: extent - 1,
           depends: affine.depends(position),
+          varies: affine.varies(position),
         },
         times: 1,
       }],
@@ -274,6 +316,7 @@ export const emitter = (
           low: 0,
           high: extent - 1,
           depends: [...gatherDepends(at.level)],
+          varies: true,
         };
         const found = { constant: 0, terms: [{ atom, times: 1 }] };
         return emit(x, new Map([...env, [axis!, found]]));
@@ -336,7 +379,17 @@ export const emitter = (
     const cut = isAtom ? value.terms[0].atom.cut : undefined;
     return {
       constant: 0,
-      terms: [{ atom: { text: name, low, high, depends: affine.depends(value), cut }, times: 1 }],
+      terms: [{
+        atom: {
+          text: name,
+          low,
+          high,
+          depends: affine.depends(value),
+          varies: affine.varies(value),
+          cut,
+        },
+        times: 1,
+      }],
     };
   };
 
@@ -373,6 +426,12 @@ export const emitter = (
     fresh,
     depth,
     lines: () => blocks[0].lines,
+    broadcast,
+    acrossSubgroup: (how, value) => {
+      subgroups = true;
+      return `${how === "add" ? "subgroupAdd" : "subgroupMax"}(${value})`;
+    },
+    usesSubgroups: () => subgroups,
     helpers: () => [...helpers],
     flops: () => flops,
   };

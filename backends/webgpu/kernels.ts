@@ -24,6 +24,8 @@ export interface Target {
   readonly onCpu: boolean;
   /** Products of more bytes that are only summed up again are not stored. */
   readonly storedLimit?: number;
+  /** The size of all subgroups, where each runs on a CPU's vector, consecutive invocations in one. */
+  readonly subgroup?: number;
 }
 
 /** Prints a map, row or contraction kernel. */
@@ -45,8 +47,15 @@ export const printExpression = (
     return printContraction(kernel, kernel.contraction!, emit, stored, target);
   }
   const rows = size(kernel.space);
-  const together = kernel.shape === "row" && rows < manyRows && size(kernel.over) >= 32;
-  return together ? printRowGroups(kernel, emit) : printElements(kernel, emit);
+  if (kernel.shape === "row") {
+    const over = size(kernel.over), { subgroup } = target;
+    const along = readsAlong(kernel.reductions[0].args[0], kernel.over, stored);
+    if (subgroup !== undefined && along && over >= 4 * subgroup) {
+      return printRowSubgroups(kernel, emit, subgroup);
+    }
+    if (rows < manyRows && over >= 32) return printRowGroups(kernel, emit);
+  }
+  return printElements(kernel, emit);
 };
 
 /** Emits the values of some roots, then their stores: a store may overwrite what another root reads. */
@@ -132,6 +141,109 @@ const printElements = (kernel: ExpressionKernel, emit: Emitter): Body => {
     areas: [],
     grid: [x, y, 1],
     flops: emit.flops() * count,
+  };
+};
+
+/** Rows of so many elements a lane are printed without loops. */
+const unrolled = 32;
+
+/** Rows that a subgroup does one after the other where there are many, with what they share read once. */
+const rowsInTurn = 4;
+
+/** Subgroups do rows: lanes read neighbouring elements and share the reductions. */
+const printRowSubgroups = (kernel: ExpressionKernel, emit: Emitter, subgroup: number): Body => {
+  const count = size(kernel.space), over = size(kernel.over);
+  const turns = count >= manyRows ? rowsInTurn : 1, rows = threads / subgroup * turns;
+  const { x, y } = fold(Math.ceil(count / rows));
+  const isExact = x * y * rows === count;
+  emit.line("let lane = i32(sg);");
+  emit.line(
+    `let first = ((i32(group.x) + i32(group.y) * ${x}) * ${
+      threads / subgroup
+    } + i32(local) / ${subgroup}) * ${turns};`,
+  );
+  const full = isFull(kernel);
+  const printRow = (own: string, depends: readonly string[]) => {
+    // Beyond the last row its work is done again and not stored: control flow stays uniform.
+    emit.line(`let row = ${isExact ? own : `min(${own}, ${count - 1})`};`);
+    const row: affine.Int = count === 1 ? affine.int(0) : {
+      constant: 0,
+      terms: [{ atom: { text: "row", low: 0, high: count - 1, depends, varies: true }, times: 1 }],
+    };
+    const env = emit.unflatten(row, kernel.space);
+    const loop = (inside: (env: Env) => void) => {
+      const at = (position: affine.Int) =>
+        new Map([...env, ...emit.unflatten(position, kernel.over)]);
+      // A short row is printed element after element: what is read for one sum is there for the next.
+      const lane: affine.Int = {
+        constant: 0,
+        terms: [{
+          atom: { text: "lane", low: 0, high: subgroup - 1, depends: [], varies: true },
+          times: 1,
+        }],
+      };
+      const each = over / subgroup;
+      if (Number.isInteger(each) && each <= unrolled) {
+        for (let k = 0; k < each; k++) inside(at(affine.sum(lane, affine.int(k * subgroup))));
+        return;
+      }
+      const r = emit.fresh("k");
+      const header = `for (var ${r} = lane; ${r} < ${over}; ${r} += ${subgroup})`;
+      emit.block(
+        header,
+        [r],
+        Math.ceil(over / subgroup),
+        () => inside(at(affine.variable(r, over))),
+      );
+    };
+    for (const stage of stages(kernel)) {
+      const sums = stage.map((reduction) => {
+        const name = emit.fresh("s");
+        emit.line(`var ${name} = ${startOf(reduction)};`);
+        return name;
+      });
+      loop((inner) => {
+        stage.forEach((reduction, k) => {
+          const value = emit.emit(reduction.args[0], inner).text;
+          emit.line(`${sums[k]} = ${joined(reduction, sums[k], value)};`);
+        });
+      });
+      stage.forEach((reduction, k) => {
+        const name = emit.fresh("s");
+        const how = reduction.attributes.how === "add" ? "add" : "max";
+        emit.line(`let ${name} = ${emit.acrossSubgroup(how, sums[k])};`);
+        const level = emit.depth();
+        emit.override(reduction, () => ({ text: name, level }));
+      });
+    }
+    const guarded = (condition: string, inside: () => void) =>
+      condition === "" ? inside() : emit.block(`if (${condition})`, [], 1, inside);
+    const exists = isExact ? "" : `${own} < ${count}`;
+    if (kernel.roots.some((root) => !full(root.node))) {
+      guarded(
+        ["lane == 0", exists].filter((text) => text !== "").join(" && "),
+        () => storeRoots(emit, kernel, env, (of) => !full(of)),
+      );
+    }
+    if (kernel.roots.some((root) => full(root.node))) {
+      guarded(exists, () => loop((inner) => storeRoots(emit, kernel, inner, full)));
+    }
+  };
+  if (turns === 1) printRow("first", []);
+  else {
+    emit.block(
+      `for (var turn = 0; turn < ${turns}; turn++)`,
+      ["turn"],
+      turns,
+      () => printRow("(first + turn)", ["turn"]),
+    );
+  }
+  return {
+    emit,
+    workgroup: threads,
+    areas: [],
+    grid: [x, y, 1],
+    flops: emit.flops() * x * y * threads,
   };
 };
 
@@ -347,13 +459,25 @@ const printContraction = (
         return emit.unflatten(named(at, extent), dims);
       });
     };
-    const atRows = positions("row0", down.length, sideRows, "ty", of.rows);
+    // The lanes of a subgroup have the same row of threads and read rows in turn, one for each other.
+    const { subgroup = 1 } = target;
+    const inTurn = sideColumns % subgroup === 0 ? Math.min(subgroup, down.length) : 1;
+    const turn = `i32(sg) % ${inTurn} * ${sideRows} + ty`;
+    const atRows = inTurn === 1
+      ? positions("row0", down.length, sideRows, "ty", of.rows)
+      : positions("row0", down.length / inTurn, sideRows * inTurn, turn, of.rows);
     const atColumns = positions("column0", across.length, sideColumns, "tx", of.columns);
     emit.block(`for (var k = 0; k < ${over}; k++)`, ["k"], over, () => {
       const inner = emit.unflatten(affine.variable("k", over), of.over);
       const read = (operand: Node, env: Env) =>
         emit.emit(operand, new Map([...outer, ...env, ...inner])).text;
-      const xs = atRows.map((env) => read(of.left, env));
+      const xs = atRows.map((env) => read(of.left, env)).flatMap((x) =>
+        inTurn === 1 ? [x] : Array.from({ length: inTurn }, (_, lane) => {
+          const shared = emit.fresh("x");
+          emit.line(`let ${shared} = ${emit.broadcast(x, lane)};`);
+          return shared;
+        })
+      );
       const ys = atColumns.map((env) => read(of.right, env));
       for (const i of down) {
         for (const j of across) emit.line(`acc${i}_${j} = fma(${xs[i]}, ${ys[j]}, acc${i}_${j});`);

@@ -113,14 +113,18 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
   const { grid, lines } = bodies.length === 1
     ? { grid: first.grid, lines: first.emit.lines() }
     : sideBySide(bodies);
+  const usesSubgroups = bodies.some((body) => body.emit.usesSubgroups());
   const wgsl = [
+    ...usesSubgroups ? ["enable subgroups;"] : [],
     ...declarations(binder),
     ...sharedAreas(bodies).map(({ name, type, length }) =>
       `var<workgroup> ${name}: array<${type}, ${length}>;`
     ),
     ...new Set(bodies.flatMap((body) => body.emit.helpers())),
     `@compute @workgroup_size(${first.workgroup})`,
-    "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {",
+    `fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32${
+      usesSubgroups ? ", @builtin(subgroup_invocation_id) sg: u32" : ""
+    }) {`,
     ...indented(lines),
     "}",
     "",

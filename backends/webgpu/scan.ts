@@ -8,6 +8,7 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
 import { computed, emitter, type Env } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
+import type { Target } from "./kernels.ts";
 import { type Area, type Body, fold } from "./module.ts";
 import { below, bindLocals, type Kept, named, position, timeOf } from "./scan_values.ts";
 import { printTogether } from "./scan_together.ts";
@@ -25,21 +26,34 @@ interface Item {
 const element = (kept: Kept, env: Env): string =>
   kept.dims.length === 0 ? kept.name : `${kept.name}[${affine.show(position(kept.dims, env))}]`;
 
+/**
+ * Up to so many positions of the held axes are printed one after the other: what each lane holds is
+ * then in registers, and what does not change with time is read before the first step.
+ */
+const unrolled = 32;
+
 /** Prints a scan kernel. */
 export const printScan = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
   bound?: Binder,
+  target?: Target,
 ): Body =>
-  kernel.together ? printTogether(kernel, stored, bound) : printByLanes(kernel, stored, bound);
+  kernel.together
+    ? printTogether(kernel, stored, bound)
+    : printByLanes(kernel, stored, bound, target?.subgroup);
 
 const printByLanes = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
   bound: Binder | undefined,
+  subgroup: number | undefined,
 ): Body => {
   const { scan, space, held, lanes, width, roots, recomputes } = kernel;
-  const emit = emitter(stored, kernel.again, bound);
+  const workgroup = lanes === undefined ? 1 : width;
+  // Where subgroups are not full there is nobody to read some of what all want.
+  const isFull = subgroup !== undefined && workgroup % subgroup === 0;
+  const emit = emitter(stored, kernel.again, bound, isFull ? subgroup : undefined);
   const axis = scan.attributes.axis!;
   const steps = known(scan.args[scan.attributes.carries!.length].axes, axis);
   const others = space.filter((dim) => dim !== lanes);
@@ -57,7 +71,7 @@ const printByLanes = (
     emit.line(`let own = i32(group.x) * ${width} + lane;`);
     // Lanes beyond the edge work on the last position and store nothing: barriers stay uniform.
     emit.line(`let at = min(own, ${lanes.size - 1});`);
-    start.set(lanes.axis, named("at", lanes.size, []));
+    start.set(lanes.axis, named("at", lanes.size, [], true));
   }
   const active = lanes === undefined ? "lane == 0" : `own < ${lanes.size}`;
 
@@ -66,6 +80,12 @@ const printByLanes = (
   const over = (nest: readonly Dim[], env: Env, inside: (env: Env) => void): void => {
     if (size(nest) === 1) {
       inside(new Map([...env, ...nest.map((dim) => [dim.axis, affine.int(0)] as const)]));
+      return;
+    }
+    if (size(nest) <= unrolled) {
+      for (let k = 0; k < size(nest); k++) {
+        inside(new Map([...env, ...emit.unflatten(affine.int(k), nest)]));
+      }
       return;
     }
     const i = emit.fresh("n");
@@ -147,7 +167,7 @@ const printByLanes = (
           run: (at, value) => {
             const flat = affine.sum(
               affine.times(position(nest, at), width),
-              named("lane", width, []),
+              named("lane", width, [], true),
             );
             emit.line(
               `${area}[${affine.show(flat)}] = ${
@@ -170,7 +190,7 @@ const printByLanes = (
               });
               const at = new Map([
                 ...env,
-                ...emit.unflatten(affine.variable(q, size(nest)), nest),
+                ...emit.unflatten(named(q, size(nest), [q], true), nest),
                 [partial.axis, named("i32(group.x)", groups, [])] as const,
               ]);
               emit.store(storage, at, sum);
@@ -367,7 +387,7 @@ const printByLanes = (
   }
   return {
     emit,
-    workgroup: lanes === undefined ? 1 : width,
+    workgroup,
     areas: shared,
     grid: [groups, items.x, items.y],
     flops: emit.flops() * size(space),

@@ -21,10 +21,15 @@ export const position = (dims: readonly Dim[], env: Env): affine.Int =>
   );
 
 /** A variable of the kernel that runs from 0 to `extent` - 1. */
-export const named = (text: string, extent: number, depends: readonly string[]): affine.Int =>
+export const named = (
+  text: string,
+  extent: number,
+  depends: readonly string[],
+  varies = false,
+): affine.Int =>
   extent === 1 ? affine.int(0) : {
     constant: 0,
-    terms: [{ atom: { text, low: 0, high: extent - 1, depends }, times: 1 }],
+    terms: [{ atom: { text, low: 0, high: extent - 1, depends, varies }, times: 1 }],
   };
 
 /** A number known to be below `extent`, whatever its terms alone would allow. */
@@ -32,7 +37,13 @@ export const below = (of: affine.Int, extent: number): affine.Int =>
   affine.high(of) < extent ? of : {
     constant: 0,
     terms: [{
-      atom: { text: affine.show(of), low: 0, high: extent - 1, depends: affine.depends(of) },
+      atom: {
+        text: affine.show(of),
+        low: 0,
+        high: extent - 1,
+        depends: affine.depends(of),
+        varies: affine.varies(of),
+      },
       times: 1,
     }],
   };
@@ -46,6 +57,7 @@ export const atMost = (of: affine.Int, most: number): affine.Int => ({
       low: affine.low(of),
       high: most,
       depends: affine.depends(of),
+      varies: affine.varies(of),
     },
     times: 1,
   }],

@@ -7,19 +7,19 @@ import { printExpression } from "../../backends/webgpu/kernels.ts";
 import { binder } from "../../backends/webgpu/bindings.ts";
 import { moduleOf } from "../../backends/webgpu/module.ts";
 import { printScan } from "../../backends/webgpu/scan.ts";
-import type { AnyTensor } from "../../dsl/axes.ts";
+import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { node } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 
-/** The only kernel of an expression. */
-const kernel = (of: AnyTensor) => {
+/** The only kernel of an expression, on a CPU with subgroups of so many lanes or without. */
+const kernel = (of: AnyTensor, subgroup?: number) => {
   const lowered = lower({ outputs: { y: { of, order: Object.keys(node(of).axes) } } });
   strictEqual(lowered.kernels.length, 1);
   const [made] = lowered.kernels;
   const bound = binder();
   const body = made.shape === "scan"
-    ? printScan(made, lowered.stored, bound)
-    : printExpression(made, lowered.stored, { onCpu: true }, bound);
+    ? printScan(made, lowered.stored, bound, { onCpu: true, subgroup })
+    : printExpression(made, lowered.stored, { onCpu: true, subgroup }, bound);
   const code = moduleOf([body], bound);
   return { shape: made.shape, grid: code.grid, lines: code.wgsl.trim().split("\n") };
 };
@@ -207,6 +207,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 for (const [name, { of, is }] of Object.entries(kernels)) {
   Deno.test(`WGSL of a ${name}`, () => deepStrictEqual(kernel(of), is));
 }
+
+Deno.test("on a CPU, the lanes of a subgroup read for each other", () => {
+  const w = d.input("w", { channel: 70, out: 24 });
+  const product = kernel(d.contract(d.input("x", { time: 64, channel: 70 }), w, "channel"), 8);
+  // A row for each lane, which is handed around: one read instead of eight.
+  const reads = product.lines.filter((line) => / = b0\[/.test(line));
+  strictEqual(reads.length, 1, product.lines.join("\n"));
+  strictEqual(product.lines.filter((line) => /subgroupBroadcast/.test(line)).length, 8);
+  const row = kernel(d.softmax(d.input("x", { time: 2000, channel: 64 }), "channel"), 8);
+  ok(row.lines.includes("enable subgroups;"));
+  strictEqual(row.lines.filter((line) => / = b0\[/.test(line)).length, 8, "a row is read once");
+  ok(!row.lines.some((line) => /workgroupBarrier/.test(line)), "lanes of a subgroup need not wait");
+  const of = (name: string, axes: Axes): AnyTensor => d.input(name, axes);
+  const b = of("b", { time: 50, state: 20 }), x = of("x", { time: 50, channel: 64 });
+  const a = of("a", { time: 50, channel: 64 });
+  const read = (subgroup?: number) =>
+    kernel(d.sum(d.mul(d.recurrence("time", a, d.mul(x, b)), b), "state"), subgroup).lines
+      .filter((line) => / = b\d\[/.test(line)).length;
+  // Of 20 states' values, which all channels want, each lane reads three at most.
+  ok(read(8) <= read() - 16, `${read(8)} reads beside ${read()}`);
+  // A workgroup that is not made of whole subgroups has nobody to read for it.
+  const few = kernel(
+    d.recurrence("time", d.input("a", { time: 50 }), d.input("x", { time: 50 })),
+    8,
+  );
+  ok(!few.lines.includes("enable subgroups;"));
+});
 
 Deno.test("no variable is called like a type", () => {
   const emit = emitter(new Map(), new Set());

@@ -1,0 +1,156 @@
+// The WebAssembly backend: programs become one module of functions over one shared memory, whose
+// places are planned before anything runs. Equal kernels share a function, and are told by their
+// arguments where their values lie.
+import { type Backend, type Machine, type Program, type Values } from "../backend.ts";
+import { size } from "../lower/program.ts";
+import { assemble, type Func, hasRelaxed } from "./assemble.ts";
+import type { Call } from "./calls.ts";
+import { byteLength, compile, describe, programReport } from "./compile.ts";
+import { helpers } from "./contraction.ts";
+import { type Held, layOut } from "./memory.ts";
+import { openPool } from "./pool.ts";
+
+/** How a machine is to be used. */
+export interface WasmOptions {
+  /** Threads, the calling one included; by default as many as the machine has. */
+  readonly threads?: number;
+  /** Fused multiply-add; by default where the engine has it. */
+  readonly relaxed?: boolean;
+  /** Products of more bytes that are only summed up again are not stored; 64 MiB. */
+  readonly storedLimit?: number;
+}
+
+/** Distinct functions in the order in which they were first seen. */
+const functionTable = () => {
+  const functions: Func[] = [...helpers];
+  const known = new Map<string, number>();
+  const decoder = new TextDecoder("latin1");
+  return {
+    functions,
+    indexOf: (func: Func): number => {
+      const key = `${func.locals.join()} ${decoder.decode(Uint8Array.from(func.body))}`;
+      const found = known.get(key) ?? functions.push(func) - 1;
+      known.set(key, found);
+      return found;
+    },
+  };
+};
+
+/** The backend on this machine's processor. */
+export const wasmBackend = (options: WasmOptions = {}): Backend => {
+  const relaxed = options.relaxed ?? hasRelaxed();
+  const pool = openPool(options.threads ?? navigator.hardwareConcurrency);
+  const { threads } = pool;
+  const name = `WebAssembly (${relaxed ? "relaxed SIMD" : "SIMD"}, ${threads} ${
+    threads === 1 ? "thread" : "threads"
+  })`;
+
+  const open = async (programs: Readonly<Record<string, Program>>): Promise<Machine> => {
+    const compiled = new Map(
+      Object.entries(programs).map(([key, program]) =>
+        [key, compile(program, { relaxed, storedLimit: options.storedLimit })] as const
+      ),
+    );
+    const layout = layOut(compiled, threads);
+    const table = functionTable();
+    const functionsOf = new Map<string, Set<number>>();
+    const calls = [...compiled].map(([key, { steps }]): readonly Call[] => {
+      const args = layout.args.get(key)!;
+      const list = steps.flatMap(({ launches }) => launches).map(({ func, units }, k) => ({
+        func: table.indexOf(func),
+        args: args[k],
+        units,
+      }));
+      functionsOf.set(key, new Set(list.map((call) => call.func)));
+      return list;
+    });
+    const memory = new WebAssembly.Memory({
+      initial: layout.pages,
+      maximum: 65536,
+      shared: true,
+    });
+    const module = await WebAssembly.compile(assemble(table.functions));
+    const team = pool.open({ module, memory, programs: calls, scratch: layout.scratch });
+    const { buffer } = memory;
+    for (const [key, { steps }] of compiled) {
+      steps.flatMap(({ launches }) => launches).forEach(({ storages }, k) => {
+        const at = layout.args.get(key)![k];
+        new Uint32Array(buffer, at, storages.length).set(
+          storages.map((storage) => layout.address(key, storage)),
+        );
+      });
+    }
+    const elements = ({ storage, address }: Held): Float32Array | Uint32Array =>
+      storage.dtype === "f32"
+        ? new Float32Array(buffer, address, size(storage.dims))
+        : new Uint32Array(buffer, address, size(storage.dims));
+    const fill = (held: Held, data: Float32Array | Uint32Array, what: string) => {
+      const { storage } = held;
+      const wanted = storage.dtype === "f32" ? Float32Array : Uint32Array;
+      if (!(data instanceof wanted)) {
+        throw new TypeError(
+          `${what} holds ${storage.dtype} and takes a ${wanted.name}, not a ${data.constructor.name}`,
+        );
+      }
+      if (data.length !== size(storage.dims)) {
+        throw new RangeError(`${what} has ${describe(storage)}, but got ${data.length}`);
+      }
+      elements(held).set(data);
+    };
+    for (const held of layout.literals) fill(held, held.storage.data!, "a literal");
+    const copied = (held: Held) => elements(held).slice();
+    const written = new Set<string>();
+    const keys = [...compiled.keys()];
+    const programOf = (key: string) => {
+      const found = compiled.get(key);
+      if (found !== undefined) return found;
+      throw new RangeError(`there is no program '${key}'; there is ${keys.join(", ")}`);
+    };
+    const run = (key: string, inputs: Values): Values => {
+      const { lowered } = programOf(key);
+      const missing = lowered.params.find((storage) => !written.has(storage.name!));
+      if (missing !== undefined) {
+        throw new RangeError(`the parameter '${missing.name}' has not been set`);
+      }
+      for (const [name, held] of layout.inputs.get(key)!) {
+        if (inputs[name] === undefined) throw new RangeError(`the input '${name}' is missing`);
+        fill(held, inputs[name], `the input '${name}'`);
+      }
+      team.run(keys.indexOf(key));
+      const bytes = new Uint8Array(buffer);
+      for (const { from, to } of lowered.copies) {
+        const at = layout.address(key, from);
+        bytes.copyWithin(layout.address(key, to), at, at + byteLength(from));
+      }
+      return Object.fromEntries(
+        Object.entries(lowered.outputs).map(([name, storage]) => [
+          name,
+          copied({ storage, address: layout.address(key, storage) }),
+        ]),
+      );
+    };
+    return {
+      write: (values) => {
+        for (const [key, data] of Object.entries(values)) {
+          const target = layout.params.get(key);
+          if (target === undefined) continue;
+          fill(target, data, `the parameter '${key}'`);
+          written.add(key);
+        }
+      },
+      // The microtask turns what a run throws into a rejection, as on other backends.
+      run: (key, inputs) => Promise.resolve().then(() => run(key, inputs)),
+      read: (names) =>
+        Promise.resolve().then(() =>
+          Object.fromEntries(names.map((key) => {
+            const found = layout.params.get(key);
+            if (found === undefined) throw new RangeError(`there is no parameter '${key}'`);
+            return [key, copied(found)];
+          }))
+        ),
+      report: (key) => programReport(programOf(key), functionsOf.get(key)!.size),
+      close: team.close,
+    };
+  };
+  return { name: "wasm", device: name, open, close: pool.close };
+};

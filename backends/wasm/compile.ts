@@ -1,0 +1,112 @@
+// From a program to what a machine needs to run it, without a machine: kernels as functions, and the
+// places of intermediate values. Also the report of all that.
+import type { KernelReport, Program, ProgramReport } from "../backend.ts";
+import { plan } from "../lower/memory.ts";
+import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
+import { lower } from "../lower/schedule.ts";
+import { unfusedBytes } from "../unfused.ts";
+import { printContraction } from "./contraction.ts";
+import { printElements } from "./kernels.ts";
+import type { Launch } from "./launch.ts";
+import { printScan } from "./scan.ts";
+
+/** A kernel and the functions that run it, one after the other. */
+export interface Step {
+  readonly kernel: Kernel;
+  readonly launches: readonly Launch[];
+}
+
+/** A program as functions, with the place of every intermediate value. */
+export interface Compiled {
+  readonly lowered: Lowered;
+  readonly steps: readonly Step[];
+  /** Where in the arena the storages of these ids begin, in bytes. */
+  readonly offsets: ReadonlyMap<number, number>;
+  readonly arenaBytes: number;
+  /** Bytes of scratch memory that each thread needs. */
+  readonly scratchBytes: number;
+}
+
+/** Places begin at multiples of so many bytes: a line of the processor's cache. */
+export const alignment = 64;
+
+/** Bytes of a storage. */
+export const byteLength = (storage: Storage): number => 4 * size(storage.dims);
+
+/** The shape of a storage in words. */
+export const describe = (storage: Storage): string =>
+  storage.dims.length === 0
+    ? "1 element"
+    : `${storage.dims.map((dim) => `${dim.axis} ${dim.size}`).join(" x ")} = ${
+      size(storage.dims)
+    } elements`;
+
+const writesOf = (kernel: Kernel): readonly Storage[] => [
+  ...kernel.roots.map((root) => root.storage),
+  ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
+];
+
+/** Compiles a program; `storedLimit` as for lowering. */
+export const compile = (
+  program: Program,
+  options: { readonly relaxed: boolean; readonly storedLimit?: number },
+): Compiled => {
+  const lowered = lower(program, options.storedLimit);
+  const { stored } = lowered;
+  const print = (kernel: Kernel): readonly Launch[] => {
+    switch (kernel.shape) {
+      case "scan":
+        return [printScan(kernel, stored, options.relaxed)];
+      case "contraction":
+        return printContraction(kernel, stored, options.relaxed);
+      default:
+        return [printElements(kernel, stored, options.relaxed)];
+    }
+  };
+  const steps = lowered.kernels.map((kernel) => ({ kernel, launches: print(kernel) }));
+  const kept = [...Object.values(lowered.outputs), ...lowered.copies.map((copy) => copy.from)];
+  const arena = plan(
+    steps.map(({ launches }) => [...new Set(launches.flatMap((one) => one.storages))]),
+    kept,
+    alignment,
+  );
+  const scratchBytes = Math.max(
+    0,
+    ...steps.flatMap(({ launches }) => launches.map((one) => one.scratch)),
+  );
+  return { lowered, steps, offsets: arena.offsets, arenaBytes: arena.bytes, scratchBytes };
+};
+
+const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): KernelReport => {
+  const own = new Set(writesOf(kernel));
+  const storages = [...new Set(launches.flatMap((one) => one.storages))];
+  const written = storages.filter((storage) => own.has(storage));
+  const read = storages.filter((storage) => !own.has(storage) || storage.role === "param");
+  const total = (list: readonly Storage[]) => list.reduce((n, of) => n + byteLength(of), 0);
+  const roots = kernel.shape === "scan" ? [kernel.scan] : kernel.roots.map((root) => root.node);
+  const code = launches.map(({ func, units, scratch }) =>
+    `function of ${func.body.length} bytes and ${func.locals.length} values, for ${units} units` +
+    ` of work, with ${scratch} bytes of scratch memory`
+  );
+  return {
+    path: kernel.path,
+    shapes: [kernel.shape],
+    grid: launches.map((one) => one.units),
+    flops: launches.reduce((n, one) => n + one.flops, 0),
+    bytesRead: total(read),
+    bytesWritten: total(written),
+    unfusedBytes: unfusedBytes(roots, (of) => stored.has(of)),
+    code: code.join("\n"),
+    writes: written.map((storage) => axesOf(storage.dims)),
+  };
+};
+
+/** What a program was compiled to; `functions` is the number of distinct ones. */
+export const programReport = (
+  { lowered, steps, arenaBytes }: Compiled,
+  functions: number,
+): ProgramReport => ({
+  kernels: steps.map((step) => stepReport(step, lowered.stored)),
+  pipelines: functions,
+  peakBytes: arenaBytes,
+});

@@ -1,0 +1,562 @@
+// Expressions as WebAssembly. An environment says at which position of each axis a node is wanted;
+// movement nodes only change the environment. Inside a vector loop, values are those of up to four
+// neighbouring positions; what does not vary along them is the same in all lanes.
+import { known } from "../../dsl/axes.ts";
+import type { Dtype, Node, Place } from "../../dsl/node.ts";
+import * as affine from "../lower/affine.ts";
+import { type Dim, size, type Storage } from "../lower/program.ts";
+import type { Func } from "./assemble.ts";
+import { type Builder, builder, type Value } from "./builder.ts";
+import { clamped, type Clamps, laneStride, shifted, width } from "./lanes.ts";
+import { type VectorMath, vectorMath } from "./math.ts";
+import { scalarOp } from "./scalar.ts";
+
+/** Where each axis is read. */
+export type Env = ReadonlyMap<string, affine.Int>;
+
+/** The vector loop around: its variable, and how many lanes count. */
+export interface Lanes {
+  readonly name: string;
+  readonly count: number;
+}
+
+/** One access to memory, for choosing loops. */
+export interface Access {
+  readonly address: affine.Int;
+  readonly isStore: boolean;
+}
+
+/** The parameters of every kernel's function, by their places. */
+export const parameters = { args: 0, from: 1, to: 2, scratch: 3 } as const;
+
+/** Prints one kernel's function. */
+export interface Emitter {
+  readonly make: Builder;
+  readonly math: VectorMath;
+  /** The value of a node at an environment. */
+  readonly emit: (of: Node, env: Env) => Value;
+  /** Says what a node is in this kernel, where it is not computed from its arguments. */
+  readonly override: (of: Node, by: (env: Env) => Value) => void;
+  /** The number that an integer expression is; multiplied by `by`. */
+  readonly whole: (of: affine.Int, by?: number) => Value;
+  /** Positions of `dims` from one flattened index. */
+  readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
+  readonly load: (storage: Storage, env: Env) => Value;
+  readonly store: (storage: Storage, env: Env, value: Value) => void;
+  /** A variable from 0 to `extent` - 1 under a fresh name, whose value is given. */
+  readonly named: (value: Value, extent: number, vary?: readonly string[]) => affine.Int;
+  /** Runs `inside` for the units of work that the function is called for, of `count` in all. */
+  readonly units: (count: number, inside: (unit: affine.Int) => void) => void;
+  /** Runs `inside` where a whole number is not zero. */
+  readonly when: (condition: Value, inside: () => void) => void;
+  /** Runs `inside` for all positions of an axis, one at a time. */
+  readonly loop: (extent: number, inside: (at: affine.Int) => void) => void;
+  readonly loopDown: (from: Value, extent: number, inside: (at: affine.Int) => void) => void;
+  /**
+   * Runs `inside` in a loop over vectors of an axis, `unroll` of them at a time as long as there are
+   * so many. A range begins at a multiple of four, and ends at one or at the end of the axis.
+   */
+  readonly vectors: (
+    extent: number,
+    inside: (at: readonly affine.Int[]) => void,
+    range?: { readonly from: Value; readonly to: Value; readonly most: number },
+    unroll?: number,
+  ) => void;
+  readonly lanes: () => Lanes | undefined;
+  /** Runs `inside` once for each lane that counts, each alone; the values become one vector. */
+  readonly eachLane: (
+    inside: (shift: (of: affine.Int) => affine.Int, lane: number) => Value,
+  ) => Value;
+  /** `value`, but `rest` in lanes that do not count. */
+  readonly counted: (value: Value, rest: Value) => Value;
+  /** A sum or maximum with one more term; with `lanesToo`, its lanes will be joined as well. */
+  readonly joined: (reduction: Node, sum: Value, env: Env, lanesToo: boolean) => Value;
+  readonly fresh: (prefix: string) => string;
+  /** The storages reached, in the order of the function's arguments. */
+  readonly storages: () => readonly Storage[];
+  readonly accesses: () => readonly Access[];
+  readonly func: () => Func;
+}
+
+/**
+ * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in `here`
+ * are computed by this kernel although they are stored. `cells` are places of the scratch memory, by
+ * their offsets in bytes.
+ */
+export const emitter = (
+  stored: ReadonlyMap<Node, Storage>,
+  relaxed: boolean,
+  here: ReadonlySet<Node> = new Set(),
+  cells: ReadonlyMap<Storage, number> = new Map(),
+): Emitter => {
+  const make = builder(4);
+  const math = vectorMath(make, relaxed);
+  const overrides = new Map<Node, (env: Env) => Value>();
+  const variables = new Map<string, Value>();
+  const clamps: Clamps = new Map();
+  const bases = new Map<Storage, Value>();
+  const storages: Storage[] = [];
+  const accesses: Access[] = [];
+  const memo = new Map<string, Value & { readonly token: object }>();
+  // Values of a block are known until it ends.
+  let scopes: readonly object[] = [{}];
+  let lanes: Lanes | undefined;
+  let counter = 0;
+  const fresh = (prefix: string) => `${prefix}${counter++}`;
+
+  const baseOf = (storage: Storage): Value => {
+    const found = bases.get(storage);
+    if (found !== undefined) return found;
+    const cell = cells.get(storage);
+    let base: Value;
+    if (cell !== undefined) {
+      base = make.op("i32.add", make.parameter(parameters.scratch), make.whole(cell));
+    } else {
+      base = make.load("i32.load", make.parameter(parameters.args), 4 * storages.length);
+      storages.push(storage);
+    }
+    bases.set(storage, base);
+    return base;
+  };
+
+  const atomValue = (atom: affine.Atom): Value => {
+    const found = variables.get(atom.text);
+    if (found !== undefined) return found;
+    if (atom.cut !== undefined) {
+      const of = whole(atom.cut.of);
+      const by = make.whole(atom.cut.by);
+      return make.op(atom.cut.remains ? "i32.rem_u" : "i32.div_u", of, by);
+    }
+    const clamp = clamps.get(atom.text);
+    if (clamp === undefined) throw new Error(`'${atom.text}' is no variable here`);
+    const of = whole(clamp.of), zero = make.whole(0), last = make.whole(clamp.extent - 1);
+    const raised = make.op("select", of, zero, make.op("i32.gt_s", of, zero));
+    return make.op("select", raised, last, make.op("i32.lt_s", raised, last));
+  };
+
+  /** Terms that are known farther out are added first, so that loops add only what varies in them. */
+  const added = (values: readonly Value[]): Value =>
+    [...values].sort((a, b) => a.level - b.level)
+      .reduce((sum, value) => make.op("i32.add", sum, value));
+
+  const whole = (of: affine.Int, by = 1): Value =>
+    added([
+      make.whole(of.constant * by),
+      ...of.terms.map(({ atom, times }) =>
+        make.op("i32.mul", atomValue(atom), make.whole(times * by))
+      ),
+    ]);
+
+  const addressOf = (storage: Storage, env: Env): affine.Int => {
+    let address = affine.int(0);
+    for (const { axis, size } of storage.dims) {
+      const at = env.get(axis);
+      if (at === undefined) throw new Error(`no position for axis '${axis}' of a stored value`);
+      address = affine.sum(affine.times(address, size), at);
+    }
+    return address;
+  };
+
+  /** An address in bytes and the constant part that instructions add themselves. */
+  const reach = (storage: Storage, at: affine.Int): readonly [Value, number] => {
+    const moving = { constant: 0, terms: at.terms };
+    const plain = at.constant >= 0 && affine.low(moving) >= 0 && at.constant < 2 ** 26;
+    const rest = plain ? moving : at;
+    const terms = rest.terms.map(({ atom, times }) =>
+      make.op("i32.mul", atomValue(atom), make.whole(times * 4))
+    );
+    const start = plain || rest.constant === 0
+      ? baseOf(storage)
+      : make.op("i32.add", baseOf(storage), make.whole(rest.constant * 4));
+    return [added([start, ...terms]), plain ? 4 * at.constant : 0];
+  };
+
+  const eachLane: Emitter["eachLane"] = (inside) => {
+    const around = lanes!;
+    lanes = undefined;
+    let result: Value | undefined;
+    for (let lane = 0; lane < around.count; lane++) {
+      const value = inside((of) => shifted(of, around.name, lane, clamps), lane);
+      result = result === undefined ? value : make.replace(result, lane, value);
+    }
+    lanes = around;
+    return { ...result!, varies: true };
+  };
+
+  const loadWords = (storage: Storage, at: affine.Int): Value => {
+    accesses.push({ address: at, isStore: false });
+    const stride = laneStride(at, lanes?.name);
+    const now = cells.has(storage);
+    if (stride === 0) {
+      const [address, offset] = reach(storage, at);
+      return now
+        ? { ...make.loadNow("v128.load32_splat", address, offset), varies: false }
+        : make.load("v128.load32_splat", address, offset);
+    }
+    const { count, name } = lanes!;
+    const read = now ? make.loadNow : make.load;
+    if (stride === 1) {
+      const [address, offset] = reach(storage, at);
+      if (count === 4) return vary(read("v128.load", address, offset));
+      if (count === 1) return vary(read("v128.load32_zero", address, offset));
+      const two = vary(read("v128.load64_zero", address, offset));
+      return count === 2 ? two : make.loadLane(two, 2, address, offset + 8);
+    }
+    let result: Value | undefined;
+    for (let lane = 0; lane < count; lane++) {
+      const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
+      result = result === undefined
+        ? vary(read("v128.load32_zero", address, offset))
+        : make.loadLane(result, lane, address, offset);
+    }
+    return result!;
+  };
+  const vary = (value: Value): Value => ({ ...value, varies: true });
+
+  const load = (storage: Storage, env: Env): Value => {
+    const found = loadWords(storage, addressOf(storage, env));
+    if (storage.dtype !== "bool") return found;
+    return make.op("v128.not", make.op("i32x4.eq", found, make.vector([0, 0, 0, 0])));
+  };
+
+  const store: Emitter["store"] = (storage, env, given) => {
+    const value = storage.dtype === "bool"
+      ? make.op("v128.and", given, make.vector([1, 1, 1, 1]))
+      : given;
+    const at = addressOf(storage, env);
+    accesses.push({ address: at, isStore: true });
+    const stride = laneStride(at, lanes?.name);
+    if (stride === 0) {
+      const [address, offset] = reach(storage, at);
+      make.store("v128.store32_lane", address, offset, value, 0);
+      return;
+    }
+    const { count, name } = lanes!;
+    if (stride === 1) {
+      const [address, offset] = reach(storage, at);
+      if (count === 4) make.store("v128.store", address, offset, value);
+      else if (count === 1) make.store("v128.store32_lane", address, offset, value, 0);
+      else {
+        make.store("v128.store64_lane", address, offset, value, 0);
+        if (count === 3) make.store("v128.store32_lane", address, offset + 8, value, 2);
+      }
+      return;
+    }
+    for (let lane = 0; lane < count; lane++) {
+      const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
+      make.store("v128.store32_lane", address, offset, value, lane);
+    }
+  };
+
+  /** An integer expression as a vector of words: one for each lane. */
+  const vectorOf = (of: affine.Int): Value => {
+    const stride = laneStride(of, lanes?.name);
+    if (stride === 0) return make.op("i32x4.splat", whole(of));
+    if (stride !== undefined) {
+      const first = make.op("i32x4.splat", whole(of));
+      return vary(make.op("i32x4.add", first, make.vector([0, 1, 2, 3].map((k) => k * stride))));
+    }
+    return eachLane((shift) => make.op("i32x4.splat", whole(shift(of))));
+  };
+
+  const splatWord = (word: number) => make.vector([word, word, word, word]);
+
+  const moved = (place: Place, env: Env, extent: number) => {
+    let position = affine.int(place.plus);
+    for (const { axis, times } of place.terms) {
+      position = affine.sum(position, affine.times(env.get(axis)!, times));
+    }
+    const conditions: (() => Value)[] = [];
+    if (place.exact && place.over > 1) {
+      const left = affine.remainder(position, place.over);
+      if (affine.low(left) !== 0 || affine.high(left) !== 0) {
+        conditions.push(() => make.op("i32x4.eq", vectorOf(left), splatWord(0)));
+      }
+    }
+    position = affine.quotient(position, place.over);
+    if (place.modulo > 0) position = affine.remainder(position, place.modulo);
+    const at = position;
+    // One comparison without signs: what is below zero is large.
+    if (affine.low(at) < 0 || affine.high(at) >= extent) {
+      conditions.push(() => make.op("i32x4.lt_u", vectorOf(at), splatWord(extent)));
+    }
+    return { position: clamped(at, extent, clamps), conditions };
+  };
+
+  const literal = (value: number, dtype: Dtype): Value =>
+    dtype === "f32"
+      ? make.splat(value)
+      : splatWord(dtype === "bool" ? (value !== 0 ? -1 : 0) : value >>> 0);
+
+  const emitIndex = (of: Node, env: Env): Value => {
+    const [x] = of.args;
+    const inner = new Map<string, affine.Int>();
+    const conditions: (() => Value)[] = [];
+    for (const [axis, place] of Object.entries(of.attributes.places!)) {
+      const at = moved(place, env, known(x.axes, axis));
+      inner.set(axis, at.position);
+      conditions.push(...at.conditions);
+    }
+    const value = emit(x, inner);
+    if (conditions.length === 0) return value;
+    const mask = conditions.map((one) => one()).reduce((a, b) => make.op("v128.and", a, b));
+    const fill = of.attributes.fill!;
+    return fill === 0
+      ? make.op("v128.and", value, mask)
+      : make.op("v128.bitselect", value, literal(fill, of.dtype), mask);
+  };
+
+  const joined: Emitter["joined"] = (reduction, sum, env, lanesToo) => {
+    const isSum = reduction.attributes.how === "add";
+    const [x] = reduction.args;
+    const all = !lanesToo || lanes === undefined || lanes.count === width;
+    if (isSum && all && x.op === "mul" && isPlain(x)) {
+      const [a, b] = x.args.map((arg) => emit(arg, env));
+      return math.madd(a, b, sum);
+    }
+    const value = emit(x, env);
+    const term = all ? value : onlyCounted(value, make.splat(isSum ? 0 : -Infinity));
+    return make.op(isSum ? "f32x4.add" : "f32x4.pmax", term, sum);
+  };
+  const onlyCounted: Emitter["counted"] = (value, rest) => {
+    if (lanes === undefined || lanes.count === width) return value;
+    const mask = make.vector([0, 1, 2, 3].map((lane) => lane < lanes!.count ? -1 : 0));
+    return make.op("v128.bitselect", value, rest, mask);
+  };
+
+  /** Terms that are so few that each is printed. */
+  const fewTerms = 8;
+  const emitReduce = (of: Node, env: Env): Value => {
+    const isSum = of.attributes.how === "add";
+    const start = make.splat(isSum ? 0 : -Infinity);
+    const [x] = of.args;
+    const dims: readonly Dim[] = of.attributes.over!.map((axis) => ({
+      axis,
+      size: known(x.axes, axis),
+    }));
+    const join = (sum: Value | undefined, at: Env): Value =>
+      sum === undefined ? emit(x, at) : joined(of, sum, at, false);
+    if (size(dims) <= fewTerms) {
+      let sum: Value | undefined;
+      for (let k = 0; k < size(dims); k++) {
+        sum = join(sum, new Map([...env, ...unflatten(affine.int(k), dims)]));
+      }
+      return sum!;
+    }
+    const total = make.variable("v128", start);
+    const run = (k: number, inner: Env): void => {
+      if (k === dims.length) return make.assign(total, join(make.current(total), inner));
+      loop(dims[k].size, (at) => run(k + 1, new Map([...inner, [dims[k].axis, at]])));
+    };
+    run(0, env);
+    return make.current(total, lanes !== undefined);
+  };
+
+  /** True for what is neither stored nor given: it is computed from its arguments where it is read. */
+  const isPlain = (of: Node): boolean => !overrides.has(of) && (here.has(of) || !stored.has(of));
+
+  const emitGather = (of: Node, env: Env): Value => {
+    const [x, positions] = of.args;
+    const { axis } = of.attributes;
+    const extent = known(x.axes, axis!);
+    const at = make.op("i32x4.min_u", emit(positions, env), splatWord(extent - 1));
+    if (lanes === undefined || !at.varies) {
+      const found = named(make.extract(at, 0), extent);
+      return emit(x, new Map([...env, [axis!, found]]));
+    }
+    return eachLane((shift, lane) => {
+      const found = named(make.extract(at, lane), extent);
+      const moved = new Map([...env].map(([name, where]) => [name, shift(where)]));
+      return emit(x, new Map([...moved, [axis!, found]]));
+    });
+  };
+
+  const compute = (of: Node, env: Env): Value => {
+    const by = overrides.get(of);
+    if (by !== undefined) return by(env);
+    const storage = stored.get(of);
+    if (storage !== undefined && !here.has(of)) return load(storage, env);
+    const scalar = scalarOp(of);
+    if (scalar !== undefined) {
+      if (of.op === "add" && of.dtype === "f32") {
+        // A product that is added to something is one instruction with the addition.
+        const k = of.args.findIndex((arg) => arg.op === "mul" && isPlain(arg));
+        if (k >= 0) {
+          const [a, b] = of.args[k].args.map((arg) => emit(arg, env));
+          return math.madd(a, b, emit(of.args[1 - k], env));
+        }
+      }
+      return scalar({ make, math }, of.args.map((arg) => emit(arg, env)));
+    }
+    switch (of.op) {
+      case "const":
+        return literal(of.attributes.value!, of.dtype);
+      case "iota":
+        return vectorOf(env.get(of.attributes.axis!)!);
+      case "index":
+        return emitIndex(of, env);
+      case "stop":
+      case "recompute":
+        return emit(of.args[0], env);
+      case "reduce":
+        return emitReduce(of, env);
+      case "gather":
+        return emitGather(of, env);
+      default:
+        throw new Error(
+          `${of.op} ${of.attributes.name ?? ""} has no stored value where it is needed (${
+            of.path.join(" > ")
+          })`,
+        );
+    }
+  };
+
+  const emit = (of: Node, env: Env): Value => {
+    const key = `${of.id} ${lanes === undefined ? "" : `${lanes.name}:${lanes.count}`} ${
+      Object.keys(of.axes).map((axis) => {
+        const at = env.get(axis);
+        if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
+        return affine.show(at);
+      }).join()
+    }`;
+    const found = memo.get(key);
+    if (found !== undefined && scopes[found.level] === found.token) return found;
+    const value = compute(of, env);
+    memo.set(key, { ...value, token: scopes[value.level] });
+    return value;
+  };
+
+  const scoped = (inside: () => void) => {
+    const around = scopes;
+    scopes = [...around, {}];
+    inside();
+    scopes = around;
+  };
+
+  const unflatten: Emitter["unflatten"] = (flat, dims) => {
+    const env = new Map<string, affine.Int>();
+    let stride = size(dims);
+    for (const { axis, size } of dims) {
+      stride /= size;
+      env.set(axis, affine.remainder(affine.quotient(flat, stride), size));
+    }
+    return env;
+  };
+
+  const named: Emitter["named"] = (value, extent, vary) => {
+    if (extent === 1) return affine.int(0);
+    const text = fresh("i");
+    variables.set(text, value);
+    const atom = { text, low: 0, high: extent - 1, depends: vary ?? [text] };
+    return { constant: 0, terms: [{ atom, times: 1 }] };
+  };
+
+  /** The variable of a loop, or 0 where it runs once. */
+  const counted = (name: string, at: Value, extent: number): affine.Int => {
+    variables.set(name, at);
+    return affine.variable(name, extent);
+  };
+
+  const units: Emitter["units"] = (count, inside) => {
+    const { from, to } = parameters;
+    make.loop("unit", make.parameter(from), make.parameter(to), 1, count, (at) => {
+      scoped(() => inside(counted("unit", at, count)));
+    });
+  };
+  const loop: Emitter["loop"] = (extent, inside) => {
+    if (extent === 1) return inside(affine.int(0));
+    const name = fresh("k");
+    make.loop(name, make.whole(0), make.whole(extent), 1, extent, (at) => {
+      scoped(() => inside(counted(name, at, extent)));
+    });
+  };
+  const loopDown: Emitter["loopDown"] = (from, extent, inside) => {
+    const name = fresh("k");
+    make.loopDown(name, from, extent, (at) => {
+      scoped(() => inside(counted(name, at, extent)));
+    });
+  };
+
+  const vectors: Emitter["vectors"] = (extent, inside, range, unroll = 1) => {
+    if (lanes !== undefined) throw new Error("a vector loop stands inside another");
+    const short = extent % width, whole = extent - short;
+    const most = range?.most ?? extent;
+    const within = (name: string, at: Value, count: number, step = 1) => {
+      variables.set(name, at);
+      lanes = { name, count };
+      const ats = Array.from({ length: step }, (_, k): affine.Int => {
+        const atom = { text: name, low: 0, high: extent - 1 - k * width, depends: [name] };
+        return { constant: k * width, terms: [{ atom, times: 1 }] };
+      });
+      scoped(() => inside(ats));
+      lanes = undefined;
+    };
+    const begin = range?.from ?? make.whole(0);
+    const end = range === undefined ? make.whole(whole) : short === 0 ? range.to : make.op(
+      "select",
+      make.whole(whole),
+      range.to,
+      make.op("i32.gt_s", range.to, make.whole(whole)),
+    );
+    const run = (from: Value, to: Value, step: number, trips: number) => {
+      const name = fresh("x");
+      make.loop(name, from, to, step * width, trips, (at) => {
+        within(name, at, width, step);
+      });
+    };
+    const many = Math.floor(most / (unroll * width));
+    if (whole > 0) {
+      if (unroll === 1 || many === 0) run(begin, end, 1, Math.floor(most / width));
+      else {
+        // begin + floor((end - begin) / step) * step: the unrolled part.
+        const step = unroll * width;
+        const length = make.op("i32.sub", end, begin);
+        const rest = length.known === undefined
+          ? make.op("i32.rem_u", length, make.whole(step))
+          : make.whole(length.known % step);
+        const middle = make.op("i32.sub", end, rest);
+        run(begin, middle, unroll, many);
+        if (rest.known !== 0) run(middle, end, 1, rest.known === undefined ? 1 : rest.known / 4);
+      }
+    }
+    if (short > 0) {
+      const name = fresh("x");
+      const last = () =>
+        make.when(
+          range === undefined ? undefined : make.op("i32.eq", range.to, make.whole(extent)),
+          () => within(name, make.whole(whole), short),
+          [name],
+        );
+      last();
+    }
+  };
+
+  return {
+    make,
+    math,
+    emit,
+    override: (of, by) => {
+      overrides.set(of, by);
+      // What was computed with an earlier meaning is not that of this one.
+      memo.clear();
+    },
+    whole,
+    unflatten,
+    load,
+    store,
+    named,
+    units,
+    when: (condition, inside) => make.when(condition, () => scoped(inside)),
+    loop,
+    loopDown,
+    vectors,
+    lanes: () => lanes,
+    eachLane,
+    counted: onlyCounted,
+    joined,
+    fresh,
+    storages: () => storages,
+    accesses: () => accesses,
+    func: make.func,
+  };
+};

@@ -1,0 +1,267 @@
+// Kernels that evaluate expressions over a space: maps, and rows, which sum up or take the maximum
+// over some axes. Vectors lie along whichever axis is contiguous in most of what is read and written:
+// within a row, or across rows that are neighbours in memory.
+import type { Node } from "../../dsl/node.ts";
+import * as affine from "../lower/affine.ts";
+import { type Dim, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
+import type { Value } from "./builder.ts";
+import { type Emitter, emitter, type Env } from "./emit.ts";
+import { width } from "./lanes.ts";
+import { type Launch, launchOf } from "./launch.ts";
+import { trailing, vectorLoop } from "./loops.ts";
+
+/** So many units are enough to share among threads; longer loops are cut where there are fewer. */
+const enoughUnits = 64;
+/** Least elements of a unit that a loop is cut into. */
+const leastElements = 1024;
+/** Sums that run at the same time, so that no addition waits for the one before. */
+const sumsAtOnce = 4;
+
+/** The values that a kernel computes itself although they are stored. */
+export const computedHere = (
+  kernel: ExpressionKernel,
+  stored: ReadonlyMap<Node, Storage>,
+): ReadonlySet<Node> => {
+  // A root that is stored elsewhere as well is only copied from there.
+  const computed = kernel.roots.filter((root) => stored.get(root.node) === root.storage);
+  return new Set([
+    ...computed.map((root) => root.node),
+    ...kernel.reductions,
+    ...kernel.again,
+  ]);
+};
+
+/** Emits the values of some roots, then their stores: a store may overwrite what another root reads. */
+export const storeRoots = (
+  emit: Emitter,
+  kernel: ExpressionKernel,
+  envs: readonly Env[],
+  which: (of: Node) => boolean = () => true,
+): void => {
+  const roots = kernel.roots.filter((root) => which(root.node));
+  const values = envs.map((env) => roots.map((root) => emit.emit(root.node, env)));
+  envs.forEach((env, n) => roots.forEach((root, k) => emit.store(root.storage, env, values[n][k])));
+};
+
+/** Runs `inside` for the vectors of a unit: of all of a loop, or of one of the pieces it is cut into. */
+const inPieces = (
+  emit: Emitter,
+  outer: readonly Dim[],
+  extent: number,
+  piece: number,
+  unroll: number,
+  inside: (env: Env, at: readonly affine.Int[]) => void,
+): number => {
+  const pieces = Math.ceil(extent / piece);
+  const units = size(outer) * pieces;
+  emit.units(units, (unit) => {
+    const env = emit.unflatten(affine.quotient(unit, pieces), outer);
+    if (pieces === 1) return emit.vectors(extent, (at) => inside(env, at), undefined, unroll);
+    const from = emit.whole(affine.remainder(unit, pieces), piece);
+    const { make } = emit;
+    const next = make.op("i32.add", from, make.whole(piece));
+    const last = make.whole(extent);
+    const to = make.op("select", next, last, make.op("i32.lt_s", next, last));
+    emit.vectors(extent, (at) => inside(env, at), { from, to, most: piece }, unroll);
+  });
+  return units;
+};
+
+const without = (dims: readonly Dim[], some: readonly Dim[]) =>
+  dims.filter((dim) => !some.includes(dim));
+
+/** Prints a map or a row kernel. */
+export const printElements = (
+  kernel: ExpressionKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  relaxed: boolean,
+): Launch => {
+  const here = computedHere(kernel, stored);
+  const fresh = () => emitter(stored, relaxed, here);
+  return kernel.over.length === 0 ? printMap(kernel, fresh) : printRows(kernel, fresh);
+};
+
+const printMap = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
+  const { space } = kernel;
+  const flat = trailing(space);
+  const candidates = [...space.map((dim) => [dim]), ...(flat.length > 1 ? [flat] : [])];
+  const loop = vectorLoop(candidates, space, fresh, (emit, env) => {
+    storeRoots(emit, kernel, [env]);
+  });
+  const emit = fresh();
+  if (loop === undefined) {
+    emit.units(1, () => storeRoots(emit, kernel, [emit.unflatten(affine.int(0), space)]));
+    return launchOf(emit, 1);
+  }
+  const outer = without(space, loop.dims), extent = size(loop.dims);
+  const piece = pieceOf(size(outer), extent);
+  const units = inPieces(emit, outer, extent, piece, 1, (env, at) => {
+    storeRoots(emit, kernel, at.map((x) => new Map([...env, ...emit.unflatten(x, loop.dims)])));
+  });
+  return launchOf(emit, units);
+};
+
+/** How long the pieces of a loop are, so that there are enough units. */
+const pieceOf = (outer: number, extent: number): number => {
+  const wanted = Math.max(leastElements, Math.ceil(outer * extent / enoughUnits));
+  return outer >= enoughUnits || wanted >= extent ? extent : Math.ceil(wanted / 16) * 16;
+};
+
+/** The stages of row reductions: each needs only those of earlier stages. */
+const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
+  const stage = new Map<Node, number>();
+  const memo = new Map<Node, number>();
+  const below = (of: Node): number => {
+    const known = stage.get(of) ?? memo.get(of);
+    if (known !== undefined) return known;
+    const value = Math.max(0, ...of.args.map(below));
+    memo.set(of, value);
+    return value;
+  };
+  const lists: Node[][] = [];
+  for (const reduction of kernel.reductions) {
+    const at = below(reduction.args[0]);
+    stage.set(reduction, at + 1);
+    (lists[at] ??= []).push(reduction);
+  }
+  return lists.filter((list) => list !== undefined);
+};
+
+const startOf = (emit: Emitter, reduction: Node): Value =>
+  emit.make.splat(reduction.attributes.how === "add" ? 0 : -Infinity);
+
+/** All lanes of a vector joined, in every lane. */
+export const acrossLanes = (emit: Emitter, reduction: Node, of: Value): Value => {
+  const how = reduction.attributes.how === "add" ? "f32x4.add" : "f32x4.pmax";
+  const { op, shuffle } = emit.make;
+  const two = op(how, of, shuffle(of, of, [2, 3, 0, 1]));
+  return { ...op(how, two, shuffle(two, two, [1, 0, 3, 2])), varies: false };
+};
+
+const printRows = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
+  const { space, over } = kernel;
+  const full = (of: Node) => over.every((dim) => dim.axis in of.axes);
+  const all = [...space, ...over];
+  const loop = vectorLoop(all.map((dim) => [dim]), all, fresh, (emit, env) => {
+    for (const reduction of kernel.reductions) {
+      emit.override(reduction, () => startOf(emit, reduction));
+    }
+    kernel.reductions.forEach((reduction) => emit.emit(reduction.args[0], env));
+    storeRoots(emit, kernel, [env], full);
+  });
+  const emit = fresh();
+  const [along] = loop?.dims ?? [];
+  const units = along !== undefined && space.includes(along)
+    ? printAcross(kernel, emit, along, full)
+    : printWithin(kernel, emit, along, full);
+  return launchOf(emit, units);
+};
+
+/** Vectors lie within a row: their lanes are joined at the end of each stage. */
+const printWithin = (
+  kernel: ExpressionKernel,
+  emit: Emitter,
+  along: Dim | undefined,
+  full: (of: Node) => boolean,
+): number => {
+  const { make } = emit;
+  const others = kernel.over.filter((dim) => dim !== along);
+  const loops = (
+    env: Env,
+    unroll: number,
+    inside: (envs: readonly Env[]) => void,
+    k = 0,
+  ): void => {
+    if (k < others.length) {
+      const { axis, size } = others[k];
+      emit.loop(size, (at) => loops(new Map([...env, [axis, at]]), unroll, inside, k + 1));
+    } else if (along === undefined) inside([env]);
+    else {
+      emit.vectors(
+        along.size,
+        (at) => inside(at.map((x) => new Map([...env, [along.axis, x]]))),
+        undefined,
+        unroll,
+      );
+    }
+  };
+  const units = size(kernel.space);
+  emit.units(units, (unit) => {
+    const env = emit.unflatten(unit, kernel.space);
+    for (const stage of stages(kernel)) {
+      const atOnce = Math.max(1, Math.floor(sumsAtOnce / stage.length));
+      const sums = stage.map((reduction) =>
+        Array.from({ length: atOnce }, () => make.variable("v128", startOf(emit, reduction)))
+      );
+      loops(env, atOnce, (envs) => {
+        stage.forEach((reduction, k) =>
+          envs.forEach((inner, n) => {
+            const sum = make.current(sums[k][n]);
+            make.assign(sums[k][n], emit.joined(reduction, sum, inner, true));
+          })
+        );
+      });
+      const values = stage.map((reduction, k) => {
+        const how = reduction.attributes.how === "add" ? "f32x4.add" : "f32x4.pmax";
+        const total = sums[k].map((sum) => make.current(sum))
+          .reduce((a, b) => make.op(how, a, b));
+        return along === undefined ? total : acrossLanes(emit, reduction, total);
+      });
+      stage.forEach((reduction, k) => emit.override(reduction, () => values[k]));
+    }
+    storeRoots(emit, kernel, [env], (of) => !full(of));
+    if (kernel.roots.some((root) => full(root.node))) {
+      loops(env, 1, (envs) => storeRoots(emit, kernel, envs, full));
+    }
+  });
+  return units;
+};
+
+/** Vectors lie across rows: each lane has a row of its own. */
+const printAcross = (
+  kernel: ExpressionKernel,
+  emit: Emitter,
+  along: Dim,
+  full: (of: Node) => boolean,
+): number => {
+  const { make } = emit;
+  const { over } = kernel;
+  const outer = kernel.space.filter((dim) => dim !== along);
+  const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
+    if (k === over.length) return inside(env);
+    const { axis, size } = over[k];
+    emit.loop(size, (at) => loops(new Map([...env, [axis, at]]), inside, k + 1));
+  };
+  const wide = sumsAtOnce * width;
+  const piece = size(outer) >= enoughUnits ? along.size : Math.min(wide, along.size);
+  return inPieces(emit, outer, along.size, piece, sumsAtOnce, (env, ats) => {
+    const place = (at: affine.Int): Env => new Map([...env, [along.axis, at]]);
+    const key = (at: affine.Int) => affine.show(at);
+    for (const stage of stages(kernel)) {
+      const sums = ats.map(() =>
+        stage.map((reduction) => make.variable("v128", startOf(emit, reduction)))
+      );
+      loops(env, (inner) => {
+        ats.forEach((at, n) =>
+          stage.forEach((reduction, k) => {
+            const sum = make.current(sums[n][k]);
+            const here = new Map([...inner, [along.axis, at]]);
+            make.assign(sums[n][k], emit.joined(reduction, sum, here, false));
+          })
+        );
+      });
+      stage.forEach((reduction, k) => {
+        const values = new Map(ats.map((at, n) => [key(at), make.current(sums[n][k])]));
+        emit.override(reduction, (env) => values.get(key(env.get(along.axis)!))!);
+      });
+    }
+    storeRoots(emit, kernel, ats.map(place), (of) => !full(of));
+    if (kernel.roots.some((root) => full(root.node))) {
+      loops(
+        env,
+        (inner) =>
+          storeRoots(emit, kernel, ats.map((at) => new Map([...inner, [along.axis, at]])), full),
+      );
+    }
+  });
+};

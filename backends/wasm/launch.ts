@@ -1,0 +1,25 @@
+// What a kernel becomes: functions with the memory they need. Each is called for ranges of its units
+// of work, which do not wait for each other.
+import type { Storage } from "../lower/program.ts";
+import type { Func } from "./assemble.ts";
+import type { Emitter } from "./emit.ts";
+
+/** One function over its units of work. */
+export interface Launch {
+  readonly func: Func;
+  /** What its arguments are the addresses of, in order. */
+  readonly storages: readonly Storage[];
+  readonly units: number;
+  /** Bytes of scratch memory that each thread needs. */
+  readonly scratch: number;
+  /** Additions and multiplications of all units, about. */
+  readonly flops: number;
+}
+
+/** The launch that an emitter has printed. */
+export const launchOf = (
+  emit: Emitter,
+  units: number,
+  scratch = 0,
+  flops: number = 4 * emit.make.work(),
+): Launch => ({ func: emit.func(), storages: emit.storages(), units, scratch, flops });

@@ -1,0 +1,173 @@
+// Functions of floats on vectors of four, built from additions, products and bit operations. The
+// coefficients are our own least-maximum fits. The bounds are of |error| / |exact value| in f32 over
+// normal numbers, and are tested (tests/wasm/math_test.ts):
+//
+//   exp    2e-7 up to 88.37, infinite beyond; 0 below -87.68
+//   log    2e-7 (of 1 near 1); denormal numbers count as 0
+//   log1p  3e-7
+//   tanh   4e-7
+//   erf    4e-7
+//   sin, cos  absolute 2e-7 up to |x| = 1000, growing with |x| beyond, 1e-3 at 100,000
+import type { Builder, Value } from "./builder.ts";
+
+/** The functions for one builder; `relaxed` says whether fused multiply-add may be used. */
+export interface VectorMath {
+  readonly exp: (x: Value) => Value;
+  readonly log: (x: Value) => Value;
+  readonly log1p: (x: Value) => Value;
+  readonly tanh: (x: Value) => Value;
+  readonly erf: (x: Value) => Value;
+  readonly sin: (x: Value) => Value;
+  readonly cos: (x: Value) => Value;
+  /** a * b + c */
+  readonly madd: (a: Value, b: Value, c: Value) => Value;
+}
+
+const expTerms = [
+  1,
+  1,
+  0.49999993437193524,
+  0.1666652047547426,
+  0.041668389904759094,
+  0.008368735773517313,
+  0.001381455768224574,
+];
+const logTerms = [
+  0.3333333170969447,
+  -0.2500082105624708,
+  0.2000122666733527,
+  -0.16623356478235926,
+  0.14201762470527898,
+  -0.13160195067879255,
+  0.12761550337394365,
+  -0.0763442983725842,
+];
+const tanhOver = [
+  0.9999999794725648,
+  0.1338102799452481,
+  0.003495590816877584,
+  2.060912213359395e-5,
+  1.335470804205702e-8,
+];
+const tanhUnder = [
+  1,
+  0.4671434359294472,
+  0.025876992710164262,
+  0.00032856390270070035,
+  7.776579191006897e-7,
+];
+const erfOver = [
+  1.1283791461512773,
+  0.19040659147357658,
+  0.05274873213171836,
+  0.0037656204347149428,
+  0.000284882502035037,
+  2.050082309704361e-6,
+];
+const erfUnder = [
+  1,
+  0.5020761890859665,
+  0.11410915660821033,
+  0.014969223521104845,
+  0.0011625358047804783,
+  3.809165186109519e-5,
+];
+const sinTerms = [-0.16666653653348823, 0.008332099756816962, -0.0001950694318643594];
+const cosTerms = [0.04166664399633813, -0.0013887233430451664, 2.442362464324133e-5];
+
+/** ln 2 and pi / 2 in parts, the first of so few bits that small multiples of them are exact. */
+const ln2 = [0.693359375, -0.00021219444005469058];
+const halfPi = [1.5703125, 0.00048351287841796875, 3.1385570764541626e-7, 6.077100506506192e-11];
+/** Adding this rounds a float to a whole number, which is then in its low bits. */
+const rounder = 12582912;
+
+export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
+  const { op, splat, vector, whole } = make;
+  const bits = (word: number) => vector([word, word, word, word]);
+  const add = (a: Value, b: Value) => op("f32x4.add", a, b);
+  const sub = (a: Value, b: Value) => op("f32x4.sub", a, b);
+  const mul = (a: Value, b: Value) => op("f32x4.mul", a, b);
+  const madd = (a: Value, b: Value, c: Value) =>
+    relaxed ? op("f32x4.relaxed_madd", a, b, c) : add(mul(a, b), c);
+  /** c - a * b */
+  const nmadd = (a: Value, b: Value, c: Value) =>
+    relaxed ? op("f32x4.relaxed_nmadd", a, b, c) : sub(c, mul(a, b));
+  const choose = (yes: Value, no: Value, mask: Value) => op("v128.bitselect", yes, no, mask);
+  const polynomial = (terms: readonly number[], x: Value): Value =>
+    terms.slice(0, -1).reduceRight((sum, c) => madd(sum, x, splat(c)), splat(terms.at(-1)!));
+
+  const exp = (x: Value): Value => {
+    // pmin and pmax give their first argument where that is no number.
+    const within = op("f32x4.pmax", op("f32x4.pmin", x, splat(88.8)), splat(-88));
+    const shifted = madd(within, splat(Math.LOG2E), splat(rounder));
+    const n = sub(shifted, splat(rounder));
+    const rest = nmadd(n, splat(ln2[1]), nmadd(n, splat(ln2[0]), within));
+    const power = op(
+      "i32x4.add",
+      op("i32x4.shl", shifted, whole(23)),
+      bits(0x3f800000),
+    );
+    return mul(polynomial(expTerms, rest), power);
+  };
+
+  const log = (x: Value): Value => {
+    // x = m * 2^e with m between the roots of 1/2 and 2.
+    const e = op("i32x4.shr_s", op("i32x4.sub", x, bits(0x3f3504f3)), whole(23));
+    const m = op("i32x4.sub", x, op("i32x4.shl", e, whole(23)));
+    const f = sub(m, splat(1));
+    const times = op("f32x4.convert_i32x4_s", e);
+    const square = mul(f, f);
+    const tail = mul(mul(polynomial(logTerms, f), f), square);
+    const small = madd(times, splat(ln2[1]), nmadd(square, splat(0.5), tail));
+    const value = madd(times, splat(ln2[0]), add(f, small));
+    const infinite = splat(Infinity);
+    const normal = splat(1.1754943508222875e-38);
+    const sound = op(
+      "v128.and",
+      op("f32x4.ge", x, normal),
+      op("f32x4.lt", x, infinite),
+    );
+    const isSmall = op("f32x4.lt", op("f32x4.abs", x), normal);
+    const edge = choose(x, splat(NaN), op("f32x4.ge", x, infinite));
+    return choose(value, choose(splat(-Infinity), edge, isSmall), sound);
+  };
+
+  const log1p = (x: Value): Value => {
+    // log of what 1 + x was rounded to, and what the rounding lost.
+    const u = add(x, splat(1));
+    const lost = op("f32x4.div", sub(x, sub(u, splat(1))), u);
+    const counts = op("f32x4.lt", op("f32x4.abs", lost), splat(1));
+    return add(log(u), op("v128.and", lost, counts));
+  };
+
+  /** An odd rational function up to `most`, and its value there beyond. */
+  const odd = (over: readonly number[], under: readonly number[], most: number) => (x: Value) => {
+    const within = op("f32x4.pmax", op("f32x4.pmin", x, splat(most)), splat(-most));
+    const z = mul(within, within);
+    return op("f32x4.div", mul(within, polynomial(over, z)), polynomial(under, z));
+  };
+
+  const wave = (x: Value, shift: number): Value => {
+    const shifted = madd(x, splat(2 / Math.PI), splat(rounder));
+    const n = sub(shifted, splat(rounder));
+    const r = halfPi.reduce((rest, part) => nmadd(n, splat(part), rest), x);
+    const z = mul(r, r);
+    const sine = madd(mul(r, z), polynomial(sinTerms, z), r);
+    const cosine = madd(mul(z, z), polynomial(cosTerms, z), nmadd(z, splat(0.5), splat(1)));
+    const quadrant = op("i32x4.add", shifted, bits(shift));
+    const odd = op("i32x4.shr_s", op("i32x4.shl", quadrant, whole(31)), whole(31));
+    const sign = op("i32x4.shl", op("v128.and", quadrant, bits(2)), whole(30));
+    return op("v128.xor", choose(cosine, sine, odd), sign);
+  };
+
+  return {
+    exp,
+    log,
+    log1p,
+    tanh: odd(tanhOver, tanhUnder, 9),
+    erf: odd(erfOver, erfUnder, 3.92),
+    sin: (x) => wave(x, 0),
+    cos: (x) => wave(x, 1),
+    madd,
+  };
+};

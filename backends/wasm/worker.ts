@@ -1,0 +1,61 @@
+// A thread of the pool. It sleeps on the pool's control memory until there is a run, takes part in
+// it, and returns to its messages when it is told of a machine that it does not know yet.
+/// <reference lib="webworker" />
+import {
+  generation,
+  type Job,
+  joined,
+  machineWord,
+  messages,
+  programWord,
+  type Ready,
+  ready,
+  running,
+  takePart,
+} from "./calls.ts";
+
+/** What a thread is told. */
+export type Message =
+  | { readonly tell: "control"; readonly control: Int32Array; readonly thread: number }
+  | { readonly tell: "open"; readonly job: Job }
+  | { readonly tell: "close"; readonly machine: number };
+
+const jobs = new Map<number, { readonly ready: Ready; readonly scratch: number }>();
+let control: Int32Array | undefined;
+let thread = 0;
+let heard = 0;
+
+/** Takes part in runs for as long as there are no messages to be read. */
+const serve = (control: Int32Array): void => {
+  for (;;) {
+    const seen = Atomics.load(control, generation);
+    if (Atomics.load(control, messages) !== heard) return;
+    Atomics.add(control, joined, 1);
+    const job = Atomics.load(control, running) === 1
+      ? jobs.get(Atomics.load(control, machineWord))
+      : undefined;
+    if (job !== undefined) {
+      const program = job.ready.programs[Atomics.load(control, programWord)];
+      takePart(job.ready, program, job.scratch, control);
+    }
+    Atomics.sub(control, joined, 1);
+    Atomics.notify(control, joined);
+    Atomics.wait(control, generation, seen);
+  }
+};
+
+self.addEventListener("message", ({ data }: MessageEvent<Message>) => {
+  heard++;
+  switch (data.tell) {
+    case "control":
+      ({ control, thread } = data);
+      break;
+    case "open":
+      jobs.set(data.job.machine, { ready: ready(data.job), scratch: data.job.scratch[thread] });
+      break;
+    case "close":
+      jobs.delete(data.machine);
+      break;
+  }
+  serve(control!);
+});

@@ -1,0 +1,81 @@
+// The vector functions against float64, with fused multiply-add and without, within their bounds.
+import assert from "assert";
+import { assemble, hasRelaxed } from "../../backends/wasm/assemble.ts";
+import { builder } from "../../backends/wasm/builder.ts";
+import { type VectorMath, vectorMath } from "../../backends/wasm/math.ts";
+import { scalar } from "../../dsl/scalar.ts";
+
+type Name = Exclude<keyof VectorMath, "madd">;
+
+/** Applies a function to many floats. */
+const applied = (name: Name, relaxed: boolean, xs: Float32Array): Float32Array => {
+  const make = builder(2);
+  const math = vectorMath(make, relaxed);
+  make.loop("at", make.parameter(0), make.parameter(1), 16, 1, (at) => {
+    make.store("v128.store", at, 0, math[name](make.load("v128.load", at, 0)));
+  });
+  const memory = new WebAssembly.Memory({ initial: 64, maximum: 65536, shared: true });
+  const module = new WebAssembly.Module(assemble([make.func()]));
+  const { f0 } = new WebAssembly.Instance(module, { env: { memory } }).exports;
+  const held = new Float32Array(memory.buffer, 0, xs.length);
+  held.set(xs);
+  (f0 as (from: number, to: number) => void)(0, 4 * xs.length);
+  return held.slice();
+};
+
+const count = 2 ** 19;
+/** Floats evenly spread, and others spread over all magnitudes in the range. */
+const spread = (low: number, high: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, k) => {
+    const part = (k + 0.5) / count;
+    if (k % 2 === 0) return low + (high - low) * part;
+    const size = 2 ** (-120 + (120 + Math.log2(Math.max(-low, high))) * part);
+    return k % 4 === 1 && low < 0 ? Math.max(low, -size) : Math.min(high, Math.max(low, size));
+  });
+
+const bounds: readonly {
+  readonly name: Name;
+  readonly low: number;
+  readonly high: number;
+  readonly error: number;
+  /** Values smaller than this count as this large. */
+  readonly least?: number;
+}[] = [
+  { name: "exp", low: -87.3, high: 88.37, error: 2e-7 },
+  { name: "log", low: 1.2e-38, high: 3e38, error: 2e-7, least: 0.5 },
+  { name: "log1p", low: -0.999, high: 1e30, error: 3e-7 },
+  { name: "tanh", low: -20, high: 20, error: 4e-7 },
+  { name: "erf", low: -6, high: 6, error: 4e-7 },
+  { name: "sin", low: -1000, high: 1000, error: 2e-7, least: 1 },
+  { name: "cos", low: -1000, high: 1000, error: 2e-7, least: 1 },
+  { name: "sin", low: -100000, high: 100000, error: 1e-3, least: 1 },
+];
+
+for (const relaxed of hasRelaxed() ? [false, true] : [false]) {
+  const way = relaxed ? "with fused multiply-add" : "with plain SIMD";
+  for (const { name, low, high, error, least = 0 } of bounds) {
+    Deno.test(`${name} from ${low} to ${high} ${way} is within ${error}`, () => {
+      const xs = spread(low, high);
+      const found = applied(name, relaxed, xs);
+      let worst = 0, at = 0;
+      xs.forEach((x, k) => {
+        const exact = scalar[name].meaning(x, 0, 0);
+        const off = Math.abs(found[k] - exact) / Math.max(Math.abs(exact), least);
+        if (Math.abs(exact) > 1e-37 && !(off <= worst)) [worst, at] = [off, x];
+      });
+      assert.ok(worst <= error, `${name}(${at}) is off by ${worst}`);
+    });
+  }
+  Deno.test(`infinite and missing numbers ${way}`, () => {
+    const xs = Float32Array.of(Infinity, -Infinity, NaN, 0, -1, 1e-45, -0, 1e30);
+    const of = (name: Name) => [...applied(name, relaxed, xs)];
+    assert.deepEqual(of("exp").slice(0, 4), [Infinity, 0, NaN, 1]);
+    assert.deepEqual(of("log").slice(0, 6), [Infinity, NaN, NaN, -Infinity, NaN, -Infinity]);
+    assert.deepEqual(of("log1p").slice(0, 5), [Infinity, NaN, NaN, 0, -Infinity]);
+    for (const name of ["tanh", "erf"] as const) {
+      const [a, b, c, d] = of(name);
+      assert.ok(Math.abs(a - 1) < 4e-7 && Math.abs(b + 1) < 4e-7);
+      assert.deepEqual([c, d], [NaN, 0]);
+    }
+  });
+}
