@@ -6,7 +6,7 @@ import { size } from "../lower/program.ts";
 import { assemble, type Func, hasRelaxed } from "./assemble.ts";
 import type { Call } from "./calls.ts";
 import { byteLength, compile, describe, programReport } from "./compile.ts";
-import { helpers } from "./contraction.ts";
+import { helpers } from "./micro.ts";
 import { type Held, layOut } from "./memory.ts";
 import { openPool } from "./pool.ts";
 
@@ -21,8 +21,8 @@ export interface WasmOptions {
 }
 
 /** Distinct functions in the order in which they were first seen. */
-const functionTable = () => {
-  const functions: Func[] = [...helpers];
+const functionTable = (relaxed: boolean) => {
+  const functions: Func[] = [...helpers(relaxed)];
   const known = new Map<string, number>();
   const decoder = new TextDecoder("latin1");
   return {
@@ -52,7 +52,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       ),
     );
     const layout = layOut(compiled, threads);
-    const table = functionTable();
+    const table = functionTable(relaxed);
     const functionsOf = new Map<string, Set<number>>();
     const calls = [...compiled].map(([key, { steps }]): readonly Call[] => {
       const args = layout.args.get(key)!;

@@ -43,14 +43,18 @@ export interface Emitter {
   readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
   readonly load: (storage: Storage, env: Env) => Value;
   readonly store: (storage: Storage, env: Env, value: Value) => void;
+  /** Adds the first lane of a value to an element that only this unit of work writes. */
+  readonly addTo: (storage: Storage, env: Env, value: Value) => void;
   /** A variable from 0 to `extent` - 1 under a fresh name, whose value is given. */
   readonly named: (value: Value, extent: number, vary?: readonly string[]) => affine.Int;
   /** Runs `inside` for the units of work that the function is called for, of `count` in all. */
   readonly units: (count: number, inside: (unit: affine.Int) => void) => void;
   /** Runs `inside` where a whole number is not zero. */
   readonly when: (condition: Value, inside: () => void) => void;
-  /** Runs `inside` for all positions of an axis, one at a time. */
-  readonly loop: (extent: number, inside: (at: affine.Int) => void) => void;
+  /** Runs `inside` for all positions of an axis, one at a time; or for those below `to`. */
+  readonly loop: (extent: number, inside: (at: affine.Int) => void, to?: Value) => void;
+  /** The address of an element of a storage. */
+  readonly address: (storage: Storage, at: affine.Int) => Value;
   readonly loopDown: (from: Value, extent: number, inside: (at: affine.Int) => void) => void;
   /**
    * Runs `inside` in a loop over vectors of an axis, `unroll` of them at a time as long as there are
@@ -246,6 +250,14 @@ export const emitter = (
       const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
       make.store("v128.store32_lane", address, offset, value, lane);
     }
+  };
+
+  const addTo: Emitter["addTo"] = (storage, env, value) => {
+    const at = addressOf(storage, env);
+    accesses.push({ address: at, isStore: true });
+    const [address, offset] = reach(storage, at);
+    const old = make.loadNow("v128.load32_zero", address, offset);
+    make.store("v128.store32_lane", address, offset, make.op("f32x4.add", old, value), 0);
   };
 
   /** An integer expression as a vector of words: one for each lane. */
@@ -463,10 +475,10 @@ export const emitter = (
       scoped(() => inside(counted("unit", at, count)));
     });
   };
-  const loop: Emitter["loop"] = (extent, inside) => {
+  const loop: Emitter["loop"] = (extent, inside, to = make.whole(extent)) => {
     if (extent === 1) return inside(affine.int(0));
     const name = fresh("k");
-    make.loop(name, make.whole(0), make.whole(extent), 1, extent, (at) => {
+    make.loop(name, make.whole(0), to, 1, extent, (at) => {
       scoped(() => inside(counted(name, at, extent)));
     });
   };
@@ -544,7 +556,12 @@ export const emitter = (
     unflatten,
     load,
     store,
+    addTo,
     named,
+    address: (storage, at) => {
+      const [address, offset] = reach(storage, at);
+      return make.op("i32.add", address, make.whole(offset));
+    },
     units,
     when: (condition, inside) => make.when(condition, () => scoped(inside)),
     loop,

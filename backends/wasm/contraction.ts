@@ -1,0 +1,340 @@
+// Products: the right operand is packed in panels of eight columns by a function of its own; then each
+// unit of work packs a block of rows of the left operand, multiplies it with the panels, and does what
+// comes after the product while the block of results is in the cache. What comes before it is done in
+// packing.
+import type { Node } from "../../dsl/node.ts";
+import * as affine from "../lower/affine.ts";
+import {
+  type Contraction,
+  type Dim,
+  type ExpressionKernel,
+  size,
+  type Storage,
+} from "../lower/program.ts";
+import type { Value } from "./builder.ts";
+import { type Emitter, emitter, type Env } from "./emit.ts";
+import { computedHere, storeRoots } from "./kernels.ts";
+import { type Launch, launchOf } from "./launch.ts";
+import { vectorLoop } from "./loops.ts";
+import { depth, helperIndex, panel, rowStride, tileRows, tileVectors } from "./micro.ts";
+
+/** Most rows of a block, a multiple of four and of a tile's rows. */
+const mostRows = 48;
+/** Most columns of a block of results. */
+const mostColumns = 512;
+/** Units of work that are enough to share among threads. */
+const enoughUnits = 16;
+
+const [panelAxis, columnAxis, rowAxis, termAxis] = [
+  "panel of columns",
+  "column of a panel",
+  "row of a block",
+  "term of a block",
+];
+
+/** Axes in the order in which a storage has them; others first. */
+const inOrderOf = (dims: readonly Dim[], storage: Storage): readonly Dim[] => {
+  const place = ({ axis }: Dim) => storage.dims.findIndex((dim) => dim.axis === axis);
+  return [...dims].sort((a, b) => place(a) - place(b));
+};
+
+/** The product as it is computed: results lie along the columns. */
+const arranged = (kernel: ExpressionKernel, of: Contraction): Contraction => {
+  const widest = [...kernel.roots].sort((a, b) => size(b.storage.dims) - size(a.storage.dims))[0];
+  const last = widest.storage.dims.findLast((dim) => dim.size > 1)?.axis;
+  const turned = of.rows.some((dim) => dim.axis === last)
+    ? { ...of, left: of.right, right: of.left, rows: of.columns, columns: of.rows }
+    : of;
+  const { batch, rows, columns } = turned;
+  const order = (dims: readonly Dim[]) => inOrderOf(dims, widest.storage);
+  return { ...turned, batch: order(batch), rows: order(rows), columns: order(columns) };
+};
+
+const smaller = (emit: Emitter, a: Value, b: Value): Value =>
+  emit.make.op("select", a, b, emit.make.op("i32.lt_s", a, b));
+
+/** A whole number of the kernel, known to be below `extent`. */
+const bounded = (emit: Emitter, of: Value, extent: number): affine.Int => emit.named(of, extent);
+
+/** Packs the right operand: panels of columns, in each the terms one after the other. */
+const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): Launch => {
+  const { batch, columns, over, right } = of;
+  const count = size(columns), panels = Math.ceil(count / panel);
+  const loop = vectorLoop(
+    [...over.map((dim) => [dim]), columns],
+    [...batch, ...over, ...columns],
+    fresh,
+    (emit, env) => {
+      emit.emit(right, env);
+    },
+  )!;
+  const emit = fresh();
+  const units = size(batch) * panels;
+  const along = over.includes(loop.dims[0]) ? loop.dims[0] : undefined;
+  const others = over.filter((dim) => dim !== along);
+  const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
+    if (k === others.length) return inside(env);
+    const { axis, size } = others[k];
+    emit.loop(size, (at) => loops(new Map([...env, [axis, at]]), inside, k + 1));
+  };
+  emit.units(units, (unit) => {
+    const own = affine.remainder(unit, panels);
+    const outer = emit.unflatten(affine.quotient(unit, panels), batch);
+    const first = affine.times(own, panel);
+    const put = (env: Env, column: affine.Int, within: affine.Int) => {
+      const places = emit.unflatten(column, columns);
+      const value = emit.emit(right, new Map([...env, ...places]));
+      return () =>
+        emit.store(packed, new Map([...env, [panelAxis, own], [columnAxis, within]]), value);
+    };
+    if (along === undefined) {
+      const from = emit.whole(first);
+      const { make } = emit;
+      const to = smaller(emit, make.op("i32.add", from, make.whole(panel)), make.whole(count));
+      emit.vectors(
+        count,
+        (ats) =>
+          loops(
+            outer,
+            (env) =>
+              ats.map((at) => put(env, at, affine.sum(at, affine.times(first, -1))))
+                .forEach((store) => store()),
+          ),
+        { from, to, most: panel },
+        tileVectors,
+      );
+      return;
+    }
+    loops(outer, (env) => {
+      emit.loop(panel, (j) => {
+        const wanted = affine.sum(first, j);
+        const last = emit.make.whole(count - 1);
+        const column = count % panel === 0
+          ? wanted
+          : bounded(emit, smaller(emit, emit.whole(wanted), last), count);
+        emit.vectors(along.size, ([at]) => put(new Map([...env, [along.axis, at]]), column, j)());
+      });
+    });
+  });
+  return launchOf(emit, units);
+};
+
+/** Sizes of the blocks that units of work compute. */
+const blocksOf = (of: Contraction) => {
+  const batch = size(of.batch), rows = size(of.rows), columns = size(of.columns);
+  let blockColumns = Math.min(mostColumns, Math.ceil(columns / panel) * panel);
+  let blockRows = mostRows;
+  const units = () => batch * Math.ceil(rows / blockRows) * Math.ceil(columns / blockColumns);
+  while (blockRows > 2 * tileRows && (blockRows >= 2 * rows || units() < enoughUnits)) {
+    blockRows /= 2;
+  }
+  while (units() < enoughUnits / 2 && blockColumns > 8 * panel) {
+    blockColumns = Math.ceil(blockColumns / 2 / panel) * panel;
+  }
+  return { blockRows, blockColumns };
+};
+
+/** Prints a product as two functions: packing, and the product with what surrounds it. */
+export const printContraction = (
+  kernel: ExpressionKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  relaxed: boolean,
+): readonly Launch[] => {
+  const of = arranged(kernel, kernel.contraction!);
+  const here = computedHere(kernel, stored);
+  const { batch, columns, over } = of;
+  const temporary = { dtype: "f32", role: "temporary" } as const;
+  const packed: Storage = {
+    ...temporary,
+    // No other kernel writes the storage whose number this is made from.
+    id: -1 - kernel.roots[0].storage.id,
+    dims: [
+      ...batch,
+      { axis: panelAxis, size: Math.ceil(size(columns) / panel) },
+      ...over,
+      { axis: columnAxis, size: panel },
+    ],
+  };
+  const { blockRows, blockColumns } = blocksOf(of);
+  const block: Storage = {
+    ...temporary,
+    id: -1,
+    dims: [{ axis: rowAxis, size: blockRows }, { axis: termAxis, size: rowStride }],
+  };
+  const results: Storage = {
+    ...temporary,
+    id: -2,
+    dims: [{ axis: rowAxis, size: blockRows }, { axis: columnAxis, size: blockColumns }],
+  };
+  const blockBytes = 4 * size(block.dims);
+  const cells = new Map([[block, 0], [results, blockBytes]]);
+  const fresh = () => emitter(stored, relaxed, here, cells);
+  const packing = printPacking(of, packed, fresh);
+  const product = printProduct(kernel, of, fresh, { packed, block, results });
+  const scratch = blockBytes + 4 * size(results.dims);
+  return [packing, { ...product, scratch }];
+};
+
+const printProduct = (
+  kernel: ExpressionKernel,
+  of: Contraction,
+  fresh: () => Emitter,
+  { packed, block, results }: Readonly<Record<"packed" | "block" | "results", Storage>>,
+): Launch => {
+  const { batch } = of;
+  const rows = size(of.rows), columns = size(of.columns), terms = size(of.over);
+  const [{ size: blockRows }] = block.dims;
+  const blockColumns = results.dims[1].size;
+  const rowBlocks = Math.ceil(rows / blockRows);
+  const columnBlocks = Math.ceil(columns / blockColumns);
+  const panels = Math.ceil(columns / panel), blockPanels = blockColumns / panel;
+  const loop = vectorLoop(
+    [...of.over.map((dim) => [dim]), of.rows],
+    [...batch, ...of.over, ...of.rows],
+    fresh,
+    (emit, env) => {
+      emit.emit(of.left, env);
+    },
+  )!;
+  const alongTerms = of.over.includes(loop.dims[0]);
+  const emit = fresh();
+  const { make } = emit;
+  const units = size(batch) * rowBlocks * columnBlocks;
+
+  emit.units(units, (unit) => {
+    const blockOf = affine.remainder(unit, rowBlocks);
+    const rest = affine.quotient(unit, rowBlocks);
+    const columnBlock = affine.remainder(rest, columnBlocks);
+    const item = affine.quotient(rest, columnBlocks);
+    const outer = emit.unflatten(item, batch);
+    const row0 = affine.times(blockOf, blockRows);
+    const column0 = affine.times(columnBlock, blockColumns);
+    const rowsHere = smaller(
+      emit,
+      make.whole(blockRows),
+      make.op("i32.sub", make.whole(rows), emit.whole(row0)),
+    );
+    const columnsHere = smaller(
+      emit,
+      make.whole(blockColumns),
+      make.op("i32.sub", make.whole(columns), emit.whole(column0)),
+    );
+    const rowAt = (i: affine.Int): affine.Int => {
+      const wanted = affine.sum(row0, i);
+      return affine.high(wanted) < rows ? wanted : bounded(emit, emit.whole(wanted), rows);
+    };
+
+    /** Copies terms from `term0` on of the block's rows, with what is done to them. */
+    const packLeft = (term0: affine.Int, termsHere: Value, most: number) => {
+      const put = (row: affine.Int, i: affine.Int, term: affine.Int, k: affine.Int) => {
+        const value = emit.emit(
+          of.left,
+          new Map([...outer, ...emit.unflatten(row, of.rows), ...emit.unflatten(term, of.over)]),
+        );
+        emit.store(block, new Map([[rowAxis, i], [termAxis, k]]), value);
+      };
+      const from = emit.whole(term0);
+      const to = make.op("i32.add", from, termsHere);
+      if (alongTerms) {
+        emit.loop(blockRows, (i) => {
+          const row = rowAt(i);
+          emit.vectors(terms, ([term]) => {
+            put(row, i, term, affine.sum(term, affine.times(term0, -1)));
+          }, { from, to, most });
+        }, rowsHere);
+        return;
+      }
+      const first = emit.whole(row0);
+      const last = make.op("i32.add", first, rowsHere);
+      emit.loop(most, (k) => {
+        const wanted = affine.sum(term0, k);
+        const term = affine.high(wanted) < terms
+          ? wanted
+          : bounded(emit, emit.whole(wanted), terms);
+        emit.vectors(rows, ([row]) => {
+          put(row, affine.sum(row, affine.times(row0, -1)), term, k);
+        }, { from: first, to: last, most: blockRows });
+      }, termsHere);
+    };
+
+    /** Multiplies the block's rows with the panels of its columns. */
+    const multiply = (term0: affine.Int, termsHere: Value, more: Value) => {
+      const panel0 = affine.times(columnBlock, blockPanels);
+      const withPanel = (j: affine.Int, vectors: number) => {
+        // item, panel, term, column: the packed operand flattened.
+        const own = affine.sum(affine.times(item, panels), affine.sum(panel0, j));
+        const place = affine.times(affine.sum(affine.times(own, terms), term0), panel);
+        const right = emit.address(packed, place);
+        const call = (i: affine.Int, count: number) =>
+          make.call(helperIndex(count, vectors), [
+            emit.address(block, affine.times(i, rowStride)),
+            right,
+            emit.address(
+              results,
+              affine.sum(affine.times(i, blockColumns), affine.times(j, panel)),
+            ),
+            make.whole(4 * blockColumns),
+            termsHere,
+            more,
+          ]);
+        const tile = make.whole(tileRows);
+        const tiles = make.op("i32.div_u", rowsHere, tile);
+        emit.loop(Math.floor(blockRows / tileRows), (n) => {
+          call(affine.times(n, tileRows), tileRows);
+        }, tiles);
+        const short = (rows % blockRows) % tileRows;
+        if (short === 0) return;
+        const lastRows = make.whole(rows % blockRows);
+        emit.when(make.op("i32.eq", rowsHere, lastRows), () => {
+          const start = rows % blockRows - short;
+          call(affine.int(start), short);
+        });
+      };
+      const whole = make.op("i32.div_u", columnsHere, make.whole(panel));
+      if (columns >= panel) emit.loop(blockPanels, (j) => withPanel(j, tileVectors), whole);
+      const short = columns % panel;
+      if (short === 0) return;
+      const there = make.op("i32.rem_u", columnsHere, make.whole(panel));
+      emit.when(there, () => {
+        const j = blockPanels === 1 ? affine.int(0) : emit.named(
+          make.op("i32.div_u", columnsHere, make.whole(panel)),
+          blockPanels,
+        );
+        withPanel(j, Math.ceil(short / 4));
+      });
+    };
+
+    if (terms <= depth) {
+      packLeft(affine.int(0), make.whole(terms), terms);
+      multiply(affine.int(0), make.whole(terms), make.whole(0));
+    } else {
+      const blocks = Math.ceil(terms / depth);
+      emit.loop(blocks, (b) => {
+        const term0 = affine.times(b, depth);
+        const left = make.op("i32.sub", make.whole(terms), emit.whole(term0));
+        const termsHere = smaller(emit, make.whole(depth), left);
+        packLeft(term0, termsHere, depth);
+        multiply(term0, termsHere, emit.whole(b));
+      });
+    }
+
+    const from = emit.whole(column0);
+    const to = make.op("i32.add", from, columnsHere);
+    emit.loop(blockRows, (i) => {
+      const places = emit.unflatten(rowAt(i), of.rows);
+      emit.vectors(columns, ([column]) => {
+        const env = new Map([
+          ...outer,
+          ...places,
+          ...emit.unflatten(column, of.columns),
+          [rowAxis, i],
+          [columnAxis, affine.sum(column, affine.times(column0, -1))],
+        ]);
+        emit.override(of.node, () => emit.load(results, env));
+        storeRoots(emit, kernel, [env]);
+      }, { from, to, most: blockColumns });
+    }, rowsHere);
+  });
+  const flops = 2 * size(batch) * rows * columns * terms;
+  return launchOf(emit, units, 0, flops);
+};

@@ -1,0 +1,444 @@
+// Scans by lanes: four neighbours of the space lie in the lanes of vectors, time is a loop inside, and
+// what a lane holds along further axes is in scratch memory, a vector for each position. Producers are
+// printed into the step where they are read. A scan that runs back over another computes that one's
+// carries again, a segment at a time, from checkpoints.
+import { intern, type Node, reachable } from "../../dsl/node.ts";
+import { locals, roles, substitute } from "../../dsl/scan.ts";
+import * as affine from "../lower/affine.ts";
+import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
+import { movedAxes } from "../lower/together.ts";
+import type { Value, Variable } from "./builder.ts";
+import { type Emitter, emitter, type Env, parameters } from "./emit.ts";
+import { acrossLanes } from "./kernels.ts";
+import { type Launch, launchOf } from "./launch.ts";
+import { vectorLoop } from "./loops.ts";
+import { bindLocals, onlyOnce, position, stepsOf, timeOf } from "./scan_values.ts";
+import { printTogether } from "./scan_together.ts";
+
+/** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
+const lanesOfUnit = 16;
+
+/** A value of a step as it is kept: a local, or vectors in scratch memory, one a held position. */
+interface Kept {
+  readonly dims: readonly Dim[];
+  readonly node: Node;
+  readonly variable?: Variable;
+  readonly offset: number;
+}
+
+/** What one step must compute. */
+interface Item {
+  readonly of: Node;
+  /** Reductions that this value needs are done in earlier phases. */
+  readonly phase: number;
+  /** The held axes that its value has. */
+  readonly nest: readonly Dim[];
+  readonly run: (env: Env, value: Value) => void;
+}
+
+const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join();
+
+/** How a value reads a leaf: not at all, at its own position, or at others too. Sums are read apart. */
+const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
+  const memo = new Map<Node, "no" | "own" | "others">();
+  const look = (of: Node): "no" | "own" | "others" => {
+    if (of === leaf) return "own";
+    if (of.op === "reduce" && of !== root) return "no";
+    const known = memo.get(of);
+    if (known !== undefined) return known;
+    const below = of.args.map(look);
+    const found = below.includes("others") || (movedAxes(of).length > 0 && below.includes("own"))
+      ? "others"
+      : below.includes("own")
+      ? "own"
+      : "no";
+    memo.set(of, found);
+    return found;
+  };
+  return look(root);
+};
+
+/** Prints a scan kernel. */
+export const printScan = (
+  kernel: ScanKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  relaxed: boolean,
+): Launch =>
+  kernel.together ? printTogether(kernel, stored, relaxed) : printByLanes(kernel, stored, relaxed);
+
+/** The axis that vectors lie along: that of partial sums, or the best for what the steps read. */
+const vectorAxis = (
+  kernel: ScanKernel,
+  fresh: () => Emitter,
+): Dim | undefined => {
+  const { scan, space, held, lanes, roots } = kernel;
+  const isAcross = roots.some((root) =>
+    root.partial?.reduction.attributes.over!.includes(lanes?.axis ?? "")
+  );
+  if (isAcross) return lanes;
+  const { each } = roles(scan);
+  const time = { axis: scan.attributes.axis!, size: stepsOf(scan) };
+  const loop = vectorLoop(
+    space.map((dim) => [dim]),
+    [...space, ...held, time],
+    fresh,
+    (emit, env) => {
+      for (const of of Object.values(each)) {
+        if (of.op !== "part" || !of.attributes.name!.startsWith("prev.")) emit.emit(of, env);
+      }
+      for (const root of roots) {
+        if (root.kind === "out") emit.store(root.storage, env, emit.make.splat(0));
+      }
+    },
+  );
+  return loop?.dims[0];
+};
+
+const printByLanes = (
+  kernel: ScanKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  relaxed: boolean,
+): Launch => {
+  const { scan, space, held, lanes, width, roots, recomputes } = kernel;
+  const fresh = () => emitter(stored, relaxed, kernel.again);
+  const along = vectorAxis(kernel, fresh);
+  const emit = fresh();
+  const { make } = emit;
+  const axis = scan.attributes.axis!;
+  const steps = stepsOf(scan);
+  const others = space.filter((dim) => dim !== along);
+  const acrossOf = (root: ScanRoot) =>
+    root.partial !== undefined && lanes !== undefined &&
+    root.partial.reduction.attributes.over!.includes(lanes.axis);
+  const isAcross = roots.some(acrossOf);
+  const piece = along === undefined ? 1 : isAcross ? width : Math.min(lanesOfUnit, along.size);
+  const pieces = along === undefined ? 1 : Math.ceil(along.size / piece);
+  const units = size(others) * pieces;
+
+  let scratch = 0;
+  const take = (vectors: number): number => {
+    const at = scratch;
+    scratch += 16 * vectors;
+    return at;
+  };
+  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  const reach = (offset: number, at: affine.Int): Value =>
+    make.op(
+      "i32.add",
+      make.op("i32.add", make.parameter(parameters.scratch), make.whole(offset)),
+      emit.whole(at, 16),
+    );
+  const readAt = (offset: number, at: affine.Int): Value =>
+    make.loadNow("v128.load", reach(offset, at), 0);
+  const writeAt = (offset: number, at: affine.Int, value: Value): void =>
+    make.store("v128.store", reach(offset, at), 0, value);
+  const declare = (of: Node): Kept => {
+    const dims = heldOf(of);
+    if (dims.length > 0) return { dims, node: of, offset: take(size(dims)) };
+    return { dims, node: of, variable: make.variable("v128", make.splat(0)), offset: 0 };
+  };
+  const read = ({ variable, offset, dims }: Kept, env: Env): Value =>
+    variable === undefined ? readAt(offset, position(dims, env)) : make.current(variable);
+  const write = ({ variable, offset, dims }: Kept, env: Env, value: Value): void =>
+    variable === undefined
+      ? writeAt(offset, position(dims, env), value)
+      : make.assign(variable, value);
+  /** Runs `inside` for every position of some held axes. */
+  const over = (nest: readonly Dim[], env: Env, inside: (env: Env) => void): void => {
+    if (nest.length === 0) return inside(env);
+    const [{ axis, size }, ...rest] = nest;
+    emit.loop(size, (at) => over(rest, new Map([...env, [axis, at]]), inside));
+  };
+
+  const { from } = roles(scan);
+  const own = locals(scan);
+  const outNode = (root: ScanRoot): Node => {
+    const { partial, name } = root;
+    if (partial === undefined) return scan.attributes.step!.out[name];
+    const { reduction } = partial;
+    const inLane = reduction.attributes.over!.filter((axis) =>
+      held.some((dim) => dim.axis === axis)
+    );
+    return inLane.length === 0
+      ? reduction.args[0]
+      : intern("reduce", "f32", without(reduction.args[0].axes, inLane), [reduction.args[0]], {
+        how: "add",
+        over: inLane,
+      });
+  };
+  const outs = roots.filter((root) => root.kind === "out")
+    .map((root) => ({ root, of: outNode(root) }));
+
+  /** Prints all steps for the lanes at `start`. */
+  const printSteps = (start: Env, group: affine.Int): void => {
+    /** Prints one step: its reductions, next carries and outputs, in loops over the held axes. */
+    const step = (
+      next: Readonly<Record<string, Node>>,
+      leaves: Readonly<Record<string, Node>>,
+      carries: Readonly<Record<string, Kept>>,
+      outs: readonly { readonly of: Node; readonly root: ScanRoot }[],
+      env: Env,
+    ): void => {
+      const phases = new Map<Node, number>();
+      const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
+      for (const of of inner) {
+        if (of.op === "scan") {
+          throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
+        }
+        phases.set(
+          of,
+          Math.max(0, ...of.args.map((arg) => phases.get(arg)! + (arg.op === "reduce" ? 1 : 0))),
+        );
+      }
+      const phaseOf = (of: Node) => phases.get(of)! + (of.op === "reduce" ? 1 : 0);
+      const items: Item[] = [];
+      for (const of of inner) {
+        if (of.op !== "reduce") continue;
+        const kept = declare(of);
+        const isSum = of.attributes.how === "add";
+        const begin = make.splat(isSum ? 0 : -Infinity);
+        over(kept.dims, new Map(), (at) => write(kept, at, begin));
+        items.push({
+          of: of.args[0],
+          phase: phases.get(of)!,
+          nest: heldOf(of.args[0]),
+          run: (at, value) =>
+            write(kept, at, make.op(isSum ? "f32x4.add" : "f32x4.pmax", value, read(kept, at))),
+        });
+        emit.override(of, (at) => read(kept, at));
+      }
+      for (const { of, root } of outs) {
+        const { partial, storage } = root;
+        const summed = partial?.reduction.args[0] ?? of;
+        const put = (at: Env, value: Value) => {
+          if (!acrossOf(root)) return emit.store(storage, at, value);
+          const total = acrossLanes(emit, partial!.reduction, emit.counted(value, make.splat(0)));
+          emit.addTo(storage, new Map([...at, [partial!.axis, group]]), total);
+        };
+        items.push({
+          of,
+          phase: phaseOf(of),
+          nest: heldOf(of),
+          run: (at, value) => onlyOnce(emit, space, start, summed, () => put(at, value)),
+        });
+      }
+      const commits: (() => void)[] = [];
+      const nexts = Object.entries(next).map(([name, of]) => ({
+        name,
+        of,
+        phase: phaseOf(of),
+        nest: carries[name].dims,
+      }));
+      for (const { name, of, phase, nest } of nexts) {
+        const kept = carries[name];
+        // A carry is replaced at once where nobody reads its old value afterwards.
+        const atOnce = [...items, ...nexts].every((item) => {
+          const reads = readsOf(item.of, leaves[name]);
+          return reads === "no" || item.phase < phase ||
+            (item.phase === phase && reads === "own" && key(item.nest) === key(nest));
+        });
+        const place = atOnce || kept.variable !== undefined ? kept : declare(of);
+        items.push({
+          of,
+          phase,
+          nest,
+          run: (at, value) => {
+            if (kept.variable !== undefined) commits.push(() => write(kept, at, value));
+            else write(place, at, value);
+          },
+        });
+        if (place !== kept) {
+          commits.push(() => over(kept.dims, new Map(), (at) => write(kept, at, read(place, at))));
+        }
+      }
+      const last = Math.max(0, ...items.map((item) => item.phase));
+      for (let phase = 0; phase <= last; phase++) {
+        const nests = Map.groupBy(
+          items.filter((item) => item.phase === phase),
+          (item) => key(item.nest),
+        );
+        for (const group of nests.values()) {
+          over(group[0].nest, env, (at) => {
+            const values = group.map((item) => emit.emit(item.of, at));
+            group.forEach((item, k) => item.run(at, values[k]));
+          });
+        }
+      }
+      commits.forEach((commit) => commit());
+    };
+
+    const carries = Object.fromEntries(
+      Object.entries(from).map(([name, of]) => [name, declare(of)]),
+    );
+    for (const [name, kept] of Object.entries(carries)) {
+      over(kept.dims, start, (env) => write(kept, env, emit.emit(from[name], env)));
+    }
+    const saveCarries = (s: affine.Int, t: affine.Int) => {
+      const { checkpoints } = kernel;
+      if (checkpoints === undefined) return;
+      const { every, storage } = checkpoints;
+      const segment = every === 1 ? t : affine.quotient(s, every);
+      const save = () => {
+        for (const [name, to] of Object.entries(storage)) {
+          const kept = carries[name];
+          onlyOnce(
+            emit,
+            space,
+            start,
+            kept.node,
+            () =>
+              over(
+                kept.dims,
+                new Map([...start, [to.dims[0].axis, segment]]),
+                (env) => emit.store(to, env, read(kept, env)),
+              ),
+          );
+        }
+      };
+      if (every === 1) return save();
+      const isFirst = make.op("i32.eq", emit.whole(affine.remainder(s, every)), make.whole(0));
+      emit.when(isFirst, save);
+    };
+    const reading = (of: Readonly<Record<string, Kept>>) => (name: string, env: Env) =>
+      read(of[name], env);
+
+    if (recomputes === undefined) {
+      emit.loop(steps, (s) => {
+        const t = timeOf(s, scan);
+        bindLocals(emit, own, scan, reading(carries), t);
+        saveCarries(s, t);
+        const env = new Map([...start, [axis, t]]);
+        step(scan.attributes.step!.next, own.carry, carries, outs, env);
+      });
+    } else {
+      const source = recomputes.scan;
+      const { every, storage } = recomputes.checkpoints;
+      const names = source.attributes.carries!;
+      const sourceFrom = roles(source).from;
+      const again = renewed(source);
+      const redone = Object.fromEntries(names.map((name) => [name, declare(sourceFrom[name])]));
+      const kept = Object.fromEntries(names.map((name) => {
+        const dims = heldOf(sourceFrom[name]);
+        return [name, { dims, offset: take(every * size(dims)) }];
+      }));
+      const slot = (name: string, k: affine.Int, env: Env): affine.Int =>
+        affine.sum(affine.times(k, size(kept[name].dims)), position(kept[name].dims, env));
+      const segments = Math.ceil(steps / every);
+      const stepAt = (g: affine.Int, k: affine.Int): affine.Int => {
+        const s = affine.sum(affine.times(g, every), k);
+        return affine.high(s) < steps ? s : emit.named(emit.whole(s), steps);
+      };
+      emit.loopDown(make.whole(segments - 1), segments, (g) => {
+        const left = make.op("i32.sub", make.whole(steps), emit.whole(affine.times(g, every)));
+        const most = make.whole(every);
+        const length = make.op("select", left, most, make.op("i32.lt_s", left, most));
+        const lastOne = make.op("i32.sub", length, make.whole(1));
+        for (const name of names) {
+          over(redone[name].dims, new Map([...start, [storage[name].dims[0].axis, g]]), (env) => {
+            write(redone[name], env, emit.load(storage[name], env));
+          });
+        }
+        const keep = (k: affine.Int) => {
+          for (const name of names) {
+            over(redone[name].dims, start, (env) => {
+              writeAt(kept[name].offset, slot(name, k, env), read(redone[name], env));
+            });
+          }
+        };
+        emit.loop(every, (k) => {
+          keep(k);
+          const t = timeOf(stepAt(g, k), source);
+          bindLocals(emit, again.leaves, source, reading(redone), t);
+          const env = new Map([...start, [axis, t]]);
+          step(again.next, again.leaves.carry, redone, [], env);
+        }, lastOne);
+        // The carries that came into the last step need no further step.
+        keep(every === 1 ? affine.int(0) : emit.named(lastOne, every));
+        emit.loopDown(lastOne, every, (k) => {
+          const t = timeOf(stepAt(g, k), source);
+          const { each } = roles(scan);
+          const instead: Record<string, (env: Env) => Value> = {};
+          for (const [name, of] of Object.entries(each)) {
+            if (of.op !== "part" || of.args[0] !== source) continue;
+            const [kind, carry] = of.attributes.name!.split(/\.(.*)/s);
+            if (kind !== "prev") continue;
+            instead[name] = (env) => readAt(kept[carry].offset, slot(carry, k, env));
+          }
+          bindLocals(emit, own, scan, reading(carries), t, instead);
+          const env = new Map([...start, [axis, t]]);
+          step(scan.attributes.step!.next, own.carry, carries, outs, env);
+        });
+      });
+    }
+    for (const root of roots) {
+      if (root.kind !== "final") continue;
+      const kept = carries[root.name];
+      onlyOnce(
+        emit,
+        space,
+        start,
+        kept.node,
+        () => over(kept.dims, start, (env) => emit.store(root.storage, env, read(kept, env))),
+      );
+    }
+  };
+
+  emit.units(units, (unit) => {
+    const group = affine.remainder(unit, pieces);
+    const start = emit.unflatten(affine.quotient(unit, pieces), others);
+    for (const { of, root } of outs) {
+      if (!acrossOf(root)) continue;
+      // What is added up lane by lane begins with nothing.
+      const summed = root.partial!.reduction.args[0];
+      onlyOnce(emit, others, start, summed, () => {
+        emit.loop(steps, (t) => {
+          const env = new Map([...start, [axis, t] as const, [root.partial!.axis, group] as const]);
+          over(heldOf(of), env, (at) => emit.store(root.storage, at, make.splat(0)));
+        });
+      });
+    }
+    if (along === undefined) return printSteps(start, group);
+    const begin = affine.times(group, piece);
+    const end = make.op("i32.add", emit.whole(begin), make.whole(piece));
+    const last = make.whole(along.size);
+    const to = make.op("select", end, last, make.op("i32.lt_s", end, last));
+    const declared = scratch;
+    let most = scratch;
+    emit.vectors(
+      along.size,
+      ([at]) => {
+        // The short vector uses the same places as the others.
+        scratch = declared;
+        printSteps(new Map([...start, [along.axis, at]]), group);
+        most = Math.max(most, scratch);
+      },
+      pieces === 1 ? undefined : { from: emit.whole(begin), to, most: piece },
+    );
+    scratch = most;
+  });
+  return launchOf(emit, units, scratch);
+};
+
+const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
+  Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
+
+/** The step of a scan on locals of its own, so that it can stand beside another's. */
+const renewed = (scan: Node) => {
+  const leaves = locals(scan);
+  const by = new Map<Node, Node>();
+  const renew = (of: Node): Node => {
+    const made = intern("local", of.dtype, of.axes, [], { level: -1, name: of.attributes.name });
+    by.set(of, made);
+    return made;
+  };
+  const record = (of: Readonly<Record<string, Node>>) =>
+    Object.fromEntries(Object.entries(of).map(([name, leaf]) => [name, renew(leaf)]));
+  const made = {
+    carry: record(leaves.carry),
+    each: record(leaves.each),
+    rest: leaves.rest.map(renew),
+  };
+  const names = Object.keys(scan.attributes.step!.next);
+  const next = substitute(names.map((name) => scan.attributes.step!.next[name]), by);
+  return { leaves: made, next: Object.fromEntries(names.map((name, k) => [name, next[k]])) };
+};
