@@ -1,6 +1,6 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`, `import`. Only arguments are
-// read here; each command is a file of its own. Exit status 0, 1 when the work failed, 2 when it was not
-// understood.
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`, `import`, `data`. Only
+// arguments are read here; each command is a file of its own. Exit status 0, 1 when the work failed, 2
+// when it was not understood.
 import { parseArgs } from "cli";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
 import * as E from "fp-ts/Either.js";
@@ -65,6 +65,18 @@ Nothing in the file is run.
              or a safetensors file
   OUT        where to write
   --heads N  attention heads of a Transformer whose width does not tell them`,
+  data: `deno task data hear TASK... [--out DIR] [--from SOURCE]
+
+Fetches downstream tasks of HEAR 2021 from Zenodo, checks them, and unpacks them for 'evaluate'. What
+was fetched before an interruption is gone on from. The archives hold audio at 48000 Hz, which is
+resampled to 16000 Hz; HEAR's own files at 16000 Hz lie in a bucket where the one who fetches pays,
+and can be given with --from. A task that is there already is only checked.
+
+  TASK           BO, CD, E50, LC, Mri-S, Mri-T, NS-5h, SC-5h, F50K or VL; the folder of a task, such
+                 as gunshot_triangulation-v1.0-full; or all, which means the ten
+  --out DIR      where to put folders of tasks (default tasks)
+  --from SOURCE  an archive of the task (path or address that ends in .tar.gz), or the address of a
+                 record like Zenodo's`,
 };
 
 const options = {
@@ -82,6 +94,7 @@ const options = {
     fidelity: { type: "string" },
   },
   import: { heads: { type: "string" } },
+  data: { out: { type: "string" }, from: { type: "string" } },
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
   explain: {
@@ -169,6 +182,26 @@ const run = async (args: readonly string[]): Promise<number> => {
       if (wrong !== undefined) return misunderstood(`${wrong}; see deno task import --help`);
       const { importFile } = await import("./import.ts");
       return await importFile(from, to, heads === undefined ? {} : { heads: Number(heads) });
+    }
+    case "data": {
+      const [kind, ...tasks] = positionals;
+      const wrong = kind === undefined
+        ? "say what to fetch: hear, and which tasks"
+        : kind !== "hear"
+        ? `there is no data '${kind}'; there is hear`
+        : tasks.length === 0
+        ? "say which tasks to fetch, or all"
+        : undefined;
+      if (wrong !== undefined) return misunderstood(`${wrong}; see deno task data --help`);
+      const { data, taskFolders, unknownText } = await import("./hear/data.ts");
+      const folders = taskFolders(tasks);
+      if (E.isLeft(folders)) return misunderstood(unknownText(folders.left));
+      const from = values.from as string | undefined, out = values.out as string | undefined;
+      return await data({
+        folders: folders.right,
+        out: out ?? "tasks",
+        ...(from === undefined ? {} : { from }),
+      });
     }
     case "golden": {
       if (positionals.length === 0) return misunderstood(help);

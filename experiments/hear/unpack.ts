@@ -1,0 +1,178 @@
+// A task out of its archive: the files under the folder of its name, audio brought to the rate that is
+// wanted. All of it appears at once, or nothing.
+import * as E from "fp-ts/Either.js";
+import type { TaskEither } from "fp-ts/TaskEither.js";
+import { decodeRecording, recordingErrorText, recordingRate } from "../audio.ts";
+import { type FileError, fileErrorText } from "../files.ts";
+import { quoted } from "../quote.ts";
+import { type TarError, tarErrorText, tarFiles } from "./tar.ts";
+
+/** What was unpacked. */
+export interface Unpacked {
+  readonly clips: number;
+  /** Those among them that were at another rate, which is given, in Hz. */
+  readonly resampled: number;
+  readonly rate?: number;
+}
+
+/** Why an archive was not unpacked. */
+export type UnpackError =
+  | { readonly _tag: "Unreadable"; readonly archive: string; readonly reason: string }
+  | { readonly _tag: "Tar"; readonly archive: string; readonly error: TarError }
+  | {
+    readonly _tag: "NoTask";
+    readonly archive: string;
+    readonly folder: string;
+    readonly first?: string;
+  }
+  | {
+    readonly _tag: "BadClip";
+    readonly archive: string;
+    readonly path: string;
+    readonly reason: string;
+  }
+  | { readonly _tag: "Files"; readonly error: FileError };
+
+/**
+ * Unpacks the task `folder` of a .tar.gz archive to `out/folder`, which must not be there. Clips at
+ * another rate become 16 bit at 16000 Hz, mono. `onProgress` hears how many bytes of the archive
+ * are read.
+ */
+export const unpackTask = (
+  archive: string,
+  folder: string,
+  out: string,
+  onProgress: (bytes: number) => void = () => {},
+): TaskEither<UnpackError, Unpacked> =>
+async () => {
+  const target = `${out}/${folder}`, partial = `${out}/.${folder}.unpacking`;
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(archive);
+  } catch (error) {
+    const reason = error instanceof Deno.errors.NotFound
+      ? "there is no such file"
+      : (error as Error).message;
+    return E.left({ _tag: "Unreadable", archive, reason });
+  }
+  const bad = (error: unknown): E.Either<UnpackError, never> => {
+    const reason = error instanceof Error ? error.message : String(error);
+    const doing = "write into the folder" as const;
+    return E.left({ _tag: "Files", error: { _tag: "FileError", doing, path: target, reason } });
+  };
+  let read = 0, first: string | undefined, found = false, clips = 0, resampled = 0;
+  let rate: number | undefined;
+  const counted = file.readable.pipeThrough(
+    new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+      transform: (chunk, controller) => {
+        onProgress(read += chunk.length);
+        controller.enqueue(chunk);
+      },
+    }),
+  );
+  const entries = tarFiles(counted.pipeThrough(new DecompressionStream("gzip")));
+  try {
+    remove(partial);
+    Deno.mkdirSync(partial, { recursive: true });
+    for await (const entry of entries) {
+      if (E.isLeft(entry)) return E.left({ _tag: "Tar", archive, error: entry.left });
+      const { path, content } = entry.right;
+      first ??= path;
+      const parts = path.split("/"), at = parts.indexOf(folder);
+      if (at < 0 || at === parts.length - 1) continue;
+      found = true;
+      const inside = parts.slice(at + 1);
+      const isClip = inside.length === 3 && /^\d+$/.test(inside[0]);
+      if (!isClip || inside[0] === `${recordingRate}`) {
+        put(`${partial}/${inside.join("/")}`, content);
+        if (isClip) clips++;
+        continue;
+      }
+      const target = `${partial}/${recordingRate}/${inside[1]}/${inside[2]}`;
+      const decoded = await decodeRecording(content, 0)();
+      if (E.isLeft(decoded)) {
+        const reason = recordingErrorText(decoded.left);
+        return E.left({ _tag: "BadClip", archive, path, reason });
+      }
+      put(target, wav16(decoded.right, recordingRate));
+      clips++;
+      resampled++;
+      rate = Number(inside[0]);
+    }
+    if (!found) {
+      const known = first === undefined ? {} : { first };
+      return E.left({ _tag: "NoTask", archive, folder, ...known });
+    }
+    Deno.renameSync(partial, target);
+    return E.right({ clips, resampled, ...(rate === undefined ? {} : { rate }) });
+  } catch (error) {
+    return bad(error);
+  } finally {
+    await entries.return(undefined);
+    try {
+      file.close();
+    } catch {
+      // The stream closed it at its end.
+    }
+    try {
+      remove(partial);
+    } catch {
+      // What stands in the way was told already.
+    }
+  }
+};
+
+/** Why an archive was not unpacked, in one sentence. */
+export const unpackErrorText = (error: UnpackError): string => {
+  switch (error._tag) {
+    case "Unreadable":
+      return `${error.archive} cannot be read: ${error.reason}`;
+    case "Tar":
+      return `${error.archive} cannot be unpacked: ${tarErrorText(error.error)}`;
+    case "NoTask":
+      return `${error.archive} holds no folder ${error.folder}` +
+        (error.first === undefined
+          ? "; it is empty"
+          : `; the first that it holds is ${quoted(error.first)}`);
+    case "BadClip":
+      return `${error.archive}: ${quoted(error.path)} cannot be resampled: ${error.reason}`;
+    case "Files":
+      return fileErrorText(error.error);
+  }
+};
+
+function put(path: string, content: Uint8Array): void {
+  Deno.mkdirSync(path.replace(/\/[^/]*$/, ""), { recursive: true });
+  Deno.writeFileSync(path, content);
+}
+
+function remove(folder: string): void {
+  try {
+    Deno.removeSync(folder, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+/** A wav file of 16 bit and one channel; samples beyond -1 to 1 are cut. */
+export const wav16 = (samples: Float32Array, rate: number): Uint8Array<ArrayBuffer> => {
+  const bytes = new Uint8Array(44 + 2 * samples.length), view = new DataView(bytes.buffer);
+  const words = (at: number, text: string) => bytes.set(new TextEncoder().encode(text), at);
+  words(0, "RIFF");
+  view.setUint32(4, bytes.length - 8, true);
+  words(8, "WAVEfmt ");
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 1, true); // PCM
+  view.setUint16(22, 1, true); // channels
+  view.setUint32(24, rate, true);
+  view.setUint32(28, 2 * rate, true);
+  view.setUint16(32, 2, true);
+  view.setUint16(34, 16, true);
+  words(36, "data");
+  view.setUint32(40, 2 * samples.length, true);
+  samples.forEach((sample, k) => {
+    const value = Math.max(-32768, Math.min(32767, Math.round(sample * 32768)));
+    view.setInt16(44 + 2 * k, value, true);
+  });
+  return bytes;
+};
