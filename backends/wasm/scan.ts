@@ -5,7 +5,14 @@
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
-import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
+import {
+  type Dim,
+  dims,
+  type ScanKernel,
+  type ScanRoot,
+  size,
+  type Storage,
+} from "../lower/program.ts";
 import { movedAxes } from "../lower/together.ts";
 import type { Value, Variable } from "./builder.ts";
 import { type Emitter, emitter, type Env, parameters } from "./emit.ts";
@@ -77,15 +84,19 @@ const vectorAxis = (
   );
   if (isAcross) return lanes;
   const { each } = roles(scan);
-  const time = { axis: scan.attributes.axis!, size: stepsOf(scan) };
+  const read = Object.values(each).filter((of) =>
+    of.op !== "part" || !of.attributes.name!.startsWith("prev.")
+  );
+  const all = new Map([...space, ...held].map((dim) => [dim.axis, dim]));
+  for (const of of [scan.args[scan.attributes.carries!.length], ...read]) {
+    for (const dim of dims(of.axes)) all.set(dim.axis, dim);
+  }
   const loop = vectorLoop(
     space.map((dim) => [dim]),
-    [...space, ...held, time],
+    [...all.values()],
     fresh,
     (emit, env) => {
-      for (const of of Object.values(each)) {
-        if (of.op !== "part" || !of.attributes.name!.startsWith("prev.")) emit.emit(of, env);
-      }
+      read.forEach((of) => emit.emit(of, env));
       for (const root of roots) {
         if (root.kind === "out") emit.store(root.storage, env, emit.make.splat(0));
       }
