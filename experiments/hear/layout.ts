@@ -2,7 +2,7 @@
 // with the original tool. For each split: SPLIT.embeddings.npy, which despite its name is bare float32
 // without a header; SPLIT.embedding-dimensions.json, [rows, width]; and SPLIT.target-labels.pkl, a list
 // of labels for each row. Beside them the task's own files. Rows are in the kit's order.
-import { basename } from "node:path";
+import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { ensureFolder, type FileError, fileErrorText } from "../files.ts";
@@ -54,7 +54,7 @@ export const writeEmbeddings =
 
     const made = await ensureFolder(folder)();
     if (E.isLeft(made)) return E.left({ _tag: "Files", error: made.left });
-    const out = `${folder.replace(/(?<=.)\/+$/, "")}/${basename(task.folder)}`;
+    const out = `${folder.replace(/(?<=.)\/+$/, "")}/${basename(resolve(task.folder))}`;
     const partial = `${out}.partial`;
     if (isOccupied(out)) return E.left({ _tag: "Occupied", folder: out });
     try {

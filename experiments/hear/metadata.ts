@@ -141,7 +141,7 @@ export const splitsProblem = (metadata: TaskMetadata): string | undefined => {
   const { splitMode, splits, folds } = metadata;
   const repeated = splits.find((name, k) => splits.indexOf(name) !== k);
   if (repeated !== undefined) return `splits names '${repeated}' twice`;
-  const strange = splits.find((name) => !/^[\w-]+$/.test(name));
+  const strange = splits.find((name) => name.startsWith(".") || !/^[^/\\\0]+$/.test(name));
   if (strange !== undefined) {
     return `splits names ${
       JSON.stringify(strange)

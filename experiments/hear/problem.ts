@@ -30,6 +30,8 @@ export type TaskProblem =
     readonly file: string;
     readonly clip: string;
     readonly label: string;
+    /** The label of the same letters, composed of other code points, if there is one. */
+    readonly there?: string;
   }
   | {
     readonly _tag: "NotOneLabel";
@@ -105,7 +107,11 @@ function reason(problem: TaskProblem): string {
       return `the labels of ${quoted(problem.clip)} should be a list of texts or whole numbers`;
     case "UnknownLabel":
       return `the label ${quoted(problem.label)} of ${quoted(problem.clip)} is not in ` +
-        "labelvocabulary.csv";
+        "labelvocabulary.csv" +
+        (problem.there === undefined
+          ? ""
+          : `, which writes its letters in Unicode form ${form(problem.there)}, and this file in ` +
+            form(problem.label));
     case "NotOneLabel":
       return `${quoted(problem.clip)} should have one label, as the task is multiclass, and has ` +
         (problem.labels.length === 0

@@ -235,6 +235,7 @@ function readSplit(
     for (const clip of repeated) problems.push({ _tag: "Repeated", file, clip });
   }
   const listed: Listed[] = [];
+  const forms = new Map([...index?.keys() ?? []].map((label) => [label.normalize("NFC"), label]));
   for (const clip of clips) {
     if (clip === "" || clip === "." || clip === ".." || /[/\\\0]/.test(clip)) {
       problems.push({ _tag: "BadName", file, clip });
@@ -251,7 +252,11 @@ function readSplit(
       problems.push({ _tag: "NotOneLabel", file, clip, labels: texts });
     }
     const strange = index === undefined ? [] : texts.filter((label) => !index.has(label));
-    for (const label of strange) problems.push({ _tag: "UnknownLabel", file, clip, label });
+    for (const label of strange) {
+      const there = forms.get(label.normalize("NFC"));
+      const known = there === undefined ? {} : { there };
+      problems.push({ _tag: "UnknownLabel", file, clip, label, ...known });
+    }
     listed.push({ file: clip, labels: texts.map((label) => index?.get(label) ?? -1) });
   }
   return listed;

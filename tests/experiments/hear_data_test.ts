@@ -5,6 +5,7 @@ import assert from "assert";
 import fc from "fast-check";
 import * as E from "fp-ts/Either.js";
 import { archiveOf, taskFolders } from "../../experiments/hear/data.ts";
+import { decimate } from "../../experiments/hear/decimate.ts";
 import {
   download,
   downloadErrorText,
@@ -15,7 +16,8 @@ import {
 import { knownTasks } from "../../experiments/hear/known.ts";
 import { tarErrorText, tarFiles } from "../../experiments/hear/tar.ts";
 import { readTask } from "../../experiments/hear/task.ts";
-import { unpackErrorText, unpackTask, wav16 } from "../../experiments/hear/unpack.ts";
+import { unpackErrorText, unpackTask } from "../../experiments/hear/unpack.ts";
+import { pcm16, wav16 } from "../../experiments/hear/wav.ts";
 import { decodeRecording } from "../../experiments/audio.ts";
 import { filesOf, inFolder, type Made, threeSplits, wav, writeFiles } from "./hear/made.ts";
 import { gzip, tar, type TarEntry, taskTar } from "./hear/tarball.ts";
@@ -453,13 +455,13 @@ Deno.test("a task at 16000 Hz comes out as it went in", () =>
     assert.deepEqual(names(`${folder}/tasks`), ["made-v1-small"]);
   }));
 
-Deno.test("one at 48000 Hz is resampled: the same tone, a third of the samples", () =>
+const resampledFrom = (rate: number) =>
   inFolder(async (folder) => {
-    const archive = await archived(folder, 48000);
+    const archive = await archived(folder, rate);
     assert.deepEqual(right(await unpackTask(archive, "made-v1-small", folder)()), {
       clips: 7,
       resampled: 7,
-      rate: 48000,
+      rate,
     });
     const task = right(await readTask(`${folder}/made-v1-small`)());
     assert.deepEqual(names(task.folder).filter((name) => /\d/.test(name)), ["16000"]);
@@ -478,11 +480,16 @@ Deno.test("one at 48000 Hz is resampled: the same tone, a third of the samples",
         }
       }
     }
-  }));
+  });
 
-Deno.test("samples as 16 bit: what is read is written back, and loud ones are cut", async () => {
-  const bytes = wav(0.05);
-  assert.deepEqual(wav16(right(await decodeRecording(bytes)()), 16000), bytes);
+Deno.test("one at 48000 Hz is resampled: the same tone, a third of the samples", () =>
+  resampledFrom(48000));
+Deno.test("one at 44100 Hz is resampled too", () => resampledFrom(44100));
+
+Deno.test("samples as 16 bit: what is read is written back, and loud ones are cut", () => {
+  const bytes = wav(65536 / 16000), all = new DataView(bytes.buffer);
+  for (let k = 0; k < 65536; k++) all.setInt16(44 + 2 * k, k - 32768, true);
+  assert.deepEqual(wav16(pcm16(bytes)!.samples, 16000), bytes);
   const view = new DataView(wav16(Float32Array.of(-2, -1, 0, 1, 2), 16000).buffer);
   assert.deepEqual([0, 1, 2, 3, 4].map((k) => view.getInt16(44 + 2 * k, true)), [
     -32768,
@@ -491,6 +498,48 @@ Deno.test("samples as 16 bit: what is read is written back, and loud ones are cu
     32767,
     32767,
   ]);
+});
+
+Deno.test("decimation passes what the new rate can hold and stops the rest", () => {
+  for (const factor of [2, 3, 6]) {
+    const rate = 16000 * factor, count = 4800 * factor;
+    const tone = (hertz: number) =>
+      Float32Array.from({ length: count }, (_, k) => Math.sin(2 * Math.PI * hertz * k / rate));
+    // Away from the ends, where the filter sees silence.
+    const level = (of: Float32Array) => Math.max(...of.subarray(200, 4600).map(Math.abs));
+    for (const hertz of [0.001, 50, 440, 3000, 6000, 7200]) {
+      const got = decimate(tone(hertz), factor);
+      assert.equal(got.length, 4800);
+      const worst = level(
+        got.map((value, k) => value - Math.sin(2 * Math.PI * hertz * k / 16000)),
+      );
+      assert.ok(worst < 2e-5, `${hertz} Hz of ${rate} Hz is off by ${worst}`);
+    }
+    for (
+      const hertz of [8000, 8100, 9000, rate / 2 - 3000, rate / 2 - 10].filter((f) => f >= 8000)
+    ) {
+      const left = level(decimate(tone(hertz), factor));
+      assert.ok(left < 2e-5, `${left} of ${hertz} Hz is left`);
+    }
+  }
+  assert.equal(decimate(new Float32Array(100), 3).length, 33);
+  assert.equal(decimate(new Float32Array(101), 3).length, 34);
+  assert.deepEqual(decimate(Float32Array.of(1, 2), 1), Float32Array.of(1, 2));
+});
+
+Deno.test("wav files of 16 bit and one channel are read without a decoder", async () => {
+  const bytes = wav(0.05, 48000);
+  const plain = pcm16(bytes)!;
+  assert.equal(plain.rate, 48000);
+  assert.equal(plain.samples.length, 2400);
+  // The decoder divides what is above 0 by 32767.
+  const decoded = right(await decodeRecording(wav(0.05))());
+  pcm16(wav(0.05))!.samples.forEach((sample, k) =>
+    assert.ok(Math.abs(sample - decoded[k]) < 2 ** -15, `sample ${k}`)
+  );
+  for (const other of [wav(0.05, 48000, 2), bytes.slice(0, 1000), text("RIFF"), content]) {
+    assert.equal(pcm16(other), undefined);
+  }
 });
 
 Deno.test("an archive that cannot be unpacked leaves nothing", () =>

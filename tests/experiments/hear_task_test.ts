@@ -295,6 +295,13 @@ Deno.test("names in any script work; another Unicode form of the same letters is
     "the file's name in NFD: rename the file",
   ]);
   assert.match((await swapped(nfd, nfc))[0], /in Unicode form NFD, the file's name in NFC/);
+  const label = "é".normalize("NFD");
+  const labelled = { ...threeSplits.splits, test: { "f.wav": [label] } };
+  const vocabulary = `${threeSplits.vocabulary}3,${label.normalize("NFC")}\n`;
+  assert.deepEqual(await problems({ ...threeSplits, vocabulary, splits: labelled }), [
+    `test.json: the label '${label}' of 'f.wav' is not in labelvocabulary.csv, which writes its ` +
+    "letters in Unicode form NFC, and this file in NFD",
+  ]);
   // Both forms beside each other are two files.
   const both = await whole({
     ...threeSplits,
