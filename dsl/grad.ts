@@ -19,17 +19,22 @@ const settle = (cotangent: Node, over: Axes, arg: Axes, keep: ReadonlySet<string
 
 const nothing: ReadonlySet<string> = new Set();
 
+/** Contributions to one cotangent by the axes that they still have to be summed over. */
+type Apart = ReadonlyMap<string, Node>;
+
 /**
  * Cotangents of `targets`, given those of some nodes. The walk does not go beyond a target.
- * Cotangents of targets in `deferred` keep the axes in `keep` instead of summing over them.
+ * Contributions to targets in `deferred` keep the axes in `keep` instead of being summed over them;
+ * those that keep different axes stay apart, as one can not be added to the other's every element.
  */
 const walk = (
   seeds: ReadonlyMap<Node, Node>,
   targets: readonly Node[],
   deferred: ReadonlySet<Node> = new Set(),
   keep: ReadonlySet<string> = nothing,
-): ReadonlyMap<Node, Node> => {
+): { readonly found: ReadonlyMap<Node, Node>; readonly apart: ReadonlyMap<Node, Apart> } => {
   const found = new Map<Node, Node>();
+  const apart = new Map<Node, Map<string, Node>>();
   const isTarget = new Set(targets);
   const order = reachable([...seeds.keys()]);
   const active = new Set<Node>();
@@ -39,9 +44,16 @@ const walk = (
   }
   const put = (arg: Node, cotangent: Node, over: Axes) => {
     if (!active.has(arg)) return;
-    const settled = settle(cotangent, over, arg.axes, deferred.has(arg) ? keep : nothing);
-    const before = found.get(arg);
-    found.set(arg, before === undefined ? settled : apply("add", before, settled));
+    const isDeferred = deferred.has(arg);
+    const settled = settle(cotangent, over, arg.axes, isDeferred ? keep : nothing);
+    const plus = (before: Node | undefined) =>
+      before === undefined ? settled : apply("add", before, settled);
+    if (!isDeferred) found.set(arg, plus(found.get(arg)));
+    else {
+      const kept = Object.keys(settled.axes).filter((axis) => !(axis in arg.axes)).sort().join();
+      const own = apart.get(arg) ?? new Map<string, Node>();
+      apart.set(arg, own.set(kept, plus(own.get(kept))));
+    }
   };
   for (const [of, seed] of seeds) put(of, seed, of.axes);
   const parts = new Map<Node, Map<string, Node>>();
@@ -69,7 +81,7 @@ const walk = (
   };
   // A derivative is shown at the place of what it is the derivative of.
   for (const of of [...order].reverse()) if (active.has(of)) inPlaceOf(of, () => visit(of));
-  return found;
+  return { found, apart };
 };
 
 /**
@@ -131,21 +143,25 @@ const pullScan = (
     start[`g.${name}`] = expand(given.get(`final.${name}`) ?? float(0), from[name].axes);
   }
   // A first tracing tells which axes the shared arguments' contributions have.
-  const shared = new Map<number, Axes>();
+  const shared = new Map<
+    string,
+    { readonly k: number; readonly kept: string; readonly axes: Axes }
+  >();
   const gradients = new Map<string, true>();
   scanNode(axis!, start, inputs, (carried, now) => {
-    const found = back(now)(carried);
+    const { found, apart } = back(now)(carried);
     for (const k of wantedRest) {
-      const g = found.get(rest[k]);
-      if (g !== undefined) shared.set(k, { ...rest[k].axes, ...g.axes });
+      [...apart.get(rest[k]) ?? []].forEach(([kept, g], n) => {
+        shared.set(`rest.${k}.${n}`, { k, kept, axes: { ...rest[k].axes, ...g.axes } });
+      });
     }
     for (const name of wantedEach) if (found.has(now[`each.${name}`])) gradients.set(name, true);
     return { next: carried, out: {} };
   }, !reverse);
-  for (const [k, axes] of shared) start[`rest.${k}`] = expand(float(0), axes);
+  for (const [name, { axes }] of shared) start[name] = expand(float(0), axes);
 
   const made = scanNode(axis!, start, inputs, (carried, now) => {
-    const found = back(now)(carried);
+    const { found, apart } = back(now)(carried);
     const next: Record<string, Node> = {}, out: Record<string, Node> = {};
     for (const name of floats) {
       const through = found.get(now[`prev.${name}`]) ?? float(0);
@@ -153,8 +169,8 @@ const pullScan = (
       const sum = direct === undefined ? through : apply("add", through, direct);
       next[`g.${name}`] = expand(sum, from[name].axes);
     }
-    for (const [k, axes] of shared) {
-      next[`rest.${k}`] = apply("add", carried[`rest.${k}`], expand(found.get(rest[k])!, axes));
+    for (const [name, { k, kept, axes }] of shared) {
+      next[name] = apply("add", carried[name], expand(apart.get(rest[k])!.get(kept)!, axes));
     }
     for (const name of gradients.keys()) {
       out[name] = expand(found.get(now[`each.${name}`])!, drop(each[name].axes, [axis!]));
@@ -164,7 +180,7 @@ const pullScan = (
 
   for (const name of floats) put(from[name], part(made, "final", `g.${name}`), from[name].axes);
   for (const name of gradients.keys()) put(each[name], part(made, "out", name), each[name].axes);
-  for (const [k, axes] of shared) put(rest[k], part(made, "final", `rest.${k}`), axes);
+  for (const [name, { k, axes }] of shared) put(rest[k], part(made, "final", name), axes);
 };
 
 /** Several tensors under the names of a record. */
@@ -189,7 +205,7 @@ export const valueAndGrad = <W extends Tensors>(
   const names = Object.keys(wrt);
   const absorbed = absorb([root], names.map((name) => node(wrt[name])));
   const [value] = absorbed.roots;
-  const found = walk(new Map([[value, float(1)]]), absorbed.kept);
+  const { found } = walk(new Map([[value, float(1)]]), absorbed.kept);
   const gradients = names.map((name, k) => {
     const g = found.get(absorbed.kept[k]) ?? float(0);
     return [name, tensor(expand(g, node(wrt[name]).axes))];

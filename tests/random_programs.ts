@@ -157,6 +157,34 @@ const softmax: Maker = ({ picks: [i, j] }, floats) => {
   return keep(node(ops.softmax(tensor(x.of), axisOf(x.of, j)! as never)), 1);
 };
 
+/**
+ * Scores of all pairs along an axis, masked or not, their exponentials below the maximum, weighted or
+ * not, and the quotient of two sums of them: what attention and the mLSTM are made of.
+ */
+const cascade: Maker = ({ picks: [i, j, k] }, floats, _ints, _truths, fresh) => {
+  const x = at(floats, i);
+  if (rank(x.of) === 0) return undefined;
+  const axis = axisOf(x.of, j)!, size = known(x.of.axes, axis);
+  const beside = floats.filter((one) => axis in one.of.axes && fitting(x.of, one.of));
+  const key = (of: Node) => structure.rename(of, axis, fresh);
+  const y = key(at(beside, k).of), v = key(at(beside, k + 1).of);
+  if (volume({ ...x.of.axes, ...y.axes, ...v.axes }) > 20 * MOST_ELEMENTS) return undefined;
+  const scores = apply("mul", x.of, y);
+  const seen = apply(
+    "less",
+    structure.iota(fresh, size),
+    apply("add", structure.iota(axis, size), constant(1, "u32")),
+  );
+  const masked = k % 2 === 0 ? scores : apply("select", seen, scores, float(-1e30));
+  const top = node(ops.stop(tensor(structure.reduce(masked, "max", [fresh]))));
+  const decay = apply("exp", apply("add", masked, apply("neg", top)));
+  const terms = k % 3 === 0 ? decay : apply("mul", decay, apply("tanh", apply("add", x.of, y)));
+  const read = structure.reduce(apply("mul", terms, v), "add", [fresh]);
+  const total = structure.reduce(terms, "add", [fresh]);
+  const size1 = apply("add", apply("max", total, apply("neg", total)), float(1));
+  return keep(apply("tanh", apply("mul", read, apply("recip", size1))), 1);
+};
+
 const lookUp: Maker = ({ picks: [i, j, k] }, floats, ints) => {
   const x = at(floats, i), positions = at(ints, j).of;
   if (rank(x.of) === 0) return undefined;
@@ -241,6 +269,8 @@ const everything: readonly Maker[] = [
   scanned,
   reduction("max"),
   softmax,
+  cascade,
+  cascade,
   lookUp,
   away("log", Math.log(2 * LARGEST + 1)),
   away("sqrt", Math.sqrt(2 * LARGEST + 1)),

@@ -1,6 +1,7 @@
 // Random programs on WebGPU against the reference. They are compared in groups, since opening a
 // machine costs more than a run; when one disagrees, fast-check takes over at that program, shrinks
-// it and prints it with the seed. FORMANT_SEED=n tries other programs than the usual ones.
+// it and prints it with the seed. FORMANT_SEED=n tries other programs than the usual ones, and
+// FORMANT_PROGRAMS=n so many of them (`deno task nightly`).
 import fc from "fast-check";
 import { ok } from "assert";
 import type { Backend, Program, Values } from "../../backends/backend.ts";
@@ -8,11 +9,11 @@ import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type Case, checkDerivatives, disagreement, program, read } from "../check.ts";
 import { programs, type Recipe, recipes } from "../random_programs.ts";
 import { type Node, node, reachable } from "../../dsl/node.ts";
-import { webgpu } from "../device.ts";
+import { webgpu, webgpuAsGpu, webgpuInLoops } from "../device.ts";
 import { print } from "../../dsl/print.ts";
 
 const seed = Number(Deno.env.get("FORMANT_SEED") ?? 20260);
-const COUNT = 500, GROUP = 25, TOLERANCE = 1e-4;
+const COUNT = Number(Deno.env.get("FORMANT_PROGRAMS") ?? 300), GROUP = 25, TOLERANCE = 1e-4;
 
 /** The programs of a recipe as one program, with gradients for every fifth. */
 const whole = (recipe: Recipe, k: number): { program: Program; values: Values } | undefined => {
@@ -83,30 +84,43 @@ Deno.test("derivatives of random programs agree with central differences", () =>
   ok(checked > 100, `only ${checked} programs have a gradient`);
 });
 
-Deno.test({
-  name: `${COUNT} random programs on WebGPU agree with the reference`,
-  ignore: webgpu === undefined,
-  fn: async () => {
-    const all = fc.sample(recipes, { seed, numRuns: COUNT }).map((recipe, k) => ({ recipe, k }));
-    for (let start = 0; start < COUNT; start += GROUP) {
-      const group = all.slice(start, start + GROUP);
-      let said: readonly (string | undefined)[];
-      try {
-        said = await complaints(webgpu!, group);
-      } catch {
-        // One of the group does not open; which one, the runs below find out.
-        said = group.map(() => "the group does not open");
+/** Devices, and the share of the programs that each gets. */
+const devices = [
+  ["WebGPU", webgpu, 1],
+  ["WebGPU with a GPU's kernels", webgpuAsGpu, 3],
+  ["WebGPU in loops", webgpuInLoops, 3],
+] as const;
+
+for (const [name, backend, share] of devices) {
+  const count = Math.ceil(COUNT / share);
+  Deno.test({
+    name: `${count} random programs on ${name} agree with the reference`,
+    ignore: backend === undefined,
+    fn: async () => {
+      const all = fc.sample(recipes, { seed, numRuns: count }).map((recipe, k) => ({ recipe, k }));
+      for (let start = 0; start < count; start += GROUP) {
+        const group = all.slice(start, start + GROUP);
+        let said: readonly (string | undefined)[];
+        try {
+          said = await complaints(backend!, group);
+        } catch {
+          // One of the group does not open; which one, the runs below find out.
+          said = group.map(() => "the group does not open");
+        }
+        for (const [i, { k }] of group.entries()) {
+          if (said[i] === undefined) continue;
+          const property = fc.asyncProperty(recipes, async (recipe) => {
+            const [alone] = await complaints(backend!, [{ recipe, k }]);
+            ok(alone === undefined, `${alone}\n${show(recipe)}`);
+          });
+          await fc.assert(property, { seed, path: `${k}`, numRuns: 1, endOnFailure: false });
+        }
+        const first = said.findIndex((one) => one !== undefined && !one.startsWith("the group"));
+        ok(
+          first < 0,
+          `only in its group, program ${start + first} of seed ${seed}: ${said[first]}`,
+        );
       }
-      for (const [i, { k }] of group.entries()) {
-        if (said[i] === undefined) continue;
-        const property = fc.asyncProperty(recipes, async (recipe) => {
-          const [alone] = await complaints(webgpu!, [{ recipe, k }]);
-          ok(alone === undefined, `${alone}\n${show(recipe)}`);
-        });
-        await fc.assert(property, { seed, path: `${k}`, numRuns: 1, endOnFailure: false });
-      }
-      const first = said.findIndex((one) => one !== undefined && !one.startsWith("the group"));
-      ok(first < 0, `only in its group, program ${start + first} of seed ${seed}: ${said[first]}`);
-    }
-  },
-});
+    },
+  });
+}

@@ -228,3 +228,20 @@ Deno.test("a derivative has the path of what it is the derivative of", () => {
   for (const scan of scans) match(scan.path.join(" > "), /^block > mixer/);
   strictEqual(volume(node(slope).axes), 15);
 });
+
+Deno.test("what all steps share counts once, however it is used in them", () => {
+  // z is used at every position of c, and at none: contributions of both kinds are not one sum.
+  const [x, z] = [d.input("x", { b: 3, c: 2 } as Axes), d.input("z", { b: 3 } as Axes)];
+  const y: AnyTensor = d.input("y", { t: 4, b: 3 } as Axes);
+  const { final } = d.scan(
+    { over: "t", from: { h: x as AnyTensor }, each: { y } },
+    ({ h }, now) => {
+      const wide: AnyTensor = d.mul(h, z as AnyTensor);
+      const narrow: AnyTensor = d.sin(d.add(z as AnyTensor, now.y));
+      const next: AnyTensor = d.add(d.tanh(d.add(wide, narrow)) as AnyTensor, narrow);
+      return { next: { h: next }, out: {} };
+    },
+  );
+  const values = { x: numbers(1, 6), y: numbers(2, 12), z: numbers(3, 3) };
+  checkDerivatives("shared", { of: d.sin(final.h as AnyTensor), wrt: { x, y, z }, values });
+});
