@@ -145,7 +145,8 @@ export const explanationJson = (
   return JSON.stringify({ device, kernels, totals, peaks: timing?.peaks });
 };
 
-const leavesOf = ({ outputs, updates }: Program): readonly Node[] =>
+/** The inputs and parameters that a program reads. */
+export const leavesOf = ({ outputs, updates }: Program): readonly Node[] =>
   reachable([
     ...Object.values(outputs).map(({ of }) => node(of)),
     ...Object.values(updates ?? {}).map(node),
@@ -155,7 +156,7 @@ const leavesOf = ({ outputs, updates }: Program): readonly Node[] =>
  * Small positive numbers for leaves of one kind: times do not depend on values, as long as these are
  * ordinary. Words are zeros, which are positions within any axis.
  */
-const filled = (leaves: readonly Node[]): Values =>
+export const filled = (leaves: readonly Node[]): Values =>
   Object.fromEntries(
     leaves.map(({ attributes: { name }, dtype, axes }) => [
       name!,

@@ -40,6 +40,9 @@ const wrapped = (x: Node, names: Names): Node =>
     Object.fromEntries(Object.keys(x.axes).map((axis) => [axis, at(names[axis] ?? axis)])),
   );
 
+const restricted = (names: Names, axes: Axes): Names =>
+  Object.fromEntries(Object.entries(names).filter(([axis]) => axis in axes));
+
 const renamedPlace = (place: Place, names: Names): Place => ({
   ...place,
   terms: place.terms.map((term) => ({ ...term, axis: names[term.axis] ?? term.axis })),
@@ -82,7 +85,16 @@ export const sinkRenames = (roots: readonly Node[]): readonly Node[] => {
           all[axis] = free;
         }
         const over = of.attributes.over!.map((axis) => all[axis] ?? axis);
-        return reduce(under(x, all), of.attributes.how!, over);
+        const fresh = over.filter((axis) => !(axis in x.axes));
+        // A name that only makes room here stays here: below, it would part what is one kernel.
+        const beneath = (arg: Node): Node =>
+          Object.keys(arg.axes).some((axis) => fresh.includes(all[axis]))
+            ? wrapped(plain.get(arg)!, restricted(all, arg.axes))
+            : under(arg, all);
+        const inner = fresh.length > 0 && scalarRow(x.op) !== undefined && users.get(x) === 1
+          ? intern(x.op, x.dtype, renamedAxes(x.axes, all), x.args.map(beneath), x.attributes)
+          : under(x, all);
+        return reduce(inner, of.attributes.how!, over);
       }
       if (of.op === "index") {
         const { places, fill } = of.attributes;

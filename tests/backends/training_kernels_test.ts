@@ -4,6 +4,12 @@ import type { Program } from "../../backends/backend.ts";
 import { reachable } from "../../dsl/node.ts";
 import { lower } from "../../backends/lower/schedule.ts";
 import { compile, programReport } from "../../backends/webgpu/compile.ts";
+import {
+  encoderOf,
+  planned,
+  type Point,
+  programOf as scalingProgram,
+} from "../../bench/scaling.ts";
 import { NEEDED_LIMITS } from "../../backends/webgpu/discover.ts";
 import { size } from "../../backends/lower/program.ts";
 import { faithful } from "../../models/fidelity.ts";
@@ -87,4 +93,28 @@ Deno.test("a reduction that is done in two stages does not split what is above a
   const scans = kernels.flatMap((kernel) => kernel.shape === "scan" ? [kernel.scan] : []);
   assert.equal(new Set(scans.map((of) => of.attributes.reverse)).size, 2);
   assert.equal(reachable(scans).filter((of) => of.op === "scan").length, 2);
+});
+
+for (const family of ["transformer", "mamba", "xlstm"] as const) {
+  Deno.test(`${family}-tiny: memory for a clip is linear in its tokens, forward and in training`, () => {
+    for (const pass of ["forward", "training"] as const) {
+      const [short, long] = [2000, 4000].map((tokens) => planned(family, pass, tokens, 1));
+      const perToken = (point: Point) => point.peakBytes / point.tokens;
+      assert.ok(
+        perToken(long) <= 1.3 * perToken(short),
+        `${pass}: ${perToken(short)} bytes a token at 2000, ${perToken(long)} at 4000`,
+      );
+    }
+  });
+}
+
+Deno.test("an encoder that is only run forward keeps no state over time", () => {
+  const { program } = scalingProgram(encoderOf("mamba", 2), "forward", 250);
+  const { kernels, stored } = lower(program);
+  for (const storage of stored.values()) {
+    const axes = storage.dims.map((dim) => dim.axis);
+    assert.ok(!axes.includes("token") || !axes.includes("state"), axes.join(" x "));
+  }
+  // Per block: norm, in, convolution, three products around the scan, the scan, out.
+  assert.ok(kernels.length <= 2 * 7 + 5, kernels.map(({ path }) => path).join("\n"));
 });
