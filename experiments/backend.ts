@@ -2,12 +2,14 @@
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../backends/backend.ts";
 import { referenceBackend } from "../backends/reference/backend.ts";
+import { wasmBackend } from "../backends/wasm/backend.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import {
   ADVICE,
   deviceErrorMessage,
   deviceRequest,
   openDevice,
+  refusalMessage,
 } from "../backends/webgpu/discover.ts";
 
 /** An open backend and remarks on how it came to be chosen. */
@@ -16,20 +18,22 @@ export interface Chosen {
   readonly notes: readonly string[];
 }
 
-/** Opens `auto`, one kind of device, or `reference`. On the left, why not, in words. */
+/** Names of devices that are not kinds of WebGPU devices. */
+export const OTHERS: readonly string[] = ["wasm", "reference"];
+
+/** Opens `auto`, one kind of device, `wasm` or `reference`. On the left, why not, in words. */
 export const openBackend = async (name: string): Promise<E.Either<string, Chosen>> => {
   if (name === "reference") return E.right({ backend: referenceBackend(), notes: [] });
+  if (name === "wasm") return E.right({ backend: wasmBackend(), notes: [] });
   const request = deviceRequest(name);
   if (E.isLeft(request)) return E.left(deviceErrorMessage(request.left));
-  const opened = await openDevice(request.right)();
+  const opened = await openDevice(request.right === "auto" ? "gpu" : request.right)();
   if (E.isRight(opened)) {
     return E.right({ backend: webgpuBackend(opened.right), notes: opened.right.notes });
   }
   if (name !== "auto") return E.left(deviceErrorMessage(opened.left));
-  const warning =
-    `warning: no WebGPU device was found, so this runs on the reference interpreter, which is very slow; ${ADVICE}`;
-  return E.right({
-    backend: referenceBackend(),
-    notes: [...deviceErrorMessage(opened.left).split("\n"), warning],
-  });
+  const why = opened.left._tag === "NoDevice" ? opened.left.refusals.map(refusalMessage) : [];
+  const note = `${why.join("; ")}; so this runs as WebAssembly, which is faster than WebGPU on a` +
+    ` software driver; to use a GPU, ${ADVICE}`;
+  return E.right({ backend: wasmBackend(), notes: [note] });
 };

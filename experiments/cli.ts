@@ -2,11 +2,12 @@
 // arguments are read here; each command is a file of its own. Exit status 0, 1 when the work failed, 2
 // when it was not understood.
 import { parseArgs } from "cli";
+import { OTHERS } from "./backend.ts";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
 import * as E from "fp-ts/Either.js";
 import { specNamesText } from "./spec/read.ts";
 
-const devices = "auto, gpu, software, swiftshader, navigator, reference";
+const devices = "auto, gpu, wasm, software, swiftshader, navigator, reference";
 
 const usage: Readonly<Record<string, string>> = {
   experiment:
@@ -137,7 +138,7 @@ const run = async (args: readonly string[]): Promise<number> => {
     return misunderstood(`${reason}; see deno task ${command} --help`);
   }
   const device = `${values.device ?? "auto"}`;
-  if (device !== "reference") {
+  if (!OTHERS.includes(device)) {
     const request = deviceRequest(device);
     if (E.isLeft(request)) return misunderstood(deviceErrorMessage(request.left));
   }

@@ -4,7 +4,7 @@
 import { type Backend, type Machine, type Program, type Values } from "../backend.ts";
 import { size } from "../lower/program.ts";
 import { assemble, type Func, hasRelaxed } from "./assemble.ts";
-import type { Call } from "./calls.ts";
+import type { Call, Ended } from "./calls.ts";
 import { byteLength, compile, describe, programReport } from "./compile.ts";
 import { helpers } from "./micro.ts";
 import { type Held, layOut } from "./memory.ts";
@@ -106,7 +106,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       if (found !== undefined) return found;
       throw new RangeError(`there is no program '${key}'; there is ${keys.join(", ")}`);
     };
-    const run = (key: string, inputs: Values): Values => {
+    const run = (key: string, inputs: Values, ended?: Ended): Values => {
       const { lowered } = programOf(key);
       const missing = lowered.params.find((storage) => !written.has(storage.name!));
       if (missing !== undefined) {
@@ -116,7 +116,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
         if (inputs[name] === undefined) throw new RangeError(`the input '${name}' is missing`);
         fill(held, inputs[name], `the input '${name}'`);
       }
-      team.run(keys.indexOf(key));
+      team.run(keys.indexOf(key), ended);
       const bytes = new Uint8Array(buffer);
       for (const { from, to } of lowered.copies) {
         const at = layout.address(key, from);
@@ -148,6 +148,18 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
             return [key, copied(found)];
           }))
         ),
+      time: (key, inputs) =>
+        Promise.resolve().then(() => {
+          const owner = programOf(key).steps.flatMap(({ launches }, k) => launches.map(() => k));
+          const times = programOf(key).steps.map(() => 0);
+          let last = performance.now();
+          run(key, inputs, (call) => {
+            const now = performance.now();
+            times[owner[call]] += now - last;
+            last = now;
+          });
+          return times;
+        }),
       report: (key) => programReport(programOf(key), functionsOf.get(key)!.size),
       close: team.close,
     };

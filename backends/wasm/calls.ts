@@ -77,12 +77,16 @@ export const waitUntil = (
   }
 };
 
+/** Is told that a call has ended. */
+export type Ended = (call: number) => void;
+
 /** Takes part in a run of a program until all calls have ended. */
 export const takePart = (
   { functions }: Ready,
   calls: readonly Call[],
   scratch: number,
   control: Int32Array,
+  ended: Ended = () => {},
 ): void => {
   calls.forEach(({ func, args, units }, k) => {
     const call = functions[func];
@@ -98,10 +102,18 @@ export const takePart = (
     if (mine > 0 && Atomics.add(control, done, mine) + mine === tasks) {
       Atomics.notify(control, done);
     } else waitUntil(control, done, (sum) => sum === tasks);
+    ended(k);
   });
 };
 
 /** Runs a program on this thread alone. */
-export const runAlone = ({ functions }: Ready, calls: readonly Call[], scratch: number): void => {
-  for (const { func, args, units } of calls) functions[func](args, 0, units, scratch);
-};
+export const runAlone = (
+  { functions }: Ready,
+  calls: readonly Call[],
+  scratch: number,
+  ended: Ended = () => {},
+): void =>
+  calls.forEach(({ func, args, units }, k) => {
+    functions[func](args, 0, units, scratch);
+    ended(k);
+  });

@@ -2,6 +2,7 @@
 // well. Without workers or shared memory the main thread does all the work, with the same results.
 import {
   controlWords,
+  type Ended,
   generation,
   type Job,
   joined,
@@ -21,7 +22,7 @@ import type { Message } from "./worker.ts";
 /** A machine that a pool runs. */
 export interface Team {
   /** Runs a program by its number, to the end. */
-  readonly run: (program: number) => void;
+  readonly run: (program: number, ended?: Ended) => void;
   readonly close: () => void;
 }
 
@@ -41,7 +42,7 @@ const alone: Pool = {
   open: (job) => {
     const one = ready({ ...job, machine: 0 });
     return {
-      run: (program) => runAlone(one, one.programs[program], job.scratch[0]),
+      run: (program, ended) => runAlone(one, one.programs[program], job.scratch[0], ended),
       close: () => {},
     };
   },
@@ -85,13 +86,13 @@ export const openPool = (threads: number): Pool => {
       const own: Ready = ready(whole);
       tell(() => ({ tell: "open", job: whole }));
       return {
-        run: (program) => {
+        run: (program, ended) => {
           reset(control, own.programs[program].length);
           Atomics.store(control, machineWord, machine);
           Atomics.store(control, programWord, program);
           Atomics.store(control, running, 1);
           wake();
-          takePart(own, own.programs[program], job.scratch[0], control);
+          takePart(own, own.programs[program], job.scratch[0], control, ended);
           // Nobody may join any more, and those who have must leave before the next run.
           Atomics.store(control, running, 0);
           waitUntil(control, joined, (there) => there === 0);
@@ -99,6 +100,6 @@ export const openPool = (threads: number): Pool => {
         close: () => tell(() => ({ tell: "close", machine })),
       };
     },
-    close: () => workers.forEach((worker) => worker.terminate()),
+    close: () => tell(() => ({ tell: "end" })),
   };
 };

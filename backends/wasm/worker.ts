@@ -18,7 +18,8 @@ import {
 export type Message =
   | { readonly tell: "control"; readonly control: Int32Array; readonly thread: number }
   | { readonly tell: "open"; readonly job: Job }
-  | { readonly tell: "close"; readonly machine: number };
+  | { readonly tell: "close"; readonly machine: number }
+  | { readonly tell: "end" };
 
 const jobs = new Map<number, { readonly ready: Ready; readonly scratch: number }>();
 let control: Int32Array | undefined;
@@ -56,6 +57,9 @@ self.addEventListener("message", ({ data }: MessageEvent<Message>) => {
     case "close":
       jobs.delete(data.machine);
       break;
+    case "end":
+      // A thread that sleeps on shared memory can not be ended from outside.
+      return self.close();
   }
   serve(control!);
 });
