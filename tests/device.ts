@@ -1,7 +1,8 @@
-// The WebGPU backend for tests, opened once for each test file. A machine without a device skips
+// The backends for tests, opened once for each test file. A machine without a device skips
 // what needs one and says so; with FORMANT_REQUIRE_WEBGPU set, to anything, it fails instead.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../backends/backend.ts";
+import { wasmBackend } from "../backends/wasm/backend.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import { deviceErrorMessage, openDevice } from "../backends/webgpu/discover.ts";
 
@@ -23,3 +24,19 @@ export const webgpuAsGpu: Backend | undefined = E.isLeft(found)
 export const webgpuInLoops: Backend | undefined = E.isLeft(found)
   ? undefined
   : webgpuBackend({ ...found.right, storedLimit: 2 ** 12 });
+
+/** WebAssembly as users get it: with all threads, and fused multiply-add where there is some. */
+export const wasm: Backend = wasmBackend();
+
+/** WebAssembly on one thread, without fused multiply-add. */
+export const wasmPlain: Backend = wasmBackend({ threads: 1, relaxed: false });
+
+/** WebAssembly, on which hardly any product is stored. */
+export const wasmInLoops: Backend = wasmBackend({ threads: 1, storedLimit: 2 ** 12 });
+
+/** What tables of cases run on; undefined where this machine has no such device. */
+export const devices: readonly (readonly [string, Backend | undefined])[] = [
+  ["WebGPU", webgpu],
+  ["WebAssembly", wasm],
+  ["WebAssembly with plain SIMD", wasmPlain],
+];

@@ -1,9 +1,9 @@
-// The published numbers, on the reference interpreter and on WebGPU.
+// The published numbers, on the reference interpreter, on WebGPU and as WebAssembly.
 import assert from "assert";
 import { checkGolden, GoldenError } from "../experiments/golden.ts";
 import { referenceBackend } from "../backends/reference/backend.ts";
 import type { Backend } from "../backends/backend.ts";
-import { webgpu } from "./device.ts";
+import { wasm, webgpu } from "./device.ts";
 
 const folder = new URL("./golden/", import.meta.url);
 const files = [...Deno.readDirSync(folder)].map((entry) => entry.name)
@@ -30,6 +30,7 @@ for (const name of files) {
     ignore: webgpu === undefined,
     fn: () => holds(name, webgpu!),
   });
+  Deno.test(`golden ${name} on WebAssembly`, () => holds(name, wasm));
 }
 
 Deno.test("a golden with one wrong number does not hold", async () => {

@@ -13,7 +13,7 @@ import type { Sequence } from "../../models/layers.ts";
 import { parallelMlstm } from "../../models/mlstm.ts";
 import { attention } from "../../models/transformer.ts";
 import { type Case, checkBackend, numbers } from "../check.ts";
-import { webgpuInLoops } from "../device.ts";
+import { wasmInLoops, webgpuInLoops } from "../device.ts";
 
 /** An expression's value and gradients, by loops and without them. */
 const check = (name: string, of: AnyTensor, leaves: Readonly<Record<string, AnyTensor>>) => {
@@ -84,53 +84,59 @@ Deno.test("what is asked for itself stays as it is", () => {
   assert.ok(looped.includes(scores));
 });
 
-Deno.test({
-  name: "loops on WebGPU agree with the reference, and memory grows with the tokens only",
-  ignore: webgpuInLoops === undefined,
-  fn: async () => {
-    const cases: Record<string, Case> = {};
-    for (const [token, causal] of [[70, false], [131, true]] as const) {
-      const x: Sequence = input("x", {
-        batch: 2 as number,
-        token: token as number,
-        channel: 8 as number,
-      });
-      const of = attention((name) => `w.${name}`, { heads: 2, causal })(x);
-      // Parameters as inputs, so that the case holds all that it reads.
-      const leaves = Object.fromEntries(
-        parameters([of]).map(({ name, axes, tensor }) => [name, { axes, tensor }]),
-      );
-      const given = Object.fromEntries(
-        Object.entries(leaves).map(([name, { axes }]) => [name, input(name, axes)]),
-      );
-      const [made] = substitute(
-        [node(of)],
-        new Map(Object.keys(leaves).map((name) => [node(leaves[name].tensor), node(given[name])])),
-      );
-      const values = Object.fromEntries([
-        ["x", numbers(token, 16 * token)] as const,
-        ...Object.entries(leaves).map(([name, { axes }], k) =>
-          [name, numbers(k, volume(axes), -0.5, 0.5)] as const
-        ),
-      ]);
-      cases[`${token} tokens`] = { of: tensor(made), wrt: { x, ...given }, values };
-    }
-    await checkBackend(webgpuInLoops!, cases, 1e-4);
-    const peak = async (token: number) => {
-      const x: Sequence = input("x", {
-        batch: 1 as number,
-        token: token as number,
-        channel: 8 as number,
-      });
-      const of = attention((name) => name, { heads: 2 })(x);
-      const loss: AnyTensor = sum(mul(of, of) as AnyTensor, ["batch", "token", "channel"]);
-      const dx = { of: grad(loss, { x }).x, order: ["batch", "token", "channel"] };
-      const machine = await webgpuInLoops!.open({ main: { outputs: { dx } } });
-      const { peakBytes } = machine.report("main");
-      machine.close();
-      return peakBytes;
-    };
-    const [less, more] = [await peak(1000), await peak(4000)];
-    assert.ok(more < 4.5 * less && more < 4000 * 4000, `${less} bytes, then ${more}`);
-  },
-});
+for (
+  const [device, backend] of [["WebGPU", webgpuInLoops], ["WebAssembly", wasmInLoops]] as const
+) {
+  Deno.test({
+    name: `loops on ${device} agree with the reference, and memory grows with the tokens only`,
+    ignore: backend === undefined,
+    fn: async () => {
+      const cases: Record<string, Case> = {};
+      for (const [token, causal] of [[70, false], [131, true]] as const) {
+        const x: Sequence = input("x", {
+          batch: 2 as number,
+          token: token as number,
+          channel: 8 as number,
+        });
+        const of = attention((name) => `w.${name}`, { heads: 2, causal })(x);
+        // Parameters as inputs, so that the case holds all that it reads.
+        const leaves = Object.fromEntries(
+          parameters([of]).map(({ name, axes, tensor }) => [name, { axes, tensor }]),
+        );
+        const given = Object.fromEntries(
+          Object.entries(leaves).map(([name, { axes }]) => [name, input(name, axes)]),
+        );
+        const [made] = substitute(
+          [node(of)],
+          new Map(
+            Object.keys(leaves).map((name) => [node(leaves[name].tensor), node(given[name])]),
+          ),
+        );
+        const values = Object.fromEntries([
+          ["x", numbers(token, 16 * token)] as const,
+          ...Object.entries(leaves).map(([name, { axes }], k) =>
+            [name, numbers(k, volume(axes), -0.5, 0.5)] as const
+          ),
+        ]);
+        cases[`${token} tokens`] = { of: tensor(made), wrt: { x, ...given }, values };
+      }
+      await checkBackend(backend!, cases, 1e-4);
+      const peak = async (token: number) => {
+        const x: Sequence = input("x", {
+          batch: 1 as number,
+          token: token as number,
+          channel: 8 as number,
+        });
+        const of = attention((name) => name, { heads: 2 })(x);
+        const loss: AnyTensor = sum(mul(of, of) as AnyTensor, ["batch", "token", "channel"]);
+        const dx = { of: grad(loss, { x }).x, order: ["batch", "token", "channel"] };
+        const machine = await backend!.open({ main: { outputs: { dx } } });
+        const { peakBytes } = machine.report("main");
+        machine.close();
+        return peakBytes;
+      };
+      const [less, more] = [await peak(1000), await peak(4000)];
+      assert.ok(more < 4.5 * less && more < 4000 * 4000, `${less} bytes, then ${more}`);
+    },
+  });
+}

@@ -9,7 +9,7 @@ import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type Case, checkDerivatives, disagreement, program, read } from "../check.ts";
 import { programs, type Recipe, recipes } from "../random_programs.ts";
 import { type Node, node, reachable } from "../../dsl/node.ts";
-import { webgpu, webgpuAsGpu, webgpuInLoops } from "../device.ts";
+import { wasm, wasmInLoops, wasmPlain, webgpu, webgpuAsGpu, webgpuInLoops } from "../device.ts";
 import { print } from "../../dsl/print.ts";
 
 const seed = Number(Deno.env.get("FORMANT_SEED") ?? 20260);
@@ -89,6 +89,9 @@ const devices = [
   ["WebGPU", webgpu, 1],
   ["WebGPU with a GPU's kernels", webgpuAsGpu, 3],
   ["WebGPU in loops", webgpuInLoops, 3],
+  ["WebAssembly", wasm, 1],
+  ["WebAssembly with plain SIMD", wasmPlain, 3],
+  ["WebAssembly in loops", wasmInLoops, 3],
 ] as const;
 
 for (const [name, backend, share] of devices) {

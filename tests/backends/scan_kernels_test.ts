@@ -17,7 +17,7 @@ import { substitute } from "../../dsl/scan.ts";
 import { flip, rename } from "../../dsl/structure.ts";
 import { slstm, type Units } from "../../models/slstm.ts";
 import { type Case, checkBackend, derived, numbers } from "../check.ts";
-import { webgpu } from "../device.ts";
+import { devices } from "../device.ts";
 
 interface Shape {
   readonly batch: number;
@@ -134,18 +134,20 @@ const shapes: readonly Shape[] = [
   { batch: 1, head: 2, unit: 72, token: 3 },
 ];
 
-Deno.test({
-  name: "steps that mix their carry agree with the reference, forward and backward",
-  ignore: webgpu === undefined,
-  fn: () => {
-    const cells = shapes.map((shape): [string, Case] => {
-      const { out, wrt } = cell(shape);
-      const axes = Object.fromEntries(Object.entries(wrt).map(([k, of]) => [k, node(of).axes]));
-      return [JSON.stringify(shape), { of: out, wrt, values: filled(axes, 0.4) }];
-    });
-    return checkBackend(webgpu!, { ...Object.fromEntries(cells), ...kin }, 5e-5);
-  },
-});
+for (const [device, backend] of devices) {
+  Deno.test({
+    name: `steps that mix their carry agree with the reference on ${device}, forward and backward`,
+    ignore: backend === undefined,
+    fn: () => {
+      const cells = shapes.map((shape): [string, Case] => {
+        const { out, wrt } = cell(shape);
+        const axes = Object.fromEntries(Object.entries(wrt).map(([k, of]) => [k, node(of).axes]));
+        return [JSON.stringify(shape), { of: out, wrt, values: filled(axes, 0.4) }];
+      });
+      return checkBackend(backend!, { ...Object.fromEntries(cells), ...kin }, 5e-5);
+    },
+  });
+}
 
 Deno.test("what leaves a step is computed outside of it to the same values", () => {
   const shape = { batch: 2, head: 2, unit: 11, token: 5 };

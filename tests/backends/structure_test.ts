@@ -1,5 +1,5 @@
 // The structural primitives and what is made of them: derivatives against central differences, and
-// WebGPU against the reference. Sizes are 1, primes, and numbers that neither 4 nor 64 divides.
+// devices against the reference. Sizes are 1, primes, and numbers that neither 4 nor 64 divides.
 import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { volume } from "../../dsl/axes.ts";
 import type { Tensors } from "../../dsl/grad.ts";
@@ -8,7 +8,7 @@ import { node, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import * as structure from "../../dsl/structure.ts";
 import { type Case, checkBackend, checkDerivatives, numbers, words } from "../check.ts";
-import { webgpu, webgpuAsGpu } from "../device.ts";
+import { devices, webgpuAsGpu } from "../device.ts";
 
 /** Inputs `x0`, `x1`, ... of the given axes, and the expression that `build` makes of them. */
 const made = (
@@ -227,11 +227,13 @@ for (
   Deno.test(`derivatives agree with central differences: ${kind}`, () => {
     for (const [name, of] of Object.entries(cases)) checkDerivatives(name, of);
   });
-  Deno.test({
-    name: `WebGPU agrees with the reference: ${kind}`,
-    ignore: webgpu === undefined,
-    fn: () => checkBackend(webgpu!, cases),
-  });
+  for (const [device, backend] of devices) {
+    Deno.test({
+      name: `${device} agrees with the reference: ${kind}`,
+      ignore: backend === undefined,
+      fn: () => checkBackend(backend!, cases),
+    });
+  }
 }
 
 Deno.test({

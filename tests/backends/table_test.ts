@@ -1,11 +1,11 @@
 // Every row of the table of scalar primitives, over axes that divide nothing: derivatives against
-// central differences, WebGPU against the reference. The table is iterated: a new row is tested.
+// central differences, devices against the reference. The table is iterated: a new row is tested.
 import type { Dtype } from "../../dsl/node.ts";
 import { node, tensor } from "../../dsl/node.ts";
 import { apply, scalar, type ScalarName } from "../../dsl/scalar.ts";
 import { input } from "../../dsl/structure.ts";
 import { type Case, checkBackend, checkDerivatives, numbers, words } from "../check.ts";
-import { webgpu } from "../device.ts";
+import { devices } from "../device.ts";
 import { type Axes, volume } from "../../dsl/axes.ts";
 
 /** Where a function is tested, if not on [0.3, 1.9), where nearly all are smooth. */
@@ -81,8 +81,10 @@ Deno.test("derivatives of every scalar row agree with central differences", () =
   }
 });
 
-Deno.test({
-  name: "every scalar row on WebGPU agrees with the reference, words to the bit",
-  ignore: webgpu === undefined,
-  fn: () => checkBackend(webgpu!, cases),
-});
+for (const [device, backend] of devices) {
+  Deno.test({
+    name: `every scalar row on ${device} agrees with the reference, words to the bit`,
+    ignore: backend === undefined,
+    fn: () => checkBackend(backend!, cases),
+  });
+}

@@ -7,7 +7,7 @@ import { type Key, node, tensor } from "../../dsl/node.ts";
 import { foldKey, nameKey, normal, randomKey, threefry, uniform } from "../../dsl/random.ts";
 import { constant } from "../../dsl/scalar.ts";
 import { scalarOf } from "../../dsl/ops.ts";
-import { webgpu } from "../device.ts";
+import { devices } from "../device.ts";
 
 const noLeaves = (): never => {
   throw new Error("random numbers read nothing");
@@ -81,30 +81,32 @@ Deno.test("keys made from a key differ by seed, word and name, and are the same 
   deepStrictEqual(of(foldKey(randomKey(1), scalarOf(2, "u32"))), keys[4]);
 });
 
-Deno.test({
-  name: "random words and uniform numbers are the same bits on WebGPU",
-  ignore: webgpu === undefined,
-  fn: async () => {
-    const axes = { i: 31, j: 67 };
-    const key = foldKey(randomKey(2 ** 40 + 3), 7);
-    const [a, b] = threefry(key, [node(scalarOf(12, "u32")), node(scalarOf(0, "u32"))]);
-    const order = ["i", "j"];
-    const program = {
-      outputs: {
-        a: { of: tensor(a), order: [] },
-        b: { of: tensor(b), order: [] },
-        uniform: { of: uniform(key, axes), order },
-        normal: { of: normal(key, axes), order },
-      },
-    };
-    const [want, got] = await Promise.all([referenceBackend(), webgpu!].map(async (backend) => {
-      const machine = await backend.open({ program });
-      const values = await machine.run("program", {});
-      machine.close();
-      return values;
-    }));
-    for (const name of ["a", "b", "uniform"]) deepStrictEqual(got[name], want[name], name);
-    // Logarithms and cosines may differ in the last bits.
-    got.normal.forEach((value, k) => ok(Math.abs(value - want.normal[k]) < 1e-5));
-  },
-});
+for (const [device, backend] of devices) {
+  Deno.test({
+    name: `random words and uniform numbers are the same bits on ${device}`,
+    ignore: backend === undefined,
+    fn: async () => {
+      const axes = { i: 31, j: 67 };
+      const key = foldKey(randomKey(2 ** 40 + 3), 7);
+      const [a, b] = threefry(key, [node(scalarOf(12, "u32")), node(scalarOf(0, "u32"))]);
+      const order = ["i", "j"];
+      const program = {
+        outputs: {
+          a: { of: tensor(a), order: [] },
+          b: { of: tensor(b), order: [] },
+          uniform: { of: uniform(key, axes), order },
+          normal: { of: normal(key, axes), order },
+        },
+      };
+      const [want, got] = await Promise.all([referenceBackend(), backend!].map(async (one) => {
+        const machine = await one.open({ program });
+        const values = await machine.run("program", {});
+        machine.close();
+        return values;
+      }));
+      for (const name of ["a", "b", "uniform"]) deepStrictEqual(got[name], want[name], name);
+      // Logarithms and cosines may differ in the last bits.
+      got.normal.forEach((value, k) => ok(Math.abs(value - want.normal[k]) < 1e-5));
+    },
+  });
+}

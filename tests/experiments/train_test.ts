@@ -8,7 +8,7 @@ import { decode } from "../../experiments/safetensors.ts";
 import { decodeSpec, type Spec } from "../../experiments/spec.ts";
 import { synthesise } from "../../experiments/synth.ts";
 import { train } from "../../experiments/train.ts";
-import { webgpu } from "../device.ts";
+import { wasm, webgpu } from "../device.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
 
 const little = (changes: Record<string, unknown> = {}): Spec => {
@@ -59,6 +59,7 @@ const losses = async (folder: string) => {
 const backends: readonly (readonly [string, Backend | undefined])[] = [
   ["the reference", referenceBackend()],
   ["WebGPU", webgpu],
+  ["WebAssembly", wasm],
 ];
 for (const [name, backend] of backends) {
   Deno.test({
