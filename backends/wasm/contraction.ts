@@ -22,6 +22,8 @@ import { depth, helperIndex, panel, rowStride, tileRows, tileVectors } from "./m
 const mostRows = 48;
 /** Most columns of a block of results. */
 const mostColumns = 512;
+/** Panels that are packed together: what is read then begins and ends with lines of the cache. */
+const panelsAtOnce = 8;
 /** Units of work that are enough to share among threads. */
 const enoughUnits = 16;
 
@@ -69,7 +71,9 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
     },
   )!;
   const emit = fresh();
-  const units = size(batch) * panels;
+  const wide = panel * Math.min(panels, panelsAtOnce);
+  const groups = Math.ceil(panels * panel / wide);
+  const units = size(batch) * groups;
   const along = over.includes(loop.dims[0]) ? loop.dims[0] : undefined;
   const others = over.filter((dim) => dim !== along);
   const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
@@ -78,42 +82,48 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
     emit.loop(size, (at) => loops(new Map([...env, [axis, at]]), inside, k + 1));
   };
   emit.units(units, (unit) => {
-    const own = affine.remainder(unit, panels);
-    const outer = emit.unflatten(affine.quotient(unit, panels), batch);
-    const first = affine.times(own, panel);
-    const put = (env: Env, column: affine.Int, within: affine.Int) => {
+    const group = affine.remainder(unit, groups);
+    const outer = emit.unflatten(affine.quotient(unit, groups), batch);
+    const first = affine.times(group, wide);
+    const put = (env: Env, column: affine.Int, wanted: affine.Int) => {
       const places = emit.unflatten(column, columns);
       const value = emit.emit(right, new Map([...env, ...places]));
+      const own = affine.quotient(wanted, panel), within = affine.remainder(wanted, panel);
       return () =>
         emit.store(packed, new Map([...env, [panelAxis, own], [columnAxis, within]]), value);
     };
+    const from = emit.whole(first);
+    const { make } = emit;
+    const whole = make.op("i32.add", from, make.whole(wide));
     if (along === undefined) {
-      const from = emit.whole(first);
-      const { make } = emit;
-      const to = smaller(emit, make.op("i32.add", from, make.whole(panel)), make.whole(count));
-      emit.vectors(
-        count,
-        (ats) =>
-          loops(
-            outer,
-            (env) =>
-              ats.map((at) => put(env, at, affine.sum(at, affine.times(first, -1))))
-                .forEach((store) => store()),
-          ),
-        { from, to, most: panel },
-        tileVectors,
-      );
+      const to = smaller(emit, whole, make.whole(count));
+      loops(outer, (env) => {
+        emit.vectors(
+          count,
+          (ats) => ats.map((at) => put(env, at, at)).forEach((store) => store()),
+          { from, to, most: wide },
+          tileVectors,
+        );
+      });
       return;
     }
+    // Columns up to the end of the last panel: those beyond the last column repeat it.
+    const end = smaller(emit, whole, make.whole(panels * panel));
+    const extent = make.op("i32.sub", end, from);
     loops(outer, (env) => {
-      emit.loop(panel, (j) => {
+      emit.loop(wide, (j) => {
         const wanted = affine.sum(first, j);
-        const last = emit.make.whole(count - 1);
-        const column = count % panel === 0
+        const inside = affine.high(wanted) < panels * panel
           ? wanted
-          : bounded(emit, smaller(emit, emit.whole(wanted), last), count);
-        emit.vectors(along.size, ([at]) => put(new Map([...env, [along.axis, at]]), column, j)());
-      });
+          : bounded(emit, emit.whole(wanted), panels * panel);
+        const column = count % panel === 0
+          ? inside
+          : bounded(emit, smaller(emit, emit.whole(inside), make.whole(count - 1)), count);
+        emit.vectors(
+          along.size,
+          ([at]) => put(new Map([...env, [along.axis, at]]), column, inside)(),
+        );
+      }, extent);
     });
   });
   return launchOf(emit, units);
