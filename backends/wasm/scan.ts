@@ -13,7 +13,7 @@ import {
   size,
   type Storage,
 } from "../lower/program.ts";
-import { movedAxes } from "../lower/together.ts";
+import { dependents, movedAxes } from "../lower/together.ts";
 import type { Value, Variable } from "./builder.ts";
 import { type Emitter, emitter, type Env, parameters } from "./emit.ts";
 import { acrossLanes } from "./kernels.ts";
@@ -24,6 +24,9 @@ import { printTogether } from "./scan_together.ts";
 
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
 const lanesOfUnit = 16;
+
+/** Most values of one kind that are computed before the steps. */
+const mostSteady = 512;
 
 /** A value of a step as it is kept: a local, or vectors in scratch memory, one a held position. */
 interface Kept {
@@ -63,6 +66,18 @@ const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
     return found;
   };
   return look(root);
+};
+
+/**
+ * What the steps read but do not change, as large as can be: values that depend on `changing` leaves
+ * in no way. None where steps move along axes, as such values would be read at other lanes too.
+ */
+const steadyIn = (roots: readonly Node[], changing: readonly Node[]): readonly Node[] => {
+  const nodes = reachable(roots);
+  const moving = dependents(nodes, changing);
+  if (nodes.some((of) => moving.has(of) && movedAxes(of).length > 0)) return [];
+  const read = nodes.filter((of) => moving.has(of)).flatMap((of) => of.args);
+  return [...new Set([...roots, ...read])].filter((of) => !moving.has(of) && of.op !== "const");
 };
 
 /** Prints a scan kernel. */
@@ -313,10 +328,41 @@ const printByLanes = (
     const reading = (of: Readonly<Record<string, Kept>>) => (name: string, env: Env) =>
       read(of[name], env);
 
+    /**
+     * Computes what no step changes, once for all positions that the lanes hold. Gives what says so
+     * inside a step. Without held axes, loops leave such values outside anyway.
+     */
+    const keepSteady = (
+      of: Node,
+      leaves: ReturnType<typeof locals>,
+      roots: readonly Node[],
+    ): () => void => {
+      const { rest } = roles(of);
+      leaves.rest.forEach((leaf, k) => emit.override(leaf, (env) => emit.emit(rest[k], env)));
+      const isAtHand = (x: Node): boolean => {
+        const given = rest[leaves.rest.indexOf(x)];
+        return given !== undefined && stored.has(given) && !kernel.again.has(given) &&
+          (along === undefined || !(along.axis in x.axes));
+      };
+      const changing = [...Object.values(leaves.carry), ...Object.values(leaves.each)];
+      const list = steadyIn(roots, changing).filter((x) =>
+        heldOf(x).length > 0 && size(heldOf(x)) <= mostSteady && x.op !== "iota" && !isAtHand(x)
+      );
+      const places = list.map((x) => {
+        const kept = declare(x);
+        over(kept.dims, start, (env) => write(kept, env, emit.emit(x, env)));
+        return [x, kept] as const;
+      });
+      return () => places.forEach(([x, kept]) => emit.override(x, (env) => read(kept, env)));
+    };
+    const { next } = scan.attributes.step!;
+    const steady = keepSteady(scan, own, [...Object.values(next), ...outs.map(({ of }) => of)]);
+
     if (recomputes === undefined) {
       emit.loop(steps, (s) => {
         const t = timeOf(s, scan);
         bindLocals(emit, own, scan, reading(carries), t);
+        steady();
         saveCarries(s, t);
         const env = new Map([...start, [axis, t]]);
         step(scan.attributes.step!.next, own.carry, carries, outs, env);
@@ -327,6 +373,7 @@ const printByLanes = (
       const names = source.attributes.carries!;
       const sourceFrom = roles(source).from;
       const again = renewed(source);
+      const steadyAgain = keepSteady(source, again.leaves, Object.values(again.next));
       const redone = Object.fromEntries(names.map((name) => [name, declare(sourceFrom[name])]));
       const kept = Object.fromEntries(names.map((name) => {
         const dims = heldOf(sourceFrom[name]);
@@ -360,6 +407,7 @@ const printByLanes = (
           keep(k);
           const t = timeOf(stepAt(g, k), source);
           bindLocals(emit, again.leaves, source, reading(redone), t);
+          steadyAgain();
           const env = new Map([...start, [axis, t]]);
           step(again.next, again.leaves.carry, redone, [], env);
         }, lastOne);
@@ -376,6 +424,7 @@ const printByLanes = (
             instead[name] = (env) => readAt(kept[carry].offset, slot(carry, k, env));
           }
           bindLocals(emit, own, scan, reading(carries), t, instead);
+          steady();
           const env = new Map([...start, [axis, t]]);
           step(scan.attributes.step!.next, own.carry, carries, outs, env);
         });
