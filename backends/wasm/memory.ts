@@ -79,12 +79,13 @@ export const layOut = (
     steps.flatMap(({ launches }) => launches.map((one) => take(4 * one.storages.length))),
   ]));
   const list = [...programs.values()];
-  const arena = take(Math.max(0, ...list.map((one) => one.arenaBytes)));
+  const arenaBytes = Math.max(0, ...list.map((one) => one.arenaBytes));
+  const arena = take(arenaBytes);
   const scratchBytes = Math.max(0, ...list.map((one) => one.scratchBytes));
   const scratch = Array.from({ length: threads }, () => take(scratchBytes));
   if (end > reachable) {
     throw new RangeError(
-      `the programs need ${end} bytes of memory, of which ${end - arena} are for intermediate` +
+      `the programs need ${end} bytes of memory, of which ${arenaBytes} are for intermediate` +
         ` values, but WebAssembly reaches ${reachable}; use a smaller batch`,
     );
   }
