@@ -30,7 +30,7 @@ const element = (kept: Kept, env: Env): string =>
  * Up to so many positions of the held axes are printed one after the other: what each lane holds is
  * then in registers, and what does not change with time is read before the first step.
  */
-const unrolled = 32;
+const unrolled = 64;
 
 /** Prints a scan kernel. */
 export const printScan = (
