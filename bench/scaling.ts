@@ -9,7 +9,7 @@ import { node } from "../dsl/node.ts";
 import { openBackend } from "../experiments/backend.ts";
 import { filled, leavesOf } from "../experiments/explain.ts";
 import { ensureFolder, fileErrorText, writeWhole } from "../experiments/files.ts";
-import { escape } from "../experiments/report/html.ts";
+import { count, escape } from "../experiments/report/html.ts";
 import { style } from "../experiments/report/style.ts";
 import { type Encoder, features } from "../models/encoder.ts";
 import { corrected } from "../models/fidelity.ts";
@@ -237,7 +237,7 @@ export const pageOf = (points: readonly Point[], device: string, depth: number):
 <header>
 <p class="kind">Formant scaling</p>
 <h1>Scaling with the tokens</h1>
-<p>${escape(`Tiny encoders of ${depth} blocks on one clip, on ${device}.`)}
+<p>${escape(`Tiny encoders of ${count(depth, "block")} on one clip, on ${device}.`)}
 The mLSTM cell of xLSTM is written in chunks. Dashed: forward; solid: a training step.</p>
 </header>
 <main>
