@@ -1,7 +1,7 @@
 // The WebAssembly backend: programs become one module of functions over one shared memory, whose
 // places are planned before anything runs. Equal kernels share a function, and are told by their
 // arguments where their values lie.
-import { type Backend, type Machine, type Program, type Values } from "../backend.ts";
+import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { size } from "../lower/program.ts";
 import { assemble, type Func, hasRelaxed } from "./assemble.ts";
 import type { Call, Ended } from "./calls.ts";

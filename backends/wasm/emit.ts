@@ -337,7 +337,7 @@ export const emitter = (
   };
 
   /** Terms that are so few that each is printed. */
-  const fewTerms = 8;
+  const fewTerms = 4;
   const emitReduce = (of: Node, env: Env): Value => {
     const isSum = of.attributes.how === "add";
     const start = make.splat(isSum ? 0 : -Infinity);

@@ -1,6 +1,6 @@
 // Along which axis vectors lie. Every access to memory of a kernel's body is written down with its
 // address, and the axis that makes most of them neighbours in memory is taken.
-import * as affine from "../lower/affine.ts";
+import type * as affine from "../lower/affine.ts";
 import { type Dim, size } from "../lower/program.ts";
 import type { Emitter, Env } from "./emit.ts";
 import { laneStride, width } from "./lanes.ts";
