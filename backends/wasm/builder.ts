@@ -129,7 +129,6 @@ export const builder = (params: number): Builder => {
   const locals: Type[] = [];
   let work = 0;
   const depth = () => blocks.length - 1;
-  const top = () => blocks[blocks.length - 1];
   const fresh = (type: Type): number => params + locals.push(type) - 1;
   const push = (level: number, ...pieces: readonly Bytes[]) => {
     const { code } = blocks[level];

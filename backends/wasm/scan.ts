@@ -95,7 +95,7 @@ const vectorAxis = (
 ): Dim | undefined => {
   const { scan, space, held, lanes, roots } = kernel;
   const isAcross = roots.some((root) =>
-    root.partial?.reduction.attributes.over!.includes(lanes?.axis ?? "")
+    (root.partial?.reduction.attributes.over ?? []).includes(lanes?.axis ?? "")
   );
   if (isAcross) return lanes;
   const { each } = roles(scan);
