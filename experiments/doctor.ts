@@ -1,6 +1,8 @@
 // What this machine can run on: every kind of device is opened and given a small program, and the
 // doctor says what works, what would be chosen and why, and what to install.
 import * as E from "fp-ts/Either.js";
+import type { Backend } from "../backends/backend.ts";
+import { wasmBackend } from "../backends/wasm/backend.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import {
   ADVICE,
@@ -9,7 +11,6 @@ import {
   type DeviceKind,
   KINDS,
   NEEDED_LIMITS,
-  type OpenDevice,
   openDevice,
   refusalMessage,
 } from "../backends/webgpu/discover.ts";
@@ -33,9 +34,9 @@ const SHOWN_LIMITS: readonly string[] = [
 ];
 
 /** Squares a few numbers; a wrong answer is an error. */
-const squares = async (device: OpenDevice): Promise<void> => {
+const squares = async (backend: Backend): Promise<void> => {
   const x = input("x", { time: 3 });
-  const machine = await webgpuBackend(device).open({
+  const machine = await backend.open({
     squares: { outputs: { y: { of: mul(x, x), order: ["time"] } } },
   });
   const { y } = await machine.run("squares", { x: Float32Array.of(1, 2, 3) });
@@ -54,7 +55,7 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
   }
   const { device, name, features, close } = found.right;
   try {
-    await squares(found.right).finally(close);
+    await squares(webgpuBackend(found.right)).finally(close);
     const limits = Object.fromEntries(
       SHOWN_LIMITS.map((limit) => [limit, Number(Reflect.get(device.limits, limit))]),
     );
@@ -65,11 +66,15 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
   }
 };
 
-const CHOICES: Readonly<Record<DeviceKind, string>> = {
-  gpu: "a real GPU goes first",
-  software: "there is no GPU, and an installed driver is several times faster than SwiftShader",
-  swiftshader: "nothing is installed that Dawn can use; it is slow, good for tests and small runs",
-  navigator: "Dawn found nothing, the runtime's own WebGPU works",
+/** The words for WebAssembly on this machine, or on the left why it does not work. */
+const examineWasm = async (): Promise<E.Either<string, string>> => {
+  try {
+    const backend = wasmBackend();
+    await squares(backend).finally(backend.close);
+    return E.right(backend.device);
+  } catch (cause) {
+    return E.left(cause instanceof Error ? cause.message : String(cause));
+  }
 };
 
 const yesNo = (value: boolean): string => value ? "yes" : "no";
@@ -85,23 +90,26 @@ const describe = (finding: Finding): readonly string[] =>
     ),
   ];
 
-/** The report, line by line, from what was found in the order of preference. */
-export const doctorReport = (findings: readonly Finding[]): readonly string[] => {
-  const chosen = findings.find((finding) => finding._tag === "Works");
-  const fast = chosen?.kind === "gpu" || chosen?.kind === "software";
+/** The report, line by line, from what was found. */
+export const doctorReport = (
+  findings: readonly Finding[],
+  wasm: E.Either<string, string>,
+): readonly string[] => {
+  const hasGpu = findings.some(({ _tag, kind }) => _tag === "Works" && kind === "gpu");
   return [
     ...findings.flatMap(describe),
+    E.isRight(wasm) ? `wasm: works (${wasm.right})` : `wasm: no (${wasm.left})`,
     "reference: works (the float64 interpreter, slow)",
-    chosen === undefined
-      ? "auto picks reference: no WebGPU device works"
-      : `auto picks ${chosen.kind}: ${CHOICES[chosen.kind]}`,
-    ...(fast ? [] : [`for more speed, ${ADVICE}`]),
+    hasGpu
+      ? "auto picks gpu: a real GPU goes first"
+      : "auto picks wasm: there is no GPU that works, and WebAssembly is faster than a software driver",
+    ...(hasGpu ? [] : [`for more speed, ${ADVICE}`]),
   ];
 };
 
 /**
- * Prints what this machine can run on. Gives the exit status: 0 if a WebGPU device works, 1 if
- * programs would run on the reference interpreter.
+ * Prints what this machine can run on. Gives the exit status: 0 if a GPU or
+ * WebAssembly works.
  */
 export const doctor = async (): Promise<number> => {
   const { os, arch } = Deno.build;
@@ -110,6 +118,9 @@ export const doctor = async (): Promise<number> => {
   );
   const findings: Finding[] = [];
   for (const kind of KINDS) findings.push(await examine(kind));
-  for (const line of doctorReport(findings)) console.log(line);
-  return findings.some((finding) => finding._tag === "Works") ? 0 : 1;
+  const wasm = await examineWasm();
+  for (const line of doctorReport(findings, wasm)) console.log(line);
+  return E.isRight(wasm) || findings.some(({ _tag, kind }) => _tag === "Works" && kind === "gpu")
+    ? 0
+    : 1;
 };
