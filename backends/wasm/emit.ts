@@ -43,8 +43,6 @@ export interface Emitter {
   readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
   readonly load: (storage: Storage, env: Env) => Value;
   readonly store: (storage: Storage, env: Env, value: Value) => void;
-  /** Adds the first lane of a value to an element that only this unit of work writes. */
-  readonly addTo: (storage: Storage, env: Env, value: Value) => void;
   /** A variable from 0 to `extent` - 1 under a fresh name, whose value is given. */
   readonly named: (value: Value, extent: number, vary?: readonly string[]) => affine.Int;
   /** Runs `inside` for the units of work that the function is called for, of `count` in all. */
@@ -250,14 +248,6 @@ export const emitter = (
       const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
       make.store("v128.store32_lane", address, offset, value, lane);
     }
-  };
-
-  const addTo: Emitter["addTo"] = (storage, env, value) => {
-    const at = addressOf(storage, env);
-    accesses.push({ address: at, isStore: true });
-    const [address, offset] = reach(storage, at);
-    const old = make.loadNow("v128.load32_zero", address, offset);
-    make.store("v128.store32_lane", address, offset, make.op("f32x4.add", old, value), 0);
   };
 
   /** An integer expression as a vector of words: one for each lane. */
@@ -556,7 +546,6 @@ export const emitter = (
     unflatten,
     load,
     store,
-    addTo,
     named,
     address: (storage, at) => {
       const [address, offset] = reach(storage, at);

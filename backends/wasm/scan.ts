@@ -194,6 +194,16 @@ const printByLanes = (
   };
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ root, of: outNode(root) }));
+  // Sums across lanes are vectors while the lanes of a unit are run through, for all steps.
+  const totals = new Map(
+    outs.filter(({ root }) => acrossOf(root))
+      .map(({ root, of }) => [root, take(steps * size(heldOf(of)))] as const),
+  );
+  const placeOf = (of: Node, env: Env): affine.Int =>
+    affine.sum(
+      affine.times(env.get(axis)!, size(heldOf(of))),
+      position(heldOf(of), env),
+    );
 
   /** Prints all steps for the lanes at `start`. */
   const printSteps = (start: Env, group: affine.Int): void => {
@@ -238,8 +248,9 @@ const printByLanes = (
         const summed = partial?.reduction.args[0] ?? of;
         const put = (at: Env, value: Value) => {
           if (!acrossOf(root)) return emit.store(storage, at, value);
-          const total = acrossLanes(emit, partial!.reduction, emit.counted(value, make.splat(0)));
-          emit.addTo(storage, new Map([...at, [partial!.axis, group]]), total);
+          const term = emit.counted(value, make.splat(0));
+          const sum = totals.get(root)!, place = placeOf(of, at);
+          writeAt(sum, place, make.op("f32x4.add", readAt(sum, place), term));
         };
         items.push({
           of,
@@ -446,17 +457,26 @@ const printByLanes = (
   emit.units(units, (unit) => {
     const group = affine.remainder(unit, pieces);
     const start = emit.unflatten(affine.quotient(unit, pieces), others);
-    for (const { of, root } of outs) {
-      if (!acrossOf(root)) continue;
-      // What is added up lane by lane begins with nothing.
-      const summed = root.partial!.reduction.args[0];
-      onlyOnce(emit, others, start, summed, () => {
-        emit.loop(steps, (t) => {
-          const env = new Map([...start, [axis, t] as const, [root.partial!.axis, group] as const]);
-          over(heldOf(of), env, (at) => emit.store(root.storage, at, make.splat(0)));
+    /** Runs `inside` for every element of the sums across lanes that this unit stores. */
+    const forTotals = (
+      inside: (root: ScanRoot, sum: number, place: affine.Int, at: Env) => void,
+    ) => {
+      for (const { of, root } of outs) {
+        const sum = totals.get(root);
+        if (sum === undefined) continue;
+        onlyOnce(emit, others, start, root.partial!.reduction.args[0], () => {
+          emit.loop(steps, (t) => {
+            const env = new Map([
+              ...start,
+              [axis, t] as const,
+              [root.partial!.axis, group] as const,
+            ]);
+            over(heldOf(of), env, (at) => inside(root, sum, placeOf(of, at), at));
+          });
         });
-      });
-    }
+      }
+    };
+    forTotals((_root, sum, place) => writeAt(sum, place, make.splat(0)));
     if (along === undefined) return printSteps(start, group);
     const begin = affine.times(group, piece);
     const end = make.op("i32.add", emit.whole(begin), make.whole(piece));
@@ -475,6 +495,9 @@ const printByLanes = (
       pieces === 1 ? undefined : { from: emit.whole(begin), to, most: piece },
     );
     scratch = most;
+    forTotals((root, sum, place, at) => {
+      emit.store(root.storage, at, acrossLanes(emit, root.partial!.reduction, readAt(sum, place)));
+    });
   });
   return launchOf(emit, units, scratch);
 };
