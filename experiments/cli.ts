@@ -1,6 +1,6 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`, `embed`, `import`, `data`. Only
-// arguments are read here; each command is a file of its own. Exit status 0, 1 when the work failed, 2
-// when it was not understood.
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `scaling`, `embed`, `import`, `data`.
+// Only arguments are read here; each command is a file of its own. Exit status 0, 1 when the work
+// failed, 2 when it was not understood.
 import { parseArgs } from "cli";
 import { OTHERS } from "./backend.ts";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
@@ -43,6 +43,18 @@ bytes if every operation read and wrote memory (the floor without fusion), and t
   --time       measures each kernel, and the device's copy bandwidth and flop rate beside it
   --json       one JSON object
   --code       with each kernel's WGSL`,
+  scaling: `deno task scaling [--tokens A,B,...] [--families A,B,...] [--depth N] [--plan]
+
+Measures time per token and peak memory of tiny encoders over the length of one clip, forward and in
+training: one table, and scaling.html (two plots) and scaling.json in the folder of --out.
+
+  --tokens A,B,...    lengths in patches (default 250,500,1000,2000,4000,8000)
+  --families A,B,...  transformer, mamba, xlstm (default all); xlstm's mLSTM cell is the chunkwise form
+  --depth N           blocks (default 2)
+  --plan              only memory and kernels, which are known without running; no device is needed
+  --device D          ${devices.replace(", reference", "")}
+  --out DIR           where to write (default runs/scaling)
+  --json              one JSON object instead of the table`,
   embed: `deno task embed --checkpoint F --out DIR [--device D] [--batch N] [--fidelity F] AUDIO...
 
 Writes embeddings of recordings as .npy files (float32): NAME.embeddings.npy [rows, width], a row per
@@ -86,6 +98,15 @@ const options = {
     set: { type: "string", multiple: true },
     device: { type: "string" },
     out: { type: "string" },
+  },
+  scaling: {
+    tokens: { type: "string" },
+    families: { type: "string" },
+    depth: { type: "string" },
+    plan: { type: "boolean" },
+    device: { type: "string" },
+    out: { type: "string" },
+    json: { type: "boolean" },
   },
   embed: {
     checkpoint: { type: "string" },
@@ -220,6 +241,15 @@ const run = async (args: readonly string[]): Promise<number> => {
         code: values.code === true,
         time: values.time === true,
       });
+    }
+    case "scaling": {
+      const { asked, scaling } = await import("./scaling.ts");
+      const of = positionals.length > 0
+        ? E.left(`there is nothing to do with '${positionals[0]}'`)
+        : asked(values);
+      return E.isLeft(of)
+        ? misunderstood(`${of.left}; see deno task scaling --help`)
+        : await scaling(of.right);
     }
     default: {
       const spec = one();

@@ -1,0 +1,93 @@
+// Lines over axes that are both logarithmic, as one SVG drawing that fills any page: a straight line
+// is a power, a level one does not grow.
+import { escape, percent, wholeText } from "./html.ts";
+import { marksBelow, place, type Range, type Tick, ticks } from "./scale.ts";
+
+/** One line of a drawing. */
+export interface Line {
+  /** What the legend calls it. */
+  readonly name: string;
+  /** The class that gives it its colour. */
+  readonly look: string;
+  /** From left to right; all numbers above 0. */
+  readonly points: readonly { readonly x: number; readonly y: number }[];
+}
+
+/**
+ * Lines with dots at their points and a legend. `along` and `unit` say what x and y are; x is marked
+ * where there are points, which are whole numbers. Nothing where no line has a point.
+ */
+export const linesFigure = (
+  lines: readonly Line[],
+  { along, unit, about }: {
+    readonly along: string;
+    readonly unit: string;
+    /** What the drawing shows, for who can not see it. */
+    readonly about: string;
+  },
+): string => {
+  const all = lines.flatMap(({ points }) => points);
+  if (all.length === 0) return "";
+  const xs = [...new Set(all.map(({ x }) => x))].sort((a, b) => a - b);
+  const across = xs.length > 1
+    ? { low: xs[0], high: xs[xs.length - 1], log: true }
+    : { low: xs[0] / 2, high: xs[0] * 2, log: true };
+  const up = roundRange(all.map(({ y }) => y));
+  const grid = ticks(up, 6).map(({ at, label }) => {
+    const y = percent(1 - at);
+    return `<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/>` +
+      `<text x="-9" y="${y}" dy="4" text-anchor="end">${label}</text>`;
+  });
+  const number = (share: number): string => `${Number((1000 * share).toFixed(1))}`;
+  const curves = lines.filter(({ points }) => points.length > 1).map(({ look, points }) => {
+    const path = points.map(({ x, y }) =>
+      `${number(place(across, x))} ${number(1 - place(up, y))}`
+    );
+    return `<path class="${look}" d="M${path.join("L")}"/>`;
+  });
+  const dots = lines.flatMap(({ name, look, points }) =>
+    points.map(({ x, y }) =>
+      `<circle class="${look}" r="3" cx="${percent(place(across, x))}" ` +
+      `cy="${percent(1 - place(up, y))}"><title>${escape(name)}, ${wholeText(x)} ${
+        escape(along)
+      }: ${Number(y.toPrecision(3))} ${escape(unit)}</title></circle>`
+    )
+  );
+  const legend = lines.filter(({ points }) => points.length > 0).map(({ name, look }) =>
+    `<li><svg aria-hidden="true"><line class="${look}" x1="0" x2="100%" y1="50%" y2="50%"/></svg>` +
+    `${escape(name)}</li>`
+  );
+  const marks = apart(xs.map((x) => ({ at: place(across, x), label: wholeText(x) })));
+  return `<figure class="lines"><ul class="legend">${legend.join("")}</ul>
+<div class="plot"><svg role="img" aria-label="${escape(about)}">
+${grid.join("")}
+${marksBelow(marks)}
+<text x="-9" y="0" dy="-12" text-anchor="end" class="unit">${escape(unit)}</text>
+<text x="100%" y="100%" dy="36" text-anchor="end" class="unit">${escape(along)}</text>
+<svg class="curves" viewBox="0 0 1000 1000" preserveAspectRatio="none">
+${curves.join("\n")}
+</svg>
+${dots.join("\n")}
+</svg></div></figure>`;
+};
+
+/** The ends 1, 2 or 5 times a power of ten around values, so that there are at least two marks. */
+function roundRange(values: readonly number[]): Range {
+  const least = Math.min(...values), most = Math.max(...values);
+  const from = Math.floor(Math.log10(least)), to = Math.ceil(Math.log10(most)) + 1;
+  const round = Array.from({ length: to - from + 1 }, (_, k) => from + k)
+    .flatMap((power) => [1, 2, 5].map((n) => Number(`${n}e${power}`)));
+  return {
+    low: round.findLast((value) => value <= least)!,
+    high: round.find((value) => value > most)!,
+    log: true,
+  };
+}
+
+/** Marks whose labels leave each other room on a narrow page; the last one stays. */
+function apart(marks: readonly Tick[]): readonly Tick[] {
+  return marks.reduceRight<readonly Tick[]>(
+    (kept, mark) => kept.length === 0 || kept[0].at - mark.at > 0.15 ? [mark, ...kept] : kept,
+    [],
+  );
+}
