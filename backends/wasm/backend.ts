@@ -8,6 +8,7 @@ import type { Call, Ended } from "./calls.ts";
 import { byteLength, compile, describe, programReport } from "./compile.ts";
 import { helpers } from "./micro.ts";
 import { type Held, layOut } from "./memory.ts";
+import { measurePeaks } from "./peaks.ts";
 import { openPool } from "./pool.ts";
 
 /** How a machine is to be used. */
@@ -164,5 +165,11 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       close: team.close,
     };
   };
-  return { name: "wasm", device: name, open, close: pool.close };
+  return {
+    name: "wasm",
+    device: name,
+    open,
+    peaks: () => Promise.resolve().then(() => measurePeaks(pool, relaxed)),
+    close: pool.close,
+  };
 };

@@ -12,7 +12,8 @@ import {
   type Storage,
 } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
-import { type Emitter, emitter, type Env } from "./emit.ts";
+import { emitter } from "./emit.ts";
+import type { Emitter, Env } from "./emitter.ts";
 import { computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";

@@ -5,80 +5,11 @@ import { known } from "../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
-import type { Func } from "./assemble.ts";
-import { type Builder, builder, type Value } from "./builder.ts";
+import { builder, type Value } from "./builder.ts";
+import { type Access, type Emitter, type Env, type Lanes, parameters } from "./emitter.ts";
 import { clamped, type Clamps, laneStride, shifted, width } from "./lanes.ts";
-import { type VectorMath, vectorMath } from "./math.ts";
+import { vectorMath } from "./math.ts";
 import { scalarOp } from "./scalar.ts";
-
-/** Where each axis is read. */
-export type Env = ReadonlyMap<string, affine.Int>;
-
-/** The vector loop around: its variable, and how many lanes count. */
-export interface Lanes {
-  readonly name: string;
-  readonly count: number;
-}
-
-/** One access to memory, for choosing loops. */
-export interface Access {
-  readonly address: affine.Int;
-  readonly isStore: boolean;
-}
-
-/** The parameters of every kernel's function, by their places. */
-export const parameters = { args: 0, from: 1, to: 2, scratch: 3 } as const;
-
-/** Prints one kernel's function. */
-export interface Emitter {
-  readonly make: Builder;
-  readonly math: VectorMath;
-  /** The value of a node at an environment. */
-  readonly emit: (of: Node, env: Env) => Value;
-  /** Says what a node is in this kernel, where it is not computed from its arguments. */
-  readonly override: (of: Node, by: (env: Env) => Value) => void;
-  /** The number that an integer expression is; multiplied by `by`. */
-  readonly whole: (of: affine.Int, by?: number) => Value;
-  /** Positions of `dims` from one flattened index. */
-  readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
-  readonly load: (storage: Storage, env: Env) => Value;
-  readonly store: (storage: Storage, env: Env, value: Value) => void;
-  /** A variable from 0 to `extent` - 1 under a fresh name, whose value is given. */
-  readonly named: (value: Value, extent: number, vary?: readonly string[]) => affine.Int;
-  /** Runs `inside` for the units of work that the function is called for, of `count` in all. */
-  readonly units: (count: number, inside: (unit: affine.Int) => void) => void;
-  /** Runs `inside` where a whole number is not zero. */
-  readonly when: (condition: Value, inside: () => void) => void;
-  /** Runs `inside` for all positions of an axis, one at a time; or for those below `to`. */
-  readonly loop: (extent: number, inside: (at: affine.Int) => void, to?: Value) => void;
-  /** The address of an element of a storage. */
-  readonly address: (storage: Storage, at: affine.Int) => Value;
-  readonly loopDown: (from: Value, extent: number, inside: (at: affine.Int) => void) => void;
-  /**
-   * Runs `inside` in a loop over vectors of an axis, `unroll` of them at a time as long as there are
-   * so many. A range begins at a multiple of four, and ends at one or at the end of the axis.
-   */
-  readonly vectors: (
-    extent: number,
-    inside: (at: readonly affine.Int[]) => void,
-    range?: { readonly from: Value; readonly to: Value; readonly most: number },
-    unroll?: number,
-  ) => void;
-  readonly lanes: () => Lanes | undefined;
-  /** Runs `inside` once for each lane that counts, each alone; the values become one vector. */
-  readonly eachLane: (
-    inside: (shift: (of: affine.Int) => affine.Int, lane: number) => Value,
-  ) => Value;
-  /** `value`, but `rest` in lanes that do not count. */
-  readonly counted: (value: Value, rest: Value) => Value;
-  /** A sum or maximum with one more term; with `lanesToo`, its lanes will be joined as well. */
-  readonly joined: (reduction: Node, sum: Value, env: Env, lanesToo: boolean) => Value;
-  readonly fresh: (prefix: string) => string;
-  /** The storages reached, in the order of the function's arguments. */
-  readonly storages: () => readonly Storage[];
-  readonly accesses: () => readonly Access[];
-  readonly func: () => Func;
-}
 
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in `here`

@@ -2,7 +2,7 @@
 // of work, which do not wait for each other.
 import type { Storage } from "../lower/program.ts";
 import type { Func } from "./assemble.ts";
-import type { Emitter } from "./emit.ts";
+import type { Emitter } from "./emitter.ts";
 
 /** One function over its units of work. */
 export interface Launch {

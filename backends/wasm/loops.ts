@@ -2,7 +2,7 @@
 // address, and the axis that makes most of them neighbours in memory is taken.
 import type * as affine from "../lower/affine.ts";
 import { type Dim, size } from "../lower/program.ts";
-import type { Emitter, Env } from "./emit.ts";
+import type { Emitter, Env } from "./emitter.ts";
 import { laneStride, width } from "./lanes.ts";
 
 /** Work of a vector's access, in vector operations. */

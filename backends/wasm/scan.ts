@@ -3,7 +3,7 @@
 // printed into the step where they are read. A scan that runs back over another computes that one's
 // carries again, a segment at a time, from checkpoints.
 import { intern, type Node, reachable } from "../../dsl/node.ts";
-import { locals, roles, substitute } from "../../dsl/scan.ts";
+import { locals, roles } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import {
   type Dim,
@@ -13,13 +13,14 @@ import {
   size,
   type Storage,
 } from "../lower/program.ts";
-import { dependents, movedAxes } from "../lower/together.ts";
 import type { Value, Variable } from "./builder.ts";
-import { type Emitter, emitter, type Env, parameters } from "./emit.ts";
+import { emitter } from "./emit.ts";
+import { type Emitter, type Env, parameters } from "./emitter.ts";
 import { acrossLanes } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { bindLocals, onlyOnce, position, stepsOf, timeOf } from "./scan_values.ts";
+import { readsOf, renewed, steadyIn, without } from "./scan_steps.ts";
 import { printTogether } from "./scan_together.ts";
 
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
@@ -47,38 +48,6 @@ interface Item {
 }
 
 const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join();
-
-/** How a value reads a leaf: not at all, at its own position, or at others too. Sums are read apart. */
-const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
-  const memo = new Map<Node, "no" | "own" | "others">();
-  const look = (of: Node): "no" | "own" | "others" => {
-    if (of === leaf) return "own";
-    if (of.op === "reduce" && of !== root) return "no";
-    const known = memo.get(of);
-    if (known !== undefined) return known;
-    const below = of.args.map(look);
-    const found = below.includes("others") || (movedAxes(of).length > 0 && below.includes("own"))
-      ? "others"
-      : below.includes("own")
-      ? "own"
-      : "no";
-    memo.set(of, found);
-    return found;
-  };
-  return look(root);
-};
-
-/**
- * What the steps read but do not change, as large as can be: values that depend on `changing` leaves
- * in no way. None where steps move along axes, as such values would be read at other lanes too.
- */
-const steadyIn = (roots: readonly Node[], changing: readonly Node[]): readonly Node[] => {
-  const nodes = reachable(roots);
-  const moving = dependents(nodes, changing);
-  if (nodes.some((of) => moving.has(of) && movedAxes(of).length > 0)) return [];
-  const read = nodes.filter((of) => moving.has(of)).flatMap((of) => of.args);
-  return [...new Set([...roots, ...read])].filter((of) => !moving.has(of) && of.op !== "const");
-};
 
 /** Prints a scan kernel. */
 export const printScan = (
@@ -206,7 +175,7 @@ const printByLanes = (
     );
 
   /** Prints all steps for the lanes at `start`. */
-  const printSteps = (start: Env, group: affine.Int): void => {
+  const printSteps = (start: Env): void => {
     /** Prints one step: its reductions, next carries and outputs, in loops over the held axes. */
     const step = (
       next: Readonly<Record<string, Node>>,
@@ -477,7 +446,7 @@ const printByLanes = (
       }
     };
     forTotals((_root, sum, place) => writeAt(sum, place, make.splat(0)));
-    if (along === undefined) return printSteps(start, group);
+    if (along === undefined) return printSteps(start);
     const begin = affine.times(group, piece);
     const end = make.op("i32.add", emit.whole(begin), make.whole(piece));
     const last = make.whole(along.size);
@@ -489,7 +458,7 @@ const printByLanes = (
       ([at]) => {
         // The short vector uses the same places as the others.
         scratch = declared;
-        printSteps(new Map([...start, [along.axis, at]]), group);
+        printSteps(new Map([...start, [along.axis, at]]));
         most = Math.max(most, scratch);
       },
       pieces === 1 ? undefined : { from: emit.whole(begin), to, most: piece },
@@ -500,28 +469,4 @@ const printByLanes = (
     });
   });
   return launchOf(emit, units, scratch);
-};
-
-const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
-  Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
-
-/** The step of a scan on locals of its own, so that it can stand beside another's. */
-const renewed = (scan: Node) => {
-  const leaves = locals(scan);
-  const by = new Map<Node, Node>();
-  const renew = (of: Node): Node => {
-    const made = intern("local", of.dtype, of.axes, [], { level: -1, name: of.attributes.name });
-    by.set(of, made);
-    return made;
-  };
-  const record = (of: Readonly<Record<string, Node>>) =>
-    Object.fromEntries(Object.entries(of).map(([name, leaf]) => [name, renew(leaf)]));
-  const made = {
-    carry: record(leaves.carry),
-    each: record(leaves.each),
-    rest: leaves.rest.map(renew),
-  };
-  const names = Object.keys(scan.attributes.step!.next);
-  const next = substitute(names.map((name) => scan.attributes.step!.next[name]), by);
-  return { leaves: made, next: Object.fromEntries(names.map((name, k) => [name, next[k]])) };
 };

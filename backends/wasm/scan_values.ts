@@ -6,7 +6,7 @@ import { type locals, roles } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import type { Dim } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
-import type { Emitter, Env } from "./emit.ts";
+import type { Emitter, Env } from "./emitter.ts";
 
 /** Reads a value at an environment. */
 export type Reader = (env: Env) => Value;

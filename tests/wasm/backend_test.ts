@@ -120,3 +120,18 @@ Deno.test("what is missing or does not fit is told by its name", async () => {
   await rejects(machine.run("other", {}), /there is no program 'other'; there is main/);
   await rejects(machine.read(["w"]), /there is no parameter 'w'/);
 });
+
+Deno.test("the processor's peaks are measured, and each kernel is timed", async () => {
+  const backend = wasmBackend({ threads: 2 });
+  const { flopsPerSecond, bytesPerSecond } = await backend.peaks!();
+  ok(flopsPerSecond > 1e8 && flopsPerSecond < 1e13, `${flopsPerSecond} operations a second`);
+  ok(bytesPerSecond > 1e7 && bytesPerSecond < 1e13, `${bytesPerSecond} bytes a second`);
+  const { program, values } = mixed();
+  const machine = await backend.open({ main: program });
+  const times = await machine.time!("main", values);
+  const { kernels } = machine.report("main");
+  strictEqual(times.length, kernels.length);
+  ok(times.every((ms) => ms >= 0));
+  machine.close();
+  backend.close();
+});
