@@ -17,6 +17,7 @@ import type { Emitter, Env } from "./emitter.ts";
 import { computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
+import { width } from "./lanes.ts";
 import { depth, helperIndex, panel, rowStride, tileRows, tileVectors } from "./micro.ts";
 
 /** Most rows of a block, a multiple of four and of a tile's rows. */
@@ -25,6 +26,8 @@ const mostRows = 48;
 const mostColumns = 512;
 /** Panels that are packed together: what is read then begins and ends with lines of the cache. */
 const panelsAtOnce = 8;
+/** Least terms of a piece. */
+const leastTerms = 64;
 /** Units of work that are enough to share among threads. */
 const enoughUnits = 16;
 
@@ -74,18 +77,37 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
   const emit = fresh();
   const wide = panel * Math.min(panels, panelsAtOnce);
   const groups = Math.ceil(panels * panel / wide);
-  const units = size(batch) * groups;
   const along = over.includes(loop.dims[0]) ? loop.dims[0] : undefined;
   const others = over.filter((dim) => dim !== along);
-  const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
-    if (k === others.length) return inside(env);
-    const { axis, size } = others[k];
-    emit.loop(size, (at) => loops(new Map([...env, [axis, at]]), inside, k + 1));
-  };
+  // Where there are few columns, units are pieces of one of the summed axes.
+  const cut = along ?? over[0];
+  const wanted = Math.ceil(enoughUnits / (size(batch) * groups));
+  const most = Math.max(1, Math.min(wanted, Math.floor(cut.size / leastTerms)));
+  const length = most === 1 ? cut.size : Math.ceil(cut.size / most / width) * width;
+  const pieces = Math.ceil(cut.size / length);
+  const units = size(batch) * groups * pieces;
   emit.units(units, (unit) => {
-    const group = affine.remainder(unit, groups);
-    const outer = emit.unflatten(affine.quotient(unit, groups), batch);
+    const start = affine.times(affine.remainder(unit, pieces), length);
+    const rest = affine.quotient(unit, pieces);
+    const group = affine.remainder(rest, groups);
+    const outer = emit.unflatten(affine.quotient(rest, groups), batch);
     const first = affine.times(group, wide);
+    const end = () =>
+      smaller(
+        emit,
+        emit.make.op("i32.add", emit.whole(start), emit.make.whole(length)),
+        emit.make.whole(cut.size),
+      );
+    const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
+      if (k === others.length) return inside(env);
+      const dim = others[k];
+      const at = (place: affine.Int) => loops(new Map([...env, [dim.axis, place]]), inside, k + 1);
+      if (dim !== cut || pieces === 1) return emit.loop(dim.size, at);
+      const here = emit.make.op("i32.sub", end(), emit.whole(start));
+      emit.loop(length, (i) => {
+        at(bounded(emit, emit.whole(affine.sum(start, i)), dim.size));
+      }, here);
+    };
     const put = (env: Env, column: affine.Int, wanted: affine.Int) => {
       const places = emit.unflatten(column, columns);
       const value = emit.emit(right, new Map([...env, ...places]));
@@ -109,8 +131,8 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
       return;
     }
     // Columns up to the end of the last panel: those beyond the last column repeat it.
-    const end = smaller(emit, whole, make.whole(panels * panel));
-    const extent = make.op("i32.sub", end, from);
+    const last = smaller(emit, whole, make.whole(panels * panel));
+    const extent = make.op("i32.sub", last, from);
     loops(outer, (env) => {
       emit.loop(wide, (j) => {
         const wanted = affine.sum(first, j);
@@ -123,6 +145,7 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
         emit.vectors(
           along.size,
           ([at]) => put(new Map([...env, [along.axis, at]]), column, inside)(),
+          pieces === 1 ? undefined : { from: emit.whole(start), to: end(), most: length },
         );
       }, extent);
     });
