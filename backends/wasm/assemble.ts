@@ -1,5 +1,5 @@
 // WebAssembly binaries from instructions: only as much of the format as kernels need. A module has
-// functions over one shared memory that it imports; instructions are plain bytes.
+// functions over one memory that it imports; instructions are plain bytes.
 
 /** Bytes of instructions. */
 export type Bytes = readonly number[];
@@ -193,16 +193,21 @@ const funcBytes = ({ locals, body }: Func): Bytes => {
 /** The memory that modules import as `env.memory`: at least one page, at most all 65,536. */
 const mostPages = 65536;
 
-/** A module of functions, exported as `f0`, `f1`... */
-export const assemble = (functions: readonly Func[]): Uint8Array<ArrayBuffer> => {
+/** A memory for modules, shared between threads or not. */
+export const memoryOf = (pages: number, shared: boolean): WebAssembly.Memory =>
+  new WebAssembly.Memory({ initial: pages, maximum: mostPages, shared });
+
+/** A module of functions over a memory that is shared or not, exported as `f0`, `f1`... */
+export const assemble = (functions: readonly Func[], shared: boolean): Uint8Array<ArrayBuffer> => {
   const arities = [...new Set(functions.map((one) => one.params))].sort((a, b) => a - b);
   const types = arities.map((count) => [
     0x60,
     ...vector(Array.from({ length: count }, () => [typeByte.i32])),
     0,
   ]);
-  // A shared memory with a maximum.
-  const memory = [...text("env"), ...text("memory"), 0x02, 0x03, 1, ...unsigned(mostPages)];
+  // Memory with a maximum: 1, or 3 where it is shared.
+  const limits = [shared ? 3 : 1, 1, ...unsigned(mostPages)];
+  const memory = [...text("env"), ...text("memory"), 0x02, ...limits];
   const parts: number[] = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
   const section = (id: number, content: Bytes) => {
     parts.push(id, ...unsigned(content.length));
@@ -222,4 +227,4 @@ export const hasRelaxed = (): boolean =>
     params: 0,
     locals: ["v128"],
     body: [...get(0), ...get(0), ...get(0), ...instruction["f32x4.relaxed_madd"], ...set(0)],
-  }]));
+  }], false));

@@ -3,7 +3,7 @@
 // arguments where their values lie.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { size } from "../lower/program.ts";
-import { assemble, type Func, hasRelaxed } from "./assemble.ts";
+import { assemble, type Func, hasRelaxed, memoryOf } from "./assemble.ts";
 import type { Call, Ended } from "./calls.ts";
 import { byteLength, compile, describe, programReport } from "./compile.ts";
 import { helpers } from "./micro.ts";
@@ -65,12 +65,8 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       functionsOf.set(key, new Set(list.map((call) => call.func)));
       return list;
     });
-    const memory = new WebAssembly.Memory({
-      initial: layout.pages,
-      maximum: 65536,
-      shared: true,
-    });
-    const module = await WebAssembly.compile(assemble(table.functions));
+    const memory = memoryOf(layout.pages, pool.shared);
+    const module = await WebAssembly.compile(assemble(table.functions, pool.shared));
     const team = pool.open({ module, memory, programs: calls, scratch: layout.scratch });
     const { buffer } = memory;
     for (const [key, { steps }] of compiled) {

@@ -1,7 +1,17 @@
 // What the processor reaches on plain loops, with all threads: multiply-adds in registers, and a copy
 // that no cache holds. Kernels are measured against these.
 import type { Peaks } from "../backend.ts";
-import { access, assemble, doWhile, type Func, get, i32, instruction, set } from "./assemble.ts";
+import {
+  access,
+  assemble,
+  doWhile,
+  type Func,
+  get,
+  i32,
+  instruction,
+  memoryOf,
+  set,
+} from "./assemble.ts";
 import type { Pool } from "./pool.ts";
 
 /** The parameters of a kernel's function. */
@@ -74,10 +84,9 @@ const copy: Func = (() => {
 
 /** Measures a pool: the best of several runs. */
 export const measurePeaks = (pool: Pool, relaxed: boolean): Peaks => {
-  const pages = 2 * piece * unitsOfCopy / 65536;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: 65536, shared: true });
+  const memory = memoryOf(2 * piece * unitsOfCopy / 65536, pool.shared);
   const team = pool.open({
-    module: new WebAssembly.Module(assemble([adds(relaxed), copy])),
+    module: new WebAssembly.Module(assemble([adds(relaxed), copy], pool.shared)),
     memory,
     programs: [
       [{ func: 0, args: 0, units: unitsOfAdds }],

@@ -30,6 +30,8 @@ export interface Team {
 export interface Pool {
   /** How many, the main thread included. */
   readonly threads: number;
+  /** Whether the memory of its machines is shared. */
+  readonly shared: boolean;
   readonly open: (job: Omit<Job, "machine">) => Team;
   readonly close: () => void;
 }
@@ -39,6 +41,7 @@ const mostCalls = 65536;
 
 const alone: Pool = {
   threads: 1,
+  shared: false,
   open: (job) => {
     const one = ready({ ...job, machine: 0 });
     return {
@@ -80,6 +83,7 @@ export const openPool = (threads: number): Pool => {
   let machines = 0;
   return {
     threads: workers.length + 1,
+    shared: true,
     open: (job) => {
       const machine = machines++;
       const whole = { ...job, machine };

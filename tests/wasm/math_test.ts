@@ -1,6 +1,6 @@
 // The vector functions against float64, with fused multiply-add and without, within their bounds.
 import assert from "assert";
-import { assemble, hasRelaxed } from "../../backends/wasm/assemble.ts";
+import { assemble, hasRelaxed, memoryOf } from "../../backends/wasm/assemble.ts";
 import { builder } from "../../backends/wasm/builder.ts";
 import { type VectorMath, vectorMath } from "../../backends/wasm/math.ts";
 import { scalar } from "../../dsl/scalar.ts";
@@ -14,8 +14,8 @@ const applied = (name: Name, relaxed: boolean, xs: Float32Array): Float32Array =
   make.loop("at", make.parameter(0), make.parameter(1), 16, 1, (at) => {
     make.store("v128.store", at, 0, math[name](make.load("v128.load", at, 0)));
   });
-  const memory = new WebAssembly.Memory({ initial: 64, maximum: 65536, shared: true });
-  const module = new WebAssembly.Module(assemble([make.func()]));
+  const memory = memoryOf(64, false);
+  const module = new WebAssembly.Module(assemble([make.func()], false));
   const { f0 } = new WebAssembly.Instance(module, { env: { memory } }).exports;
   const held = new Float32Array(memory.buffer, 0, xs.length);
   held.set(xs);
