@@ -8,6 +8,7 @@ import { unfusedBytes } from "../unfused.ts";
 import { printContraction } from "./contraction.ts";
 import { printElements } from "./kernels.ts";
 import type { Launch } from "./launch.ts";
+import { showFunc } from "./print.ts";
 import { printScan } from "./scan.ts";
 
 /** A kernel and the functions that run it, one after the other. */
@@ -85,8 +86,7 @@ const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): Kern
   const total = (list: readonly Storage[]) => list.reduce((n, of) => n + byteLength(of), 0);
   const roots = kernel.shape === "scan" ? [kernel.scan] : kernel.roots.map((root) => root.node);
   const code = launches.map(({ func, units, scratch }) =>
-    `function of ${func.body.length} bytes and ${func.locals.length} values, for ${units} units` +
-    ` of work, with ${scratch} bytes of scratch memory`
+    `;; ${units} units of work, ${scratch} bytes of scratch memory\n${showFunc(func)}`
   );
   return {
     path: kernel.path,
