@@ -85,9 +85,6 @@ const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): Kern
   const read = storages.filter((storage) => !own.has(storage) || storage.role === "param");
   const total = (list: readonly Storage[]) => list.reduce((n, of) => n + byteLength(of), 0);
   const roots = kernel.shape === "scan" ? [kernel.scan] : kernel.roots.map((root) => root.node);
-  const code = launches.map(({ func, units, scratch }) =>
-    `;; ${units} units of work, ${scratch} bytes of scratch memory\n${showFunc(func)}`
-  );
   return {
     path: kernel.path,
     shapes: [kernel.shape],
@@ -96,7 +93,12 @@ const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): Kern
     bytesRead: total(read),
     bytesWritten: total(written),
     unfusedBytes: unfusedBytes(roots, (of) => stored.has(of)),
-    code: code.join("\n"),
+    // Text is long, and seldom asked for.
+    get code() {
+      return launches.map(({ func, units, scratch }) =>
+        `;; ${units} units of work, ${scratch} bytes of scratch memory\n${showFunc(func)}`
+      ).join("\n");
+    },
     writes: written.map((storage) => axesOf(storage.dims)),
   };
 };
