@@ -3,11 +3,13 @@
 import * as E from "fp-ts/Either.js";
 import { audioErrorText, readRecordings } from "./audio.ts";
 import { openBackend } from "./backend.ts";
+import { type Clip, clipsSource } from "./data/clips.ts";
+import { dataErrorText, type Skipped } from "./data/source.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
 import type { Spec } from "./spec.ts";
 import { readSpec, specReadErrorText } from "./spec/read.ts";
 import { synthesise } from "./synth.ts";
-import { type Clip, train } from "./train.ts";
+import { train } from "./train.ts";
 
 /** What the command line says. */
 export interface ExperimentOptions {
@@ -20,21 +22,21 @@ export interface ExperimentOptions {
   readonly out?: string;
 }
 
-interface Source {
+interface Recordings {
   readonly clips: readonly Clip[];
-  readonly source: string;
-  readonly skipped: readonly { readonly path: string; readonly reason: string }[];
+  readonly describe: string;
+  readonly skipped: readonly Skipped[];
 }
 
-const clipsOf = async (
+const recordingsOf = async (
   spec: Spec,
   folder: string | undefined,
-): Promise<E.Either<string, Source>> => {
+): Promise<E.Either<string, Recordings>> => {
   if (folder === undefined) {
     const { clips, seconds } = spec.data.synthetic;
     return E.right({
       clips: synthesise(spec.seed, clips, seconds),
-      source: "the synthesised corpus",
+      describe: "the synthesised corpus",
       skipped: [],
     });
   }
@@ -44,7 +46,7 @@ const clipsOf = async (
   const { clips, skipped } = read.right;
   return E.right({
     clips: clips.map(({ path, samples }) => ({ name: path, samples })),
-    source: `the recordings in ${folder}`,
+    describe: `the recordings in ${folder}`,
     skipped,
   });
 };
@@ -60,9 +62,9 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
   const folder = options.out ?? `runs/${spec.right.name}`;
   const writable = await ensureFolder(folder)();
   if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
-  const source = await clipsOf(spec.right, options.data);
-  if (E.isLeft(source)) return complain(source.left);
-  const { skipped } = source.right;
+  const recordings = await recordingsOf(spec.right, options.data);
+  if (E.isLeft(recordings)) return complain(recordings.left);
+  const { clips, describe, skipped } = recordings.right;
   if (skipped.length > 0) {
     console.error(`${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`);
     skipped.forEach(({ path, reason }) => console.error(`  ${path}: ${reason}`));
@@ -77,13 +79,23 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
     stop = true;
   };
   Deno.addSignalListener("SIGINT", onInterrupt);
+  console.error(`log-mel spectrograms of ${clips.length} clips`);
+  const source = await clipsSource(backend, clips, {
+    seed: spec.right.seed,
+    frontEnd: spec.right.frontEnd,
+    frames: spec.right.clip.frames,
+    heldOutFraction: spec.right.data.heldOutFraction,
+    describe,
+    skipped,
+  });
   try {
+    if (E.isLeft(source)) return complain(dataErrorText(source.left));
     const result = await train({
       spec: spec.right,
       backend,
       folder,
       interrupted: () => stop,
-      ...source.right,
+      source: source.right,
     });
     if (E.isLeft(result)) return complain(result.left.message);
     const { first, last, baseline } = result.right;
@@ -95,6 +107,7 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
     return 0;
   } finally {
     Deno.removeSignalListener("SIGINT", onInterrupt);
+    if (E.isRight(source)) source.right.close();
     backend.close();
   }
 };

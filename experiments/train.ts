@@ -9,8 +9,7 @@ import { inPublishedOrder } from "../models/published.ts";
 import { learningRate } from "../models/schedule.ts";
 import { evaluation, type Pretraining, trainingStep } from "../models/training.ts";
 import { volume } from "../dsl/axes.ts";
-import { draw, shuffled } from "./draw.ts";
-import { crop, type LogMel, logMels, standardised } from "./features.ts";
+import { dataErrorText, type Source } from "./data/source.ts";
 import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
 import { initialValues } from "./initialise.ts";
 import { type Metric, metricsErrorText, openMetrics } from "./metrics.ts";
@@ -21,20 +20,12 @@ import { fidelityOf } from "./model_codec.ts";
 import { type Spec, styleOf } from "./spec.ts";
 import version from "../deno.json" with { type: "json" };
 
-/** A clip to train on or to hold out. */
-export interface Clip {
-  readonly name: string;
-  readonly samples: Float32Array;
-}
-
 /** What a run needs. */
 export interface Run {
   readonly spec: Spec;
   readonly backend: Backend;
-  readonly clips: readonly Clip[];
-  /** Where the clips come from, after "from". */
-  readonly source: string;
-  readonly skipped: readonly { readonly path: string; readonly reason: string }[];
+  /** The clips; whoever opened the source closes it. */
+  readonly source: Source;
   readonly folder: string;
   /** True once the user has asked to stop. */
   readonly interrupted: () => boolean;
@@ -154,29 +145,6 @@ const score = async (
   return { loss: losses.reduce((a, b) => a + b, 0) / losses.length, predictions, masks };
 };
 
-/** Clips in the order of the training run: shuffled anew for every pass, crops drawn for every use. */
-const batchAt = (spec: Spec, clips: readonly LogMel[], step: number): Float32Array => {
-  const { frames } = spec.clip;
-  const size = frames * spec.frontEnd.mels;
-  const batch = new Float32Array(spec.batch * size);
-  for (let k = 0; k < spec.batch; k++) {
-    const use = step * spec.batch + k;
-    const pass = Math.floor(use / clips.length);
-    const clip = clips[orderOf(clips.length, spec.seed, pass)[use % clips.length]];
-    // As published: the last possible start is never drawn.
-    const starts = Math.max(1, clip.frames - frames);
-    batch.set(crop(clip, Math.floor(draw(spec.seed, 1, use) * starts), frames), k * size);
-  }
-  return batch;
-};
-
-let lastOrder: { readonly key: string; readonly order: readonly number[] } | undefined;
-const orderOf = (length: number, seed: number, pass: number): readonly number[] => {
-  const key = `${length} ${seed} ${pass}`;
-  if (lastOrder?.key !== key) lastOrder = { key, order: shuffled(length, seed, 2, pass) };
-  return lastOrder.order;
-};
-
 const checkpoint = async (
   machine: Machine,
   all: readonly Parameter[],
@@ -206,7 +174,7 @@ const checkpoint = async (
  * the run's folder, each whole or not at all. On the left, why it stopped early, in words.
  */
 export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> => {
-  const { spec, backend, clips, folder, interrupted } = run;
+  const { spec, backend, source, folder, interrupted } = run;
   const bar = progress(standardError());
   const began = performance.now();
   const elapsed = () => (performance.now() - began) / 1000;
@@ -219,23 +187,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
   const specFailed = await write("spec.json", `${JSON.stringify(spec, null, 2)}\n`);
   if (specFailed !== undefined) return specFailed;
 
-  if (clips.length < 2) {
-    return fail(`there is ${clips.length} clip, but training and holding out need at least 2`);
-  }
-  const stopped = () => fail("interrupted before the first step; there is no checkpoint yet");
-  bar.note(`log-mel spectrograms of ${clips.length} clips`);
-  const spectrograms = (await logMels(backend, spec.frontEnd, clips.map((clip) => clip.samples)))
-    .map(standardised);
-  if (interrupted()) return stopped();
-  const order = shuffled(clips.length, spec.seed, 0);
-  const heldCount = Math.min(
-    clips.length - 1,
-    Math.max(1, Math.round(clips.length * spec.data.heldOutFraction)),
-  );
-  const heldOut = order.slice(0, heldCount);
-  const training = order.slice(heldCount).map((k) => spectrograms[k]);
-  const held = heldOut.map((k) => crop(spectrograms[k], 0, spec.clip.frames));
-
+  const held = source.heldOut.map(({ frames }) => frames);
   const { programs, trained, all } = programsOf(spec);
   bar.note(`compiling for ${backend.device}`);
   const machine = await backend.open(programs);
@@ -282,8 +234,10 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
         );
       }
       const rate = learningRate(schedule, step);
+      const batch = await source.batch(step * spec.batch, spec.batch);
+      if (E.isLeft(batch)) return fail(dataErrorText(batch.left));
       const { loss: [loss] } = await machine.run("train", {
-        spectrogram: batchAt(spec, training, step),
+        spectrogram: batch.right,
         step: Uint32Array.of(step),
         rate: Float32Array.of(rate),
       });
@@ -334,10 +288,11 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
         saved = now;
       }
     }
-    const examples = heldOut.slice(0, spec.report.examples).map((clip, k): Example => {
+    const shown = source.heldOut.slice(0, spec.report.examples);
+    const examples = shown.map(({ name }, k): Example => {
       const shape = { frames: spec.clip.frames, mels: spec.frontEnd.mels };
       return {
-        name: clips[clip].name,
+        name,
         original: { ...shape, values: held[k] },
         reconstructed: { ...shape, values: assembled(scores.predictions[k], spec) },
         mask: scores.masks[k],
@@ -347,12 +302,12 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
       spec,
       device: backend.device,
       parameters: count(trained),
-      clips: { source: run.source, training: training.length, heldOut: held.length },
+      clips: { source: source.describe, training: source.clips, heldOut: held.length },
       metrics: log,
       baselines: [{ label: "each clip's mean", loss: baseline }],
       examples,
       units: "standard deviations from the clip's mean",
-      skipped: run.skipped,
+      skipped: source.skipped(),
       notes: [],
       versions: { formant: version.version, deno: Deno.version.deno },
     });

@@ -3,6 +3,7 @@ import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
+import { clipsSource } from "../../experiments/data/clips.ts";
 import { parseMetrics } from "../../experiments/metrics.ts";
 import { decode } from "../../experiments/safetensors.ts";
 import { decodeSpec, type Spec } from "../../experiments/spec.ts";
@@ -39,16 +40,19 @@ const inFolder = async (body: (folder: string) => Promise<void>) => {
   }
 };
 
-const run = (spec: Spec, backend: Backend, folder: string, interrupted = () => false) =>
-  train({
-    spec,
-    backend,
-    clips: synthesise(spec.seed, spec.data.synthetic.clips, spec.data.synthetic.seconds),
-    source: "the synthesised corpus",
+const run = async (spec: Spec, backend: Backend, folder: string, interrupted = () => false) => {
+  const { clips, seconds } = spec.data.synthetic;
+  const source = await clipsSource(backend, synthesise(spec.seed, clips, seconds), {
+    seed: spec.seed,
+    frontEnd: spec.frontEnd,
+    frames: spec.clip.frames,
+    heldOutFraction: spec.data.heldOutFraction,
+    describe: "the synthesised corpus",
     skipped: [],
-    folder,
-    interrupted,
   });
+  assert.ok(E.isRight(source));
+  return await train({ spec, backend, source: source.right, folder, interrupted });
+};
 
 const losses = async (folder: string) => {
   const parsed = parseMetrics(await Deno.readTextFile(`${folder}/metrics.jsonl`), "metrics.jsonl");
@@ -145,7 +149,7 @@ for (const [family, encoder] of Object.entries(encoders)) {
 Deno.test("an interrupted run leaves its last checkpoint whole and says where it is", () =>
   inFolder(async (folder) => {
     let asked = 0;
-    const result = await run(little(), referenceBackend(), folder, () => ++asked > 6);
+    const result = await run(little(), referenceBackend(), folder, () => ++asked > 5);
     assert.ok(E.isLeft(result));
     assert.match(
       result.left.message,
