@@ -3,7 +3,7 @@
 // so whatever is used twice is taken with `.ref`.
 import type * as Jax from "@jax-js/jax";
 import type { Settle } from "./dawn.ts";
-import type { Peer, Running, Values } from "./peer.ts";
+import type { LoadPeer, Running, Values } from "./peer.ts";
 import { ADAMW, SIZES } from "./workloads.ts";
 
 type Library = typeof Jax;
@@ -47,6 +47,8 @@ const forwards = (jax: Library): Readonly<Record<string, (p: Tensors) => Tensor>
     "matmul 512": product,
     "matmul 1024": product,
     "matmul 2008x192x768": product,
+    "attention scores": ({ q, k }) => np.einsum("bhqd,bhkd->bhqk", q, k),
+    "attention values": ({ weights, v }) => np.einsum("bhqk,bhkd->bhqd", weights, v),
     "softmax": ({ x }) => nn.softmax(x, -1),
     "layer norm": (p) => norm(p, "", p.x),
     "gelu": ({ x }) => nn.gelu(x, { approximate: false }),
@@ -260,12 +262,12 @@ const compiled = (
   };
 };
 
-/** jax-js on the adapter that `navigator.gpu` shows. */
-export const loadJax = async (settle: Settle): Promise<Peer> => {
+/** jax-js on the adapter that `navigator.gpu` shows, or as WebAssembly. */
+export const loadJax: LoadPeer = async ({ target, settle }) => {
   const jax = await import(PACKAGE) as Library;
-  const found = await settle(jax.init("webgpu"));
-  if (!found.includes("webgpu")) throw new Error("it finds no WebGPU device");
-  jax.defaultDevice("webgpu");
+  const found = await settle(jax.init(target));
+  if (!found.includes(target)) throw new Error(`it finds no device '${target}'`);
+  jax.defaultDevice(target);
   const ys = forwards(jax);
   return {
     name: "jax-js",

@@ -1,5 +1,5 @@
-// What a peer is: a library that runs our workloads on the same adapter, from the same values.
-import type { Settle } from "./dawn.ts";
+// What a peer is: a library that runs our workloads on the same device, from the same values.
+import type { Device } from "./device.ts";
 
 /** A value given to both sides: elements row-major in the order of `shape`. */
 export interface Value {
@@ -28,4 +28,4 @@ export interface Peer {
 }
 
 /** Loads a peer and gives it the device. Throws when it is not installed or does not start. */
-export type LoadPeer = (settle: Settle) => Promise<Peer>;
+export type LoadPeer = (device: Pick<Device, "target" | "settle">) => Promise<Peer>;

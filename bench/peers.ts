@@ -1,10 +1,10 @@
-// `deno task bench:peers`: our programs beside other libraries' on the same adapter, in one process.
+// `deno task bench:peers`: our programs beside other libraries' on the same device, in one process.
 // Results are compared before anything is timed; times are medians of runs in turns, and ratios are
 // of neighbouring runs. What a peer can not do is told and left out.
 import * as E from "fp-ts/Either.js";
 import { parseArgs } from "cli";
-import { webgpuBackend } from "../backends/webgpu/backend.ts";
-import { openShared } from "./dawn.ts";
+import type { Backend } from "../backends/backend.ts";
+import { openDevice } from "./device.ts";
 import { loadJax } from "./jax.ts";
 import { disagreement, interleave, median, ratioOf } from "./measure.ts";
 import { openOurs } from "./ours.ts";
@@ -24,6 +24,11 @@ export interface Row {
   /** The largest difference of the results, as a share of the largest magnitude. */
   readonly difference: number;
   readonly gigaflops: number;
+  /**
+   * Share of what the device reaches on multiply-adds in registers, measured before and after. Only
+   * of products, and where the device can be measured.
+   */
+  readonly shareOfPeak?: number;
   /** Bytes that our kernels move, as a multiple of reading all leaves and writing all results once. */
   readonly timesFloor: number;
   readonly kernels: number;
@@ -38,7 +43,7 @@ const PEERS: Readonly<Record<string, LoadPeer>> = {
 };
 
 const usage = `usage: deno task bench:peers [options]
-  --device D      webgpu (the best found), gpu or software
+  --device D      webgpu (the best found), gpu, software or wasm
   --only A,B      workloads: ${Object.keys(WORKLOADS).join(", ")}
   --peers A,B     peers: ${Object.keys(PEERS).join(", ")}
   --seconds S     seconds of timing for each workload and peer; 4
@@ -66,6 +71,7 @@ const header = [
   "ratio",
   "difference",
   "GFlop/s",
+  "of peak",
   "bytes",
 ];
 
@@ -79,9 +85,14 @@ const line = (row: Row): string =>
       row.ratio.toFixed(2),
       row.difference.toExponential(1),
       row.gigaflops.toFixed(1),
+      row.shareOfPeak === undefined ? "" : `${Math.round(100 * row.shareOfPeak)}%`,
       `${row.timesFloor.toFixed(1)} x floor`,
     ].join(" | ")
   } |`;
+
+/** Operations a second that the device reaches at best; undefined where that can not be measured. */
+const peakOf = async (backend: Backend): Promise<number | undefined> =>
+  (await backend.peaks?.())?.flopsPerSecond;
 
 if (import.meta.main) {
   const { values: options } = (() => {
@@ -109,17 +120,16 @@ if (import.meta.main) {
   if (!(seconds > 0)) refuse(`--seconds takes a number above 0, not '${options.seconds}'`);
   const workloads = chosen(options.only, Object.keys(WORKLOADS), "workload");
   const names = chosen(options.peers, Object.keys(PEERS), "peer");
-  const opened = await openShared(options.device ?? "webgpu");
+  const opened = await openDevice(options.device ?? "webgpu");
   if (E.isLeft(opened)) {
     console.error(opened.left);
     Deno.exit(1);
   }
-  const { right: device } = opened, { settle } = device;
-  const backend = webgpuBackend(device);
+  const { right: device } = opened, { backend } = device;
   const peers: Peer[] = [];
   for (const name of names) {
     try {
-      peers.push(await PEERS[name](settle));
+      peers.push(await PEERS[name](device));
     } catch (error) {
       console.error(`${name} is left out: ${sentence(error)}`);
     }
@@ -142,7 +152,10 @@ if (import.meta.main) {
         const result = Object.keys(workload.results)[differences.indexOf(difference)];
         throw new Error(`the results '${result}' differ by ${difference}`);
       }
+      const isProduct = workload.isProduct === true;
+      const before = isProduct ? await peakOf(backend) : undefined;
       const pairs = await interleave(ours.run, theirs.run, 1000 * seconds);
+      const after = isProduct ? await peakOf(backend) : undefined;
       const oursMs = median(pairs.ours);
       return {
         workload: workload.name,
@@ -153,6 +166,9 @@ if (import.meta.main) {
         ratio: ratioOf(pairs),
         difference,
         gigaflops: ours.flops / oursMs / 1e6,
+        ...(before === undefined || after === undefined
+          ? {}
+          : { shareOfPeak: ours.flops / oursMs * 1000 / Math.max(before, after) }),
         timesFloor: ours.bytes / ours.floorBytes,
         kernels: ours.kernels.length,
       };

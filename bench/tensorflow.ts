@@ -1,9 +1,9 @@
-// The workloads in TensorFlow.js on its WebGPU backend, as its users would write them. It has no
+// The workloads in TensorFlow.js on its WebGPU or WebAssembly backend, as its users would write them. It has no
 // compiler: every operation is a kernel. Gradients are by `tf.grads`; recurrences and the training
 // step are left to the peer that has a compiler.
 import type * as TensorFlow from "@tensorflow/tfjs-core";
-import type { Settle } from "./dawn.ts";
-import type { Peer, Running, Values } from "./peer.ts";
+import type { Target } from "./device.ts";
+import type { LoadPeer, Running, Values } from "./peer.ts";
 import { SIZES } from "./workloads.ts";
 
 type Library = typeof TensorFlow;
@@ -12,7 +12,10 @@ type Tensors = Readonly<Record<string, Tensor>>;
 
 // Names that are not literals: the module graph does not need the packages to be there.
 const CORE: string = "@tensorflow/tfjs-core";
-const BACKEND: string = "@tensorflow/tfjs-backend-webgpu";
+const BACKENDS: Readonly<Record<Target, string>> = {
+  webgpu: "@tensorflow/tfjs-backend-webgpu",
+  wasm: "@tensorflow/tfjs-backend-wasm",
+};
 
 const forwards = (tf: Library): Readonly<Record<string, (p: Tensors) => Tensor>> => {
   const { batch, token, channel, heads } = SIZES;
@@ -45,6 +48,8 @@ const forwards = (tf: Library): Readonly<Record<string, (p: Tensors) => Tensor>>
     "matmul 512": product,
     "matmul 1024": product,
     "matmul 2008x192x768": product,
+    "attention scores": ({ q, k }) => tf.matMul(q, k, false, true),
+    "attention values": ({ weights, v }) => tf.matMul(weights, v),
     "softmax": ({ x }) => tf.softmax(x),
     "layer norm": (p) => norm(p, "", p.x),
     "gelu": ({ x }) => gelu(x),
@@ -53,11 +58,16 @@ const forwards = (tf: Library): Readonly<Record<string, (p: Tensors) => Tensor>>
   };
 };
 
-/** TensorFlow.js on the adapter that `navigator.gpu` shows. */
-export const loadTensorFlow = async (settle: Settle): Promise<Peer> => {
+/**
+ * TensorFlow.js on the adapter that `navigator.gpu` shows, or as WebAssembly: with SIMD, but on one
+ * thread, as its threaded build does not start in Deno.
+ */
+export const loadTensorFlow: LoadPeer = async ({ target, settle }) => {
   const tf = await import(CORE) as Library;
-  await import(BACKEND);
-  if (!await settle(tf.setBackend("webgpu"))) throw new Error("its WebGPU backend does not start");
+  await import(BACKENDS[target]);
+  if (!await settle(tf.setBackend(target))) {
+    throw new Error(`its backend '${target}' does not start`);
+  }
   await settle(tf.ready());
   const ys = forwards(tf);
   return {
@@ -87,7 +97,7 @@ export const loadTensorFlow = async (settle: Settle): Promise<Peer> => {
         };
       };
       let outcome: Tensors = {};
-      const device = (tf.backend() as unknown as { readonly device: GPUDevice }).device;
+      const { device } = tf.backend() as unknown as { readonly device?: GPUDevice };
       return Promise.resolve({
         run: async () => {
           Object.values(outcome).forEach((of) => of.dispose());
@@ -97,7 +107,7 @@ export const loadTensorFlow = async (settle: Settle): Promise<Peer> => {
           await settle(
             last.size === 1 ? last.data() : tf.slice(tf.reshape(last, [-1]), 0, 1).data(),
           );
-          await settle(device.queue.onSubmittedWorkDone());
+          if (device !== undefined) await settle(device.queue.onSubmittedWorkDone());
         },
         read: async () => {
           const read: Record<string, Float32Array> = {};

@@ -24,6 +24,8 @@ export interface Workload {
   readonly name: string;
   /** What is computed and compared, by name. Names of leaves are their new values. */
   readonly results: Readonly<Record<string, AnyTensor>>;
+  /** A matrix product, or several: there is little to do but multiply and add. */
+  readonly isProduct?: boolean;
   /** The scalar among the results that is read back in every run, if there is one. */
   readonly loss?: AnyTensor;
 }
@@ -38,7 +40,29 @@ const same = scope("");
 const product = (m: number, k: number, n: number): Workload => ({
   name: `matmul ${m}x${k}x${n}`,
   results: { y: contract(leaf("a", { m, k }), leaf("b", { k, n }), "k") as AnyTensor },
+  isProduct: true,
 });
+
+/** The two products of attention: scores of all pairs of tokens, and values weighted by them. */
+const attentionProducts = () => {
+  const all = { batch, head: heads }, feature = channel / heads;
+  const queries = leaf("q", { ...all, query: token, feature });
+  const keys = leaf("k", { ...all, key: token, feature });
+  const weights = leaf("weights", { ...all, query: token, key: token });
+  const values = leaf("v", { ...all, key: token, feature });
+  return {
+    scores: {
+      name: `attention scores [${batch}, ${heads}, ${token}, ${token}]`,
+      results: { y: contract(queries, keys, "feature") as AnyTensor },
+      isProduct: true,
+    },
+    values: {
+      name: `attention values [${batch}, ${heads}, ${token}, ${feature}]`,
+      results: { y: contract(weights, values, "key") as AnyTensor },
+      isProduct: true,
+    },
+  } satisfies Record<string, Workload>;
+};
 
 /** The axes of a value in the order of a leaf that has the same, or with batch and token first. */
 export const orderOf = (of: AnyTensor): Readonly<Record<string, number>> => {
@@ -101,6 +125,8 @@ export const WORKLOADS: Readonly<Record<string, () => Workload>> = Object.fromEn
     ["matmul 512", () => product(512, 512, 512)],
     ["matmul 1024", () => product(1024, 1024, 1024)],
     ["matmul 2008x192x768", () => product(2008, 192, 768)],
+    ["attention scores", () => attentionProducts().scores],
+    ["attention values", () => attentionProducts().values],
     [
       "softmax",
       () =>
