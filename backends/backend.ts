@@ -10,12 +10,21 @@ export interface Output {
 }
 
 /**
+ * How a program computes. `f16`: large values between kernels are stored as f16, and operands of
+ * contractions are rounded to it, on devices that have `shader-f16`; sums, statistics of rows, carries
+ * of scans, parameters and outputs stay f32. Other devices compute in f32.
+ */
+export type Precision = "f32" | "f16";
+
+/**
  * One compiled unit: outputs by name, and updates, the new values of parameters by parameter name.
  * All updates read the parameters as they were before the run.
  */
 export interface Program {
   readonly outputs: Readonly<Record<string, Output>>;
   readonly updates?: Readonly<Record<string, AnyTensor>>;
+  /** `f32` unless said otherwise. */
+  readonly precision?: Precision;
 }
 
 /** Elements by name, row-major; floats, or words (truth values are words 0 and 1). */
@@ -46,6 +55,8 @@ export interface ProgramReport {
   readonly pipelines: number;
   /** Most bytes of intermediate values and outputs held at once; parameters and inputs not counted. */
   readonly peakBytes: number;
+  /** How it computes on this device. */
+  readonly precision: Precision;
 }
 
 /** One dispatch: where it comes from, its shape, and how much it moves and computes. */

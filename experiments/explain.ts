@@ -89,7 +89,9 @@ export const explanationText = (
   const bytes = sum(kernels.map(moved)), flops = sum(kernels.map((kernel) => kernel.flops));
   const totals = [
     `${kernels.length} kernels, ${report.pipelines} unique pipelines, ` +
-    `${megabytes(report.peakBytes)} MB of intermediate values at most`,
+    `${
+      megabytes(report.peakBytes)
+    } MB of intermediate values at most, computed in ${report.precision}`,
     `${(flops / 1e9).toFixed(2)} Gflop, ${megabytes(bytes)} MB moved; ` +
     `unfused floor: ${megabytes(unfusedBytes)} MB if every operation read and wrote memory` +
     (bytes === 0 ? "" : ` (${(unfusedBytes / bytes).toFixed(1)} times as much)`),
@@ -137,6 +139,7 @@ export const explanationJson = (
     kernels: kernels.length,
     pipelines: report.pipelines,
     peakBytes: report.peakBytes,
+    precision: report.precision,
     flops: sum(kernels.map((kernel) => kernel.flops)),
     bytes: sum(report.kernels.map(moved)),
     unfusedBytes,

@@ -25,6 +25,22 @@ export const webgpuInLoops: Backend | undefined = E.isLeft(found)
   ? undefined
   : webgpuBackend({ ...found.right, storedLimit: 2 ** 12 });
 
+/** The same device, on which whatever may be rounded to f16 is; undefined where it has no f16. */
+export const webgpuHalves: Backend | undefined = E.isLeft(found) || !found.right.features.shaderF16
+  ? undefined
+  : (() => {
+    const backend = webgpuBackend({ ...found.right, halvesFrom: 1 });
+    return {
+      ...backend,
+      open: (programs) =>
+        backend.open(
+          Object.fromEntries(
+            Object.entries(programs).map(([name, of]) => [name, { ...of, precision: "f16" }]),
+          ),
+        ),
+    };
+  })();
+
 /** WebAssembly as users get it: with all threads, and fused multiply-add where there is some. */
 export const wasm: Backend = wasmBackend();
 

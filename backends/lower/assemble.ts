@@ -5,6 +5,7 @@ import { part, roles } from "../../dsl/scan.ts";
 import type { Program } from "../backend.ts";
 import { contractionOf } from "./costs.ts";
 import { type Draft, isLeaf, type Use } from "./draft.ts";
+import { roundable } from "./halves.ts";
 import {
   type Checkpoints,
   type Dim,
@@ -42,6 +43,7 @@ export const assemble = (
   home: ReadonlyMap<Node, Draft>,
   uses: ReadonlyMap<Node, ReadonlyMap<Draft, Use>>,
   plans: ReadonlyMap<Node, ScanPlan>,
+  halvesFrom: number,
 ): Lowered => {
   let nextId = 0;
   const storage = (fields: Omit<Storage, "id">): Storage => {
@@ -139,6 +141,23 @@ export const assemble = (
     if (!wantedOrder.has(of) && param !== undefined) wantedOrder.set(of, Object.keys(param.axes));
   });
 
+  const mayRound = halvesFrom === Infinity
+    ? new Set<Node>()
+    : roundable(reachable(roots), halvesFrom);
+  /** True for the sum or maximum of a row. */
+  const isStatistic = (of: Node, { over, contraction }: Draft): boolean =>
+    contraction === undefined && over !== undefined && !over.every((axis) => axis in of.axes);
+  const isHalf = (of: Node, draft: Draft): boolean =>
+    mayRound.has(of) && !outputNodes.has(of) && !updated.has(of) && !isStatistic(of, draft) &&
+    !of.attributes.name?.startsWith("final.");
+  const placed = (of: Node, draft: Draft, order: readonly string[]): Storage =>
+    storage({
+      dtype: of.dtype,
+      ...(isHalf(of, draft) ? { half: true } : {}),
+      dims: dims(of.axes, order),
+      role: outputNodes.has(of) ? "output" : "temporary",
+    });
+
   const checkpoints = new Map<Node, Checkpoints>();
   const scanStorage = (draft: Draft) => {
     const scan = draft.scan!;
@@ -169,9 +188,7 @@ export const assemble = (
     for (const of of draft.roots) {
       if (of.attributes.name!.startsWith("prev.")) continue;
       const order = wantedOrder.get(of) ?? Object.keys(of.axes);
-      const role = outputNodes.has(of) ? "output" : "temporary";
-      const place = inPlace.get(of);
-      stored.set(of, place ?? storage({ dtype: of.dtype, dims: dims(of.axes, order), role }));
+      stored.set(of, inPlace.get(of) ?? placed(of, draft, order));
     }
   };
   for (const draft of sequence) {
@@ -181,16 +198,8 @@ export const assemble = (
     }
     for (const root of draft.roots) {
       if (home.get(root) !== draft) continue;
-      const place = inPlace.get(root);
       const order = wantedOrder.get(root) ?? Object.keys(root.axes);
-      stored.set(
-        root,
-        place ?? storage({
-          dtype: root.dtype,
-          dims: dims(root.axes, order),
-          role: outputNodes.has(root) ? "output" : "temporary",
-        }),
-      );
+      stored.set(root, inPlace.get(root) ?? placed(root, draft, order));
     }
   }
 

@@ -1,8 +1,9 @@
 // Where intermediate values live: one arena, places given by lifetime and known before running.
 import { size, type Storage } from "./program.ts";
 
-/** Bytes of a storage. Every dtype is stored in 32 bits. */
-export const bytes = (of: Storage): number => 4 * size(of.dims);
+/** Bytes of a storage: 4 for each element, or 2; no storage is empty, and all end at a whole word. */
+export const byteLength = (of: Storage): number =>
+  4 * Math.max(1, of.half ? Math.ceil(size(of.dims) / 2) : size(of.dims));
 
 /** Offsets of storages in an arena, and how large it must be. */
 export interface Arena {
@@ -37,10 +38,10 @@ export const plan = (
   const placed: { from: number; to: number; start: number; end: number }[] = [];
   let total = 0;
   const order = [...lives.values()].sort((a, b) =>
-    bytes(b.storage) - bytes(a.storage) || a.storage.id - b.storage.id
+    byteLength(b.storage) - byteLength(a.storage) || a.storage.id - b.storage.id
   );
   for (const { storage, from, to } of order) {
-    const length = Math.ceil(bytes(storage) / alignment) * alignment;
+    const length = Math.ceil(byteLength(storage) / alignment) * alignment;
     const beside = placed.filter((other) => other.from <= to && from <= other.to)
       .sort((a, b) => a.start - b.start);
     let start = 0;

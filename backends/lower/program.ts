@@ -13,6 +13,8 @@ export interface Dim {
 export interface Storage {
   readonly id: number;
   readonly dtype: Dtype;
+  /** True when floats are stored in 16 bits. */
+  readonly half?: boolean;
   readonly dims: readonly Dim[];
   /** Inputs, parameters and literals are named or given; the rest are places in the arena. */
   readonly role: "input" | "param" | "literal" | "temporary" | "output";

@@ -54,9 +54,14 @@ const mostRepeated = 8;
 
 /**
  * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
- * summed up again are not stored.
+ * summed up again are not stored. Values between kernels of at least `halvesFrom` elements are stored
+ * as f16 where they may be.
  */
-export const lower = (program: Program, limit = storedLimit): Lowered => {
+export const lower = (
+  program: Program,
+  limit: number = storedLimit,
+  halvesFrom = Infinity,
+): Lowered => {
   const outputs = Object.entries(program.outputs);
   const updates = Object.entries(program.updates ?? {});
   const asked = [
@@ -392,5 +397,5 @@ export const lower = (program: Program, limit = storedLimit): Lowered => {
     draft.scan === undefined &&
     draft.roots.every((root) => home.get(root) === draft && updated.has(root));
   const joined = joinBeside({ drafts, home, uses, when, isUpdate });
-  return assemble(program, roots, joined, home, uses, plans);
+  return assemble(program, roots, joined, home, uses, plans, halvesFrom);
 };

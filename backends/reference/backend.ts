@@ -80,7 +80,7 @@ const open = (programs: Readonly<Record<string, Program>>): Promise<Machine> => 
           return [name, data.slice()];
         }))
       ),
-    report: () => ({ kernels: [], pipelines: 0, peakBytes: 0 }),
+    report: () => ({ kernels: [], pipelines: 0, peakBytes: 0, precision: "f32" }),
     close: () => held.clear(),
   });
 };

@@ -111,4 +111,5 @@ export const programReport = (
   kernels: steps.map((step) => stepReport(step, lowered.stored)),
   pipelines: functions,
   peakBytes: arenaBytes,
+  precision: "f32",
 });

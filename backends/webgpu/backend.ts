@@ -1,9 +1,12 @@
 // The WebGPU backend: programs become pipelines once, buffers are planned before anything runs, and
 // a run is one submission in which nothing is read back but what was asked for.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
+import { worthHalving } from "../lower/halves.ts";
+import { byteLength } from "../lower/memory.ts";
 import { axesOf, type Storage } from "../lower/program.ts";
 import { allocate, fill, paramPlaces, take } from "./buffers.ts";
-import { byteLength, compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
+import { compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
+import type { Target } from "./kernels.ts";
 import { debugLevel, showNotFinite, showProgram } from "./debug.ts";
 import { type Dispatch, measurePeaks, timeDispatches } from "./timing.ts";
 import { warmer } from "./warm.ts";
@@ -19,6 +22,8 @@ export interface WebgpuDevice {
   readonly storedLimit?: number;
   /** The size of all subgroups, where a software driver runs each on a vector. */
   readonly subgroup?: number;
+  /** Values of fewer elements are never stored as f16; 4096. */
+  readonly halvesFrom?: number;
   /** Settles a promise of the device without stalling. */
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   /** Closes the device, and throws its errors that nobody has heard of. */
@@ -37,9 +42,11 @@ interface Executable {
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   const { device, name, onCpu, storedLimit, subgroup, settle } = webgpu;
+  const { halvesFrom = worthHalving } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
   const timed = device.features.has("timestamp-query");
+  const hasHalves = device.features.has("shader-f16");
 
   const made = new Map<string, Promise<GPUComputePipeline>>();
   const compilePipeline = async (code: string, path: string): Promise<GPUComputePipeline> => {
@@ -71,11 +78,18 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
     const place = {
       name,
       limits: device.limits,
-      target: { onCpu, storedLimit, subgroup: onCpu ? subgroup : undefined },
       oneForParams: together !== undefined,
     };
+    const targetOf = ({ precision = "f32" }: Program): Target => ({
+      onCpu,
+      storedLimit,
+      subgroup: onCpu ? subgroup : undefined,
+      halvesFrom: precision === "f16" && hasHalves ? halvesFrom : undefined,
+    });
     const compiled = new Map(
-      Object.entries(programs).map(([key, program]) => [key, compile(program, place)] as const),
+      Object.entries(programs).map(([key, program]) =>
+        [key, compile(program, { ...place, target: targetOf(program) })] as const
+      ),
     );
     const buffers = allocate(device, name, compiled, together);
     const written = new Set<string>();

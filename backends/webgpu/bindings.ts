@@ -26,18 +26,26 @@ export interface Binder {
   readonly packed: () => readonly Storage[];
 }
 
-/** True for what lives in the arena. */
+/** True for what lives in an arena. */
 export const inArena = ({ role }: Storage): boolean => role === "temporary" || role === "output";
+
+/** The buffers that several storages share, in the order in which modules bind them. */
+export const sharedBuffers = ["arena", "halves", "params"] as const;
+
+/**
+ * The shared buffer of what is packed. Halves have an arena of their own, as no two bindings of a
+ * module may overlap.
+ */
+export const sharedBuffer = (of: Storage): typeof sharedBuffers[number] =>
+  of.role === "param" ? "params" : of.half ? "halves" : "arena";
 
 /** A binder of one module. */
 export const binder = (packing: Packing = "none"): Binder => {
   const bindings = new Map<number, { storage: Storage; name: string; written: boolean }>();
   const packed = new Map<number, { readonly storage: Storage; readonly place: number }>();
   const shared = (storage: Storage): string | undefined =>
-    packing !== "none" && inArena(storage)
-      ? "arena"
-      : packing === "all" && storage.role === "param"
-      ? "params"
+    (packing !== "none" && inArena(storage)) || (packing === "all" && storage.role === "param")
+      ? sharedBuffer(storage)
       : undefined;
   return {
     reach: (storage, written) => {

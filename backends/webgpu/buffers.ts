@@ -5,10 +5,11 @@ import { type Axes, volume } from "../../dsl/axes.ts";
 import { node } from "../../dsl/node.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import type { Program } from "../backend.ts";
+import { byteLength } from "../lower/memory.ts";
 import type { Storage } from "../lower/program.ts";
 import { size } from "../lower/program.ts";
-import { byteLength, type Compiled, describe } from "./compile.ts";
 import { inArena } from "./bindings.ts";
+import { type Compiled, describe } from "./compile.ts";
 import type { Code } from "./module.ts";
 
 /** A storage, the buffer that holds it, and from which byte on. */
@@ -20,7 +21,6 @@ export interface Held {
 
 /** The buffers of open programs. */
 export interface Buffers {
-  readonly arena: GPUBuffer;
   readonly params: ReadonlyMap<string, Held>;
   /** Inputs by program and name. */
   readonly inputs: ReadonlyMap<string, ReadonlyMap<string, Held>>;
@@ -64,8 +64,10 @@ export const take = (
   storage: Storage,
   offset: number,
 ): Float32Array | Uint32Array => {
+  const count = size(storage.dims);
+  if (storage.half) return Float32Array.from(new Float16Array(bytes, offset, count));
   const Kind = storage.dtype === "f32" ? Float32Array : Uint32Array;
-  return new Kind(bytes.slice(offset, offset + 4 * size(storage.dims)));
+  return new Kind(bytes.slice(offset, offset + 4 * count));
 };
 
 /** Where each parameter lies in one buffer, and how long that is. */
@@ -111,8 +113,9 @@ export const allocate = (
     return one;
   };
   const inOut = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
-  const arenaBytes = Math.max(4, ...[...programs.values()].map((one) => one.arenaBytes));
-  const arena = buffer(arenaBytes, inOut, "arena");
+  const largest = (of: (one: Compiled) => number) => Math.max(4, ...[...programs.values()].map(of));
+  const arena = buffer(largest((one) => one.arenaBytes), inOut, "arena");
+  const halves = buffer(largest((one) => one.halvesBytes), inOut, "halves");
   const forParams = together === undefined
     ? undefined
     : buffer(Math.max(4, together.bytes), inOut, "parameters");
@@ -161,7 +164,10 @@ export const allocate = (
 
   const place = (one: Compiled, storage: Storage): Required<GPUBufferBinding> => {
     const size = byteLength(storage);
-    if (inArena(storage)) return { buffer: arena, offset: one.offsets.get(storage.id)!, size };
+    if (inArena(storage)) {
+      const buffer = storage.half ? halves : arena;
+      return { buffer, offset: one.offsets.get(storage.id)!, size };
+    }
     const { buffer, offset } = held.get(storage)!;
     return { buffer, offset, size };
   };
@@ -170,16 +176,18 @@ export const allocate = (
   const packed = (one: Compiled, code: Code, path: string): readonly GPUBufferBinding[] => {
     if (code.packed.length === 0) return [];
     const at = code.packed.map((storage) => place(one, storage));
-    const stretches = [...new Set([arena, ...at.map(({ buffer }) => buffer)])].flatMap((buffer) => {
-      const own = at.filter((each) => each.buffer === buffer);
-      if (own.length === 0) return [];
-      const offset = Math.min(...own.map((each) => each.offset));
-      return [{
-        buffer,
-        offset,
-        size: Math.max(...own.map((each) => each.offset + each.size)) - offset,
-      }];
-    });
+    const stretches = [...new Set([arena, halves, ...at.map(({ buffer }) => buffer)])].flatMap(
+      (buffer) => {
+        const own = at.filter((each) => each.buffer === buffer);
+        if (own.length === 0) return [];
+        const offset = Math.min(...own.map((each) => each.offset));
+        return [{
+          buffer,
+          offset,
+          size: Math.max(...own.map((each) => each.offset + each.size)) - offset,
+        }];
+      },
+    );
     const large = stretches.find(({ size }) => size > limits.maxStorageBufferBindingSize);
     if (large !== undefined) {
       throw new RangeError(
@@ -190,7 +198,7 @@ export const allocate = (
     const places = new Uint32Array(Math.ceil(at.length / 4) * 4);
     at.forEach(({ buffer, offset }, k) => {
       const start = stretches.find((stretch) => stretch.buffer === buffer)!.offset;
-      places[k] = (offset - start) / 4;
+      places[k] = (offset - start) / (code.packed[k].half ? 2 : 4);
     });
     const { UNIFORM, COPY_DST } = GPUBufferUsage;
     const told = buffer(places.byteLength, UNIFORM | COPY_DST, `${path} places`);
@@ -199,7 +207,6 @@ export const allocate = (
   };
 
   return {
-    arena,
     params,
     inputs,
     place,

@@ -1,12 +1,12 @@
 // From a program to what a device needs to run it, without touching a device: kernels as WGSL, places
 // in the arena, and refusals in words where the device is too small. Also the report of all that.
-import type { KernelReport, Program, ProgramReport } from "../backend.ts";
-import { plan } from "../lower/memory.ts";
+import type { KernelReport, Precision, Program, ProgramReport } from "../backend.ts";
+import { byteLength, plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
 import { unfusedBytes } from "../unfused.ts";
 import { dispatchesOf } from "./beside.ts";
-import { type Binder, binder, inArena, type Packing } from "./bindings.ts";
+import { type Binder, binder, inArena, type Packing, sharedBuffer } from "./bindings.ts";
 import { withHiddenBounds } from "./bounds.ts";
 import { printExpression, type Target } from "./kernels.ts";
 import { type Body, type Code, moduleOf } from "./module.ts";
@@ -22,9 +22,12 @@ export interface Step {
 export interface Compiled {
   readonly lowered: Lowered;
   readonly steps: readonly Step[];
-  /** Where in the arena the storages of these ids begin, in bytes. */
+  /** Where in their arena the storages of these ids begin, in bytes. */
   readonly offsets: ReadonlyMap<number, number>;
+  /** The size of the arena, and of that of halves. */
   readonly arenaBytes: number;
+  readonly halvesBytes: number;
+  readonly precision: Precision;
   /** Milliseconds that lowering took, and that printing took. */
   readonly took: { readonly lowering: number; readonly printing: number };
 }
@@ -38,9 +41,6 @@ export interface Place {
   /** All parameters are in one buffer that one binding can hold. */
   readonly oneForParams?: boolean;
 }
-
-/** Bytes of a storage; no binding is empty. */
-export const byteLength = (storage: Storage): number => Math.max(4 * size(storage.dims), 4);
 
 /** The shape of a storage in words. */
 export const describe = (storage: Storage): string =>
@@ -64,18 +64,19 @@ export const writesOf = (kernel: Kernel): readonly Storage[] => [
 
 /** Storage buffers that a module binds; what is packed in a buffer is one more. */
 const boundBuffers = ({ bindings, packed }: Pick<Code, "bindings" | "packed">): number =>
-  bindings.length + new Set(packed.map((storage) => storage.role === "param")).size;
+  bindings.length + new Set(packed.map(sharedBuffer)).size;
 
 /** The kernels of a step in words. */
 export const pathOf = ({ kernels }: Step): string => kernels.map(({ path }) => path).join(" + ");
 
 const refuseTooLarge = (
-  { steps, arenaBytes }: Compiled,
+  { steps, arenaBytes, halvesBytes }: Compiled,
   { name, limits }: Place,
 ): void => {
-  if (arenaBytes > limits.maxBufferSize) {
+  const most = Math.max(arenaBytes, halvesBytes);
+  if (most > limits.maxBufferSize) {
     throw new RangeError(
-      `the program needs ${arenaBytes} bytes for intermediate values, but ${name} allows buffers of` +
+      `the program needs ${most} bytes for intermediate values, but ${name} allows buffers of` +
         ` ${limits.maxBufferSize} (maxBufferSize); use a smaller batch`,
     );
   }
@@ -104,7 +105,8 @@ const refuseTooLarge = (
 export const compile = (program: Program, place: Place): Compiled => {
   const { limits, target, oneForParams = false } = place;
   const began = performance.now();
-  const lowered = lower(program, place.target.storedLimit);
+  const { storedLimit, halvesFrom } = target;
+  const lowered = lower(program, storedLimit, halvesFrom);
   const lowering = performance.now() - began;
   const most = limits.maxStorageBuffersPerShaderStage;
   const body = (kernel: Kernel, bound: Binder): Body =>
@@ -135,7 +137,8 @@ export const compile = (program: Program, place: Place): Compiled => {
     const isPacked = (of: Storage) => inArena(of) || (oneForParams && of.role === "param");
     const bindings = storages.filter((of) => !isPacked(of));
     const isPlain = together.every((k) => lowered.kernels[k].shape !== "scan");
-    return isPlain && bindings.length + (oneForParams ? 2 : 1) <= most;
+    return isPlain &&
+      bindings.length + new Set(storages.filter(isPacked).map(sharedBuffer)).size <= most;
   };
   const steps = dispatchesOf(touched, fits).map((together): Step => {
     const kernels = together.map((k) => lowered.kernels[k]);
@@ -149,16 +152,19 @@ export const compile = (program: Program, place: Place): Compiled => {
   });
   const printing = performance.now() - began - lowering;
   const kept = [...Object.values(lowered.outputs), ...lowered.copies.map((copy) => copy.from)];
-  const arena = plan(
-    steps.map(({ code }) => storagesOf(code)),
-    kept,
-    limits.minStorageBufferOffsetAlignment,
-  );
+  const planned = (halves: boolean) => {
+    const isOf = (storage: Storage) => (storage.half ?? false) === halves;
+    const uses = steps.map(({ code }) => storagesOf(code).filter(isOf));
+    return plan(uses, kept.filter(isOf), limits.minStorageBufferOffsetAlignment);
+  };
+  const arena = planned(false), halves = planned(true);
   const compiled = {
     lowered,
     steps,
-    offsets: arena.offsets,
+    offsets: new Map([...arena.offsets, ...halves.offsets]),
     arenaBytes: arena.bytes,
+    halvesBytes: halves.bytes,
+    precision: halvesFrom === undefined ? "f32" as const : "f16" as const,
     took: { lowering, printing },
   };
   refuseTooLarge(compiled, place);
@@ -188,8 +194,11 @@ const stepReport = (step: Step, stored: Lowered["stored"]): KernelReport => {
 };
 
 /** What a program was compiled to. */
-export const programReport = ({ lowered, steps, arenaBytes }: Compiled): ProgramReport => ({
+export const programReport = (
+  { lowered, steps, arenaBytes, halvesBytes, precision }: Compiled,
+): ProgramReport => ({
   kernels: steps.map((step) => stepReport(step, lowered.stored)),
   pipelines: new Set(steps.map(({ code }) => code.wgsl)).size,
-  peakBytes: arenaBytes,
+  peakBytes: arenaBytes + halvesBytes,
+  precision,
 });

@@ -71,11 +71,20 @@ export const literal = (value: number, dtype: Dtype): string => {
   return text.startsWith("-") ? `(${spelled})` : spelled;
 };
 
+const isLiteral = (text: string) => /^\(?-?[\d.]+(e[+-]?\d+)?[fu]?\)?$|^(true|false)$/.test(text);
+
 /** How a dtype is computed with, and how it is stored. */
 export const computed: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "bool" };
-export const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "u32" };
+const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "u32" };
 
-const isLiteral = (text: string) => /^\(?-?[\d.]+(e[+-]?\d+)?[fu]?\)?$|^(true|false)$/.test(text);
+/** The type of a storage's elements. */
+export const typeOf = ({ dtype, half }: Storage): string => half ? "f16" : storedAs[dtype];
+
+/** A float rounded to f16. A constant must not be beyond its largest. */
+export const rounded = (value: string): string => {
+  const number = isLiteral(value) ? Number.parseFloat(value.replace("(", "")) : 0;
+  return Math.abs(number) > 65504 ? `f16(${number > 0 ? "" : "-"}65504.0)` : `f16(${value})`;
+};
 
 /** Names that a counter could make and that are types of WGSL: a variable must not hide them. */
 const types: ReadonlySet<string> = new Set(["i32", "u32", "f32", "f16"]);
@@ -108,14 +117,15 @@ export const emitter = (
   /** The text that reads or names an element of a storage. */
   const bind = (storage: Storage, address: string, written: boolean): string => {
     const { name, place } = bound.reach(storage, written);
-    if (place === undefined) return `${name}[${address}]`;
+    const read = (text: string) => storage.half && !written ? `f32(${text})` : text;
+    if (place === undefined) return read(`${name}[${address}]`);
     const offset = offsets.get(storage) ?? fresh("o");
     if (!offsets.has(storage)) {
       blocks[0].lines.push(`let ${offset} = i32(places[${place >> 2}][${place & 3}]);`);
       offsets.set(storage, offset);
     }
     const text = `${name}[${offset} + ${address}]`;
-    return storage.dtype === "f32" || written ? text : `bitcast<u32>(${text})`;
+    return storage.dtype === "f32" || written ? read(text) : `bitcast<u32>(${text})`;
   };
 
   const levelOf = (variables: readonly string[]): number => {
@@ -405,7 +415,11 @@ export const emitter = (
 
   const store: Emitter["store"] = (storage, env, value) => {
     const place = bind(storage, affine.show(addressOf(storage, env)), true);
-    const text = storage.dtype === "bool" ? `select(0u, 1u, ${value})` : value;
+    const text = storage.dtype === "bool"
+      ? `select(0u, 1u, ${value})`
+      : storage.half
+      ? rounded(value)
+      : value;
     const bits = offsets.has(storage) && storage.dtype !== "f32";
     top().lines.push(`${place} = ${bits ? `bitcast<f32>(${text})` : text};`);
   };

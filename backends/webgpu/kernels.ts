@@ -10,7 +10,7 @@ import {
   type Storage,
 } from "../lower/program.ts";
 import type { Binder } from "./bindings.ts";
-import { type Emitter, emitter, type Env, literal } from "./emit.ts";
+import { type Emitter, emitter, type Env, literal, rounded } from "./emit.ts";
 import { type Area, type Body, fold, gridLimit } from "./module.ts";
 
 /** Threads of a workgroup that maps and rows run in. */
@@ -26,6 +26,8 @@ export interface Target {
   readonly storedLimit?: number;
   /** The size of all subgroups, where each runs on a CPU's vector, consecutive invocations in one. */
   readonly subgroup?: number;
+  /** Values between kernels of at least so many elements are stored as f16. */
+  readonly halvesFrom?: number;
 }
 
 /** Prints a map, row or contraction kernel. */
@@ -399,6 +401,9 @@ const printContraction = (
     };
   const outer = emit.unflatten(named("item", batch), of.batch);
   for (const i of down) for (const j of across) emit.line(`var acc${i}_${j} = 0.0;`);
+  // Products of halves are exact in f32, in which they are summed.
+  const halves = target.halvesFrom !== undefined;
+  const tileAt = (text: string) => halves ? `f32(${text})` : text;
 
   const fill = (
     which: "left" | "right",
@@ -434,11 +439,8 @@ const printContraction = (
           ...(extent % tile === 0 ? [] : [`${origin} + ${m} < ${extent}`]),
           ...(over % depth === 0 ? [] : [`${k0} + ${k} < ${over}`]),
         ].join(" && ");
-        emit.line(
-          `${which}[${k} * ${tile} + ${m}] = ${
-            inside === "" ? value : `select(0.0, ${value}, ${inside})`
-          };`,
-        );
+        const term = inside === "" ? value : `select(0.0, ${value}, ${inside})`;
+        emit.line(`${which}[${k} * ${tile} + ${m}] = ${halves ? rounded(term) : term};`);
       },
     );
   };
@@ -496,10 +498,12 @@ const printContraction = (
       emit.line("workgroupBarrier();");
       emit.block(`for (var k = 0; k < ${depth}; k++)`, ["k"], depth, () => {
         for (const j of across) {
-          emit.line(`let y${j} = right[k * ${tileColumns} + ${j * sideColumns} + tx];`);
+          emit.line(
+            `let y${j} = ${tileAt(`right[k * ${tileColumns} + ${j * sideColumns} + tx]`)};`,
+          );
         }
         for (const i of down) {
-          emit.line(`let x${i} = left[k * ${tileRows} + ${i * sideRows} + ty];`);
+          emit.line(`let x${i} = ${tileAt(`left[k * ${tileRows} + ${i * sideRows} + ty]`)};`);
           for (const j of across) emit.line(`acc${i}_${j} = fma(x${i}, y${j}, acc${i}_${j});`);
         }
       });
@@ -531,8 +535,8 @@ const printContraction = (
     });
   });
   const shared = target.onCpu ? [] : [
-    { name: "left", type: "f32", length: depth * tileRows },
-    { name: "right", type: "f32", length: depth * tileColumns },
+    { name: "left", type: halves ? "f16" : "f32", length: depth * tileRows },
+    { name: "right", type: halves ? "f16" : "f32", length: depth * tileColumns },
   ];
   return {
     emit,

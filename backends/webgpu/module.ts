@@ -1,8 +1,8 @@
 // From printed bodies to a module of WGSL: what is bound, what workgroups share, and one entry point.
 // Several bodies that do not wait for each other can be one module: each has workgroups of its own.
 import type { Storage } from "../lower/program.ts";
-import { type Binder, type Binding, inArena } from "./bindings.ts";
-import { type Emitter, storedAs } from "./emit.ts";
+import { type Binder, type Binding, inArena, sharedBuffer, sharedBuffers } from "./bindings.ts";
+import { type Emitter, typeOf } from "./emit.ts";
 
 /** The workgroups of a dispatch in each dimension. */
 export type Grid = readonly [number, number, number];
@@ -66,16 +66,18 @@ const declarations = (binder: Binder): readonly string[] => {
   const writesParams = own.some(({ storage, written }) => written && storage.role === "param");
   const writable = ({ storage, written }: Binding) =>
     written || inArena(storage) || (writesParams && isPlaced(storage));
-  const shared = ["arena", "params"].filter((name) =>
-    packed.some((storage) => inArena(storage) === (name === "arena"))
+  const shared = sharedBuffers.filter((name) =>
+    packed.some((storage) => sharedBuffer(storage) === name)
   );
   return [
     ...own.map((binding) =>
       `var<storage, ${writable(binding) ? "read_write" : "read"}> ${binding.name}: array<${
-        storedAs[binding.storage.dtype]
+        typeOf(binding.storage)
       }>;`
     ),
-    ...shared.map((name) => `var<storage, read_write> ${name}: array<f32>;`),
+    ...shared.map((name) =>
+      `var<storage, read_write> ${name}: array<${name === "halves" ? "f16" : "f32"}>;`
+    ),
     ...(places === 0 ? [] : [`var<uniform> places: array<vec4<u32>, ${places}>;`]),
   ].map((text, k) => `@group(0) @binding(${k}) ${text}`);
 };
@@ -114,12 +116,14 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
     ? { grid: first.grid, lines: first.emit.lines() }
     : sideBySide(bodies);
   const usesSubgroups = bodies.some((body) => body.emit.usesSubgroups());
+  const areas = sharedAreas(bodies);
+  const storages = [...binder.bindings().map(({ storage }) => storage), ...binder.packed()];
+  const usesHalves = storages.some((of) => of.half) || areas.some((area) => area.type === "f16");
   const wgsl = [
+    ...usesHalves ? ["enable f16;"] : [],
     ...usesSubgroups ? ["enable subgroups;"] : [],
     ...declarations(binder),
-    ...sharedAreas(bodies).map(({ name, type, length }) =>
-      `var<workgroup> ${name}: array<${type}, ${length}>;`
-    ),
+    ...areas.map(({ name, type, length }) => `var<workgroup> ${name}: array<${type}, ${length}>;`),
     ...new Set(bodies.flatMap((body) => body.emit.helpers())),
     `@compute @workgroup_size(${first.workgroup})`,
     `fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32${

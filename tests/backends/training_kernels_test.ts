@@ -1,43 +1,16 @@
 // What the training steps of the published tiny encoders lower to: fusion must not quietly regress.
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
-import type { Program } from "../../backends/backend.ts";
 import { reachable } from "../../dsl/node.ts";
 import { lower } from "../../backends/lower/schedule.ts";
 import { compile, programReport } from "../../backends/webgpu/compile.ts";
 import { passProgram, planned, tinyEncoder } from "../../experiments/scaling/measure.ts";
-import { NEEDED_LIMITS } from "../../backends/webgpu/discover.ts";
 import { size } from "../../backends/lower/program.ts";
-import { faithful } from "../../models/fidelity.ts";
-import { type FamilyName, publishedEncoder } from "../../models/sizes.ts";
-import { trainingStep } from "../../models/training.ts";
-
-const programOf = (family: FamilyName, loss: "all" | "masked", depth: number): Program => {
-  const step = trainingStep(
-    {
-      encoder: { ...publishedEncoder(family, "tiny"), depth },
-      objective: { style: "ssast" },
-      masking: { kind: "unstructured", ratio: 0.5 },
-      fidelity: { ...faithful, loss },
-      batch: 8,
-      frames: 200,
-      mels: 80,
-      seed: 0,
-    },
-    { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.05 },
-  );
-  return { outputs: { loss: { of: step.loss, order: [] } }, updates: step.updates };
-};
+import type { FamilyName } from "../../models/sizes.ts";
+import { gpuLimits, tinyStep } from "../tiny_steps.ts";
 
 const lowered = (family: FamilyName, loss: "all" | "masked", depth: number) =>
-  lower(programOf(family, loss, depth));
-
-const limits = {
-  ...NEEDED_LIMITS,
-  maxStorageBufferBindingSize: 1 << 30,
-  maxBufferSize: 2 ** 31,
-  minStorageBufferOffsetAlignment: 256,
-} as unknown as GPUSupportedLimits;
+  lower(tinyStep(family, loss, depth));
 
 /** Most of each in a training step of twelve blocks with everything around them. */
 interface Most {
@@ -58,8 +31,13 @@ const most: Readonly<Record<FamilyName, Most>> = {
 
 for (const family of Object.keys(most) as FamilyName[]) {
   Deno.test(`${family}-tiny: kernels and bytes of a training step`, () => {
-    const place = { name: "a GPU", limits, target: { onCpu: false }, oneForParams: true };
-    const compiled = compile(programOf(family, "all", 12), place);
+    const place = {
+      name: "a GPU",
+      limits: gpuLimits,
+      target: { onCpu: false },
+      oneForParams: true,
+    };
+    const compiled = compile(tinyStep(family, "all", 12), place);
     const { kernels: dispatches, pipelines, peakBytes } = programReport(compiled);
     const { kernels } = compiled.lowered;
     assert.ok(kernels.length <= most[family].kernels, `${kernels.length} kernels`);

@@ -68,6 +68,7 @@ const untimed: Explanation = {
     kernels: [kernel("first > add", 1e6, 4e6), kernel("second > mul", 8e6, 2e6)],
     pipelines: 2,
     peakBytes: 5e6,
+    precision: "f32",
   },
   unfusedBytes: 18e6,
 };
@@ -104,6 +105,7 @@ Deno.test("the same as one JSON object", () => {
     kernels: 2,
     pipelines: 2,
     peakBytes: 5e6,
+    precision: "f32",
     flops: 9e6,
     bytes: 6e6,
     unfusedBytes: 18e6,
