@@ -79,17 +79,23 @@ Nothing in the file is run.
   OUT        where to write
   --heads N  attention heads of a Transformer whose width does not tell them`,
   data: `deno task data hear TASK... [--out DIR] [--from SOURCE]
+deno task data synthetic [--out DIR] [--clips N] [--seed S]
 
-Fetches downstream tasks of HEAR 2021 from Zenodo, checks them, and unpacks them for 'evaluate'. What
-was fetched before an interruption is gone on from. The archives hold audio at 48000 Hz, which is
-resampled to 16000 Hz; HEAR's own files at 16000 Hz lie in a bucket where the one who fetches pays,
-and can be given with --from. A task that is there already is only checked.
+'synthetic' makes ten labelled tasks, synthetic_stroke and the like, by program: no download. They
+mirror HEAR's ten in kind, and are laid out as they are. What is there already is kept.
+
+'hear' fetches downstream tasks of HEAR 2021 from Zenodo, checks them, and unpacks them for 'evaluate'.
+What was fetched before an interruption is gone on from. The archives hold audio at 48000 Hz, which
+is resampled to 16000 Hz; HEAR's own files at 16000 Hz lie in a bucket where the one who fetches
+pays, and can be given with --from. A task that is there already is only checked.
 
   TASK           BO, CD, E50, LC, Mri-S, Mri-T, NS-5h, SC-5h, F50K or VL; the folder of a task, such
                  as gunshot_triangulation-v1.0-full; or all, which means the ten
   --out DIR      where to put folders of tasks (default tasks)
   --from SOURCE  an archive of the task (path or address that ends in .tar.gz), or the address of a
-                 record like Zenodo's`,
+                 record like Zenodo's
+  --clips N      clips of each synthetic task (default 240)
+  --seed S       the synthetic tasks' seed, a whole number (default 0)`,
 };
 
 const options = {
@@ -116,7 +122,12 @@ const options = {
     fidelity: { type: "string" },
   },
   import: { heads: { type: "string" } },
-  data: { out: { type: "string" }, from: { type: "string" } },
+  data: {
+    out: { type: "string" },
+    from: { type: "string" },
+    clips: { type: "string" },
+    seed: { type: "string" },
+  },
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
   explain: {
@@ -207,14 +218,28 @@ const run = async (args: readonly string[]): Promise<number> => {
     }
     case "data": {
       const [kind, ...tasks] = positionals;
+      const clips = Number(values.clips ?? 240), seed = Number(values.seed ?? 0);
+      const { fewestClips } = await import("./data/synthetic.ts");
       const wrong = kind === undefined
-        ? "say what to fetch: hear, and which tasks"
-        : kind !== "hear"
-        ? `there is no data '${kind}'; there is hear`
+        ? "say what to get: synthetic; or hear, and which tasks"
+        : kind !== "hear" && kind !== "synthetic"
+        ? `there is no data '${kind}'; there are synthetic and hear`
+        : kind === "synthetic" && tasks.length > 0
+        ? `there is nothing to do with '${tasks[0]}'; all ten synthetic tasks are made`
+        : !(Number.isInteger(clips) && clips >= fewestClips && clips <= 100_000)
+        ? `--clips: expected a whole number from ${fewestClips} to 100000, found '${values.clips}'`
+        : !Number.isSafeInteger(seed) || values.seed === ""
+        ? `--seed: expected a whole number, found '${values.seed}'`
+        : kind === "synthetic"
+        ? undefined
         : tasks.length === 0
         ? "say which tasks to fetch, or all"
         : undefined;
       if (wrong !== undefined) return misunderstood(`${wrong}; see deno task data --help`);
+      if (kind === "synthetic") {
+        const { synthetic } = await import("./data/suite.ts");
+        return await synthetic(`${values.out ?? "tasks"}`, { seed, clips });
+      }
       const { data, taskFolders, unknownText } = await import("./hear/data.ts");
       const folders = taskFolders(tasks);
       if (E.isLeft(folders)) return misunderstood(unknownText(folders.left));

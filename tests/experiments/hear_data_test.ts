@@ -120,7 +120,7 @@ Deno.test("offline: one sentence that says what to do; what is not understood ha
       const [args, pattern] of [
         [["hear", "esc"], /there is no task 'esc'; the ten are BO \(beijing_opera/],
         [["hear"], /say which tasks to fetch, or all/],
-        [["audioset", "x"], /there is no data 'audioset'; there is hear/],
+        [["audioset", "x"], /there is no data 'audioset'; there are synthetic and hear/],
         [[], /say what to fetch/],
       ] as const
     ) {
