@@ -121,7 +121,7 @@ Deno.test("offline: one sentence that says what to do; what is not understood ha
         [["hear", "esc"], /there is no task 'esc'; the ten are BO \(beijing_opera/],
         [["hear"], /say which tasks to fetch, or all/],
         [["audioset", "x"], /there is no data 'audioset'; there are synthetic and hear/],
-        [[], /say what to fetch/],
+        [[], /say what to get/],
       ] as const
     ) {
       const wrong = await ran(folder, ...args);
