@@ -24,6 +24,8 @@ export interface Key {
   readonly high: AnyTensor;
   /** The lower word. */
   readonly low: AnyTensor;
+  /** Which of several equal parts of a tensor is drawn; see `partKey`. Without it, all or the first. */
+  readonly part?: AnyTensor;
 }
 
 /** How a parameter gets its first value: an expression of the random key made for its name. */

@@ -42,8 +42,15 @@ export const foldKey = (key: Key, by: number | Tensor<Record<never, never>>): Ke
     typeof by === "number" ? word(by) : node(by),
     word(0x666f6c64),
   ]);
-  return { high: tensor(high), low: tensor(low) };
+  return { ...key, high: tensor(high), low: tensor(low) };
 };
+
+/**
+ * A key that draws one part of what `key` draws: of a tensor that is cut along its first axis into
+ * parts of equal size, the part with the number `part`, a word. So a batch that is computed in parts,
+ * or on several machines, gets the numbers of the whole batch.
+ */
+export const partKey = (key: Key, part: Tensor<Record<never, never>>): Key => ({ ...key, part });
 
 /** The key for a name, for example that of a parameter (FNV-1a over its UTF-8 bytes). */
 export const nameKey = (key: Key, name: string): Key => {
@@ -54,7 +61,8 @@ export const nameKey = (key: Key, name: string): Key => {
 
 /** Two independent random words for every element, numbered row-major in the order of `axes`. */
 const words = (key: Key, axes: Axes): readonly [Node, Node] => {
-  let counter: Node = word(0);
+  // A part is one step of an axis before the first.
+  let counter: Node = key.part === undefined ? word(0) : node(key.part);
   for (const axis of Object.keys(axes)) {
     counter = plus(apply("mul", counter, word(axes[axis] as number)), iota(axis, axes[axis]));
   }

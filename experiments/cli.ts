@@ -281,7 +281,13 @@ const run = async (args: readonly string[]): Promise<number> => {
       if (spec === undefined) return misunderstood(help);
       const { experiment } = await import("./experiment.ts");
       const data = values.data as string | undefined, out = values.out as string | undefined;
-      return await experiment({ spec, changes, data, out, device });
+      return await experiment({
+        spec,
+        changes,
+        data,
+        out,
+        device: values.device as string | undefined,
+      });
     }
   }
 };

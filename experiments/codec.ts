@@ -1,5 +1,6 @@
 // Codecs for documents that people write: io-ts types whose name is the text that stands after
 // "expected", and objects in which an unknown field is a mistake, told with the nearest known name.
+// Each carries what it takes as JSON Schema, so that editors know a document's fields too.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 
@@ -19,47 +20,121 @@ export type FieldError =
     readonly known: readonly string[];
   };
 
+/** What a codec takes, as JSON Schema (draft 2020-12). */
+export interface Schema {
+  readonly description?: string;
+  readonly type?: "object" | "array" | "string" | "number" | "integer";
+  readonly const?: string | number;
+  readonly enum?: readonly string[];
+  readonly pattern?: string;
+  readonly minimum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly maximum?: number;
+  readonly exclusiveMaximum?: number;
+  readonly multipleOf?: number;
+  readonly items?: Schema;
+  readonly minItems?: number;
+  readonly anyOf?: readonly Schema[];
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+  readonly additionalProperties?: false;
+}
+
+/** The schema that a codec of this file carries; nothing is known of others. */
+export const schemaOf = (codec: t.Any): Schema => "schema" in codec ? codec.schema as Schema : {};
+
+/** A codec with a schema of its own. */
+export const withSchema = <A>(codec: t.Type<A>, schema: Schema): t.Type<A> =>
+  Object.assign(codec, { schema });
+
+const typeOf = <A>(expected: string, is: (u: unknown) => u is A, schema: Schema): t.Type<A> =>
+  withSchema(
+    new t.Type<A>(
+      expected,
+      is,
+      (u, c) => is(u) ? t.success(u) : t.failure(u, c),
+      t.identity,
+    ),
+    schema,
+  );
+
 /** A finite number for which `holds`; `expected` says so in words. */
-export const numberThat = (expected: string, holds: (n: number) => boolean): t.Type<number> => {
-  const is = (u: unknown): u is number => typeof u === "number" && Number.isFinite(u) && holds(u);
-  return new t.Type(expected, is, (u, c) => is(u) ? t.success(u) : t.failure(u, c), t.identity);
-};
+export const numberThat = (
+  expected: string,
+  holds: (n: number) => boolean,
+  schema: Schema = { type: "number" },
+): t.Type<number> =>
+  typeOf(
+    expected,
+    (u): u is number => typeof u === "number" && Number.isFinite(u) && holds(u),
+    schema,
+  );
 /** A whole number of at least `least`. */
 export const wholeFrom = (least: number): t.Type<number> =>
-  numberThat(`a whole number of at least ${least}`, (n) => Number.isSafeInteger(n) && n >= least);
+  numberThat(
+    `a whole number of at least ${least}`,
+    (n) => Number.isSafeInteger(n) && n >= least,
+    { type: "integer", minimum: least },
+  );
 /** A positive multiple of `step`. */
 export const multipleOf = (step: number): t.Type<number> =>
-  numberThat(`a positive multiple of ${step}`, (n) => n > 0 && n % step === 0);
+  numberThat(`a positive multiple of ${step}`, (n) => n > 0 && n % step === 0, {
+    type: "integer",
+    minimum: step,
+    multipleOf: step,
+  });
 /** A number above 0. */
-export const above0: t.Type<number> = numberThat("a number above 0", (n) => n > 0);
+export const above0: t.Type<number> = numberThat("a number above 0", (n) => n > 0, {
+  type: "number",
+  exclusiveMinimum: 0,
+});
 /** A number of at least 0. */
-export const from0: t.Type<number> = numberThat("a number of at least 0", (n) => n >= 0);
+export const from0: t.Type<number> = numberThat("a number of at least 0", (n) => n >= 0, {
+  type: "number",
+  minimum: 0,
+});
 /** A number from 0 to below 1. */
 export const from0below1: t.Type<number> = numberThat(
   "a number from 0 to below 1",
   (n) => n >= 0 && n < 1,
+  { type: "number", minimum: 0, exclusiveMaximum: 1 },
+);
+/** A number from 0 to 1. */
+export const from0to1: t.Type<number> = numberThat(
+  "a number from 0 to 1",
+  (n) => n >= 0 && n <= 1,
+  { type: "number", minimum: 0, maximum: 1 },
 );
 /** A number between 0 and 1, both excluded. */
 export const between0and1: t.Type<number> = numberThat(
   "a number between 0 and 1",
   (n) => n > 0 && n < 1,
+  { type: "number", exclusiveMinimum: 0, exclusiveMaximum: 1 },
 );
 
 /** A text that matches the pattern; `expected` says so in words. */
-export const textThat = (expected: string, pattern: RegExp): t.Type<string> => {
-  const is = (u: unknown): u is string => typeof u === "string" && pattern.test(u);
-  return new t.Type(expected, is, (u, c) => is(u) ? t.success(u) : t.failure(u, c), t.identity);
-};
+export const textThat = (expected: string, pattern: RegExp): t.Type<string> =>
+  typeOf(expected, (u): u is string => typeof u === "string" && pattern.test(u), {
+    type: "string",
+    pattern: pattern.source,
+  });
 
 /** One of the given texts. */
 export const oneOf = <T extends string>(...texts: readonly T[]): t.Type<T> => {
-  const is = (u: unknown): u is T => texts.some((text) => text === u);
   const quoted = texts.map((text) => `"${text}"`);
   const name = [quoted.slice(0, -1).join(", "), quoted.at(-1)].filter((part) => part !== "").join(
     " or ",
   );
-  return new t.Type(name, is, (u, c) => is(u) ? t.success(u) : t.failure(u, c), t.identity);
+  return typeOf(
+    name,
+    (u): u is T => texts.some((text) => text === u),
+    texts.length === 1 ? { const: texts[0] } : { enum: texts },
+  );
 };
+
+/** A list; `expected` says of what. */
+export const listOf = <A>(codec: t.Type<A>, expected: string): t.Type<readonly A[]> =>
+  withSchema(t.readonlyArray(codec, expected), { type: "array", items: schemaOf(codec) });
 
 // ---------------------------------------------------------------- objects
 
@@ -79,11 +154,17 @@ const noField = (known: readonly string[], nearest?: string): NoField =>
     { known, nearest },
   );
 
+/** What each field of an object is for, in a sentence or two. */
+export type Docs<A> = { readonly [K in keyof A]-?: string };
+
 /**
  * An object with exactly these fields; the decoded one has them in this order. A misspelt field is
- * one mistake, not a missing field and an unknown one.
+ * one mistake, not a missing field and an unknown one. `docs` stand in the schema.
  */
-export const fields = <A>(props: { readonly [K in keyof A]: t.Type<A[K]> }): t.Type<A> => {
+export const fields = <A>(
+  props: { readonly [K in keyof A]: t.Type<A[K]> },
+  docs?: Docs<A>,
+): t.Type<A> => {
   const known = Object.keys(props);
   const codecs = props as Readonly<Record<string, t.Type<unknown>>>;
   const isObject = (u: unknown): u is Readonly<Record<string, unknown>> =>
@@ -116,16 +197,31 @@ export const fields = <A>(props: { readonly [K in keyof A]: t.Type<A[K]> }): t.T
     );
     return t.success(Object.fromEntries(values) as A);
   };
-  return new t.Type(`an object with the fields ${known.join(", ")}`, is, validate, t.identity);
+  const described = (key: string): Schema => {
+    const description = (docs as Readonly<Record<string, string>> | undefined)?.[key];
+    return { ...(description === undefined ? {} : { description }), ...schemaOf(codecs[key]) };
+  };
+  return withSchema(
+    new t.Type(`an object with the fields ${known.join(", ")}`, is, validate, t.identity),
+    {
+      type: "object",
+      properties: Object.fromEntries(known.map((key) => [key, described(key)])),
+      required: known.filter((key) => !codecs[key].is(undefined)),
+      additionalProperties: false,
+    },
+  );
 };
 
 /** A codec that a field may also be without. */
 export const optional = <A>(codec: t.Type<A>): t.Type<A | undefined> =>
-  new t.Type(
-    codec.name,
-    (u): u is A | undefined => u === undefined || codec.is(u),
-    (u, c) => u === undefined ? t.success(undefined) : codec.validate(u, c),
-    t.identity,
+  withSchema(
+    new t.Type<A | undefined>(
+      codec.name,
+      (u): u is A | undefined => u === undefined || codec.is(u),
+      (u, c) => u === undefined ? t.success(undefined) : codec.validate(u, c),
+      t.identity,
+    ),
+    schemaOf(codec),
   );
 
 /** One of several objects, told apart by the text in the field `tag`. */
@@ -139,16 +235,19 @@ export const tagged = <V extends Readonly<Record<string, t.Any>>>(
     const name = t.UnknownRecord.is(u) ? u[tag] : undefined;
     return names.is(name) ? variants[name] : undefined;
   };
-  return new t.Type<A>(
-    `an object with the field ${tag}: ${names.name}`,
-    (u): u is A => of(u)?.is(u) ?? false,
-    (u, c) => {
-      const codec = of(u);
-      if (codec !== undefined) return codec.validate(u, c);
-      if (!t.UnknownRecord.is(u) || Array.isArray(u)) return t.failure(u, c);
-      return t.failures([{ value: u[tag], context: t.appendContext(c, tag, names, u[tag]) }]);
-    },
-    t.identity,
+  return withSchema(
+    new t.Type<A>(
+      `an object with the field ${tag}: ${names.name}`,
+      (u): u is A => of(u)?.is(u) ?? false,
+      (u, c) => {
+        const codec = of(u);
+        if (codec !== undefined) return codec.validate(u, c);
+        if (!t.UnknownRecord.is(u) || Array.isArray(u)) return t.failure(u, c);
+        return t.failures([{ value: u[tag], context: t.appendContext(c, tag, names, u[tag]) }]);
+      },
+      t.identity,
+    ),
+    { anyOf: [...new Set(Object.values(variants))].map(schemaOf) },
   );
 };
 

@@ -1,14 +1,13 @@
 // `deno task experiment NAME`: reads the spec and the clips, opens a device, trains, and says where
 // the results are.
 import * as E from "fp-ts/Either.js";
-import { audioErrorText, readRecordings } from "./audio.ts";
 import { openBackend } from "./backend.ts";
-import { type Clip, clipsSource } from "./data/clips.ts";
-import { dataErrorText, type Skipped } from "./data/source.ts";
+import { openSource } from "./data/open.ts";
+import { dataErrorText } from "./data/source.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
-import type { Spec } from "./spec.ts";
+import type { DeviceName, Spec } from "./spec.ts";
+import { folderData } from "./spec/data.ts";
 import { readSpec, specReadErrorText } from "./spec/read.ts";
-import { synthesise } from "./synth.ts";
 import { train } from "./train.ts";
 
 /** What the command line says. */
@@ -17,39 +16,12 @@ export interface ExperimentOptions {
   readonly spec: string;
   /** Fields of the spec with other values, `path=value`. */
   readonly changes: readonly string[];
+  /** A folder of recordings in place of the spec's data. */
   readonly data?: string;
-  readonly device: string;
+  /** Another device than the spec's. */
+  readonly device?: string;
   readonly out?: string;
 }
-
-interface Recordings {
-  readonly clips: readonly Clip[];
-  readonly describe: string;
-  readonly skipped: readonly Skipped[];
-}
-
-const recordingsOf = async (
-  spec: Spec,
-  folder: string | undefined,
-): Promise<E.Either<string, Recordings>> => {
-  if (folder === undefined) {
-    const { clips, seconds } = spec.data.synthetic;
-    return E.right({
-      clips: synthesise(spec.seed, clips, seconds),
-      describe: "the synthesised corpus",
-      skipped: [],
-    });
-  }
-  console.error(`reading ${folder}`);
-  const read = await readRecordings(folder)();
-  if (E.isLeft(read)) return E.left(audioErrorText(read.left));
-  const { clips, skipped } = read.right;
-  return E.right({
-    clips: clips.map(({ path, samples }) => ({ name: path, samples })),
-    describe: `the recordings in ${folder}`,
-    skipped,
-  });
-};
 
 /** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
 export const experiment = async (options: ExperimentOptions): Promise<number> => {
@@ -57,19 +29,18 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
     console.error(message);
     return 1;
   };
-  const spec = await readSpec(options.spec, options.changes)();
-  if (E.isLeft(spec)) return complain(specReadErrorText(spec.left));
-  const folder = options.out ?? `runs/${spec.right.name}`;
+  const read = await readSpec(options.spec, options.changes)();
+  if (E.isLeft(read)) return complain(specReadErrorText(read.left));
+  const { data, device } = options;
+  const spec: Spec = {
+    ...read.right,
+    ...(data === undefined ? {} : { data: folderData(data, read.right.data) }),
+    ...(device === undefined ? {} : { device: device as DeviceName }),
+  };
+  const folder = options.out ?? `runs/${spec.name}`;
   const writable = await ensureFolder(folder)();
   if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
-  const recordings = await recordingsOf(spec.right, options.data);
-  if (E.isLeft(recordings)) return complain(recordings.left);
-  const { clips, describe, skipped } = recordings.right;
-  if (skipped.length > 0) {
-    console.error(`${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`);
-    skipped.forEach(({ path, reason }) => console.error(`  ${path}: ${reason}`));
-  }
-  const chosen = await openBackend(options.device);
+  const chosen = await openBackend(spec.device);
   if (E.isLeft(chosen)) return complain(chosen.left);
   const { backend, notes } = chosen.right;
   notes.forEach((note) => console.error(note));
@@ -79,19 +50,18 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
     stop = true;
   };
   Deno.addSignalListener("SIGINT", onInterrupt);
-  console.error(`log-mel spectrograms of ${clips.length} clips`);
-  const source = await clipsSource(backend, clips, {
-    seed: spec.right.seed,
-    frontEnd: spec.right.frontEnd,
-    frames: spec.right.clip.frames,
-    heldOutFraction: spec.right.data.heldOutFraction,
-    describe,
-    skipped,
-  });
+  const source = await openSource(spec, backend);
   try {
     if (E.isLeft(source)) return complain(dataErrorText(source.left));
+    const skipped = source.right.skipped();
+    if (skipped.length > 0) {
+      console.error(
+        `${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`,
+      );
+      skipped.forEach(({ path, reason }) => console.error(`  ${path}: ${reason}`));
+    }
     const result = await train({
-      spec: spec.right,
+      spec,
       backend,
       folder,
       interrupted: () => stop,

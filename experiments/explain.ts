@@ -16,7 +16,7 @@ import { type Node, node, reachable } from "../dsl/node.ts";
 import { openBackend } from "./backend.ts";
 import { draw } from "./draw.ts";
 import { readSpec, specReadErrorText } from "./spec/read.ts";
-import { programsOf } from "./train.ts";
+import { programsOf } from "./train/programs.ts";
 
 /** What was measured on the device. */
 export interface Timing {

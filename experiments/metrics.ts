@@ -16,6 +16,8 @@ export interface Metric {
   readonly heldOutLoss?: number;
   /** Learning rate of the step's update; absent at step 0. */
   readonly learningRate?: number;
+  /** Norm of the step's gradients before clipping, where they are clipped. */
+  readonly gradientNorm?: number;
   /** Training clips per second since the line before; absent at step 0. */
   readonly clipsPerSecond?: number;
   /** Seconds since the run began, those before a resume included. */
@@ -66,6 +68,7 @@ const metricCodec = fields<Metric>({
   loss: optional(measured),
   heldOutLoss: optional(measured),
   learningRate: optional(from0),
+  gradientNorm: optional(measured),
   clipsPerSecond: optional(from0),
   elapsed: from0,
 });

@@ -11,15 +11,19 @@ import type { Family } from "../models/stack.ts";
 import {
   above0,
   between0and1,
+  type Docs,
   fields,
   from0,
   from0below1,
+  listOf,
   multipleOf,
   numberThat,
   oneOf,
   optional,
+  schemaOf,
   tagged,
   wholeFrom,
+  withSchema,
 } from "./codec.ts";
 
 /** An encoder without its patch size. */
@@ -37,8 +41,28 @@ const shell = {
   registers: wholeFrom(0),
   stochasticDepth: from0below1,
 };
+const shellDocs: Docs<Shell> = {
+  dim: "Channels of a token.",
+  depth: "Blocks.",
+  order: "The order in which blocks read the tokens: first to last, last to first, in turns, or " +
+    "both ways at once. In all but the last attention is causal.",
+  norm: "Layer norm, or RMS norm, which does not subtract the mean.",
+  positions:
+    "How tokens know where they stand: fixed sines and cosines, a learnt table, rotation " +
+    "of queries and keys (Transformers only), or not at all.",
+  registers: "Learnt tokens beside the class token that hold no patch.",
+  stochasticDepth: "Share of clips for which the last block is skipped in training; earlier " +
+    "blocks are skipped less often. 0 skips nothing.",
+};
+const family = "The kind of blocks; the other fields of the encoder depend on it.";
 
 const transformer = { family: oneOf("transformer"), ...shell, heads: count, mlp: above0 };
+const transformerDocs: Docs<Of<"transformer">> = {
+  family,
+  ...shellDocs,
+  heads: "Heads of attention; they divide dim.",
+  mlp: "Width of the hidden layer between attentions, in multiples of dim.",
+};
 const mamba = {
   family: oneOf("mamba"),
   ...shell,
@@ -47,25 +71,48 @@ const mamba = {
   expand: count,
   form: oneOf("sequential", "chunked"),
 };
+const mambaDocs: Docs<Of<"mamba">> = {
+  family,
+  ...shellDocs,
+  state: "Numbers of state for each inner channel.",
+  conv: "Tokens that the causal convolution before the scan sees.",
+  expand: "Inner channels, in multiples of dim.",
+  form:
+    "How the scan is computed: token by token, or in chunks; the same numbers but for rounding.",
+};
 const xlstm = {
   family: oneOf("xlstm"),
   ...shell,
   heads: count,
   expand: count,
   conv: count,
-  slstm: t.readonlyArray(wholeFrom(0), "a list of block numbers"),
+  slstm: listOf(wholeFrom(0), "a list of block numbers"),
   form: oneOf("parallel", "recurrent", "chunkwise"),
+};
+const xlstmDocs: Docs<Of<"xlstm">> = {
+  family,
+  ...shellDocs,
+  heads: "Heads of the cells; they divide expand × dim.",
+  expand: "Inner channels of an mLSTM block, in multiples of dim.",
+  conv: "Tokens that the causal convolution before the cell sees.",
+  slstm: "Numbers of the blocks, from 0, that are sLSTM; all others are mLSTM.",
+  form:
+    "How mLSTM cells are computed: all tokens at once, token by token, or chunk by chunk; the " +
+    "same numbers but for rounding.",
 };
 
 /** An encoder as a spec writes it: its other fields depend on `family`. */
 export const encoderSpec: t.Type<EncoderSpec> = tagged("family", {
-  transformer: fields<Of<"transformer">>(transformer),
-  mamba: fields<Of<"mamba">>(mamba),
-  xlstm: fields<Of<"xlstm">>(xlstm),
+  transformer: fields<Of<"transformer">>(transformer, transformerDocs),
+  mamba: fields<Of<"mamba">>(mamba, mambaDocs),
+  xlstm: fields<Of<"xlstm">>(xlstm, xlstmDocs),
 });
 
 /** Frames and bands of a patch. */
-export const patchSize: t.Type<PatchSize> = fields<PatchSize>({ time: count, frequency: count });
+export const patchSize: t.Type<PatchSize> = fields<PatchSize>(
+  { time: count, frequency: count },
+  { time: "Frames, or rows of patches.", frequency: "Mel bands, or columns of patches." },
+);
 
 const patch = { patch: patchSize };
 
@@ -78,33 +125,53 @@ export const encoder: t.Type<Encoder> = tagged("family", {
 declare const of: { readonly patch: PatchSize };
 
 /** Audio to log-mel spectrogram. */
-export const frontEnd: t.Type<FrontEnd> = fields<FrontEnd>({
-  sampleRate: count,
-  // Tables of longer transforms would take more than 100 MB.
-  fft: numberThat(
-    "a whole number from 2 to 8192",
-    (n) => Number.isInteger(n) && n > 1 && n <= 8192,
-  ),
-  window: count,
-  hop: count,
-  mels: count,
-  fMin: from0,
-  fMax: above0,
-});
+export const frontEnd: t.Type<FrontEnd> = fields<FrontEnd>(
+  {
+    sampleRate: count,
+    // Tables of longer transforms would take more than 100 MB.
+    fft: numberThat(
+      "a whole number from 2 to 8192",
+      (n) => Number.isInteger(n) && n > 1 && n <= 8192,
+      { type: "integer", minimum: 2, maximum: 8192 },
+    ),
+    window: count,
+    hop: count,
+    mels: count,
+    fMin: from0,
+    fMax: above0,
+  },
+  {
+    sampleRate: "Samples a second; recordings of another rate are resampled.",
+    fft: "Samples of a Fourier transform.",
+    window: "Samples of the Hann window within it.",
+    hop: "Samples from one frame to the next.",
+    mels: "Mel bands of a frame; patch.frequency divides them.",
+    fMin: "Lowest frequency of the bands, in Hz.",
+    fMax: "Highest frequency of the bands, in Hz; at most half of sampleRate.",
+  },
+);
 
 type Simple = Extract<Masking, { readonly kind: "unstructured" | "time" | "frequency" }>;
 type Blocks = Extract<Masking, { readonly kind: "blocks" }>;
+const maskDocs: Docs<Simple> = {
+  kind: "What is hidden together: single patches, whole time steps, whole bands of frequency, or " +
+    "rectangles of patches.",
+  ratio: "Share of the patches that is hidden from the encoder.",
+};
 const simple = fields<Simple>({
   kind: oneOf("unstructured", "time", "frequency"),
   ratio: between0and1,
-});
+}, maskDocs);
 
 /** What is hidden from the encoder. */
 export const masking: t.Type<Masking> = tagged("kind", {
   unstructured: simple,
   time: simple,
   frequency: simple,
-  blocks: fields<Blocks>({ kind: oneOf("blocks"), ratio: between0and1, block: patchSize }),
+  blocks: fields<Blocks>({ kind: oneOf("blocks"), ratio: between0and1, block: patchSize }, {
+    ...maskDocs,
+    block: "Size of a rectangle in patches.",
+  }),
 });
 
 const points = {
@@ -114,9 +181,16 @@ const points = {
   deviation: oneOf("sample", "population"),
   padding: oneOf("always", "as needed"),
 };
+const pointDocs: Docs<Fidelity> = {
+  maskedPositions: 'Whether a hidden patch still has its position; published: "dropped".',
+  loss: 'Patches that the loss is over; published: "all".',
+  rows: 'The axis that is taken for the slower one in embeddings; published: "frequency".',
+  deviation: 'What an embedded clip is divided by; published: "sample".',
+  padding: 'Silence after a clip that fills its last stretch; published: "always".',
+};
 
 /** Every point of fidelity. */
-export const fidelity: t.Type<Fidelity> = fields<Fidelity>(points);
+export const fidelity: t.Type<Fidelity> = fields<Fidelity>(points, pointDocs);
 
 /** A name for all points, or one to start from with the points that differ. */
 export type FidelitySpec =
@@ -135,19 +209,22 @@ const changed = fields<Changed>({
   rows: optional(points.rows),
   deviation: optional(points.deviation),
   padding: optional(points.padding),
-});
+}, { from: "What holds for the points that are not given.", ...pointDocs });
 
 /** Fidelity as a spec writes it. */
-export const fidelitySpec: t.Type<FidelitySpec> = new t.Type<FidelitySpec>(
-  `${named.name} or an object with 'from' and the points that differ`,
-  (u): u is FidelitySpec => named.is(u) || changed.is(u),
-  (u, c): E.Either<t.Errors, FidelitySpec> =>
-    t.UnknownRecord.is(u)
-      ? changed.validate(u, c) as E.Either<t.Errors, FidelitySpec>
-      : named.is(u)
-      ? t.success(u)
-      : t.failure(u, c),
-  t.identity,
+export const fidelitySpec: t.Type<FidelitySpec> = withSchema(
+  new t.Type<FidelitySpec>(
+    `${named.name} or an object with 'from' and the points that differ`,
+    (u): u is FidelitySpec => named.is(u) || changed.is(u),
+    (u, c): E.Either<t.Errors, FidelitySpec> =>
+      t.UnknownRecord.is(u)
+        ? changed.validate(u, c) as E.Either<t.Errors, FidelitySpec>
+        : named.is(u)
+        ? t.success(u)
+        : t.failure(u, c),
+    t.identity,
+  ),
+  { anyOf: [schemaOf(named), schemaOf(changed)] },
 );
 
 /** All points of what a spec writes. */

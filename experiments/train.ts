@@ -1,23 +1,32 @@
-// One pre-training run: from clips and a spec to metrics, checkpoints and a report. This is where the
-// effects are; what is trained is a program made in models/training.ts.
+// One pre-training run: from a source of clips and a spec to metrics, checkpoints and a report. This
+// is where the effects are; what is trained are the programs of train/programs.ts.
 import * as E from "fp-ts/Either.js";
 import type { Backend, Machine } from "../backends/backend.ts";
-import { count, type Parameter, parameters } from "../dsl/parameters.ts";
-import type { Encoder } from "../models/encoder.ts";
-import { moments } from "../models/optimiser.ts";
+import { volume } from "../dsl/axes.ts";
+import { count, type Parameter } from "../dsl/parameters.ts";
+import { average, moments } from "../models/optimiser.ts";
 import { inPublishedOrder } from "../models/published.ts";
 import { learningRate } from "../models/schedule.ts";
-import { evaluation, type Pretraining, trainingStep } from "../models/training.ts";
-import { volume } from "../dsl/axes.ts";
+import { gradientSum } from "../models/training.ts";
 import { dataErrorText, type Source } from "./data/source.ts";
 import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
 import { initialValues } from "./initialise.ts";
-import { type Metric, metricsErrorText, openMetrics } from "./metrics.ts";
+import { type Metric, metricsErrorText, type MetricsFile, openMetrics } from "./metrics.ts";
+import { fidelityOf } from "./model_codec.ts";
 import { progress, standardError } from "./progress.ts";
 import { type Example, reportPage } from "./report.ts";
 import { encode, type TensorData } from "./safetensors.ts";
-import { fidelityOf } from "./model_codec.ts";
-import { type Spec, styleOf } from "./spec.ts";
+import { peakLearningRate, type Spec } from "./spec.ts";
+import { encoderOf, programsOf } from "./train/programs.ts";
+import { assembled, meanLoss, score } from "./train/score.ts";
+import {
+  type Division,
+  makeStep,
+  partsOf,
+  readParts,
+  type Reduce,
+  type Share,
+} from "./train/step.ts";
 import version from "../deno.json" with { type: "json" };
 
 /** What a run needs. */
@@ -29,6 +38,10 @@ export interface Run {
   readonly folder: string;
   /** True once the user has asked to stop. */
   readonly interrupted: () => boolean;
+  /** Which share of every batch is computed here; all of it by default. Only share 0 writes files. */
+  readonly share?: Share;
+  /** Adds up gradients over all shares. */
+  readonly reduce?: Reduce;
 }
 
 /** A run that ended before its last step, in words. */
@@ -46,104 +59,7 @@ export interface RunResult {
 
 const fail = (message: string): E.Either<RunError, never> => E.left({ _tag: "RunError", message });
 
-/** The spec's encoder as models take it. */
-export const encoderOf = ({ encoder, patch }: Spec): Encoder => ({ ...encoder, patch });
-
-/** The spec as what the training program is made from. */
-export const pretrainingOf = (spec: Spec): Pretraining => ({
-  encoder: encoderOf(spec),
-  objective: styleOf(spec),
-  masking: spec.masking,
-  fidelity: fidelityOf(spec.fidelity),
-  batch: spec.batch,
-  frames: spec.clip.frames,
-  mels: spec.frontEnd.mels,
-  seed: spec.seed,
-});
-
-/** The programs of a run: one step of training, and the scoring of held-out clips. */
-export const programsOf = (spec: Spec) => {
-  const of = pretrainingOf(spec);
-  const { beta1, beta2, epsilon, weightDecay } = spec.optimiser;
-  const step = trainingStep(of, { beta1, beta2, epsilon, weightDecay });
-  const held = evaluation(of);
-  return {
-    trained: step.trained,
-    all: parameters([held.perClip]),
-    programs: {
-      train: { outputs: { loss: { of: step.loss, order: [] } }, updates: step.updates },
-      evaluate: {
-        outputs: {
-          loss: { of: held.perClip, order: ["batch"] },
-          prediction: { of: held.prediction, order: ["batch", "token", "pixel"] },
-          mask: { of: held.mask, order: ["batch", "token"] },
-        },
-      },
-    },
-  };
-};
-
-/** Puts predicted patches back in their places. */
-const assembled = (patches: Float32Array, spec: Spec): Float32Array => {
-  const { time, frequency } = spec.patch;
-  const { mels } = spec.frontEnd;
-  const columns = mels / frequency;
-  const values = new Float32Array(patches.length);
-  for (let k = 0; k < patches.length; k++) {
-    const pixel = k % (time * frequency), token = Math.floor(k / (time * frequency));
-    const frame = Math.floor(token / columns) * time + Math.floor(pixel / frequency);
-    values[frame * mels + (token % columns) * frequency + pixel % frequency] = patches[k];
-  }
-  return values;
-};
-
-/** How well the mean of each clip would do, over the patches that the loss is over. */
-const meanLoss = (clip: Float32Array, mask: ArrayLike<number>, spec: Spec): number => {
-  let total = 0;
-  for (const value of clip) total += value;
-  const mean = total / clip.length;
-  const { time, frequency } = spec.patch, { mels } = spec.frontEnd;
-  let squares = 0, counted = 0;
-  for (let k = 0; k < clip.length; k++) {
-    const token = Math.floor(Math.floor(k / mels) / time) * (mels / frequency) +
-      Math.floor((k % mels) / frequency);
-    if (fidelityOf(spec.fidelity).loss === "masked" && mask[token] === 0) continue;
-    squares += (clip[k] - mean) ** 2;
-    counted++;
-  }
-  return squares / counted;
-};
-
-interface Scores {
-  readonly loss: number;
-  readonly predictions: readonly Float32Array[];
-  readonly masks: readonly Float32Array[];
-}
-
-const score = async (
-  machine: Machine,
-  spec: Spec,
-  held: readonly Float32Array[],
-): Promise<Scores> => {
-  const losses: number[] = [], predictions: Float32Array[] = [], masks: Float32Array[] = [];
-  const size = held[0].length;
-  for (let start = 0; start < held.length; start += spec.batch) {
-    const now = held.slice(start, start + spec.batch);
-    const spectrogram = new Float32Array(spec.batch * size);
-    // A last batch that is not full repeats its first clip; the repeats are not counted.
-    for (let k = 0; k < spec.batch; k++) spectrogram.set(now[k] ?? now[0], k * size);
-    const step = Uint32Array.of(start / spec.batch);
-    const { loss, prediction, mask } = await machine.run("evaluate", { spectrogram, step });
-    const cut = (x: Float32Array | Uint32Array, k: number) =>
-      (x as Float32Array).slice(k * x.length / spec.batch, (k + 1) * x.length / spec.batch);
-    now.forEach((_, k) => {
-      losses.push(loss[k]);
-      predictions.push(cut(prediction, k));
-      masks.push(cut(mask, k));
-    });
-  }
-  return { loss: losses.reduce((a, b) => a + b, 0) / losses.length, predictions, masks };
-};
+const unwritten: MetricsFile = { append: () => E.right(undefined), close: () => {} };
 
 const checkpoint = async (
   machine: Machine,
@@ -169,12 +85,39 @@ const checkpoint = async (
   });
 };
 
+/** Sets all that programs keep between steps to what it is before the first. */
+const begin = (
+  machine: Machine,
+  all: readonly Parameter[],
+  trained: readonly Parameter[],
+  seed: number,
+): void => {
+  const values = initialValues(all, seed);
+  machine.write(values);
+  for (const { name, axes } of trained) {
+    const { mean, square } = moments(name), size = volume(axes);
+    machine.write({
+      [mean]: new Float32Array(size),
+      [square]: new Float32Array(size),
+      [gradientSum(name)]: new Float32Array(size),
+      [average(name)]: values[name],
+    });
+  }
+};
+
 /**
  * Trains, and writes `spec.json`, `metrics.jsonl`, `checkpoint.safetensors` and `report.html` into
  * the run's folder, each whole or not at all. On the left, why it stopped early, in words.
  */
 export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> => {
-  const { spec, backend, source, folder, interrupted } = run;
+  const { spec, backend, source, folder, interrupted, share = { rank: 0, of: 1 }, reduce } = run;
+  const division: Division = { share, accumulate: spec.accumulate, reduce };
+  const parts = partsOf(division), writes = share.rank === 0;
+  if (spec.batch % parts !== 0) {
+    return fail(
+      `the batch, ${spec.batch}, is not divisible by ${share.of} processes × ${spec.accumulate} parts`,
+    );
+  }
   const bar = progress(standardError());
   const began = performance.now();
   const elapsed = () => (performance.now() - began) / 1000;
@@ -184,14 +127,16 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
     const written = await writeWhole(`${folder}/${name}`, content)();
     return E.isLeft(written) ? fail(fileErrorText(written.left)) : undefined;
   };
-  const specFailed = await write("spec.json", `${JSON.stringify(spec, null, 2)}\n`);
-  if (specFailed !== undefined) return specFailed;
+  if (writes) {
+    const failed = await write("spec.json", `${JSON.stringify(spec, null, 2)}\n`);
+    if (failed !== undefined) return failed;
+  }
 
   const held = source.heldOut.map(({ frames }) => frames);
-  const { programs, trained, all } = programsOf(spec);
+  const { programs, trained, all } = programsOf(spec, parts);
   bar.note(`compiling for ${backend.device}`);
   const machine = await backend.open(programs);
-  const metrics = openMetrics(`${folder}/metrics.jsonl`);
+  const metrics = writes ? openMetrics(`${folder}/metrics.jsonl`) : E.right(unwritten);
   if (E.isLeft(metrics)) return fail(metricsErrorText(metrics.left));
   const log: Metric[] = [];
   const record = (metric: Metric) => {
@@ -200,32 +145,40 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
     return E.isLeft(written) ? fail(metricsErrorText(written.left)) : undefined;
   };
   try {
-    machine.write(initialValues(all, spec.seed));
-    for (const { name, axes } of trained) {
-      const names = moments(name), size = volume(axes);
-      machine.write({
-        [names.mean]: new Float32Array(size),
-        [names.square]: new Float32Array(size),
-      });
-    }
-    let scores = await score(machine, spec, held);
+    begin(machine, all, trained, spec.seed);
+    let scores = await score(machine, spec.batch / parts, held);
     const first = scores.loss;
     const baselines = held.map((clip, k) => meanLoss(clip, scores.masks[k], spec));
     const baseline = baselines.reduce((a, b) => a + b, 0) / held.length;
     const failed = record({ step: 0, heldOutLoss: first, elapsed: elapsed() });
     if (failed !== undefined) return failed;
     const schedule = {
-      peak: spec.optimiser.peakLearningRate,
+      peak: peakLearningRate(spec),
       least: 0,
       warmup: spec.schedule.warmupSteps,
       total: spec.schedule.steps,
     };
     const started = performance.now();
     let saved = 0, since = performance.now(), counted = 0, heldOutLoss = first;
+    let coming = readParts(source, spec, division, 0);
     for (let step = 0; step < spec.schedule.steps; step++) {
       // Signals are heard between tasks of the event loop; an interpreter's step is only one task.
       await new Promise((resolve) => setTimeout(resolve, 0));
-      if (interrupted()) {
+      const clips = await coming;
+      if (E.isLeft(clips)) return fail(dataErrorText(clips.left));
+      const rate = learningRate(schedule, step);
+      const now = step + 1, last = now === spec.schedule.steps;
+      // The next batch is read while the device computes this one.
+      if (!last) coming = readParts(source, spec, division, now);
+      const made = await makeStep(machine, trained, division, {
+        step,
+        rate,
+        parts: clips.right,
+        stopping: interrupted(),
+      });
+      if (E.isLeft(made)) return fail(made.left);
+      const { loss, gradientNorm, stopped } = made.right;
+      if (stopped) {
         return fail(
           `interrupted after step ${step}; ` +
             (saved === 0
@@ -233,16 +186,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
               : `the checkpoint of step ${saved} is in ${folder}`),
         );
       }
-      const rate = learningRate(schedule, step);
-      const batch = await source.batch(step * spec.batch, spec.batch);
-      if (E.isLeft(batch)) return fail(dataErrorText(batch.left));
-      const { loss: [loss] } = await machine.run("train", {
-        spectrogram: batch.right,
-        step: Uint32Array.of(step),
-        rate: Float32Array.of(rate),
-      });
       counted += spec.batch;
-      const now = step + 1, last = now === spec.schedule.steps;
       if (!Number.isFinite(loss)) {
         return fail(
           `the loss of step ${now} is not a number; lower optimiser.peakLearningRate; ` +
@@ -254,7 +198,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
       const clipsPerSecond = counted / ((performance.now() - since) / 1000);
       const scored = last || now % spec.evaluateEvery === 0;
       if (scored) {
-        scores = await score(machine, spec, held);
+        scores = await score(machine, spec.batch / parts, held);
         heldOutLoss = scores.loss;
       }
       if (last || scored || now % spec.logEvery === 0) {
@@ -264,6 +208,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
           learningRate: rate,
           clipsPerSecond,
           elapsed: elapsed(),
+          ...(gradientNorm === undefined ? {} : { gradientNorm }),
           ...(scored ? { heldOutLoss } : {}),
         });
         if (failed !== undefined) return failed;
@@ -279,7 +224,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
         heldOutLoss,
         clipsPerSecond,
       });
-      if (last || now % spec.checkpointEvery === 0) {
+      if (writes && (last || now % spec.checkpointEvery === 0)) {
         const failed = await write(
           "checkpoint.safetensors",
           await checkpoint(machine, all, spec, now),
@@ -288,6 +233,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
         saved = now;
       }
     }
+    if (!writes) return E.right({ first, last: scores.loss, baseline });
     const shown = source.heldOut.slice(0, spec.report.examples);
     const examples = shown.map(({ name }, k): Example => {
       const shape = { frames: spec.clip.frames, mels: spec.frontEnd.mels };

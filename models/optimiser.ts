@@ -1,10 +1,14 @@
 // AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) as an expression: new
-// values of parameters and moments from gradients. The moments are parameters that are not trained.
+// values of parameters and moments from gradients; before it, gradients may be clipped, and after it
+// parameters averaged. Moments and averages are parameters that are not trained.
 import type { AnyTensor } from "../dsl/axes.ts";
+import { node } from "../dsl/node.ts";
 import {
+  add,
   div,
   exp,
   log,
+  min,
   mul,
   named,
   neg,
@@ -15,6 +19,7 @@ import {
   shift,
   sqrt,
   square,
+  sum,
 } from "../dsl/ops.ts";
 import type { Parameter } from "../dsl/parameters.ts";
 import { zeros } from "./initialise.ts";
@@ -28,6 +33,17 @@ export interface AdamW {
   readonly weightDecay: number;
 }
 
+/** AdamW with what may stand around it; nothing of that was published. */
+export interface Optimiser extends AdamW {
+  /**
+   * The most that the root of the sum of squares of all gradients may be; larger ones are scaled down
+   * to it (Pascanu et al. 2013).
+   */
+  readonly clipNorm?: number;
+  /** Share of the old average in the exponential moving average of every parameter, below 1. */
+  readonly emaDecay?: number;
+}
+
 /** As published: vectors, scalars and whatever is called a bias are not decayed. */
 export const decays = ({ name, axes }: Parameter): boolean =>
   Object.keys(axes).length > 1 && !name.endsWith(".bias");
@@ -37,6 +53,9 @@ export const moments = (name: string): { readonly mean: string; readonly square:
   mean: `adamw.mean.${name}`,
   square: `adamw.square.${name}`,
 });
+
+/** The name of a parameter's moving average. */
+export const average = (name: string): string => `ema.${name}`;
 
 /** 1 - βᵗ */
 const correction = (beta: number, step: Scalar): Scalar =>
@@ -76,4 +95,55 @@ export const adamW = (
     });
   }
   return updates;
+};
+
+/** The root of the sum of squares of all gradients. */
+const normOf = (gradients: readonly AnyTensor[]): Scalar =>
+  sqrt(
+    gradients.map((g): AnyTensor => {
+      const axes = Object.keys(node(g).axes);
+      return axes.length === 0 ? square(g) : sum(square(g), axes);
+    }).reduce((a, b) => add(a, b) as AnyTensor),
+  );
+
+/** New values of everything that a step of training changes, and the norm of its gradients if used. */
+export interface Step {
+  readonly updates: Readonly<Record<string, AnyTensor>>;
+  /** Norm of the gradients before clipping; only where they are clipped. */
+  readonly gradientNorm?: Scalar;
+}
+
+/** One step of the whole optimiser: clipping, AdamW, averaging. `step` counts from 1. */
+export const optimise = (
+  { clipNorm, emaDecay, ...options }: Optimiser,
+  parameters: readonly Parameter[],
+  gradients: Readonly<Record<string, AnyTensor>>,
+  at: { readonly rate: Scalar; readonly step: Scalar },
+): Step => {
+  const norm = clipNorm === undefined
+    ? undefined
+    : named("clipping", () => normOf(parameters.map(({ name }) => gradients[name])));
+  const clipped = norm === undefined ? gradients : named("clipping", () => {
+    // As PyTorch has it: a norm of 0 divides nothing by 0, and what is short enough stays as it is.
+    const share = min(div(scalarOf(clipNorm!), shift(norm, 1e-6)), scalarOf(1));
+    return Object.fromEntries(
+      parameters.map(({ name }) => [name, on.mul(gradients[name], share as Scalar)]),
+    );
+  });
+  const updates = adamW(options, parameters, clipped, at);
+  const averages = emaDecay === undefined
+    ? []
+    : parameters.map(({ name, axes }) =>
+      named(`average > ${name}`, () => {
+        const old = param(average(name), axes, zeros, { trainable: false });
+        return [
+          average(name),
+          on.add(scale(old, emaDecay), scale(updates[name], 1 - emaDecay)),
+        ] as const;
+      })
+    );
+  return {
+    updates: { ...updates, ...Object.fromEntries(averages) },
+    ...(norm === undefined ? {} : { gradientNorm: norm }),
+  };
 };

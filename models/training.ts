@@ -3,16 +3,17 @@ import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { known } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import { type Key, node } from "../dsl/node.ts";
-import { input, shift, toFloat } from "../dsl/ops.ts";
+import { add, equal, input, param, scalarOf, scale, select, shift, toFloat } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
-import { foldKey, nameKey, randomKey } from "../dsl/random.ts";
+import { foldKey, nameKey, partKey, randomKey } from "../dsl/random.ts";
 import { decode, type DecoderSizes } from "./decoder.ts";
 import { encode, type Encoder, encodeVisible, predict } from "./encoder.ts";
 import type { Fidelity } from "./fidelity.ts";
+import { zeros } from "./initialise.ts";
 import { scope } from "./layers.ts";
 import { type Masking, type PerToken, randomMask, visible, visiblePlaces } from "./masking.ts";
 import { lossOverAll, lossOverMasked, lossPerClip, type Scalar } from "./objective.ts";
-import { type AdamW, adamW } from "./optimiser.ts";
+import { average, optimise, type Optimiser, type Step } from "./optimiser.ts";
 import { gridOf, type Patches, patchify, type Spectrogram } from "./patches.ts";
 
 /** How hidden patches are predicted: from mask tokens in the encoder, or by a decoder after it. */
@@ -82,41 +83,100 @@ const batchOf = ({ batch, frames, mels }: Pretraining): Spectrogram =>
 const keyOf = (of: Pretraining, purpose: string, step: Scalar): Key =>
   foldKey(nameKey(randomKey(of.seed), purpose), step);
 
-const maskOf = (of: Pretraining, purpose: string, step: Scalar): PerToken => {
+const maskOf = (of: Pretraining, key: Key): PerToken => {
   const { patch } = of.encoder;
   const grid = { time: of.frames / patch.time, frequency: of.mels / patch.frequency };
-  return randomMask(keyOf(of, purpose, step), of.masking, grid, of.batch);
+  return randomMask(key, of.masking, grid, of.batch);
+};
+
+/** The loss of a batch, or of one part of it, as masks and depths of the step hide and skip. */
+const lossOf = (of: Pretraining, part?: Scalar): AnyTensor => {
+  const step = input("step", {}, "u32");
+  const key = (purpose: string): Key => {
+    const whole = keyOf(of, purpose, step);
+    return part === undefined ? whole : partKey(whole, part);
+  };
+  const mask = maskOf(of, key("training mask"));
+  const result = forward(of, batchOf(of), mask, key("stochastic depth"));
+  return of.fidelity.loss === "all" ? result.lossAll : result.lossMasked;
+};
+
+const gradientsOf = (loss: AnyTensor) => {
+  const trained = parameters([loss]).filter((parameter) => parameter.trainable);
+  const wrt = Object.fromEntries(trained.map((parameter) => [parameter.name, parameter.tensor]));
+  return { trained, ...valueAndGrad(loss, wrt) };
+};
+
+const optimised = (
+  optimiser: Optimiser,
+  trained: readonly Parameter[],
+  gradients: Readonly<Record<string, AnyTensor>>,
+): Step => {
+  const step = input("step", {}, "u32"), rate = input("rate", {});
+  return optimise(optimiser, trained, gradients, { rate, step: shift(toFloat(step), 1) });
 };
 
 /** One optimiser step as a program's parts: inputs `spectrogram`, `step` (from 0) and `rate`. */
 export const trainingStep = (
   of: Pretraining,
-  optimiser: AdamW,
-): {
-  readonly loss: AnyTensor;
-  readonly updates: Readonly<Record<string, AnyTensor>>;
-  readonly trained: readonly Parameter[];
-} => {
-  const step = input("step", {}, "u32");
-  const rate = input("rate", {});
-  const mask = maskOf(of, "training mask", step);
-  const result = forward(of, batchOf(of), mask, keyOf(of, "stochastic depth", step));
-  const loss = of.fidelity.loss === "all" ? result.lossAll : result.lossMasked;
-  const trained = parameters([loss]).filter((parameter) => parameter.trainable);
-  const wrt = Object.fromEntries(trained.map((parameter) => [parameter.name, parameter.tensor]));
-  const { value, gradients } = valueAndGrad(loss, wrt);
-  const updates = adamW(optimiser, trained, gradients, { rate, step: shift(toFloat(step), 1) });
-  return { loss: value, updates, trained };
+  optimiser: Optimiser,
+): Step & { readonly loss: AnyTensor; readonly trained: readonly Parameter[] } => {
+  const { value, gradients, trained } = gradientsOf(lossOf(of));
+  return { loss: value, trained, ...optimised(optimiser, trained, gradients) };
 };
 
+/** The name of the parameter in which gradients of the parameter `name` are added up. */
+export const gradientSum = (name: string): string => `gradient.${name}`;
+
 /**
- * A batch scored without changing anything: inputs `spectrogram` and `step`, which numbers the batch,
- * so that its masks stay the same. The loss is that of every clip by itself.
+ * The first half of a step whose batch is computed in `parts` equal parts, one after the other or on
+ * several machines: adds a part's share of the gradients to their sums. Inputs: `spectrogram`, a part
+ * of `of.batch` clips; `step` (from 0); `part`, its number, a word; `first`, 1 for the first part that
+ * this machine computes in the step and 0 for others. The loss is that of the part. Sums of all parts
+ * are the gradients of the whole batch, as its clips hide and skip what they do in one part.
+ */
+export const gradientStep = (
+  of: Pretraining,
+  parts: number,
+): Step & { readonly loss: AnyTensor; readonly trained: readonly Parameter[] } => {
+  const { value, gradients, trained } = gradientsOf(lossOf(of, input("part", {}, "u32")));
+  const first = equal(input("first", {}), scalarOf(1));
+  const updates = trained.map(({ name, axes }) => {
+    const share = scale(gradients[name], 1 / parts);
+    const sum = param(gradientSum(name), axes, zeros, { trainable: false });
+    return [gradientSum(name), select(first, share, add(sum, share) as AnyTensor)] as const;
+  });
+  return { loss: value, trained, updates: Object.fromEntries(updates) };
+};
+
+/** The second half: the optimiser's step from the sums. Inputs: `step` (from 0) and `rate`. */
+export const updateStep = (trained: readonly Parameter[], optimiser: Optimiser): Step =>
+  optimised(
+    optimiser,
+    trained,
+    Object.fromEntries(trained.map(({ name, axes }) => [
+      name,
+      param(gradientSum(name), axes, zeros, { trainable: false }),
+    ])),
+  );
+
+/** Puts averages in the places of parameters and parameters in theirs; twice is as before. */
+export const exchange = (trained: readonly Parameter[]): Readonly<Record<string, AnyTensor>> =>
+  Object.fromEntries(trained.flatMap(({ name, axes, tensor }) => [
+    [name, param(average(name), axes, zeros, { trainable: false }) as AnyTensor],
+    [average(name), tensor],
+  ]));
+
+/**
+ * A batch scored without changing anything: inputs `spectrogram` and `part`, the number of the batch
+ * among all that are scored. Every clip has its own mask, always the same, however many clips make a
+ * batch. The loss is that of every clip by itself.
  */
 export const evaluation = (
   of: Pretraining,
 ): Forward & { readonly perClip: Tensor<{ batch: number }> } => {
-  const mask = maskOf(of, "held-out mask", input("step", {}, "u32"));
+  const key = nameKey(randomKey(of.seed), "held-out mask");
+  const mask = maskOf(of, partKey(key, input("part", {}, "u32")));
   const result = forward(of, batchOf(of), mask);
   const { prediction, target } = result;
   const scored = of.fidelity.loss === "all" ? undefined : mask;

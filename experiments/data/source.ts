@@ -2,6 +2,7 @@
 // model sees, in an order that is a function of the seed and of nothing that happened before. So a
 // run goes on anywhere, and several processes each read their share of the same batches.
 import type * as E from "fp-ts/Either.js";
+import { type AudioError, audioErrorText } from "../audio.ts";
 
 /** A recording that is not used, and why. */
 export interface Skipped {
@@ -20,6 +21,17 @@ export interface HeldOut {
 
 /** Why there are no clips, or no more of them. */
 export type DataError =
+  | { readonly _tag: "AudioError"; readonly error: AudioError }
+  /** More was skipped than the spec allows. */
+  | {
+    readonly _tag: "TooManySkipped";
+    readonly from: string;
+    readonly skipped: readonly Skipped[];
+    /** Recordings, the skipped ones included. */
+    readonly of: number;
+    /** The most that may be skipped, as a share. */
+    readonly most: number;
+  }
   /** Too few recordings could be used to train and hold out. */
   | { readonly _tag: "TooFewClips"; readonly from: string; readonly clips: number }
   /** What was there when the run began can no longer be read. */
@@ -49,6 +61,14 @@ export interface Source {
 /** Why there are no clips, in one sentence. */
 export function dataErrorText(error: DataError): string {
   switch (error._tag) {
+    case "AudioError":
+      return audioErrorText(error.error);
+    case "TooManySkipped": {
+      const [first] = error.skipped;
+      return `${error.skipped.length} of ${error.of} recordings from ${error.from} were skipped, ` +
+        `more than the share of ${error.most} that data.skippedFraction allows; the first is ` +
+        `${first.path}: ${first.reason}`;
+    }
     case "TooFewClips":
       return `there ${error.clips === 1 ? "is 1 clip" : `are ${error.clips} clips`} from ` +
         `${error.from}, but training and holding out need at least 2`;

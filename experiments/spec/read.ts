@@ -74,11 +74,18 @@ const placeOf = (nameOrPath: string, from?: Place): Place | undefined => {
 
 const tags = ["family", "kind", "style"];
 
+/** Of these only one is given: a new one takes the place of the other. */
+const alternatives = ["peakLearningRate", "baseLearningRate"];
+
+const ousted = (key: string, by: Json): boolean =>
+  alternatives.includes(key) && !(key in by) && alternatives.some((other) => other in by);
+
 /** `over` on top of `under`: objects field by field; all else, and another variant, whole. */
 const merged = (under: unknown, over: unknown): unknown => {
   if (!isObject(under) || !isObject(over)) return over;
   if (tags.some((tag) => tag in under && tag in over && under[tag] !== over[tag])) return over;
-  const keys = new Set([...Object.keys(under), ...Object.keys(over)]);
+  const kept = Object.keys(under).filter((key) => !ousted(key, over));
+  const keys = new Set([...kept, ...Object.keys(over)]);
   return Object.fromEntries(
     [...keys].map((key) => [
       key,
@@ -138,6 +145,10 @@ const variants: Readonly<Record<string, Readonly<Record<string, readonly string[
     frequency: ["kind", "ratio"],
     blocks: ["kind", "ratio", "block"],
   },
+  data: {
+    synthetic: ["kind", "clips", "seconds", "heldOutFraction"],
+    folder: ["kind", "path", "heldOutFraction", "skippedFraction"],
+  },
 };
 
 /** One field changed: `optimiser.peakLearningRate=0.001`. A value that is not JSON is a text. */
@@ -160,7 +171,7 @@ const changedBy = (json: unknown, change: string): E.Either<SpecReadError, unkno
       ? variants[above]?.[`${value}`]
       : undefined;
     const others = Object.entries(object).filter(([name]) =>
-      kept === undefined || kept.includes(name)
+      (kept === undefined || kept.includes(name)) && !ousted(name, { [key]: inner })
     );
     return { ...Object.fromEntries(others), [key]: inner };
   };

@@ -73,13 +73,31 @@ const rules: readonly Rule[] = [
         : undefined,
   },
   {
-    path: "data.synthetic.seconds",
-    reads: ["data.synthetic.seconds", "frontEnd.fft", "frontEnd.sampleRate"],
+    path: "data.seconds",
+    reads: ["data", "frontEnd.fft", "frontEnd.sampleRate"],
     // The transform reflects half a window at both ends, which needs as many samples.
     problem: ({ data, frontEnd: f }) =>
-      data.synthetic.seconds * f.sampleRate <= f.fft / 2
-        ? `${data.synthetic.seconds} s is not longer than half of frontEnd.fft, ` +
+      data.kind === "synthetic" && data.seconds * f.sampleRate <= f.fft / 2
+        ? `${data.seconds} s is not longer than half of frontEnd.fft, ` +
           `${f.fft / 2 / f.sampleRate} s`
+        : undefined,
+  },
+  {
+    path: "optimiser",
+    reads: ["optimiser.peakLearningRate", "optimiser.baseLearningRate"],
+    problem: ({ optimiser: { peakLearningRate: peak, baseLearningRate: base } }) =>
+      peak !== undefined && base !== undefined
+        ? "peakLearningRate and baseLearningRate are both given; leave one out"
+        : peak === undefined && base === undefined
+        ? "give peakLearningRate, or baseLearningRate, which grows with the batch"
+        : undefined,
+  },
+  {
+    path: "accumulate",
+    reads: ["accumulate", "batch"],
+    problem: ({ accumulate, batch }) =>
+      batch % accumulate !== 0
+        ? `the batch, ${batch}, is not divisible by ${accumulate} parts`
         : undefined,
   },
   {

@@ -4,7 +4,15 @@ import { deepStrictEqual, notDeepStrictEqual, ok } from "assert";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type Key, node, tensor } from "../../dsl/node.ts";
-import { foldKey, nameKey, normal, randomKey, threefry, uniform } from "../../dsl/random.ts";
+import {
+  foldKey,
+  nameKey,
+  normal,
+  partKey,
+  randomKey,
+  threefry,
+  uniform,
+} from "../../dsl/random.ts";
 import { constant } from "../../dsl/scalar.ts";
 import { scalarOf } from "../../dsl/ops.ts";
 import { devices } from "../device.ts";
@@ -110,3 +118,13 @@ for (const [device, backend] of devices) {
     },
   });
 }
+
+Deno.test("the parts of a tensor are drawn as the whole is", () => {
+  const key = nameKey(randomKey(5), "parts");
+  const whole = [...draw(uniform(foldKey(key, 3), { batch: 6, token: 5 }))];
+  const parts = [0, 1, 2].flatMap((part) => {
+    const of = foldKey(partKey(key, scalarOf(part, "u32")), 3);
+    return [...draw(uniform(of, { batch: 2, token: 5 }))];
+  });
+  deepStrictEqual(parts, whole);
+});

@@ -14,7 +14,7 @@ const little = {
   encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4, expand: 2 },
   schedule: { warmupSteps: 1, steps: 2 },
   batch: 2,
-  data: { synthetic: { clips: 4, seconds: 1 }, heldOutFraction: 0.3 },
+  data: { kind: "synthetic", clips: 4, seconds: 1, heldOutFraction: 0.3 },
   evaluateEvery: 2,
   checkpointEvery: 1,
   report: { examples: 1 },

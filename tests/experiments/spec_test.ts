@@ -5,6 +5,7 @@ import { fidelityOf } from "../../experiments/model_codec.ts";
 import {
   decodeSpec,
   patchGrid,
+  peakLearningRate,
   type Spec,
   specErrorText,
   styleOf,
@@ -74,7 +75,7 @@ Deno.test("the larger specs are the published recipe, faithful", async () => {
       assert.equal(spec.fidelity, "faithful");
       assert.deepEqual(patchGrid(spec), { time: 50, frequency: 5, patches: 250, visible: 125 });
       assert.deepEqual(spec.schedule, { warmupSteps: 10 * 2003, steps: 100 * 2003 });
-      assert.ok(Math.abs(spec.optimiser.peakLearningRate - 1.5e-4 * spec.batch / 256) < 1e-18);
+      assert.ok(Math.abs(peakLearningRate(spec) - 6e-4) < 1e-18);
     }
   }
 });
@@ -163,9 +164,9 @@ Deno.test("fields that contradict each other", () => {
       "at least one must be visible and one masked",
     ],
     [
-      "data.synthetic.seconds",
+      "data.seconds",
       0.01,
-      "data.synthetic.seconds: 0.01 s is not longer than half of frontEnd.fft, 0.0125 s",
+      "data.seconds: 0.01 s is not longer than half of frontEnd.fft, 0.0125 s",
     ],
   ];
   const xlstm = { ...publishedEncoder("xlstm", "tiny"), patch: undefined };

@@ -3,11 +3,10 @@ import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { clipsSource } from "../../experiments/data/clips.ts";
+import { openSource } from "../../experiments/data/open.ts";
 import { parseMetrics } from "../../experiments/metrics.ts";
 import { decode } from "../../experiments/safetensors.ts";
 import { decodeSpec, type Spec } from "../../experiments/spec.ts";
-import { synthesise } from "../../experiments/synth.ts";
 import { train } from "../../experiments/train.ts";
 import { wasm, webgpu } from "../device.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
@@ -20,7 +19,7 @@ const little = (changes: Record<string, unknown> = {}): Spec => {
     encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4, expand: 2 },
     schedule: { warmupSteps: 2, steps: 6 },
     batch: 2,
-    data: { synthetic: { clips: 6, seconds: 1 }, heldOutFraction: 0.3 },
+    data: { kind: "synthetic", clips: 6, seconds: 1, heldOutFraction: 0.3 },
     logEvery: 1,
     evaluateEvery: 3,
     checkpointEvery: 2,
@@ -41,15 +40,7 @@ const inFolder = async (body: (folder: string) => Promise<void>) => {
 };
 
 const run = async (spec: Spec, backend: Backend, folder: string, interrupted = () => false) => {
-  const { clips, seconds } = spec.data.synthetic;
-  const source = await clipsSource(backend, synthesise(spec.seed, clips, seconds), {
-    seed: spec.seed,
-    frontEnd: spec.frontEnd,
-    frames: spec.clip.frames,
-    heldOutFraction: spec.data.heldOutFraction,
-    describe: "the synthesised corpus",
-    skipped: [],
-  });
+  const source = await openSource(spec, backend);
   assert.ok(E.isRight(source));
   return await train({ spec, backend, source: source.right, folder, interrupted });
 };

@@ -1,0 +1,93 @@
+// From a spec to the programs of its run. A batch that is computed whole is one program for a step; one
+// that is computed in parts, here or on several machines, takes two: gradients, and the update.
+import type { Output, Program } from "../../backends/backend.ts";
+import type { AnyTensor } from "../../dsl/axes.ts";
+import { type Parameter, parameters } from "../../dsl/parameters.ts";
+import type { Encoder } from "../../models/encoder.ts";
+import {
+  evaluation,
+  exchange,
+  gradientStep,
+  type Pretraining,
+  trainingStep,
+  updateStep,
+} from "../../models/training.ts";
+import { fidelityOf } from "../model_codec.ts";
+import { type Spec, styleOf } from "../spec.ts";
+
+/** The spec's encoder as models take it. */
+export const encoderOf = ({ encoder, patch }: Spec): Encoder => ({ ...encoder, patch });
+
+/** The spec as what the training program is made from. */
+export const pretrainingOf = (spec: Spec): Pretraining => ({
+  encoder: encoderOf(spec),
+  objective: styleOf(spec),
+  masking: spec.masking,
+  fidelity: fidelityOf(spec.fidelity),
+  batch: spec.batch,
+  frames: spec.clip.frames,
+  mels: spec.frontEnd.mels,
+  seed: spec.seed,
+});
+
+/** The programs of a run and the parameters in them. */
+export interface Programs {
+  readonly programs: Readonly<Record<string, Program>>;
+  /** What training changes. */
+  readonly trained: readonly Parameter[];
+  /** All that the model has, fixed tables too. */
+  readonly all: readonly Parameter[];
+}
+
+const scalars = (
+  of: Readonly<Record<string, AnyTensor | undefined>>,
+): Readonly<Record<string, Output>> =>
+  Object.fromEntries(
+    Object.entries(of).flatMap(([name, of]) => of === undefined ? [] : [[name, { of, order: [] }]]),
+  );
+
+/**
+ * The programs of a run whose batches are computed in `parts` parts: `train`, or for more than one
+ * `gradients` and `update`; `evaluate`; and `exchange`, where averages are kept.
+ */
+export const programsOf = (spec: Spec, parts = 1): Programs => {
+  const of = { ...pretrainingOf(spec), batch: spec.batch / parts };
+  const held = evaluation(of);
+  const scored = {
+    evaluate: {
+      outputs: {
+        loss: { of: held.perClip, order: ["batch"] },
+        prediction: { of: held.prediction, order: ["batch", "token", "pixel"] },
+        mask: { of: held.mask, order: ["batch", "token"] },
+      },
+    },
+  };
+  const stepped = (): { trained: readonly Parameter[]; programs: Programs["programs"] } => {
+    if (parts === 1) {
+      const { trained, loss, gradientNorm, updates } = trainingStep(of, spec.optimiser);
+      return {
+        trained,
+        programs: { train: { outputs: scalars({ loss, gradientNorm }), updates } },
+      };
+    }
+    const { trained, loss, updates } = gradientStep(of, parts);
+    const update = updateStep(trained, spec.optimiser);
+    const { gradientNorm } = update;
+    return {
+      trained,
+      programs: {
+        gradients: { outputs: scalars({ loss }), updates },
+        update: { outputs: scalars({ gradientNorm }), updates: update.updates },
+      },
+    };
+  };
+  const { trained, programs } = stepped();
+  const averaged: Programs["programs"] = spec.optimiser.emaDecay === undefined
+    ? {}
+    : { exchange: { outputs: {}, updates: exchange(trained) } };
+  return {
+    trained,
+    all: parameters([held.perClip]),
+    programs: { ...programs, ...scored, ...averaged },
+  };
+};
