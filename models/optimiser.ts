@@ -23,7 +23,6 @@ import {
 } from "../dsl/ops.ts";
 import type { Parameter } from "../dsl/parameters.ts";
 import { zeros } from "./initialise.ts";
-import type { Scalar } from "./objective.ts";
 
 /** AdamW's numbers. */
 export interface AdamW {
@@ -58,18 +57,18 @@ export const moments = (name: string): { readonly mean: string; readonly square:
 export const average = (name: string): string => `ema.${name}`;
 
 /** 1 - βᵗ */
-const correction = (beta: number, step: Scalar): Scalar =>
-  shift(neg(exp(mul(step, log(scalarOf(beta))))), 1);
+const correction = (beta: number, step: AnyTensor): AnyTensor =>
+  shift(neg(exp(mul(step, log(scalarOf(beta))) as AnyTensor)), 1);
 
 /**
  * One step: the new values of all trainable parameters and their moments, by name. `step` counts
- * from 1; PyTorch's order of operations.
+ * from 1; PyTorch's order of operations. `rate` and `step` may have axes that all parameters have.
  */
 export const adamW = (
   options: AdamW,
   parameters: readonly Parameter[],
   gradients: Readonly<Record<string, AnyTensor>>,
-  { rate, step }: { readonly rate: Scalar; readonly step: Scalar },
+  { rate, step }: { readonly rate: AnyTensor; readonly step: AnyTensor },
 ): Readonly<Record<string, AnyTensor>> => {
   const { beta1, beta2, epsilon, weightDecay } = options;
   const updates: Record<string, AnyTensor> = {};

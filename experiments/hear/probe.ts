@@ -1,0 +1,253 @@
+// How embeddings of a task are scored, as published: for every seed probes are trained at all points of
+// a grid on the first partition of the task's splits; the point with the best validation is taken for
+// the other partitions too; the score of a seed is the mean of its test scores over partitions.
+import type { Backend } from "../../backends/backend.ts";
+import { partitions, type ScoreName } from "./metadata.ts";
+import { averagePrecisions, confusion, type Predictions, score as scoreOf } from "./metrics.ts";
+import { kitOrder } from "./shuffle.ts";
+import type { Task } from "./task.ts";
+import { runTrials, type Shared, type Trained, type Training, type Trial } from "./trials.ts";
+
+/** A point of the grid. */
+export interface GridPoint {
+  /** Hidden layers. */
+  readonly layers: number;
+  readonly dropout: number;
+  readonly rate: number;
+}
+
+/** The whole procedure. */
+export interface Protocol extends Training {
+  /** Units of a hidden layer. */
+  readonly hidden: number;
+  readonly grid: readonly [GridPoint, ...GridPoint[]];
+}
+
+/**
+ * As the published comparison does it, where the order of the clips stays that in which the kit wrote
+ * them: its loader shuffles only a split that is named by a text, and is always given a list.
+ */
+export const faithfulProtocol: Protocol = {
+  hidden: 1024,
+  grid: [{ layers: 1, dropout: 0.1, rate: 1e-4 }, { layers: 1, dropout: 0.25, rate: 1e-4 }],
+  batch: 1024,
+  epochs: 500,
+  every: 3,
+  patience: 20,
+  shuffled: false,
+};
+
+/** The same, with batches of other clips in every epoch. */
+export const correctedProtocol: Protocol = { ...faithfulProtocol, shuffled: true };
+
+/** Embeddings of a task: for each split, in the order of its clips, `[clip, width]`. */
+export interface TaskEmbeddings {
+  readonly width: number;
+  readonly splits: readonly Float32Array[];
+}
+
+/** The test of one partition by the probe of one seed. */
+export interface FoldScore {
+  /** The splits that were tested. */
+  readonly test: readonly string[];
+  /** The main score on the validation splits, and the epoch that it was reached in. */
+  readonly validation: number;
+  readonly epoch: number;
+  /** All scores of the task's metadata. */
+  readonly scores: Readonly<Partial<Record<ScoreName, number>>>;
+}
+
+/** What a seed came to. */
+export interface SeedScore {
+  readonly seed: number;
+  readonly point: GridPoint;
+  readonly folds: readonly FoldScore[];
+  /** Means over the partitions. */
+  readonly scores: Readonly<Partial<Record<ScoreName, number>>>;
+}
+
+/** What a task came to. */
+export interface TaskScore {
+  readonly seeds: readonly SeedScore[];
+  /** How often a class (row) was taken for each, on the mean of the seeds; of multiclass tasks. */
+  readonly confusion?: readonly (readonly number[])[];
+  /** The average precision of each class, on the mean of seeds and partitions; of multilabel tasks. */
+  readonly precisions?: readonly number[];
+  /** Epochs that all probes were trained for. */
+  readonly epochs: number;
+}
+
+/** How far the probes of a task are. */
+export interface ProbeProgress {
+  readonly ended: number;
+  readonly trials: number;
+  readonly epochs: number;
+}
+
+/** Probes at a time: a processor is filled by few, a GPU is not. */
+const atOnce = (backend: Backend): number => backend.name === "webgpu" ? 20 : 4;
+
+/**
+ * Scores a task's embeddings with the probes of some seeds. Gives undefined when it was interrupted.
+ * The same embeddings, seeds and device give the same scores.
+ */
+export const probeTask = async (
+  backend: Backend,
+  task: Task,
+  embeddings: TaskEmbeddings,
+  { seeds, protocol, onProgress = () => {}, interrupted = () => false }: {
+    readonly seeds: readonly number[];
+    readonly protocol: Protocol;
+    readonly onProgress?: (at: ProbeProgress) => void;
+    readonly interrupted?: () => boolean;
+  },
+): Promise<TaskScore | undefined> => {
+  const rows = inKitOrder(task, embeddings);
+  const { grid } = protocol;
+  const parts = partitions(task.metadata).map(({ train, valid, test }) => ({
+    train: rows.clipsOf(train),
+    valid: rows.clipsOf(valid),
+    test: rows.clipsOf(test),
+    names: test,
+  }));
+  const searched = seeds.length * grid.length;
+  const total = searched + seeds.length * (parts.length - 1);
+  let ended = 0, epochs = 0;
+
+  /** Trains some points on some partitions, networks of one form after the other. */
+  const trained = async (wanted: readonly Wanted[]): Promise<readonly Trained[] | undefined> => {
+    const found: Trained[] = [];
+    for (const [layers, of] of Map.groupBy(wanted, ({ point }) => grid[point].layers)) {
+      const shared: Shared = {
+        ...rows.shared,
+        sizes: {
+          features: embeddings.width,
+          layers,
+          hidden: protocol.hidden,
+          classes: task.labels.length,
+          prediction: task.metadata.prediction,
+        },
+        training: protocol,
+      };
+      const trials = of.map(({ seed, point, part }): Trial => ({
+        seed,
+        stream: part * grid.length + point,
+        ...grid[point],
+        ...parts[part],
+      }));
+      let last = 0;
+      const results = await runTrials(backend, shared, trials, {
+        atOnce: atOnce(backend),
+        interrupted,
+        onProgress: (at) => {
+          last = at.epochs;
+          onProgress({ ended: ended + at.ended, trials: total, epochs: epochs + at.epochs });
+        },
+      });
+      if (results === undefined) return undefined;
+      ended += results.length;
+      epochs += last;
+      of.forEach((one, k) => found[wanted.indexOf(one)] = results[k]);
+    }
+    return found;
+  };
+
+  const first = await trained(
+    seeds.flatMap((seed) => grid.map((_, point) => ({ seed, point, part: 0 }))),
+  );
+  if (first === undefined) return undefined;
+  const chosen = seeds.map((_, k) => {
+    const of = first.slice(k * grid.length, (k + 1) * grid.length);
+    return of.reduce(
+      (best, { validation }, point) =>
+        validation > of[best].validation || Number.isNaN(of[best].validation) ? point : best,
+      0,
+    );
+  });
+  const others = await trained(
+    seeds.flatMap((seed, k) =>
+      parts.slice(1).map((_, part) => ({ seed, point: chosen[k], part: part + 1 }))
+    ),
+  );
+  if (others === undefined) return undefined;
+
+  const { evaluation } = task.metadata, classes = task.labels.length;
+  const predictions = (k: number, part: number) => {
+    const of = part === 0
+      ? first[k * grid.length + chosen[k]]
+      : others[k * (parts.length - 1) + part - 1];
+    const labels = rows.labelsOf(parts[part].test);
+    return { of, predictions: { classes, scores: of.test, labels } };
+  };
+  const each = seeds.map((seed, k): SeedScore => {
+    const folds = parts.map(({ names }, part): FoldScore => {
+      const { of: { validation, epoch }, predictions: said } = predictions(k, part);
+      const scores = Object.fromEntries(evaluation.map((name) => [name, scoreOf(name, said)]));
+      return { test: names, validation, epoch, scores };
+    });
+    const scores = Object.fromEntries(
+      evaluation.map((name) => [name, meanOf(folds.map((fold) => fold.scores[name]!))]),
+    );
+    return { seed, point: grid[chosen[k]], folds, scores };
+  });
+  const all = seeds.flatMap((_, k) => parts.map((_, part) => predictions(k, part).predictions));
+  return { seeds: each, ...perClass(task, all, seeds.length), epochs };
+};
+
+interface Wanted {
+  readonly seed: number;
+  readonly point: number;
+  readonly part: number;
+}
+
+/** All clips of a task as the kit's files have them: split after split, each in the kit's order. */
+const inKitOrder = (task: Task, { width, splits }: TaskEmbeddings) => {
+  const orders = kitOrder(task), classes = task.labels.length;
+  const starts = new Map<string, number>();
+  const labels: (readonly number[])[] = [];
+  task.splits.forEach(({ name, clips }, split) => {
+    starts.set(name, labels.length);
+    orders[split].forEach((clip) => labels.push(clips[clip].labels));
+  });
+  const embeddings = new Float32Array(labels.length * width);
+  const targets = new Float32Array(labels.length * classes);
+  let row = 0;
+  orders.forEach((order, split) =>
+    order.forEach((clip) => {
+      embeddings.set(splits[split].subarray(clip * width, (clip + 1) * width), row++ * width);
+    })
+  );
+  labels.forEach((of, at) => of.forEach((label) => targets[at * classes + label] = 1));
+  const labelsOf = (clips: Uint32Array) => Array.from(clips, (at) => labels[at]);
+  const score: Shared["score"] = (clips, scores) =>
+    scoreOf(task.metadata.evaluation[0], { classes, scores, labels: labelsOf(clips) });
+  return {
+    shared: { embeddings, targets, score },
+    labelsOf,
+    clipsOf: (names: readonly string[]): Uint32Array =>
+      Uint32Array.from(names.flatMap((name) => {
+        const { clips } = task.splits.find((split) => split.name === name)!;
+        return clips.map((_, k) => starts.get(name)! + k);
+      })),
+  };
+};
+
+const meanOf = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
+
+const perClass = (
+  { labels, metadata }: Task,
+  all: readonly Predictions[],
+  seeds: number,
+): Pick<TaskScore, "confusion" | "precisions"> => {
+  if (metadata.prediction === "multilabel") {
+    const each = all.map(averagePrecisions);
+    return { precisions: labels.map((_, k) => meanOf(each.map((of) => of[k]))) };
+  }
+  const each = all.map(confusion);
+  return {
+    confusion: labels.map((_, row) =>
+      labels.map((_, column) => each.reduce((sum, of) => sum + of[row][column], 0) / seeds)
+    ),
+  };
+};

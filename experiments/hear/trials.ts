@@ -1,0 +1,280 @@
+// Trains many probes on a device, some at a time: each has a place along the axis of trials, and when one
+// has stopped early the next begins in its place. Embeddings, weights and moments stay on the device;
+// a step is sent which rows it reads. What a probe becomes does not depend on those beside it.
+import type { Backend, Machine, Values } from "../../backends/backend.ts";
+import { volume } from "../../dsl/axes.ts";
+import { parameters } from "../../dsl/parameters.ts";
+import { probePredictions, type ProbeSizes, probeStart, probeStep } from "../../models/probe.ts";
+import { pythonShuffles } from "./shuffle.ts";
+
+/** When training stops, and what it sees. */
+export interface Training {
+  /** Clips of a batch; the last batch of an epoch may be smaller. */
+  readonly batch: number;
+  /** Most epochs. */
+  readonly epochs: number;
+  /** Epochs from one validation to the next. */
+  readonly every: number;
+  /** Validations without a better score after which training stops. */
+  readonly patience: number;
+  /** Whether epochs go through the clips in orders of their own. */
+  readonly shuffled: boolean;
+}
+
+/** One probe to be trained. Clips are positions among all embeddings. */
+export interface Trial {
+  /** Two words that its random numbers come from. */
+  readonly seed: number;
+  readonly stream: number;
+  readonly rate: number;
+  readonly dropout: number;
+  readonly train: Uint32Array;
+  readonly valid: Uint32Array;
+  readonly test: Uint32Array;
+}
+
+/** What came of a trial at its best validation, the first of several. */
+export interface Trained {
+  /** NaN when predictions never were numbers. */
+  readonly validation: number;
+  readonly epoch: number;
+  /** Probabilities of the test clips, `[clip, class]`. */
+  readonly test: Float32Array;
+}
+
+/** What all trials share: sizes, what is read, and how a validation is scored (higher is better). */
+export interface Shared {
+  readonly sizes: Omit<ProbeSizes, "trials" | "clips">;
+  /** `[clip, feature]` */
+  readonly embeddings: Float32Array;
+  /** Ones where a clip has a class, `[clip, class]`. */
+  readonly targets: Float32Array;
+  readonly training: Training;
+  readonly score: (clips: Uint32Array, probabilities: Float32Array) => number;
+}
+
+/** How far training has come. */
+export interface TrialProgress {
+  readonly ended: number;
+  readonly trials: number;
+  /** Epochs of all trials so far. */
+  readonly epochs: number;
+}
+
+interface Running {
+  readonly index: number;
+  readonly of: Trial;
+  fresh: boolean;
+  epoch: number;
+  step: number;
+  waited: number;
+  best: Trained;
+}
+
+/** Clips that are predicted at once. */
+const mostPredicted = 1024;
+
+/**
+ * Trains all trials, at most `atOnce` at a time. Gives undefined when `interrupted` says so between
+ * two validations.
+ */
+export const runTrials = async (
+  backend: Backend,
+  shared: Shared,
+  trials: readonly Trial[],
+  { atOnce, onProgress, interrupted }: {
+    readonly atOnce: number;
+    readonly onProgress: (at: TrialProgress) => void;
+    readonly interrupted: () => boolean;
+  },
+): Promise<readonly Trained[] | undefined> => {
+  const { sizes: { features, classes }, embeddings, targets, training } = shared;
+  const places = Math.min(atOnce, trials.length);
+  const clips = embeddings.length / features;
+  const sizes = { ...shared.sizes, trials: places, clips };
+  const longest = (of: (trial: Trial) => Uint32Array, most: number) =>
+    Math.min(most, Math.max(...trials.map((trial) => of(trial).length)));
+  const rows = longest(({ train }) => train, training.batch);
+  const predictedRows = Math.max(
+    longest(({ valid }) => valid, mostPredicted),
+    longest(({ test }) => test, mostPredicted),
+  );
+  const machine = await openMachine(backend, sizes, rows, predictedRows);
+  try {
+    machine.write({ embeddings, targets });
+    const waiting = trials.map((of, index) => ({ of, index }));
+    const found: Trained[] = [];
+    const running: (Running | undefined)[] = Array.from({ length: places });
+    let ended = 0, epochs = 0;
+    for (;;) {
+      for (let place = 0; place < places; place++) {
+        const next = running[place] === undefined ? waiting.shift() : undefined;
+        if (next !== undefined) {
+          running[place] = { ...next, ...beginning(next.of.test.length * classes) };
+        }
+      }
+      const alive = running.filter((one) => one !== undefined);
+      if (alive.length === 0) return found;
+      if (alive.some(({ fresh }) => fresh)) {
+        await machine.run("start", {
+          fresh: floats(running, ({ fresh }) => +fresh),
+          ...keys(running),
+        });
+        alive.forEach((one) => one.fresh = false);
+      }
+      await trainOn(machine, running, rows, training);
+      epochs += training.every * alive.length;
+
+      const validations = await predict(
+        machine,
+        running,
+        ({ valid }) => valid,
+        classes,
+        predictedRows,
+      );
+      const better = running.map((one, place) => {
+        if (one === undefined) return undefined;
+        const validation = shared.score(one.of.valid, validations[place]);
+        one.epoch += training.every;
+        const isBetter = validation > one.best.validation ||
+          (Number.isNaN(one.best.validation) && !Number.isNaN(validation));
+        one.waited = isBetter ? 0 : Number.isNaN(validation) ? training.patience : one.waited + 1;
+        if (isBetter) one.best = { ...one.best, validation, epoch: one.epoch };
+        return isBetter ? one : undefined;
+      });
+      if (better.some((one) => one !== undefined)) {
+        const tests = await predict(machine, better, ({ test }) => test, classes, predictedRows);
+        better.forEach((one, place) => {
+          if (one !== undefined) one.best = { ...one.best, test: tests[place] };
+        });
+      }
+      running.forEach((one, place) => {
+        if (one === undefined) return;
+        const { index, epoch, waited, best } = one;
+        if (waited < training.patience && epoch + training.every <= training.epochs) return;
+        found[index] = best;
+        running[place] = undefined;
+        ended++;
+      });
+      onProgress({ ended, trials: trials.length, epochs });
+      // Signals are heard between tasks of the event loop.
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      if (interrupted()) return undefined;
+    }
+  } finally {
+    machine.close();
+  }
+};
+
+const beginning = (tests: number): Omit<Running, "index" | "of"> => ({
+  fresh: true,
+  epoch: 0,
+  step: 0,
+  waited: 0,
+  best: { validation: NaN, epoch: 0, test: new Float32Array(tests).fill(NaN) },
+});
+
+const openMachine = async (
+  backend: Backend,
+  sizes: ProbeSizes,
+  rows: number,
+  predictedRows: number,
+): Promise<Machine> => {
+  const { updates } = probeStep(sizes, rows);
+  const read = parameters(Object.values(updates));
+  const changed = read.filter(({ name }) => name in updates);
+  const probabilities = probePredictions(sizes, predictedRows);
+  const machine = await backend.open({
+    start: { outputs: {}, updates: probeStart(sizes, changed) },
+    train: { outputs: {}, updates },
+    predict: {
+      outputs: { probabilities: { of: probabilities, order: ["trial", "row", "channel"] } },
+    },
+  });
+  // `start` reads what was there before; anything finite will do.
+  for (const { name, axes } of changed) machine.write({ [name]: new Float32Array(volume(axes)) });
+  return machine;
+};
+
+type Places = readonly (Running | undefined)[];
+
+const floats = (places: Places, of: (one: Running) => number): Float32Array =>
+  Float32Array.from(places, (one) => one === undefined ? 0 : of(one));
+
+const words = (places: Places, of: (one: Running) => number): Uint32Array =>
+  Uint32Array.from(places, (one) => one === undefined ? 0 : of(one));
+
+const keys = (places: Places): Values => ({
+  seed: words(places, ({ of }) => of.seed),
+  stream: words(places, ({ of }) => of.stream),
+});
+
+/** The epochs up to the next validation. Trials with fewer batches than others sit steps out. */
+const trainOn = async (
+  machine: Machine,
+  places: Places,
+  rows: number,
+  { batch, every, shuffled }: Training,
+): Promise<void> => {
+  const batches = places.map((one): readonly Uint32Array[] => {
+    if (one === undefined) return [];
+    const { of: { train, seed, stream }, epoch } = one;
+    return Array.from({ length: every }, (_, k) => {
+      if (!shuffled) return train;
+      // Any mixture of the three will do that does not repeat within a run.
+      const [order] = pythonShuffles((seed * 8191 + stream) * 8191 + epoch + k >>> 0, [
+        train.length,
+      ]);
+      return order.map((at) => train[at]);
+    }).flatMap((order) =>
+      Array.from(
+        { length: Math.ceil(order.length / batch) },
+        (_, k) => order.subarray(k * batch, (k + 1) * batch),
+      )
+    );
+  });
+  const steady = {
+    rate: floats(places, ({ of }) => of.rate),
+    dropout: floats(places, ({ of }) => of.dropout),
+    ...keys(places),
+  };
+  const steps = Math.max(...batches.map(({ length }) => length));
+  for (let k = 0; k < steps; k++) {
+    const positions = new Uint32Array(places.length * rows);
+    const present = new Float32Array(places.length * rows);
+    batches.forEach((of, place) => {
+      if (k >= of.length) return;
+      positions.set(of[k], place * rows);
+      present.fill(1, place * rows, place * rows + of[k].length);
+    });
+    const step = words(places, (one) => one.step);
+    await machine.run("train", { rows: positions, present, step, ...steady });
+    places.forEach((one, place) => {
+      if (one !== undefined && k < batches[place].length) one.step++;
+    });
+  }
+};
+
+/** Probabilities of some clips of every trial. */
+const predict = async (
+  machine: Machine,
+  places: Places,
+  clipsOf: (trial: Trial) => Uint32Array,
+  classes: number,
+  rows: number,
+): Promise<readonly Float32Array[]> => {
+  const clips = places.map((one) => one === undefined ? new Uint32Array() : clipsOf(one.of));
+  const found = clips.map(({ length }) => new Float32Array(length * classes));
+  const longest = Math.max(...clips.map(({ length }) => length));
+  for (let first = 0; first < longest; first += rows) {
+    const positions = new Uint32Array(places.length * rows);
+    clips.forEach((of, place) => positions.set(of.subarray(first, first + rows), place * rows));
+    const { probabilities } = await machine.run("predict", { rows: positions });
+    found.forEach((into, place) => {
+      const count = Math.max(0, Math.min(rows, clips[place].length - first));
+      const from = place * rows * classes;
+      into.set(probabilities.subarray(from, from + count * classes), first * classes);
+    });
+  }
+  return found;
+};

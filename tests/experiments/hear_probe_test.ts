@@ -1,0 +1,162 @@
+// Whole evaluations of embeddings by probes: against PyTorch's scores, and what the procedure promises.
+import assert from "assert";
+import type { Task } from "../../experiments/hear/task.ts";
+import {
+  correctedProtocol,
+  faithfulProtocol,
+  probeTask,
+  type TaskEmbeddings,
+} from "../../experiments/hear/probe.ts";
+import { interval } from "../../experiments/hear/statistics.ts";
+import { wasm } from "../device.ts";
+import reference from "./hear/probe_reference.json" with { type: "json" };
+
+const folds = ["fold00", "fold01", "fold02"];
+
+const taskOf = (
+  splits: readonly (readonly (readonly number[])[])[],
+  classes: number,
+  changes: Partial<Task["metadata"]> = {},
+): Task => ({
+  folder: "made",
+  metadata: {
+    name: "made",
+    version: "v1",
+    prediction: "multiclass",
+    splitMode: "new_split_kfold",
+    splits: folds,
+    sampleDuration: null,
+    evaluation: ["top1_acc"],
+    ...changes,
+  },
+  labels: Array.from({ length: classes }, (_, k) => `class ${k}`),
+  splits: splits.map((labels, split) => ({
+    name: (changes.splits ?? folds)[split],
+    clips: labels.map((of, k) => ({ file: `${k}.wav`, path: "", labels: of })),
+  })),
+  rate: 16000,
+});
+
+Deno.test("scores are those of PyTorch's runs of the published probe, within their spread", async () => {
+  const { classes, features, hidden, folds, scores } = reference.scores;
+  const task = taskOf(folds.map(({ labels }) => labels.map((label) => [label])), classes);
+  const embeddings: TaskEmbeddings = {
+    width: features,
+    splits: folds.map(({ embeddings }) => Float32Array.from(embeddings.flat())),
+  };
+  const seeds = scores.map((_, k) => k);
+  const protocol = { ...faithfulProtocol, hidden };
+  const found = await probeTask(wasm, task, embeddings, { seeds, protocol });
+  assert.ok(found !== undefined);
+  const ours = interval(found.seeds.map(({ scores }) => scores.top1_acc!));
+  const theirs = interval(scores);
+  console.log(
+    `PyTorch ${theirs.mean.toFixed(4)} ± ${theirs.halfWidth!.toFixed(4)}, ` +
+      `ours ${ours.mean.toFixed(4)} ± ${ours.halfWidth!.toFixed(4)}`,
+  );
+  assert.ok(Math.abs(ours.mean - theirs.mean) <= theirs.halfWidth!);
+  for (const { folds } of found.seeds) {
+    assert.deepEqual(folds.map(({ test }) => test), [["fold00"], ["fold01"], ["fold02"]]);
+    for (const { epoch } of folds) assert.ok(epoch % 3 === 0 && epoch > 0 && epoch <= 498);
+  }
+  // Rows of the confusion are the true classes: each clip is tested once by every seed.
+  const truth = folds.flatMap(({ labels }) => labels);
+  found.confusion!.forEach((row, label) => {
+    const count = truth.filter((of) => of === label).length;
+    assert.ok(Math.abs(row.reduce((a, b) => a + b, 0) - count) < 1e-9);
+  });
+});
+
+/** Three splits of clips whose labels can be told from their embeddings. */
+const easy = (prediction: "multiclass" | "multilabel") => {
+  const sizes = [40, 17, 23], classes = 3, width = 6;
+  const labels = sizes.map((size, split) =>
+    Array.from(
+      { length: size },
+      (_, k) =>
+        prediction === "multiclass" ? [(k * 7 + split) % 3] : [0, 1, 2].filter((of) => k >> of & 1),
+    )
+  );
+  const splits = labels.map((of) =>
+    Float32Array.from({ length: of.length * width }, (_, k) => {
+      const own = of[Math.floor(k / width)], feature = k % width;
+      return 0.3 * Math.sin(k * k) + +own.includes(feature % classes);
+    })
+  );
+  const task = taskOf(labels, classes, {
+    prediction,
+    splitMode: "trainvaltest",
+    splits: ["train", "valid", "test"],
+    evaluation: prediction === "multiclass" ? ["top1_acc", "aucroc"] : ["mAP"],
+  });
+  return { task, embeddings: { width, splits } };
+};
+
+const quick = { ...faithfulProtocol, hidden: 32, epochs: 60, patience: 3 };
+
+Deno.test("batches smaller than a split, orders of their own, and multilabel tasks", async () => {
+  for (const prediction of ["multiclass", "multilabel"] as const) {
+    const { task, embeddings } = easy(prediction);
+    const [main] = task.metadata.evaluation;
+    const grid = [{ layers: 1, dropout: 0.1, rate: 3e-3 }, {
+      layers: 2,
+      dropout: 0,
+      rate: 1e-2,
+    }] as const;
+    const protocol = { ...quick, ...{ shuffled: correctedProtocol.shuffled }, batch: 16, grid };
+    const ends: number[] = [];
+    const found = await probeTask(wasm, task, embeddings, {
+      seeds: [0, 1, 2],
+      protocol,
+      onProgress: ({ ended, trials }) => {
+        assert.equal(trials, 6);
+        ends.push(ended);
+      },
+    });
+    assert.equal(ends.at(-1), 6);
+    assert.deepEqual(ends, ends.toSorted((a, b) => a - b));
+    found!.seeds.forEach(({ seed, scores, folds, point }, k) => {
+      assert.equal(seed, k);
+      assert.ok(grid.includes(point as typeof grid[number]));
+      assert.equal(folds.length, 1);
+      assert.ok(scores[main]! > 0.95, `${prediction}: ${scores[main]}`);
+    });
+    assert.equal(found!.confusion === undefined, prediction === "multilabel");
+    assert.equal(found!.precisions === undefined, prediction === "multiclass");
+    // The same again is the same to the bit.
+    assert.deepEqual(
+      await probeTask(wasm, task, embeddings, { seeds: [0, 1, 2], protocol }),
+      found,
+    );
+    // And a seed is what it is without the others.
+    const one = await probeTask(wasm, task, embeddings, { seeds: [1], protocol });
+    assert.deepEqual(one!.seeds[0], found!.seeds[1]);
+  }
+});
+
+Deno.test("training stops where it is told to, and where it does not get better", async () => {
+  const { task, embeddings } = easy("multiclass");
+  const epochs = async (changes: Partial<typeof quick>) =>
+    (await probeTask(wasm, task, embeddings, {
+      seeds: [0],
+      protocol: { ...quick, grid: [{ layers: 1, dropout: 0, rate: 0 }], ...changes },
+    }))!.epochs;
+  // A rate of 0 never gets better than at the first validation, but running moments settle.
+  assert.equal(await epochs({ epochs: 10, patience: 100 }), 9);
+  const stopped = await epochs({ epochs: 500, patience: 4 });
+  assert.ok(stopped < 400 && stopped >= 15, `${stopped}`);
+  // Sums of these overflow: there is nothing to wait for, and no score.
+  const splits = embeddings.splits.map((of) => of.slice().fill(1e38));
+  const options = { seeds: [0], protocol: quick };
+  const found = await probeTask(wasm, task, { ...embeddings, splits }, options);
+  assert.equal(found!.epochs, 2 * quick.every);
+  assert.ok(Number.isNaN(found!.seeds[0].scores.top1_acc));
+});
+
+Deno.test("an interrupted evaluation gives nothing", async () => {
+  const { task, embeddings } = easy("multiclass");
+  let rounds = 0;
+  const options = { seeds: [0], protocol: quick, interrupted: () => ++rounds === 2 };
+  assert.equal(await probeTask(wasm, task, embeddings, options), undefined);
+  assert.equal(rounds, 2);
+});
