@@ -23,6 +23,7 @@ import {
 } from "../dsl/ops.ts";
 import type { Parameter } from "../dsl/parameters.ts";
 import { zeros } from "./initialise.ts";
+import type { Scalar } from "./objective.ts";
 
 /** AdamW's numbers. */
 export interface AdamW {
