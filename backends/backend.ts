@@ -71,6 +71,8 @@ export interface KernelReport {
   /** What would be moved if every operation read its arguments from memory and wrote its result. */
   readonly unfusedBytes: number;
   readonly code: string;
+  /** What a tuning table calls the kernels in it; absent where there is nothing to tune. */
+  readonly tuned?: readonly string[];
   /** Axes of every buffer that it writes. */
   readonly writes: readonly Readonly<Record<string, number>>[];
 }

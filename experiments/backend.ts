@@ -11,6 +11,7 @@ import {
   openDevice,
   refusalMessage,
 } from "../backends/webgpu/discover.ts";
+import { readTuning, tuningPath } from "./tuning.ts";
 
 /** An open backend and remarks on how it came to be chosen. */
 export interface Chosen {
@@ -29,7 +30,13 @@ export const openBackend = async (name: string): Promise<E.Either<string, Chosen
   if (E.isLeft(request)) return E.left(deviceErrorMessage(request.left));
   const opened = await openDevice(request.right === "auto" ? "gpu" : request.right)();
   if (E.isRight(opened)) {
-    return E.right({ backend: webgpuBackend(opened.right), notes: opened.right.notes });
+    const { name: device, notes } = opened.right;
+    const table = readTuning(tuningPath(device), device);
+    const tuning = E.isRight(table) ? table.right?.kernels : undefined;
+    return E.right({
+      backend: webgpuBackend({ ...opened.right, tuning }),
+      notes: E.isLeft(table) ? [...notes, table.left] : notes,
+    });
   }
   if (name !== "auto") return E.left(deviceErrorMessage(opened.left));
   const why = opened.left._tag === "NoDevice" ? opened.left.refusals.map(refusalMessage) : [];

@@ -1,4 +1,4 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`, `scaling`, `embed`, `import`, `data`.
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `scaling`, `tune`, `embed`, `import`, `data`.
 // Only arguments are read here; each command is a file of its own. Exit status 0, 1 when the work
 // failed, 2 when it was not understood.
 import { parseArgs } from "cli";
@@ -43,6 +43,16 @@ bytes if every operation read and wrote memory (the floor without fusion), and t
   --time       measures each kernel, and the device's copy bandwidth and flop rate beside it
   --json       one JSON object
   --code       with each kernel's WGSL`,
+  tune: `deno task tune NAME [--set FIELD=VALUE]... [--device D] [--out F]
+
+Measures other schedules of the kernels of an experiment's training step on this device, and stores
+those that are faster; later runs on the device use them. Results may differ in the last bits, as
+sums are made in another order.
+
+  NAME         ${specNamesText()}; or the path of a JSON file
+  --set FIELD=VALUE  another value for a field of the spec
+  --device D   auto, gpu, software, swiftshader, navigator
+  --out F      where to write instead of the user's cache folder; runs do not look there`,
   scaling: `deno task scaling [--tokens A,B,...] [--families A,B,...] [--depth N] [--plan]
 
 Measures time per token and peak memory of tiny encoders over the length of one clip, forward and in
@@ -127,6 +137,11 @@ const options = {
     from: { type: "string" },
     clips: { type: "string" },
     seed: { type: "string" },
+  },
+  tune: {
+    set: { type: "string", multiple: true },
+    device: { type: "string" },
+    out: { type: "string" },
   },
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
@@ -266,6 +281,12 @@ const run = async (args: readonly string[]): Promise<number> => {
         code: values.code === true,
         time: values.time === true,
       });
+    }
+    case "tune": {
+      const spec = one();
+      if (spec === undefined) return misunderstood(help);
+      const { tune } = await import("./tune.ts");
+      return await tune(spec, { changes, device, out: values.out as string | undefined });
     }
     case "scaling": {
       const { asked, scaling } = await import("./scaling.ts");

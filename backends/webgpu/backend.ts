@@ -6,7 +6,7 @@ import { byteLength } from "../lower/memory.ts";
 import { axesOf, type Storage } from "../lower/program.ts";
 import { allocate, fill, paramPlaces, take } from "./buffers.ts";
 import { compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
-import type { Target } from "./kernels.ts";
+import type { Target, Tuning } from "./schedule.ts";
 import { debugLevel, showNotFinite, showProgram } from "./debug.ts";
 import { type Dispatch, measurePeaks, timeDispatches } from "./timing.ts";
 import { warmer } from "./warm.ts";
@@ -22,6 +22,10 @@ export interface WebgpuDevice {
   readonly storedLimit?: number;
   /** The size of all subgroups, where a software driver runs each on a vector. */
   readonly subgroup?: number;
+  /** Schedules that were measured to be better than the usual ones. */
+  readonly tuning?: Tuning;
+  /** Every kernel is a dispatch of its own, so that each can be measured. */
+  readonly apart?: boolean;
   /** Values of fewer elements are never stored as f16; 4096. */
   readonly halvesFrom?: number;
   /** Settles a promise of the device without stalling. */
@@ -42,7 +46,7 @@ interface Executable {
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   const { device, name, onCpu, storedLimit, subgroup, settle } = webgpu;
-  const { halvesFrom = worthHalving } = webgpu;
+  const { halvesFrom = worthHalving, tuning, apart } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
   const timed = device.features.has("timestamp-query");
@@ -84,6 +88,8 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       onCpu,
       storedLimit,
       subgroup: onCpu ? subgroup : undefined,
+      tuning,
+      apart,
       halvesFrom: precision === "f16" && hasHalves ? halvesFrom : undefined,
     });
     const compiled = new Map(

@@ -8,9 +8,10 @@ import { unfusedBytes } from "../unfused.ts";
 import { dispatchesOf } from "./beside.ts";
 import { type Binder, binder, inArena, type Packing, sharedBuffer } from "./bindings.ts";
 import { withHiddenBounds } from "./bounds.ts";
-import { printExpression, type Target } from "./kernels.ts";
+import { printExpression } from "./kernels.ts";
 import { type Body, type Code, moduleOf } from "./module.ts";
 import { printScan } from "./scan.ts";
+import type { Target } from "./schedule.ts";
 
 /** Kernels that run as one dispatch, and their code. */
 export interface Step {
@@ -132,7 +133,9 @@ export const compile = (program: Program, place: Place): Compiled => {
   const fits = (together: readonly number[]): boolean => {
     // Mesa's software driver masks branches instead of jumping over them: it would run all kernels
     // of a dispatch in every workgroup.
-    if (target.onCpu) return false;
+    if (target.onCpu || target.apart) return false;
+    // A module has one size of workgroups.
+    if (together.some((k) => alone[k].workgroup !== alone[together[0]].workgroup)) return false;
     const storages = [...new Set(together.flatMap((k) => storagesOf(alone[k])))];
     const isPacked = (of: Storage) => inArena(of) || (oneForParams && of.role === "param");
     const bindings = storages.filter((of) => !isPacked(of));
@@ -189,6 +192,7 @@ const stepReport = (step: Step, stored: Lowered["stored"]): KernelReport => {
     bytesWritten: total(written),
     unfusedBytes: unfusedBytes(roots, (of) => stored.has(of)),
     code: code.wgsl,
+    tuned: code.tuned,
     writes: written.map((storage) => axesOf(storage.dims)),
   };
 };

@@ -23,6 +23,8 @@ export interface Body {
   readonly areas: readonly Area[];
   readonly grid: Grid;
   readonly flops: number;
+  /** What a tuning table calls it. */
+  readonly tuned?: string;
 }
 
 /** Code ready to become a pipeline and a dispatch. */
@@ -31,8 +33,12 @@ export interface Code {
   readonly bindings: readonly Binding[];
   /** Storages reached through bindings that they share, after the others, and their places. */
   readonly packed: readonly Storage[];
+  /** Invocations of a workgroup. */
+  readonly workgroup: number;
   readonly grid: Grid;
   readonly flops: number;
+  /** What a tuning table calls the kernels that it can edit. */
+  readonly tuned: readonly string[];
 }
 
 /** Most workgroups in one dimension of a dispatch. */
@@ -137,7 +143,9 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
     wgsl,
     bindings: binder.bindings(),
     packed: binder.packed(),
+    workgroup: first.workgroup,
     grid,
     flops: bodies.reduce((n, body) => n + body.flops, 0),
+    tuned: bodies.flatMap((body) => body.tuned ?? []),
   };
 };

@@ -8,7 +8,7 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
 import { computed, emitter, type Env } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
-import type { Target } from "./kernels.ts";
+import type { Target } from "./schedule.ts";
 import { type Area, type Body, fold } from "./module.ts";
 import { below, bindLocals, type Kept, named, position, timeOf } from "./scan_values.ts";
 import { printTogether } from "./scan_together.ts";

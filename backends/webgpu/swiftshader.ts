@@ -56,7 +56,7 @@ export const untar = (archive: Uint8Array): readonly ArchiveFile[] => {
 };
 
 /** The user's cache folder for this package. */
-const cacheFolder = (): string =>
+export const cacheFolder = (): string =>
   join(Deno.env.get("XDG_CACHE_HOME") || join(homedir(), ".cache"), "formant");
 
 const exists = async (path: string): Promise<boolean> => {

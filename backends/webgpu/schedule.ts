@@ -1,0 +1,135 @@
+// What code is printed for, and how: kernels have a schedule that follows from their sizes, and a
+// tuning table may edit it for kernels that were measured on a device.
+import { type Contraction, type ExpressionKernel, size } from "../lower/program.ts";
+
+/** What the code is printed for. */
+export interface Target {
+  /** The driver runs shaders on a CPU: barriers are dear there, and memory is cached. */
+  readonly onCpu: boolean;
+  /** Products of more bytes that are only summed up again are not stored. */
+  readonly storedLimit?: number;
+  /** The size of all subgroups, where each runs on a CPU's vector, consecutive invocations in one. */
+  readonly subgroup?: number;
+  /** Values between kernels of at least so many elements are stored as f16. */
+  readonly halvesFrom?: number;
+  /** Schedules that were found by measuring. */
+  readonly tuning?: Tuning;
+  /** Every kernel is a dispatch of its own, so that each can be measured. */
+  readonly apart?: boolean;
+}
+
+/** How a contraction is computed. */
+export interface ProductSchedule {
+  /** Invocations of a workgroup along the rows of its tile: 4, 8 or 16. Those along the columns fill 64. */
+  readonly side: number;
+  /** Results that an invocation accumulates along the rows: 1, 2, 4 or 8. */
+  readonly down: number;
+  /** Results that an invocation accumulates along the columns: 1, 2, 4 or 8. */
+  readonly across: number;
+  /** Positions of the summed axes that are in workgroup memory at a time: 8, 16 or 32. */
+  readonly depth: number;
+  /** Whether operands are summed from tiles in workgroup memory, or from where they are. */
+  readonly from: "tiles" | "memory";
+}
+
+/** How the reductions of rows are shared out. */
+export interface RowSchedule {
+  /** What does a row. */
+  readonly by: "invocation" | "workgroup" | "subgroup";
+  /** Invocations of a workgroup: 64, 128 or 256. */
+  readonly threads: number;
+}
+
+/** What fields of schedules may be. */
+export const NUMBERS = {
+  side: [4, 8, 16],
+  down: [1, 2, 4, 8],
+  across: [1, 2, 4, 8],
+  depth: [8, 16, 32],
+  threads: [64, 128, 256],
+} as const;
+/** What fields of schedules may be that are words. */
+export const WORDS = {
+  from: ["tiles", "memory"],
+  by: ["invocation", "workgroup", "subgroup"],
+} as const;
+
+/** Another value for some fields of a schedule. */
+export type Edit = Partial<ProductSchedule & RowSchedule>;
+
+/** Edits by the key of a kernel, made in order. */
+export type Tuning = Readonly<Record<string, readonly Edit[]>>;
+
+/** A schedule after those of its edits that leave it sound. */
+const edited = <S extends ProductSchedule | RowSchedule>(
+  schedule: S,
+  key: string,
+  { tuning }: Target,
+  isSound: (edited: S) => boolean,
+): S =>
+  (tuning?.[key] ?? []).reduce<S>((now, edit) => {
+    const next = { ...now, ...edit };
+    return isSound(next) ? next : now;
+  }, schedule);
+
+/** Bytes of workgroup memory that every device has. */
+const workgroupBytes = 16384;
+/** Most results in the registers of an invocation. */
+const mostResults = 64;
+
+/** True when a product's tiles and results fit a device. */
+const isSoundProduct = ({ side, down, across, depth, from }: ProductSchedule): boolean =>
+  down * across <= mostResults &&
+  (from === "memory" || 4 * depth * (side * down + threads / side * across) <= workgroupBytes);
+
+/** Invocations of a workgroup that computes a product, a map, or rows where nothing else is said. */
+export const threads = 64;
+
+/** Kernels of one key have one schedule: those of the same sizes and the same precision. */
+export const productKey = ({ batch, rows, columns, over }: Contraction, target: Target): string =>
+  `product ${size(batch)} x ${size(rows)} x ${size(columns)} over ${size(over)}` +
+  (target.halvesFrom === undefined ? "" : " f16");
+
+const sideOf = (rows: number, columns: number): number => rows <= 4 ? 4 : columns <= 4 ? 16 : 8;
+
+/** More results share what is read of the other axis, as long as there are enough of them. */
+const resultsOf = (extent: number, side: number): number =>
+  extent > 4 * side ? 8 : extent > 2 * side ? 4 : extent > side ? 2 : 1;
+
+/** How a contraction is computed on a target. */
+export const productSchedule = (of: Contraction, target: Target): ProductSchedule => {
+  const rows = size(of.rows), columns = size(of.columns);
+  const side = sideOf(rows, columns);
+  const sound: ProductSchedule = {
+    side,
+    down: resultsOf(rows, side),
+    across: resultsOf(columns, threads / side),
+    depth: 16,
+    // A CPU's caches do what workgroup memory is for.
+    from: target.onCpu ? "memory" : "tiles",
+  };
+  return edited(sound, productKey(of, target), target, isSoundProduct);
+};
+
+/** As {@linkcode productKey}, of rows. */
+export const rowKey = ({ space, over, reductions }: ExpressionKernel): string =>
+  `${size(space)} rows of ${size(over)}, ${reductions.length} reductions`;
+
+/** Up from this many rows there is enough to do with one invocation a row. */
+export const manyRows = 1024;
+
+/** How rows are reduced; `along` says that the lanes of a row would read neighbouring elements. */
+export const rowSchedule = (
+  kernel: ExpressionKernel,
+  along: boolean,
+  target: Target,
+): RowSchedule => {
+  const over = size(kernel.over), { subgroup } = target;
+  const by = subgroup !== undefined && along && over >= 4 * subgroup
+    ? "subgroup"
+    : size(kernel.space) < manyRows && over >= 32
+    ? "workgroup"
+    : "invocation";
+  const isSound = ({ by }: RowSchedule) => by !== "subgroup" || subgroup !== undefined;
+  return edited({ by, threads }, rowKey(kernel), target, isSound);
+};
