@@ -11,7 +11,7 @@ import { type Edit, NUMBERS, type Tuning } from "../backends/webgpu/schedule.ts"
 import { filled, leavesOf } from "./explain.ts";
 import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
 import { readSpec, specReadErrorText } from "./spec/read.ts";
-import { programsOf } from "./train.ts";
+import { programsOf } from "./train/programs.ts";
 import { tuningPath, type TuningTable } from "./tuning.ts";
 
 /**
