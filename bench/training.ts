@@ -1,0 +1,125 @@
+// Training steps that are compared with PyTorch: four Transformer blocks, and the published tiny
+// encoders at a batch of 8 clips of 250 patches and a class token. Everything that a step reads has a
+// value here, so that the other side can be given the same.
+import type { Program, Values } from "../backends/backend.ts";
+import { leavesOf } from "../experiments/explain.ts";
+import { initialValues } from "../experiments/initialise.ts";
+import { draw } from "../experiments/draw.ts";
+import { type AnyTensor, known, volume } from "../dsl/axes.ts";
+import { node } from "../dsl/node.ts";
+import { input, shift, toFloat } from "../dsl/ops.ts";
+import { parameters } from "../dsl/parameters.ts";
+import { valueAndGrad } from "../dsl/grad.ts";
+import { nameKey, randomKey } from "../dsl/random.ts";
+import { faithful } from "../models/fidelity.ts";
+import { randomMask } from "../models/masking.ts";
+import { adamW, moments } from "../models/optimiser.ts";
+import { gridOf, type Spectrogram } from "../models/patches.ts";
+import { type FamilyName, publishedEncoder } from "../models/sizes.ts";
+import { forward } from "../models/training.ts";
+import { ADAMW, leavesOf as workloadLeaves, SIZES, valuesOf, WORKLOADS } from "./workloads.ts";
+
+/** A training step with all that it reads. */
+export interface Step {
+  readonly name: string;
+  readonly program: Program;
+  /** First values of what stays on the device. Moments are zeros. */
+  readonly parameters: Values;
+  readonly inputs: Values;
+  /** The parameters that are trained, whose gradients are compared. */
+  readonly trained: readonly string[];
+  /** Shapes of parameters and inputs, row-major as given. */
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
+}
+
+/** What is compared: four blocks, or a family's encoder. */
+export type StepName = "blocks" | FamilyName;
+
+const isMoment = (name: string): boolean => name.startsWith("adamw.");
+
+const shapesOf = ({ program }: { readonly program: Program }) =>
+  Object.fromEntries(
+    leavesOf(program).map(({ attributes, axes }) => [
+      attributes.name!,
+      Object.keys(axes).map((axis) => known(axes, axis)),
+    ]),
+  );
+
+const blocks = (): Step => {
+  const workload = WORKLOADS["training step"]();
+  const { loss, ...updates } = workload.results;
+  const program: Program = { outputs: { loss: { of: loss, order: [] } }, updates };
+  const given = Object.entries(valuesOf(workload)).map(([name, { data }]) =>
+    [name, isMoment(name) ? data.fill(0) : name === "given.step" ? data.fill(1) : data] as const
+  );
+  return {
+    name: workload.name,
+    program,
+    parameters: Object.fromEntries(given),
+    inputs: {},
+    trained: workloadLeaves(workload).filter(({ trainable }) => trainable).map(({ name }) => name)
+      .filter((name) => !isMoment(name)),
+    shapes: shapesOf({ program }),
+  };
+};
+
+const titles: Readonly<Record<FamilyName, string>> = {
+  transformer: "SSAST tiny",
+  mamba: "SSAM (Mamba) tiny",
+  xlstm: "AxLSTM (xLSTM) tiny",
+};
+
+/** The step of an encoder as published: a mask token, the loss over all patches. */
+const encoder = (family: FamilyName): Step => {
+  const of = publishedEncoder(family, "tiny");
+  const batch: number = SIZES.batch, frames: number = 200, mels: number = 80;
+  const x: Spectrogram = input("spectrogram", { batch, time: frames, mel: mels });
+  const step = input("step", {}, "u32"), rate = input("rate", {});
+  const masking = { kind: "unstructured", ratio: 0.5 } as const;
+  const mask = randomMask(nameKey(randomKey(0), "mask"), masking, gridOf(x, of.patch), batch);
+  const model = {
+    encoder: of,
+    objective: { style: "ssast" },
+    masking,
+    fidelity: faithful,
+  } as const;
+  const { lossAll } = forward(model, x, mask);
+  const all = parameters([lossAll]);
+  const trained = all.filter(({ trainable }) => trainable);
+  const wrt = Object.fromEntries(trained.map(({ name, tensor }) => [name, tensor]));
+  const { value, gradients } = valueAndGrad(lossAll, wrt);
+  const updates = adamW(ADAMW, trained, gradients, { rate, step: shift(toFloat(step), 1) });
+  const program: Program = {
+    outputs: {
+      loss: { of: value as AnyTensor, order: [] },
+      mask: { of: mask, order: ["batch", "token"] },
+    },
+    updates,
+  };
+  const zeros = trained.flatMap(({ name, axes }) =>
+    Object.values(moments(name)).map((key) => [key, new Float32Array(volume(axes))] as const)
+  );
+  return {
+    name: `training step, ${titles[family]}`,
+    program,
+    parameters: { ...initialValues(all, 0), ...Object.fromEntries(zeros) },
+    inputs: {
+      spectrogram: Float32Array.from(
+        { length: volume(node(x).axes) },
+        (_, k) => 4 * draw(0, k) - 2,
+      ),
+      step: Uint32Array.of(0),
+      rate: Float32Array.of(1e-4),
+    },
+    trained: trained.map(({ name }) => name),
+    shapes: shapesOf({ program }),
+  };
+};
+
+/** All steps by name; each is made when it is asked for. */
+export const STEPS: Readonly<Record<StepName, () => Step>> = {
+  blocks,
+  transformer: () => encoder("transformer"),
+  mamba: () => encoder("mamba"),
+  xlstm: () => encoder("xlstm"),
+};
