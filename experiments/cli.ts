@@ -12,6 +12,7 @@ const devices = "auto, gpu, wasm, software, swiftshader, navigator, reference";
 const usage: Readonly<Record<string, string>> = {
   experiment:
     `deno task experiment NAME [--data DIR] [--set FIELD=VALUE]... [--device D] [--out DIR]
+                            [--resume]
 
 Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
 checkpoint.safetensors and report.html.
@@ -21,7 +22,8 @@ checkpoint.safetensors and report.html.
   --set FIELD=VALUE  another value for a field of the spec, such as fidelity=faithful,
                      objective.style=mae or encoder.depth=4; as often as you like
   --device D   ${devices}
-  --out DIR    where to write instead of runs/NAME`,
+  --out DIR    where to write instead of runs/NAME
+  --resume     goes on from the last checkpoint in that folder; starts where there is none`,
   golden: `deno task golden [--device D] [--json] FILE...
 
 Compares files of reference numbers with what a device computes. Status 0 only when all hold.
@@ -114,6 +116,7 @@ const options = {
     set: { type: "string", multiple: true },
     device: { type: "string" },
     out: { type: "string" },
+    resume: { type: "boolean" },
   },
   scaling: {
     tokens: { type: "string" },
@@ -308,6 +311,7 @@ const run = async (args: readonly string[]): Promise<number> => {
         data,
         out,
         device: values.device as string | undefined,
+        resume: values.resume === true,
       });
     }
   }

@@ -9,6 +9,7 @@ import type { DeviceName, Spec } from "./spec.ts";
 import { folderData } from "./spec/data.ts";
 import { readSpec, specReadErrorText } from "./spec/read.ts";
 import { train } from "./train.ts";
+import { examine, folderErrorText } from "./train/folder.ts";
 
 /** What the command line says. */
 export interface ExperimentOptions {
@@ -21,6 +22,8 @@ export interface ExperimentOptions {
   /** Another device than the spec's. */
   readonly device?: string;
   readonly out?: string;
+  /** Goes on with the run in that folder, where there is one. */
+  readonly resume: boolean;
 }
 
 /** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
@@ -40,6 +43,9 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
   const folder = options.out ?? `runs/${spec.name}`;
   const writable = await ensureFolder(folder)();
   if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
+  // Before any work; the run asks again once the folder is its own.
+  const prior = examine(folder, spec, options.resume);
+  if (E.isLeft(prior)) return complain(folderErrorText(prior.left));
   const chosen = await openBackend(spec.device);
   if (E.isLeft(chosen)) return complain(chosen.left);
   const { backend, notes } = chosen.right;
@@ -64,6 +70,7 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
       spec,
       backend,
       folder,
+      resume: options.resume,
       interrupted: () => stop,
       source: source.right,
     });

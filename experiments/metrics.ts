@@ -1,10 +1,21 @@
-// The numbers of a run, one JSON line for each report: `metrics.jsonl`. Lines are only ever added,
-// whole and at once, so that a killed run leaves a readable file; only a resumed run takes back the
-// lines that came after its checkpoint, because it will write them again.
+// The numbers of a run, one JSON line for each report. `metrics.jsonl` holds what the spec and the
+// device decide, so that two runs of one spec have the same file, bit for bit, whatever stopped them in
+// between; `timing.jsonl` holds what the clock says. Lines are only ever added, whole and at once, so
+// that a killed run leaves readable files; only a resumed run takes back the lines that came after its
+// checkpoint, because it will write them again.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import { pipe } from "fp-ts/function.js";
-import { type FieldError, fieldError, fieldErrorText, fields, from0, wholeFrom } from "./codec.ts";
+import {
+  type FieldError,
+  fieldError,
+  fieldErrorText,
+  fields,
+  from0,
+  from0to1,
+  schemaOf,
+  wholeFrom,
+} from "./codec.ts";
 
 /** What is known after a step. Step 0 is before the first update. */
 export interface Metric {
@@ -14,14 +25,25 @@ export interface Metric {
   readonly loss?: number;
   /** Loss over the held-out clips with the parameters after this step, where it was measured. */
   readonly heldOutLoss?: number;
+  /** The same with the moving averages of the parameters, where there are some. */
+  readonly averageHeldOutLoss?: number;
   /** Learning rate of the step's update; absent at step 0. */
   readonly learningRate?: number;
   /** Norm of the step's gradients before clipping, where they are clipped. */
   readonly gradientNorm?: number;
-  /** Training clips per second since the line before; absent at step 0. */
-  readonly clipsPerSecond?: number;
+}
+
+/** How fast a run was up to a step; a line for each of the metrics. */
+export interface Timing {
+  readonly step: number;
   /** Seconds since the run began, those before a resume included. */
   readonly elapsed: number;
+  /** Training clips per second since the line before, without the scoring; absent at step 0. */
+  readonly clipsPerSecond?: number;
+  /** Share of that time in which the device waited for clips; absent at step 0. */
+  readonly dataWait?: number;
+  /** Bytes of memory that the process holds, those of a GPU not counted. */
+  readonly memory: number;
 }
 
 /** Why metrics could not be written or read. */
@@ -39,10 +61,12 @@ export type MetricsError =
     readonly problem: string;
   };
 
-/** An open `metrics.jsonl`. */
-export interface MetricsFile {
+/** An open file of lines. */
+export interface LinesFile<A> {
+  /** The lines that it held when it was opened. */
+  readonly kept: readonly A[];
   /** Adds one line. It is on the disk when this returns, even if the process is killed then. */
-  readonly append: (metric: Metric) => E.Either<MetricsError, void>;
+  readonly append: (line: A) => E.Either<MetricsError, void>;
   /** Ends the writing. */
   readonly close: () => void;
 }
@@ -67,10 +91,17 @@ const metricCodec = fields<Metric>({
   step: wholeFrom(0),
   loss: optional(measured),
   heldOutLoss: optional(measured),
+  averageHeldOutLoss: optional(measured),
   learningRate: optional(from0),
   gradientNorm: optional(measured),
-  clipsPerSecond: optional(from0),
+});
+
+const timingCodec = fields<Timing>({
+  step: wholeFrom(0),
   elapsed: from0,
+  clipsPerSecond: optional(from0),
+  dataWait: optional(from0to1),
+  memory: from0,
 });
 
 /**
@@ -78,22 +109,70 @@ const metricCodec = fields<Metric>({
  * of later steps are taken out first: a run that resumes from the checkpoint of that step writes
  * them again. Without it, the file starts empty.
  */
-export function openMetrics(path: string, through?: number): E.Either<MetricsError, MetricsFile> {
+export const openMetrics = (
+  path: string,
+  through?: number,
+): E.Either<MetricsError, LinesFile<Metric>> => openLines(metricCodec, path, through);
+
+/** Opens `timing.jsonl` as `openMetrics` does `metrics.jsonl`. */
+export const openTimings = (
+  path: string,
+  through?: number,
+): E.Either<MetricsError, LinesFile<Timing>> => openLines(timingCodec, path, through);
+
+/** All lines of a `metrics.jsonl`. No file is no lines. */
+export const readMetrics = (path: string): E.Either<MetricsError, readonly Metric[]> =>
+  readLines(metricCodec, path);
+
+/** All lines of a `timing.jsonl`. No file is no lines. */
+export const readTimings = (path: string): E.Either<MetricsError, readonly Timing[]> =>
+  readLines(timingCodec, path);
+
+/**
+ * The lines of a text in the form of `metrics.jsonl`; `path` is only what errors call it. A last
+ * line without its end was cut by a kill and is left out.
+ */
+export const parseMetrics = (
+  text: string,
+  path: string,
+): E.Either<MetricsError, readonly Metric[]> => parseLines(metricCodec, text, path);
+
+/** Metrics, with their timings, as a table of comma-separated values with a line of names. */
+export function metricsTable(metrics: readonly Metric[], timings: readonly Timing[]): string {
+  const of = (codec: t.Any) => Object.keys(schemaOf(codec).properties!);
+  const names = [...new Set([...of(metricCodec), ...of(timingCodec)])];
+  const timingOf = new Map(timings.map((timing) => [timing.step, timing]));
+  const rows = metrics.map((metric) => {
+    const row: Readonly<Record<string, number | undefined>> = {
+      ...timingOf.get(metric.step),
+      ...metric,
+    };
+    return names.map((name) => row[name] ?? "").join(",");
+  });
+  return [names.join(","), ...rows].map((line) => `${line}\n`).join("");
+}
+
+function openLines<A extends { readonly step: number }>(
+  codec: t.Type<A>,
+  path: string,
+  through: number | undefined,
+): E.Either<MetricsError, LinesFile<A>> {
   return pipe(
-    through === undefined ? E.right([]) : readMetrics(path),
-    E.chain((lines) =>
-      attempt("opened", path, () => {
-        const kept = lines.filter((metric) => metric.step <= (through ?? -1));
+    through === undefined ? E.right([]) : readLines(codec, path),
+    E.chain((lines) => {
+      const kept = lines.filter((line) => line.step <= (through ?? -1));
+      return attempt("opened", path, () => {
         const fresh = `${path}.new`;
-        Deno.writeTextFileSync(fresh, kept.map(metricLine).join(""));
+        Deno.writeTextFileSync(fresh, kept.map(lineOf).join(""));
         Deno.renameSync(fresh, path);
-        return Deno.openSync(path, { append: true });
-      })
-    ),
-    E.map((file): MetricsFile => ({
-      append: (metric) =>
+        return { kept, file: Deno.openSync(path, { append: true }) };
+      });
+    }),
+    E.map(({ kept, file }): LinesFile<A> => ({
+      kept,
+      append: (line) =>
         attempt("written", path, () => {
-          const bytes = new TextEncoder().encode(metricLine(metric));
+          const bytes = new TextEncoder().encode(lineOf(line));
           for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
           file.syncDataSync();
         }),
@@ -102,8 +181,7 @@ export function openMetrics(path: string, through?: number): E.Either<MetricsErr
   );
 }
 
-/** All lines of a `metrics.jsonl`. No file is no lines. */
-export function readMetrics(path: string): E.Either<MetricsError, readonly Metric[]> {
+function readLines<A>(codec: t.Type<A>, path: string): E.Either<MetricsError, readonly A[]> {
   return pipe(
     attempt("read", path, () => {
       try {
@@ -113,40 +191,34 @@ export function readMetrics(path: string): E.Either<MetricsError, readonly Metri
         throw error;
       }
     }),
-    E.chain((text) => parseMetrics(text, path)),
+    E.chain((text) => parseLines(codec, text, path)),
   );
 }
 
-/**
- * The lines of a text in the form of `metrics.jsonl`; `path` is only what errors call it. A last
- * line without its end was cut by a kill and is left out.
- */
-export function parseMetrics(
+function parseLines<A>(
+  codec: t.Type<A>,
   text: string,
   path: string,
-): E.Either<MetricsError, readonly Metric[]> {
-  const metrics: Metric[] = [];
+): E.Either<MetricsError, readonly A[]> {
+  const lines: A[] = [];
   for (const [index, line] of text.split("\n").slice(0, -1).entries()) {
-    const read = parseLine(line);
+    const read = parseLine(codec, line);
     if (E.isLeft(read)) {
       return E.left({ _tag: "MetricsLine", path, line: index + 1, problem: read.left });
     }
-    metrics.push(read.right);
+    lines.push(read.right);
   }
-  return E.right(metrics);
+  return E.right(lines);
 }
 
-/** One metric as its line, with the line's end. */
-export function metricLine(metric: Metric): string {
-  return JSON.stringify(metric) + "\n";
-}
+const lineOf = (line: unknown): string => JSON.stringify(line) + "\n";
 
-function parseLine(line: string): E.Either<string, Metric> {
+function parseLine<A>(codec: t.Type<A>, line: string): E.Either<string, A> {
   return pipe(
     E.tryCatch((): unknown => JSON.parse(line), () => "it is not JSON"),
     E.chain((json) =>
       pipe(
-        metricCodec.decode(json),
+        codec.decode(json),
         E.mapLeft((errors) =>
           errors.map((error: t.ValidationError): FieldError => fieldError(error))
             .map(fieldErrorText).join("; ")

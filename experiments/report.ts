@@ -1,7 +1,7 @@
 // The page that shows a pre-training run: a summary, the numbers, the loss over the run, and
 // spectrograms of held-out clips before and after. One file that asks for nothing else, made from
 // data alone: the same data gives the same page.
-import type { Metric } from "./metrics.ts";
+import type { Metric, Timing } from "./metrics.ts";
 import { fidelityOf } from "./model_codec.ts";
 import type { Spec } from "./spec.ts";
 import { count, durationText, escape, lossText, wholeText } from "./report/html.ts";
@@ -16,7 +16,7 @@ import {
 } from "./report/spectrogram.ts";
 import { style } from "./report/style.ts";
 
-export type { Baseline, Example, Metric, Spec, Spectrogram };
+export type { Baseline, Example, Metric, Spec, Spectrogram, Timing };
 
 /** Everything that a report says. */
 export interface ReportData {
@@ -35,6 +35,8 @@ export interface ReportData {
   };
   /** The run so far, by step. */
   readonly metrics: readonly Metric[];
+  /** How fast it was, by step. */
+  readonly timings: readonly Timing[];
   /** What needs no training, over the held-out clips; the first is compared with in the summary. */
   readonly baselines: readonly Baseline[];
   /** Held-out clips, in the order in which they are shown. */
@@ -101,13 +103,13 @@ interface Outcome {
   readonly clipsPerSecond?: number;
 }
 
-function outcome(metrics: readonly Metric[]): Outcome {
+function outcome({ metrics, timings }: Pick<ReportData, "metrics" | "timings">): Outcome {
   const measured = metrics.filter((metric) => metric.heldOutLoss !== undefined);
   const end = metrics[metrics.length - 1];
-  const speeds = metrics.flatMap((metric) => metric.clipsPerSecond ?? []).sort((a, b) => a - b);
+  const speeds = timings.flatMap((timing) => timing.clipsPerSecond ?? []).sort((a, b) => a - b);
   return {
     steps: end?.step ?? 0,
-    seconds: end?.elapsed ?? 0,
+    seconds: timings.at(-1)?.elapsed ?? 0,
     first: measured[0],
     last: measured[measured.length - 1],
     best: measured.reduce<Metric | undefined>(
@@ -135,7 +137,7 @@ const fidelityText = ({ fidelity }: Spec): string =>
 // The paragraph at the top. It says what the numbers say, also when the run went badly.
 function summary(data: ReportData): string {
   const { spec, clips, parameters, baselines } = data;
-  const { steps, seconds, first, last } = outcome(data.metrics);
+  const { steps, seconds, first, last } = outcome(data);
   const planned = spec.schedule.steps;
   const made = steps < planned
     ? `${wholeText(steps)} of ${count(planned, "step")}`
@@ -171,7 +173,7 @@ function rows(name: string, caption: string, of: readonly Row[], main?: string):
 
 function numbers(data: ReportData): string {
   const { spec, clips, baselines } = data;
-  const { steps, seconds, first, last, best, clipsPerSecond } = outcome(data.metrics);
+  const { steps, seconds, first, last, best, clipsPerSecond } = outcome(data);
   const loss = (metric: Metric): string => {
     const value = lossText(metric.heldOutLoss!);
     return metric === last ? value : `${value} (step ${wholeText(metric.step)})`;

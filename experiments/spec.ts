@@ -2,6 +2,7 @@
 // that the document says all that happens; a wrong one is reported by its path, with what was
 // expected and what was found, and all mistakes are reported at once.
 import * as E from "fp-ts/Either.js";
+import type { Precision } from "../backends/backend.ts";
 import type { DecoderSizes } from "../models/decoder.ts";
 import type { FrontEnd } from "../models/frontend.ts";
 import { type Masking, visible } from "../models/masking.ts";
@@ -65,9 +66,6 @@ export type DeviceName =
   | "swiftshader"
   | "navigator"
   | "reference";
-
-/** How numbers are stored and multiplied on the device. */
-export type Precision = "f32";
 
 /** One mistake in a spec: in one field, or fields that contradict each other. */
 export type SpecError =

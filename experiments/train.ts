@@ -5,20 +5,29 @@ import type { Backend, Machine } from "../backends/backend.ts";
 import { volume } from "../dsl/axes.ts";
 import { count, type Parameter } from "../dsl/parameters.ts";
 import { average, moments } from "../models/optimiser.ts";
-import { inPublishedOrder } from "../models/published.ts";
 import { learningRate } from "../models/schedule.ts";
 import { gradientSum } from "../models/training.ts";
 import { dataErrorText, type Source } from "./data/source.ts";
-import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
+import { fileErrorText, writeWhole } from "./files.ts";
 import { initialValues } from "./initialise.ts";
-import { type Metric, metricsErrorText, type MetricsFile, openMetrics } from "./metrics.ts";
-import { fidelityOf } from "./model_codec.ts";
+import { metricsErrorText, type Timing } from "./metrics.ts";
 import { progress, standardError } from "./progress.ts";
 import { type Example, reportPage } from "./report.ts";
-import { encode, type TensorData } from "./safetensors.ts";
 import { peakLearningRate, type Spec } from "./spec.ts";
-import { encoderOf, programsOf } from "./train/programs.ts";
-import { assembled, meanLoss, score } from "./train/score.ts";
+import { writeFailedStep } from "./train/failure.ts";
+import {
+  claim,
+  clear,
+  examine,
+  folderErrorText,
+  type Prior,
+  type RunRecord,
+  writeRecord,
+} from "./train/folder.ts";
+import { openLog, silentLog } from "./train/log.ts";
+import { programsOf } from "./train/programs.ts";
+import { assembled, meanLoss, score, type Scores } from "./train/score.ts";
+import { lacking, notFinite, saveState, stateNames } from "./train/state.ts";
 import {
   type Division,
   makeStep,
@@ -36,6 +45,8 @@ export interface Run {
   /** The clips; whoever opened the source closes it. */
   readonly source: Source;
   readonly folder: string;
+  /** Goes on from the latest checkpoint in the folder, where there is one. */
+  readonly resume?: boolean;
   /** True once the user has asked to stop. */
   readonly interrupted: () => boolean;
   /** Which share of every batch is computed here; all of it by default. Only share 0 writes files. */
@@ -59,32 +70,6 @@ export interface RunResult {
 
 const fail = (message: string): E.Either<RunError, never> => E.left({ _tag: "RunError", message });
 
-const unwritten: MetricsFile = { append: () => E.right(undefined), close: () => {} };
-
-const checkpoint = async (
-  machine: Machine,
-  all: readonly Parameter[],
-  spec: Spec,
-  step: number,
-): Promise<Uint8Array> => {
-  const list = inPublishedOrder(all);
-  const values = await machine.read(list.map(({ name }) => name));
-  const tensors = new Map(list.map(({ name, axes }): [string, TensorData] => [
-    name,
-    { dtype: "F32", shape: Object.values(axes).map(Number), data: values[name] as Float32Array },
-  ]));
-  return encode(tensors, {
-    format: "pt",
-    step: `${step}`,
-    spec: JSON.stringify(spec),
-    // What another program needs to run the encoder on audio.
-    encoder: JSON.stringify(encoderOf(spec)),
-    frontEnd: JSON.stringify(spec.frontEnd),
-    frames: `${spec.clip.frames}`,
-    fidelity: JSON.stringify(fidelityOf(spec.fidelity)),
-  });
-};
-
 /** Sets all that programs keep between steps to what it is before the first. */
 const begin = (
   machine: Machine,
@@ -105,164 +90,262 @@ const begin = (
   }
 };
 
+/** Why a checkpoint was not written, in words. */
+interface Unsaved {
+  /** False when the numbers themselves are at fault. */
+  readonly finite: boolean;
+  readonly why: string;
+}
+
+const goesOn = ", and --resume goes on from it";
+
+const whole: Share = { rank: 0, of: 1 };
+
 /**
- * Trains, and writes `spec.json`, `metrics.jsonl`, `checkpoint.safetensors` and `report.html` into
- * the run's folder, each whole or not at all. On the left, why it stopped early, in words.
+ * Trains, and writes `spec.json`, `run.json`, `metrics.jsonl`, `timing.jsonl`, `metrics.csv`,
+ * `checkpoints`, `checkpoint.safetensors` and `report.html` into the run's folder, each file whole or
+ * not at all. On the left, why it stopped early, in words.
  */
 export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> => {
-  const { spec, backend, source, folder, interrupted, share = { rank: 0, of: 1 }, reduce } = run;
-  const division: Division = { share, accumulate: spec.accumulate, reduce };
-  const parts = partsOf(division), writes = share.rank === 0;
+  const { spec, folder, share = whole } = run;
+  const parts = share.of * spec.accumulate;
   if (spec.batch % parts !== 0) {
     return fail(
       `the batch, ${spec.batch}, is not divisible by ${share.of} processes × ${spec.accumulate} parts`,
     );
   }
+  const claimed = share.rank === 0 ? await claim(folder) : E.right(() => {});
+  if (E.isLeft(claimed)) return fail(folderErrorText(claimed.left));
+  try {
+    const prior = examine(folder, spec, run.resume ?? false);
+    if (E.isLeft(prior)) return fail(folderErrorText(prior.left));
+    return await trainIn(run, prior.right);
+  } finally {
+    claimed.right();
+  }
+};
+
+const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunResult>> => {
+  const { spec, backend, source, folder, interrupted, share = whole, reduce } = run;
+  const { saved } = prior;
+  const division: Division = { share, accumulate: spec.accumulate, reduce };
+  const parts = partsOf(division), writes = share.rank === 0;
   const bar = progress(standardError());
-  const began = performance.now();
-  const elapsed = () => (performance.now() - began) / 1000;
-  const made = await ensureFolder(folder)();
-  if (E.isLeft(made)) return fail(fileErrorText(made.left));
-  const write = async (name: string, content: string | Uint8Array) => {
-    const written = await writeWhole(`${folder}/${name}`, content)();
-    return E.isLeft(written) ? fail(fileErrorText(written.left)) : undefined;
+  prior.notes.forEach(bar.note);
+
+  const record: RunRecord = {
+    state: "running",
+    device: backend.device,
+    began: prior.record?.began ?? new Date().toISOString(),
+    versions: { formant: version.version, deno: Deno.version.deno },
   };
   if (writes) {
-    const failed = await write("spec.json", `${JSON.stringify(spec, null, 2)}\n`);
-    if (failed !== undefined) return failed;
+    const cleared = saved === undefined ? clear(folder) : E.right(undefined);
+    if (E.isLeft(cleared)) return fail(fileErrorText(cleared.left));
+    const written = [
+      await writeWhole(`${folder}/spec.json`, `${JSON.stringify(spec, null, 2)}\n`)(),
+      await writeRecord(folder, record),
+    ].find(E.isLeft);
+    if (written !== undefined) return fail(fileErrorText(written.left));
   }
 
   const held = source.heldOut.map(({ frames }) => frames);
-  const { programs, trained, all } = programsOf(spec, parts);
+  const programs = programsOf(spec, parts);
+  const { trained, all } = programs;
+  const lacks = saved === undefined ? undefined : lacking(saved, programs, spec);
+  if (lacks !== undefined) return fail(`${lacks}; the run cannot go on from it`);
   bar.note(`compiling for ${backend.device}`);
-  const machine = await backend.open(programs);
-  const metrics = writes ? openMetrics(`${folder}/metrics.jsonl`) : E.right(unwritten);
-  if (E.isLeft(metrics)) return fail(metricsErrorText(metrics.left));
-  const log: Metric[] = [];
-  const record = (metric: Metric) => {
-    log.push(metric);
-    const written = metrics.right.append(metric);
-    return E.isLeft(written) ? fail(metricsErrorText(written.left)) : undefined;
+  const machine = await backend.open(programs.programs);
+  const opened = writes ? openLog(folder, saved?.step) : E.right(silentLog());
+  if (E.isLeft(opened)) {
+    machine.close();
+    return fail(metricsErrorText(opened.left));
+  }
+  const log = opened.right;
+
+  let savedStep = saved?.step ?? 0;
+  const where = () =>
+    savedStep === 0
+      ? "there is no checkpoint yet"
+      : `the checkpoint of step ${savedStep} is in ${folder}`;
+  /** Ends the run early; the record says why, where it still can. */
+  const stop = async (message: string, resumable = true): Promise<E.Either<RunError, never>> => {
+    const reason = `${message}; ${where()}${savedStep > 0 && resumable ? goesOn : ""}`;
+    if (writes) await writeRecord(folder, { ...record, state: "stopped", reason });
+    return fail(reason);
   };
+  /** Writes the checkpoint of a step, unless it is there. */
+  const save = async (step: number): Promise<E.Either<Unsaved, void>> => {
+    if (!writes || step === savedStep) return E.right(undefined);
+    const values = await machine.read(stateNames(programs, spec));
+    const broken = notFinite(values);
+    if (broken !== undefined) {
+      return E.left({ finite: false, why: `'${broken}' is not finite after step ${step}` });
+    }
+    const written = await saveState(folder, programs, spec, step, values);
+    if (E.isRight(written)) savedStep = step;
+    const table = E.isRight(written) ? await log.table() : written;
+    return E.isLeft(table) ? E.left({ finite: true, why: fileErrorText(table.left) }) : table;
+  };
+  /** Ends the run early between two steps, and saves what was done. */
+  const leave = async (step: number, message: string): Promise<E.Either<RunError, never>> => {
+    const saved = await save(step);
+    return await stop(E.isLeft(saved) ? `${message}; ${saved.left.why}` : message);
+  };
+  /** Scores the held-out clips, and again with the averages where there are some. */
+  const scored = async () => {
+    const scores = await score(machine, spec.batch / parts, held);
+    if (spec.optimiser.emaDecay === undefined) {
+      return { scores, losses: { heldOutLoss: scores.loss } };
+    }
+    await machine.run("exchange", {});
+    const averaged = await score(machine, spec.batch / parts, held);
+    await machine.run("exchange", {});
+    return {
+      scores,
+      losses: { heldOutLoss: scores.loss, averageHeldOutLoss: averaged.loss },
+    };
+  };
+
+  let coming: ReturnType<typeof readParts> | undefined;
   try {
     begin(machine, all, trained, spec.seed);
-    let scores = await score(machine, spec.batch / parts, held);
-    const first = scores.loss;
-    const baselines = held.map((clip, k) => meanLoss(clip, scores.masks[k], spec));
-    const baseline = baselines.reduce((a, b) => a + b, 0) / held.length;
-    const failed = record({ step: 0, heldOutLoss: first, elapsed: elapsed() });
-    if (failed !== undefined) return failed;
-    const schedule = {
-      peak: peakLearningRate(spec),
-      least: 0,
-      warmup: spec.schedule.warmupSteps,
-      total: spec.schedule.steps,
-    };
+    if (saved !== undefined) machine.write(saved.values);
+    const began = performance.now(), before = log.timings.at(-1)?.elapsed ?? 0;
+    const timing = (step: number, speed: Partial<Timing> = {}): Timing => ({
+      step,
+      elapsed: before + (performance.now() - began) / 1000,
+      ...speed,
+      memory: Deno.memoryUsage().rss,
+    });
+    const from = saved?.step ?? 0, { steps, warmupSteps } = spec.schedule;
+    let shown: Scores | undefined;
+    if (saved === undefined) {
+      const { losses } = await scored();
+      const recorded = log.record({ step: 0, ...losses }, timing(0));
+      if (E.isLeft(recorded)) return await stop(metricsErrorText(recorded.left));
+    } else {
+      bar.note(`going on from step ${from}`);
+    }
+    let heldOutLoss = log.metrics.findLast((metric) => metric.heldOutLoss !== undefined)
+      ?.heldOutLoss;
+    const schedule = { peak: peakLearningRate(spec), least: 0, warmup: warmupSteps, total: steps };
     const started = performance.now();
-    let saved = 0, since = performance.now(), counted = 0, heldOutLoss = first;
-    let coming = readParts(source, spec, division, 0);
-    for (let step = 0; step < spec.schedule.steps; step++) {
+    let since = started, counted = 0, waited = 0;
+    let clipsBefore: readonly Float32Array[] | undefined;
+    if (from < steps) coming = readParts(source, spec, division, from);
+    for (let step = from; step < steps; step++) {
       // Signals are heard between tasks of the event loop; an interpreter's step is only one task.
       await new Promise((resolve) => setTimeout(resolve, 0));
-      const clips = await coming;
-      if (E.isLeft(clips)) return fail(dataErrorText(clips.left));
+      const asked = performance.now();
+      const clips = await coming!;
+      waited += performance.now() - asked;
+      if (E.isLeft(clips)) return await leave(step, dataErrorText(clips.left));
       const rate = learningRate(schedule, step);
-      const now = step + 1, last = now === spec.schedule.steps;
-      // The next batch is read while the device computes this one.
-      if (!last) coming = readParts(source, spec, division, now);
-      const made = await makeStep(machine, trained, division, {
+      const now = step + 1, last = now === steps;
+      const making = makeStep(machine, trained, division, {
         step,
         rate,
         parts: clips.right,
         stopping: interrupted(),
       });
-      if (E.isLeft(made)) return fail(made.left);
+      // The next batch is read while the device computes this one.
+      const reading = performance.now();
+      coming = last ? undefined : readParts(source, spec, division, now);
+      waited += performance.now() - reading;
+      const made = await making;
+      if (E.isLeft(made)) return await stop(made.left);
       const { loss, gradientNorm, stopped } = made.right;
-      if (stopped) {
-        return fail(
-          `interrupted after step ${step}; ` +
-            (saved === 0
-              ? "there is no checkpoint yet"
-              : `the checkpoint of step ${saved} is in ${folder}`),
+      if (stopped) return await leave(step, `interrupted after step ${step}`);
+      const failed = async (what: string) => {
+        const path = `${folder}/failed-step${writes ? "" : `-${share.rank}`}.safetensors`;
+        const written = await writeFailedStep(path, spec, {
+          step: now,
+          rate,
+          loss,
+          parts: clips.right,
+          before: clipsBefore,
+        });
+        const kept = E.isLeft(written) ? fileErrorText(written.left) : `its clips are in ${path}`;
+        return await stop(
+          `${what}; ${kept}; lower the learning rate or set optimiser.clipNorm`,
+          false,
         );
-      }
+      };
+      if (!Number.isFinite(loss)) return await failed(`the loss of step ${now} is not a number`);
+      clipsBefore = clips.right;
       counted += spec.batch;
-      if (!Number.isFinite(loss)) {
-        return fail(
-          `the loss of step ${now} is not a number; lower optimiser.peakLearningRate; ` +
-            (saved === 0
-              ? "there is no checkpoint yet"
-              : `the checkpoint of step ${saved} is in ${folder}`),
-        );
+      const spent = (performance.now() - since) / 1000;
+      const speed = { clipsPerSecond: counted / spent, dataWait: waited / 1000 / spent };
+      const scoring = last || now % spec.evaluateEvery === 0;
+      const result = scoring ? await scored() : undefined;
+      if (result !== undefined) {
+        shown = result.scores;
+        heldOutLoss = shown.loss;
       }
-      const clipsPerSecond = counted / ((performance.now() - since) / 1000);
-      const scored = last || now % spec.evaluateEvery === 0;
-      if (scored) {
-        scores = await score(machine, spec.batch / parts, held);
-        heldOutLoss = scores.loss;
-      }
-      if (last || scored || now % spec.logEvery === 0) {
-        const failed = record({
+      const logging = scoring || now % spec.logEvery === 0;
+      if (logging) {
+        const metric = {
           step: now,
           loss,
+          ...result?.losses,
           learningRate: rate,
-          clipsPerSecond,
-          elapsed: elapsed(),
           ...(gradientNorm === undefined ? {} : { gradientNorm }),
-          ...(scored ? { heldOutLoss } : {}),
-        });
-        if (failed !== undefined) return failed;
-        since = performance.now();
-        counted = 0;
+        };
+        const recorded = log.record(metric, timing(now, speed));
+        if (E.isLeft(recorded)) return await stop(metricsErrorText(recorded.left));
       }
-      bar.update({
-        step: now,
-        steps: spec.schedule.steps,
-        from: 0,
-        elapsed: (performance.now() - started) / 1000,
-        loss,
-        heldOutLoss,
-        clipsPerSecond,
-      });
-      if (writes && (last || now % spec.checkpointEvery === 0)) {
-        const failed = await write(
-          "checkpoint.safetensors",
-          await checkpoint(machine, all, spec, now),
-        );
-        if (failed !== undefined) return failed;
-        saved = now;
+      const elapsed = (performance.now() - started) / 1000;
+      const { clipsPerSecond } = speed;
+      bar.update({ step: now, steps, from, elapsed, loss, heldOutLoss, clipsPerSecond });
+      if (last || now % spec.checkpointEvery === 0) {
+        const saved = await save(now);
+        if (E.isLeft(saved)) return await (saved.left.finite ? stop : failed)(saved.left.why);
+      }
+      if (logging) {
+        since = performance.now();
+        counted = waited = 0;
       }
     }
-    if (!writes) return E.right({ first, last: scores.loss, baseline });
-    const shown = source.heldOut.slice(0, spec.report.examples);
-    const examples = shown.map(({ name }, k): Example => {
-      const shape = { frames: spec.clip.frames, mels: spec.frontEnd.mels };
-      return {
-        name,
-        original: { ...shape, values: held[k] },
-        reconstructed: { ...shape, values: assembled(scores.predictions[k], spec) },
-        mask: scores.masks[k],
-      };
-    });
+    const scores = shown ?? (await scored()).scores;
+    const first = log.metrics[0].heldOutLoss ?? NaN;
+    const baselines = held.map((clip, k) => meanLoss(clip, scores.masks[k], spec));
+    const baseline = baselines.reduce((a, b) => a + b, 0) / held.length;
+    const result: RunResult = { first, last: scores.loss, baseline };
+    if (!writes) return E.right(result);
     const page = reportPage({
       spec,
       device: backend.device,
       parameters: count(trained),
       clips: { source: source.describe, training: source.clips, heldOut: held.length },
-      metrics: log,
+      metrics: log.metrics,
+      timings: log.timings,
       baselines: [{ label: "each clip's mean", loss: baseline }],
-      examples,
+      examples: examplesOf(spec, source, scores),
       units: "standard deviations from the clip's mean",
       skipped: source.skipped(),
       notes: [],
-      versions: { formant: version.version, deno: Deno.version.deno },
+      versions: record.versions,
     });
-    const written = await write("report.html", page);
-    if (written !== undefined) return written;
-    return E.right({ first, last: scores.loss, baseline });
+    const written = await writeWhole(`${folder}/report.html`, page)();
+    if (E.isLeft(written)) return await stop(fileErrorText(written.left));
+    const ended = await writeRecord(folder, { ...record, state: "finished" });
+    return E.isLeft(ended) ? fail(fileErrorText(ended.left)) : E.right(result);
   } finally {
+    // A source is not read once it is closed.
+    await coming;
     bar.finish();
-    metrics.right.close();
+    log.close();
     machine.close();
   }
+};
+
+const examplesOf = (spec: Spec, source: Source, scores: Scores): readonly Example[] => {
+  const shape = { frames: spec.clip.frames, mels: spec.frontEnd.mels };
+  return source.heldOut.slice(0, spec.report.examples).map(({ name, frames }, k) => ({
+    name,
+    original: { ...shape, values: frames },
+    reconstructed: { ...shape, values: assembled(scores.predictions[k], spec) },
+    mask: scores.masks[k],
+  }));
 };

@@ -71,7 +71,8 @@ const docs: Docs<Spec> = {
   seed: "Everything random follows from it: synthetic data, first values, orders, crops, masks.",
   device: "What computes; --device overrides it. auto takes a GPU where there is one and else " +
     "WebAssembly.",
-  precision: "How numbers are stored and multiplied.",
+  precision: "f16: large values between kernels and operands of products are halves, where the " +
+    "device has them; all else, and everything with f32, is f32.",
   frontEnd: "Audio to log-mel spectrogram.",
   clip: "What the model sees of a recording.",
   patch: "Size of a patch, one token of the sequence.",
@@ -104,7 +105,7 @@ export const specFields: t.Type<Spec> = fields<Spec>({
   ),
   seed: wholeFrom(0),
   device: oneOf("auto", "gpu", "wasm", "software", "swiftshader", "navigator", "reference"),
-  precision: oneOf("f32"),
+  precision: oneOf("f32", "f16"),
   frontEnd,
   clip: fields<Spec["clip"]>({ frames: wholeFrom(1) }, {
     frames: "Frames of a training crop; patch.time divides them.",

@@ -53,6 +53,7 @@ const scalars = (
 export const programsOf = (spec: Spec, parts = 1): Programs => {
   const of = { ...pretrainingOf(spec), batch: spec.batch / parts };
   const held = evaluation(of);
+  const { precision } = spec;
   const scored = {
     evaluate: {
       outputs: {
@@ -76,8 +77,8 @@ export const programsOf = (spec: Spec, parts = 1): Programs => {
     return {
       trained,
       programs: {
-        gradients: { outputs: scalars({ loss }), updates },
-        update: { outputs: scalars({ gradientNorm }), updates: update.updates },
+        gradients: { outputs: scalars({ loss }), updates, precision },
+        update: { outputs: scalars({ gradientNorm }), updates: update.updates, precision },
       },
     };
   };

@@ -164,7 +164,16 @@ Deno.test("an interrupt leaves the last checkpoint whole", () =>
     assert.ok(!/^\s+at /m.test(err), err);
     assert.ok(E.isRight(decode(await Deno.readFile(file))));
     const left = [...Deno.readDirSync(`${folder}/out`)].map((entry) => entry.name).sort();
-    assert.deepEqual(left, ["checkpoint.safetensors", "metrics.jsonl", "spec.json"]);
+    assert.deepEqual(left, [
+      ".lock",
+      "checkpoint.safetensors",
+      "checkpoints",
+      "metrics.csv",
+      "metrics.jsonl",
+      "run.json",
+      "spec.json",
+      "timing.jsonl",
+    ]);
   }));
 
 Deno.test("doctor says what it finds, and golden tells a file that is none", () =>

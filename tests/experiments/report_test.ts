@@ -2,7 +2,7 @@
 // the data, and the page is whole, self-contained and the same every time.
 import assert from "assert";
 import { crc32, inflateSync } from "node:zlib";
-import type { Metric } from "../../experiments/metrics.ts";
+import type { Metric, Timing } from "../../experiments/metrics.ts";
 import { type Example, type ReportData, reportPage } from "../../experiments/report.ts";
 import { colourMap } from "../../experiments/report/colour.ts";
 import { durationText, lossText, wholeText } from "../../experiments/report/html.ts";
@@ -215,10 +215,17 @@ const spec: Spec = JSON.parse(
 );
 
 const metrics: readonly Metric[] = [
-  { step: 0, heldOutLoss: 1.25, elapsed: 0.5 },
-  { step: 1, loss: 1.2, learningRate: 1e-4, clipsPerSecond: 1, elapsed: 8 },
-  { step: 2, loss: 0.9, heldOutLoss: 0.5, learningRate: 2e-4, clipsPerSecond: 8, elapsed: 9 },
-  { step: 3, loss: 0.7, heldOutLoss: 0.6, learningRate: 1e-4, clipsPerSecond: 9, elapsed: 10 },
+  { step: 0, heldOutLoss: 1.25 },
+  { step: 1, loss: 1.2, learningRate: 1e-4 },
+  { step: 2, loss: 0.9, heldOutLoss: 0.5, learningRate: 2e-4 },
+  { step: 3, loss: 0.7, heldOutLoss: 0.6, learningRate: 1e-4 },
+];
+
+const timings: readonly Timing[] = [
+  { step: 0, elapsed: 0.5, memory: 1e8 },
+  { step: 1, clipsPerSecond: 1, elapsed: 8, memory: 1e8 },
+  { step: 2, clipsPerSecond: 8, elapsed: 9, memory: 1e8 },
+  { step: 3, clipsPerSecond: 9, elapsed: 10, memory: 1e8 },
 ];
 
 function example(name: string, seed: number): Example {
@@ -240,6 +247,7 @@ const data: ReportData = {
   parameters: 612352,
   clips: { source: "the folder a&b", training: 90, heldOut: 10 },
   metrics,
+  timings,
   baselines: [{ label: "predicting each clip's mean", loss: 1 }],
   examples: [example("<one>.wav", 1), example("two's.flac", 2)],
   units: "standard deviations",
@@ -330,7 +338,14 @@ Deno.test("a run that went badly or was stopped is told as such", () => {
 });
 
 Deno.test("a report of nothing yet is still a page", () => {
-  const page = reportPage({ ...data, metrics: [], baselines: [], examples: [], versions: {} });
+  const page = reportPage({
+    ...data,
+    metrics: [],
+    timings: [],
+    baselines: [],
+    examples: [],
+    versions: {},
+  });
   assert.match(page, /<\/html>\n$/);
   assert.doesNotMatch(page, /NaN|undefined|Infinity/);
 });
@@ -348,7 +363,6 @@ Deno.test("a long run is thinned and smoothed, and a large first loss makes the 
   const long = Array.from({ length: 4000 }, (_, i): Metric => ({
     step: i + 1,
     loss: i === 0 ? 100 : 1,
-    elapsed: i,
   }));
   const html = lossFigure(long, []);
   const [, raw] = /<path class="raw" d="([^"]*)"/.exec(html)!;

@@ -68,10 +68,15 @@ for (const [name, backend] of backends) {
           const files = [...Deno.readDirSync(`${folder}/${place}`)].map((entry) => entry.name)
             .sort();
           assert.deepEqual(files, [
+            ".lock",
             "checkpoint.safetensors",
+            "checkpoints",
+            "metrics.csv",
             "metrics.jsonl",
             "report.html",
+            "run.json",
             "spec.json",
+            "timing.jsonl",
           ]);
         }
         const bytes = (place: string) =>
@@ -144,11 +149,11 @@ Deno.test("an interrupted run leaves its last checkpoint whole and says where it
     assert.ok(E.isLeft(result));
     assert.match(
       result.left.message,
-      /^interrupted after step \d+; the checkpoint of step 4 is in /,
+      /^interrupted after step \d+; the checkpoint of step 5 is in /,
     );
     const decoded = decode(Deno.readFileSync(`${folder}/checkpoint.safetensors`));
     assert.ok(E.isRight(decoded));
-    assert.equal(decoded.right.metadata.step, "4");
+    assert.equal(decoded.right.metadata.step, "5");
     assert.ok([...Deno.readDirSync(folder)].every((entry) => !entry.name.endsWith(".partial")));
   }));
 
@@ -157,5 +162,21 @@ Deno.test("a loss that is not a number stops the run", () =>
     const optimiser = { ...mamba.optimiser, peakLearningRate: 1e30 };
     const result = await run(little({ optimiser }), referenceBackend(), folder);
     assert.ok(E.isLeft(result));
-    assert.match(result.left.message, /is not a number; lower optimiser\.peakLearningRate/);
+    assert.match(
+      result.left.message,
+      /^the loss of step 3 is not a number; its clips are in .*failed-step\.safetensors; lower the/,
+    );
+    const failed = decode(Deno.readFileSync(`${folder}/failed-step.safetensors`));
+    assert.ok(E.isRight(failed));
+    assert.equal(failed.right.metadata.step, "3");
+    assert.deepEqual(failed.right.tensors.get("spectrogram")!.shape, [2, 40, 80]);
+    assert.notDeepEqual(
+      failed.right.tensors.get("spectrogram")!.data,
+      failed.right.tensors.get("previous")!.data,
+    );
+    const good = decode(Deno.readFileSync(`${folder}/checkpoint.safetensors`));
+    assert.ok(E.isRight(good));
+    assert.equal(good.right.metadata.step, "2");
+    const record = JSON.parse(Deno.readTextFileSync(`${folder}/run.json`));
+    assert.deepEqual([record.state, record.reason], ["stopped", result.left.message]);
   }));

@@ -1,0 +1,31 @@
+// Where two documents differ, field by field.
+
+/** A field that two documents have differently; `undefined` where one has none. */
+export interface Difference {
+  /** As in `encoder.depth`. */
+  readonly path: string;
+  readonly one: unknown;
+  readonly other: unknown;
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** All fields in which two JSON values differ, in the order of the first. Lists differ as a whole. */
+export const differences = (one: unknown, other: unknown, path = ""): readonly Difference[] => {
+  if (isObject(one) && isObject(other)) {
+    const keys = [...new Set([...Object.keys(one), ...Object.keys(other)])];
+    return keys.flatMap((key) =>
+      differences(one[key], other[key], path === "" ? key : `${path}.${key}`)
+    );
+  }
+  return JSON.stringify(one) === JSON.stringify(other) ? [] : [{ path, one, other }];
+};
+
+const shown = (value: unknown): string => value === undefined ? "nothing" : JSON.stringify(value);
+
+/** One difference as `seed: 0 there, 1 here`, with words for the two documents. */
+export const differenceText = (
+  { path, one, other }: Difference,
+  [first, second]: readonly [string, string],
+): string => `${path}: ${shown(one)} ${first}, ${shown(other)} ${second}`;
