@@ -1,5 +1,5 @@
 // What is kept of a step that went wrong: its clips, so that it can be looked into and done again.
-import * as E from "fp-ts/Either.js";
+import type * as E from "fp-ts/Either.js";
 import { type FileError, writeWhole } from "../files.ts";
 import { encode, type TensorData } from "../safetensors.ts";
 import type { Spec } from "../spec.ts";
