@@ -123,10 +123,18 @@ export const floor: Unary = unary("floor");
 export const toFloat: Unary = unary("toFloat");
 /** Non-negative floats (cut towards zero) or truth values as words. */
 export const toWord: Unary = unary("toWord");
+/** The bits of floats as IEEE 754 stores them, as words; their gradient is zero. */
+export const bits: Unary = unary("bits");
 
 /** x * factor */
 export const scale = <A>(x: Tensor<A>, factor: number): Tensor<A> =>
   tensor(apply("mul", node(x), constant(factor, node(x).dtype)));
+/** Where floats are neither infinite nor NaN: told by their bits, as devices may assume that all are. */
+export const isFinite = <A>(x: Tensor<A>): Tensor<A> => {
+  const exponent = apply("shiftLeft", apply("bits", node(x)), constant(1, "u32"));
+  return tensor(apply("less", exponent, constant(0xff000000, "u32")));
+};
+
 /** x + amount */
 export const shift = <A>(x: Tensor<A>, amount: number): Tensor<A> =>
   tensor(apply("add", node(x), constant(amount, node(x).dtype)));

@@ -40,6 +40,7 @@ export type ScalarName =
   | "select"
   | "toFloat"
   | "toWord"
+  | "bits"
   | "xor"
   | "shiftLeft"
   | "shiftRight"
@@ -118,6 +119,12 @@ const erf = (x: number): number => {
   let fraction = 0;
   for (let n = 60; n >= 1; n--) fraction = (n / 2) / (a + fraction);
   return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * (a + fraction)));
+};
+
+const view = new DataView(new ArrayBuffer(4));
+const bitsOf = (x: number): number => {
+  view.setFloat32(0, x);
+  return view.getUint32(0);
 };
 
 const wgslErf = `fn erf_(x: f32) -> f32 {
@@ -265,6 +272,14 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     meaning: (a) => Math.min(Math.max(Math.trunc(a), 0), 0xffffffff),
     pull: () => [undefined],
     wgsl: (a) => `u32(${a})`,
+  },
+  bits: {
+    arity: 1,
+    dtype: ([a]) => a === "f32" ? "u32" : undefined,
+    expects: "a float",
+    meaning: bitsOf,
+    pull: () => [undefined],
+    wgsl: (a) => `bitcast<u32>(${a})`,
   },
   xor: onWords((a, b) => (a ^ b) >>> 0, (a, b) => `(${a} ^ ${b})`),
   shiftLeft: onWords((a, b) => (a << (b & 31)) >>> 0, (a, b) => `(${a} << (${b} & 31u))`),

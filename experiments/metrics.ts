@@ -31,6 +31,8 @@ export interface Metric {
   readonly learningRate?: number;
   /** Norm of the step's gradients before clipping, where they are clipped. */
   readonly gradientNorm?: number;
+  /** What the loss was multiplied by, where it is scaled; halved after a step that changed nothing. */
+  readonly lossScale?: number;
 }
 
 /** How fast a run was up to a step; a line for each of the metrics. */

@@ -4,6 +4,7 @@ import * as E from "fp-ts/Either.js";
 import type { Backend, Machine } from "../backends/backend.ts";
 import { volume } from "../dsl/axes.ts";
 import { count, type Parameter } from "../dsl/parameters.ts";
+import { firstScale, lossScaling } from "../models/loss_scale.ts";
 import { average, moments } from "../models/optimiser.ts";
 import { learningRate } from "../models/schedule.ts";
 import { gradientSum } from "../models/training.ts";
@@ -78,7 +79,11 @@ const begin = (
   seed: number,
 ): void => {
   const values = initialValues(all, seed);
-  machine.write(values);
+  machine.write({
+    ...values,
+    [lossScaling.scale]: Float32Array.of(firstScale),
+    [lossScaling.steps]: Float32Array.of(0),
+  });
   for (const { name, axes } of trained) {
     const { mean, square } = moments(name), size = volume(axes);
     machine.write({

@@ -7,6 +7,7 @@ import {
   add,
   div,
   exp,
+  isFinite,
   log,
   min,
   mul,
@@ -14,8 +15,10 @@ import {
   neg,
   on,
   param,
+  recip,
   scalarOf,
   scale,
+  select,
   shift,
   sqrt,
   square,
@@ -23,6 +26,7 @@ import {
 } from "../dsl/ops.ts";
 import type { Parameter } from "../dsl/parameters.ts";
 import { zeros } from "./initialise.ts";
+import { lossScale, rescaled } from "./loss_scale.ts";
 import type { Scalar } from "./objective.ts";
 
 /** AdamW's numbers. */
@@ -42,6 +46,12 @@ export interface Optimiser extends AdamW {
   readonly clipNorm?: number;
   /** Share of the old average in the exponential moving average of every parameter, below 1. */
   readonly emaDecay?: number;
+}
+
+/** The whole optimiser, where the loss may be scaled. */
+export interface Scaling extends Optimiser {
+  /** True when gradients are those of the scaled loss, see {@linkcode lossScale}. */
+  readonly lossScaling?: boolean;
 }
 
 /** As published: vectors, scalars and whatever is called a bias are not decayed. */
@@ -111,26 +121,41 @@ export interface Step {
   readonly updates: Readonly<Record<string, AnyTensor>>;
   /** Norm of the gradients before clipping; only where they are clipped. */
   readonly gradientNorm?: Scalar;
+  /** The scale of the loss in this step; only where it is scaled. */
+  readonly lossScale?: Scalar;
 }
 
-/** One step of the whole optimiser: clipping, AdamW, averaging. `step` counts from 1. */
+/**
+ * One step of the whole optimiser: clipping, AdamW, averaging. `step` counts from 1. Where the loss is
+ * scaled, a step whose gradients are not finite changes nothing but the scale.
+ */
 export const optimise = (
-  { clipNorm, emaDecay, ...options }: Optimiser,
+  { clipNorm, emaDecay, lossScaling = false, ...options }: Scaling,
   parameters: readonly Parameter[],
   gradients: Readonly<Record<string, AnyTensor>>,
   at: { readonly rate: Scalar; readonly step: Scalar },
 ): Step => {
-  const norm = clipNorm === undefined
+  const scaling = lossScaling ? lossScale() : undefined;
+  const scaledNorm = clipNorm === undefined && scaling === undefined
     ? undefined
-    : named("clipping", () => normOf(parameters.map(({ name }) => gradients[name])));
-  const clipped = norm === undefined ? gradients : named("clipping", () => {
+    : named("norm of gradients", () => normOf(parameters.map(({ name }) => gradients[name])));
+  const norm = scaledNorm === undefined || scaling === undefined
+    ? scaledNorm
+    : div(scaledNorm, scaling) as Scalar;
+  const factors = [
+    ...(scaling === undefined ? [] : [recip(scaling)]),
     // As PyTorch has it: a norm of 0 divides nothing by 0, and what is short enough stays as it is.
-    const share = min(div(scalarOf(clipNorm!), shift(norm, 1e-6)), scalarOf(1));
+    ...(clipNorm === undefined
+      ? []
+      : [min(div(scalarOf(clipNorm), shift(norm!, 1e-6)), scalarOf(1)) as Scalar]),
+  ];
+  const used = factors.length === 0 ? gradients : named("clipping", () => {
+    const factor = factors.reduce((a, b) => mul(a, b) as Scalar);
     return Object.fromEntries(
-      parameters.map(({ name }) => [name, on.mul(gradients[name], share as Scalar)]),
+      parameters.map(({ name }) => [name, on.mul(gradients[name], factor)]),
     );
   });
-  const updates = adamW(options, parameters, clipped, at);
+  const updates = adamW(options, parameters, used, at);
   const averages = emaDecay === undefined
     ? []
     : parameters.map(({ name, axes }) =>
@@ -142,8 +167,26 @@ export const optimise = (
         ] as const;
       })
     );
+  const told = clipNorm === undefined ? {} : { gradientNorm: norm };
+  const all = { ...updates, ...Object.fromEntries(averages) };
+  if (scaling === undefined) return { updates: all, ...told };
+  const sound = isFinite(scaledNorm!);
+  const kept = new Map(
+    parameters.flatMap(({ name, axes, tensor }) => {
+      const { mean, square } = moments(name);
+      const state = (of: string) => param(of, axes, zeros, { trainable: false });
+      return [
+        [name, tensor],
+        ...[mean, square, average(name)].map((of) => [of, state(of)] as const),
+      ] as const;
+    }),
+  );
+  const guarded = Object.entries(all).map(([name, value]) =>
+    [name, select(sound, value, kept.get(name)!) as AnyTensor] as const
+  );
   return {
-    updates: { ...updates, ...Object.fromEntries(averages) },
-    ...(norm === undefined ? {} : { gradientNorm: norm }),
+    updates: { ...Object.fromEntries(guarded), ...rescaled(sound) },
+    ...told,
+    lossScale: scaling,
   };
 };

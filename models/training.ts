@@ -3,7 +3,18 @@ import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { known } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import { type Key, node } from "../dsl/node.ts";
-import { add, equal, input, param, scalarOf, scale, select, shift, toFloat } from "../dsl/ops.ts";
+import {
+  add,
+  equal,
+  input,
+  on,
+  param,
+  scalarOf,
+  scale,
+  select,
+  shift,
+  toFloat,
+} from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
 import { foldKey, nameKey, partKey, randomKey } from "../dsl/random.ts";
 import { decode, type DecoderSizes } from "./decoder.ts";
@@ -13,7 +24,8 @@ import { zeros } from "./initialise.ts";
 import { scope } from "./layers.ts";
 import { type Masking, type PerToken, randomMask, visible, visiblePlaces } from "./masking.ts";
 import { lossOverAll, lossOverMasked, lossPerClip, type Scalar } from "./objective.ts";
-import { average, optimise, type Optimiser, type Step } from "./optimiser.ts";
+import { lossScale } from "./loss_scale.ts";
+import { average, optimise, type Scaling, type Step } from "./optimiser.ts";
 import { gridOf, type Patches, patchify, type Spectrogram } from "./patches.ts";
 
 /** How hidden patches are predicted: from mask tokens in the encoder, or by a decoder after it. */
@@ -101,14 +113,17 @@ const lossOf = (of: Pretraining, part?: Scalar): AnyTensor => {
   return of.fidelity.loss === "all" ? result.lossAll : result.lossMasked;
 };
 
-const gradientsOf = (loss: AnyTensor) => {
+/** The loss, and its gradients or those of the scaled loss. */
+const gradientsOf = (loss: AnyTensor, scaling: boolean) => {
   const trained = parameters([loss]).filter((parameter) => parameter.trainable);
   const wrt = Object.fromEntries(trained.map((parameter) => [parameter.name, parameter.tensor]));
-  return { trained, ...valueAndGrad(loss, wrt) };
+  if (!scaling) return { trained, ...valueAndGrad(loss, wrt) };
+  const { value, gradients } = valueAndGrad(on.mul(loss, lossScale()), wrt);
+  return { trained, value: on.div(value, lossScale()), gradients };
 };
 
 const optimised = (
-  optimiser: Optimiser,
+  optimiser: Scaling,
   trained: readonly Parameter[],
   gradients: Readonly<Record<string, AnyTensor>>,
 ): Step => {
@@ -119,9 +134,9 @@ const optimised = (
 /** One optimiser step as a program's parts: inputs `spectrogram`, `step` (from 0) and `rate`. */
 export const trainingStep = (
   of: Pretraining,
-  optimiser: Optimiser,
+  optimiser: Scaling,
 ): Step & { readonly loss: AnyTensor; readonly trained: readonly Parameter[] } => {
-  const { value, gradients, trained } = gradientsOf(lossOf(of));
+  const { value, gradients, trained } = gradientsOf(lossOf(of), optimiser.lossScaling === true);
   return { loss: value, trained, ...optimised(optimiser, trained, gradients) };
 };
 
@@ -133,13 +148,18 @@ export const gradientSum = (name: string): string => `gradient.${name}`;
  * several machines: adds a part's share of the gradients to their sums. Inputs: `spectrogram`, a part
  * of `of.batch` clips; `step` (from 0); `part`, its number, a word; `first`, 1 for the first part that
  * this machine computes in the step and 0 for others. The loss is that of the part. Sums of all parts
- * are the gradients of the whole batch, as its clips hide and skip what they do in one part.
+ * are the gradients of the whole batch, as its clips hide and skip what they do in one part; with
+ * `scaling` those of the scaled loss.
  */
 export const gradientStep = (
   of: Pretraining,
   parts: number,
+  scaling = false,
 ): Step & { readonly loss: AnyTensor; readonly trained: readonly Parameter[] } => {
-  const { value, gradients, trained } = gradientsOf(lossOf(of, input("part", {}, "u32")));
+  const { value, gradients, trained } = gradientsOf(
+    lossOf(of, input("part", {}, "u32")),
+    scaling,
+  );
   const first = equal(input("first", {}), scalarOf(1));
   const updates = trained.map(({ name, axes }) => {
     const share = scale(gradients[name], 1 / parts);
@@ -150,7 +170,7 @@ export const gradientStep = (
 };
 
 /** The second half: the optimiser's step from the sums. Inputs: `step` (from 0) and `rate`. */
-export const updateStep = (trained: readonly Parameter[], optimiser: Optimiser): Step =>
+export const updateStep = (trained: readonly Parameter[], optimiser: Scaling): Step =>
   optimised(
     optimiser,
     trained,

@@ -72,6 +72,7 @@ const spellings: Readonly<Record<ScalarName, Spelling>> = {
     of.args[0].dtype === "bool"
       ? make.op("v128.and", x, make.vector([1, 1, 1, 1]))
       : make.op("i32x4.trunc_sat_f32x4_u", x),
+  bits: (_, [x]) => x,
   xor: plain("v128.xor"),
   shiftLeft: shift("i32x4.shl", "i32.shl"),
   shiftRight: shift("i32x4.shr_u", "i32.shr_u"),

@@ -51,9 +51,11 @@ const scalars = (
  * `gradients` and `update`; `evaluate`; and `exchange`, where averages are kept.
  */
 export const programsOf = (spec: Spec, parts = 1): Programs => {
+  const { precision } = spec;
+  // Whether or not the device computes in f16: the scale of the loss changes no digit.
+  const optimiser = { ...spec.optimiser, lossScaling: precision === "f16" };
   const of = { ...pretrainingOf(spec), batch: spec.batch / parts };
   const held = evaluation(of);
-  const { precision } = spec;
   const scored = {
     evaluate: {
       outputs: {
@@ -61,24 +63,31 @@ export const programsOf = (spec: Spec, parts = 1): Programs => {
         prediction: { of: held.prediction, order: ["batch", "token", "pixel"] },
         mask: { of: held.mask, order: ["batch", "token"] },
       },
+      precision,
     },
   };
   const stepped = (): { trained: readonly Parameter[]; programs: Programs["programs"] } => {
     if (parts === 1) {
-      const { trained, loss, gradientNorm, updates } = trainingStep(of, spec.optimiser);
+      const { trained, loss, gradientNorm, lossScale, updates } = trainingStep(of, optimiser);
       return {
         trained,
-        programs: { train: { outputs: scalars({ loss, gradientNorm }), updates } },
+        programs: {
+          train: { outputs: scalars({ loss, gradientNorm, lossScale }), updates, precision },
+        },
       };
     }
-    const { trained, loss, updates } = gradientStep(of, parts);
-    const update = updateStep(trained, spec.optimiser);
-    const { gradientNorm } = update;
+    const { trained, loss, updates } = gradientStep(of, parts, optimiser.lossScaling);
+    const update = updateStep(trained, optimiser);
+    const { gradientNorm, lossScale } = update;
     return {
       trained,
       programs: {
         gradients: { outputs: scalars({ loss }), updates, precision },
-        update: { outputs: scalars({ gradientNorm }), updates: update.updates, precision },
+        update: {
+          outputs: scalars({ gradientNorm, lossScale }),
+          updates: update.updates,
+          precision,
+        },
       },
     };
   };

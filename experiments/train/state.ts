@@ -5,6 +5,7 @@ import * as E from "fp-ts/Either.js";
 import type { Values } from "../../backends/backend.ts";
 import { type Axes, volume } from "../../dsl/axes.ts";
 import type { Parameter } from "../../dsl/parameters.ts";
+import { lossScaling } from "../../models/loss_scale.ts";
 import { average, moments } from "../../models/optimiser.ts";
 import { inPublishedOrder } from "../../models/published.ts";
 import { ensureFolder, type FileError, writeWhole } from "../files.ts";
@@ -26,6 +27,8 @@ const averages = ({ trained }: Programs, spec: Spec): readonly Kept[] =>
     ? []
     : trained.map(({ name, axes }) => ({ name: average(name), axes }));
 
+const scaling: readonly Kept[] = Object.values(lossScaling).map((name) => ({ name, axes: {} }));
+
 /** All tensors that a run needs to go on. */
 const kept = (of: Programs, spec: Spec): readonly Kept[] => [
   ...model(of),
@@ -33,6 +36,7 @@ const kept = (of: Programs, spec: Spec): readonly Kept[] => [
     Object.values(moments(name)).map((name) => ({ name, axes }))
   ),
   ...averages(of, spec),
+  ...(spec.precision === "f16" ? scaling : []),
 ];
 
 /** The names of all that a run needs to go on. */

@@ -59,6 +59,7 @@ const known: Readonly<Record<ScalarName, Partial<Readonly<Record<Dtype, readonly
   },
   toFloat: { u32: [[[0xffffffff], 4294967295]], bool: [[[1], 1]] },
   toWord: { f32: [[[2.9], 2], [[-3], 0], [[5e9], 0xffffffff]], bool: [[[1], 1]] },
+  bits: { f32: [[[1], 0x3f800000], [[-0.5], 0xbf000000], [[1e300], 0x7f800000]] },
   xor: { u32: [[[0xf0f0f0f0, 0xffffffff], 0x0f0f0f0f]] },
   shiftLeft: { u32: [[[0x80000001, 1], 2], [[1, 31], 0x80000000], [[1, 33], 2]] },
   shiftRight: { u32: [[[0x80000000, 31], 1], [[0x80000000, 32], 0x80000000]] },
