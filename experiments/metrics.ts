@@ -96,6 +96,7 @@ const metricCodec = fields<Metric>({
   averageHeldOutLoss: optional(measured),
   learningRate: optional(from0),
   gradientNorm: optional(measured),
+  lossScale: optional(measured),
 });
 
 const timingCodec = fields<Timing>({

@@ -260,7 +260,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       waited += performance.now() - reading;
       const made = await making;
       if (E.isLeft(made)) return await stop(made.left);
-      const { loss, gradientNorm, stopped } = made.right;
+      const { loss, gradientNorm, lossScale, stopped } = made.right;
       if (stopped) return await leave(step, `interrupted after step ${step}`);
       const failed = async (what: string) => {
         const path = `${folder}/failed-step${writes ? "" : `-${share.rank}`}.safetensors`;
@@ -296,6 +296,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
           ...result?.losses,
           learningRate: rate,
           ...(gradientNorm === undefined ? {} : { gradientNorm }),
+          ...(lossScale === undefined ? {} : { lossScale }),
         };
         const recorded = log.record(metric, timing(now, speed));
         if (E.isLeft(recorded)) return await stop(metricsErrorText(recorded.left));

@@ -61,6 +61,8 @@ export interface Stepped {
   readonly loss: number;
   /** Norm of its gradients before clipping, where they are clipped. */
   readonly gradientNorm?: number;
+  /** What the loss was multiplied by, where it is scaled. */
+  readonly lossScale?: number;
   /** True when some process was asked to stop; then nothing was updated. */
   readonly stopped: boolean;
 }
@@ -81,8 +83,10 @@ export const makeStep = async (
   },
 ): Promise<E.Either<string, Stepped>> => {
   const step = Uint32Array.of(at.step), rate = Float32Array.of(at.rate);
-  const told = ({ gradientNorm }: Values) =>
-    gradientNorm === undefined ? {} : { gradientNorm: gradientNorm[0] };
+  const told = ({ gradientNorm, lossScale }: Values) => ({
+    ...(gradientNorm === undefined ? {} : { gradientNorm: gradientNorm[0] }),
+    ...(lossScale === undefined ? {} : { lossScale: lossScale[0] }),
+  });
   const stopped = { loss: NaN, stopped: true };
   if (partsOf(division) === 1) {
     if (at.stopping) return E.right(stopped);
