@@ -90,6 +90,15 @@ Nothing in the file is run.
              or a safetensors file
   OUT        where to write
   --heads N  attention heads of a Transformer whose width does not tell them`,
+  runs: `deno task runs [diff ONE OTHER | delete NAME...] [--in DIR] [--json]
+
+Lists the runs in runs/: state, step, losses, time and device. A run whose process was killed says so,
+and goes on with deno task experiment ... --resume.
+
+  diff ONE OTHER  in which fields the specs of two runs differ
+  delete NAME...  removes runs; refuses what is not the folder of a run, and a run that is going on
+  --in DIR        where runs are, instead of runs
+  --json          the list as JSON`,
   data: `deno task data hear TASK... [--out DIR] [--from SOURCE]
 deno task data synthetic [--out DIR] [--clips N] [--seed S]
 
@@ -134,6 +143,7 @@ const options = {
     batch: { type: "string" },
     fidelity: { type: "string" },
   },
+  runs: { in: { type: "string" }, json: { type: "boolean" } },
   import: { heads: { type: "string" } },
   data: {
     out: { type: "string" },
@@ -221,6 +231,23 @@ const run = async (args: readonly string[]): Promise<number> => {
         batch,
         fidelity: fidelity as "faithful" | "corrected" | undefined,
         audio: positionals,
+      });
+    }
+    case "runs": {
+      const [verb, ...names] = positionals;
+      const wrong = verb === undefined
+        ? undefined
+        : verb === "diff"
+        ? names.length === 2 ? undefined : "diff takes two runs"
+        : verb === "delete"
+        ? names.length > 0 ? undefined : "say which run to delete"
+        : `there is nothing called '${verb}' to do with runs; there is diff and delete`;
+      if (wrong !== undefined) return misunderstood(`${wrong}; see deno task runs --help`);
+      const { runs } = await import("./runs.ts");
+      return runs({
+        command: positionals,
+        root: (values.in as string | undefined ?? "runs").replace(/\/+$/, ""),
+        json: values.json === true,
       });
     }
     case "import": {

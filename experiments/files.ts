@@ -81,8 +81,8 @@ function attempt(
   })));
 }
 
-// The common reasons in words that say what to do; the system's own message for the others.
-function reasonText(error: unknown): string {
+/** Why something could not be written: the common reasons say what to do; else the system's message. */
+export function reasonText(error: unknown): string {
   switch ((error as { readonly code?: string }).code) {
     case "EACCES":
     case "EPERM":

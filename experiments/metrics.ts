@@ -16,6 +16,7 @@ import {
   schemaOf,
   wholeFrom,
 } from "./codec.ts";
+import { reasonText } from "./files.ts";
 
 /** What is known after a step. Step 0 is before the first update. */
 export interface Metric {
@@ -240,7 +241,7 @@ function attempt<A>(
     _tag: "MetricsFile",
     doing,
     path,
-    reason: error instanceof Error ? error.message : String(error),
+    reason: reasonText(error),
   }));
 }
 

@@ -1,7 +1,7 @@
 // A run's folder: one run at a time writes it, an unfinished one is never overwritten by accident, and
 // what state it is in can be read at any time, also after a kill.
 import * as E from "fp-ts/Either.js";
-import { ensureFolder, type FileError, fileErrorText, writeWhole } from "../files.ts";
+import { ensureFolder, type FileError, fileErrorText, reasonText, writeWhole } from "../files.ts";
 import type { Spec } from "../spec.ts";
 import { type Difference, differences, differenceText } from "../spec/difference.ts";
 import { latest, type Saved, savedSteps } from "./state.ts";
@@ -163,7 +163,7 @@ export const clear = (folder: string): E.Either<FileError, void> =>
       _tag: "FileError",
       doing: "write into the folder",
       path: folder,
-      reason: error instanceof Error ? error.message : String(error),
+      reason: reasonText(error),
     }),
   );
 
