@@ -12,7 +12,8 @@ const devices = "auto, gpu, wasm, software, swiftshader, navigator, reference";
 const usage: Readonly<Record<string, string>> = {
   experiment:
     `deno task experiment NAME [--data DIR] [--set FIELD=VALUE]... [--device D] [--out DIR]
-                            [--resume]
+                            [--resume] [--print]
+deno task experiment --list | --schema
 
 Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
 checkpoint.safetensors and report.html.
@@ -23,7 +24,10 @@ checkpoint.safetensors and report.html.
                      objective.style=mae or encoder.depth=4; as often as you like
   --device D   ${devices}
   --out DIR    where to write instead of runs/NAME
-  --resume     goes on from the last checkpoint in that folder; starts where there is none`,
+  --resume     goes on from the last checkpoint in that folder; starts where there is none
+  --print      shows the whole spec, with what it extends and what is set here, and runs nothing
+  --list       the specs that there are, a line for each
+  --schema     the JSON Schema of specs, for editors; docs/specs.md has the same as tables`,
   golden: `deno task golden [--device D] [--json] FILE...
 
 Compares files of reference numbers with what a device computes. Status 0 only when all hold.
@@ -126,6 +130,9 @@ const options = {
     device: { type: "string" },
     out: { type: "string" },
     resume: { type: "boolean" },
+    list: { type: "boolean" },
+    print: { type: "boolean" },
+    schema: { type: "boolean" },
   },
   scaling: {
     tokens: { type: "string" },
@@ -328,10 +335,24 @@ const run = async (args: readonly string[]): Promise<number> => {
         : await scaling(of.right);
     }
     default: {
+      if (values.schema === true) {
+        const { specSchemaText } = await import("./spec/schema.ts");
+        console.log(specSchemaText().trimEnd());
+        return 0;
+      }
+      const { experiment, printList, printSpec } = await import("./experiment.ts");
+      if (values.list === true) return await printList();
       const spec = one();
       if (spec === undefined) return misunderstood(help);
-      const { experiment } = await import("./experiment.ts");
       const data = values.data as string | undefined, out = values.out as string | undefined;
+      if (values.print === true) {
+        return await printSpec({
+          spec,
+          changes,
+          data,
+          device: values.device as string | undefined,
+        });
+      }
       return await experiment({
         spec,
         changes,

@@ -7,7 +7,8 @@ import { dataErrorText } from "./data/source.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
 import type { DeviceName, Spec } from "./spec.ts";
 import { folderData } from "./spec/data.ts";
-import { readSpec, specReadErrorText } from "./spec/read.ts";
+import { specList } from "./spec/list.ts";
+import { readSpec, type SpecReadError, specReadErrorText } from "./spec/read.ts";
 import { train } from "./train.ts";
 import { examine, folderErrorText } from "./train/folder.ts";
 
@@ -26,20 +27,44 @@ export interface ExperimentOptions {
   readonly resume: boolean;
 }
 
+/** The spec that a command line means, its other options included. */
+const specOf = async (
+  { spec: name, changes, data, device }: Pick<
+    ExperimentOptions,
+    "spec" | "changes" | "data" | "device"
+  >,
+): Promise<E.Either<SpecReadError, Spec>> =>
+  E.map((spec: Spec): Spec => ({
+    ...spec,
+    ...(data === undefined ? {} : { data: folderData(data, spec.data) }),
+    ...(device === undefined ? {} : { device: device as DeviceName }),
+  }))(await readSpec(name, changes)());
+
+/** Prints a spec with all that it extends. Gives the exit status. */
+export const printSpec = async (options: Parameters<typeof specOf>[0]): Promise<number> => {
+  const spec = await specOf(options);
+  if (E.isLeft(spec)) console.error(specReadErrorText(spec.left));
+  else console.log(JSON.stringify(spec.right, null, 2));
+  return E.isLeft(spec) ? 1 : 0;
+};
+
+/** Prints the specs that there are. Gives the exit status. */
+export const printList = async (): Promise<number> => {
+  const list = await specList();
+  if (E.isLeft(list)) console.error(list.left);
+  else console.log(list.right);
+  return E.isLeft(list) ? 1 : 0;
+};
+
 /** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
 export const experiment = async (options: ExperimentOptions): Promise<number> => {
   const complain = (message: string): number => {
     console.error(message);
     return 1;
   };
-  const read = await readSpec(options.spec, options.changes)();
+  const read = await specOf(options);
   if (E.isLeft(read)) return complain(specReadErrorText(read.left));
-  const { data, device } = options;
-  const spec: Spec = {
-    ...read.right,
-    ...(data === undefined ? {} : { data: folderData(data, read.right.data) }),
-    ...(device === undefined ? {} : { device: device as DeviceName }),
-  };
+  const spec = read.right;
   const folder = options.out ?? `runs/${spec.name}`;
   const writable = await ensureFolder(folder)();
   if (E.isLeft(writable)) return complain(fileErrorText(writable.left));

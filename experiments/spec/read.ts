@@ -124,8 +124,10 @@ const readJson = async (
   }
   const json = parseJson(text);
   if (E.isLeft(json)) return E.left({ _tag: "SpecNotJson", path: at.shown, at: json.left });
-  if (!isObject(json.right) || !("extends" in json.right)) return json;
-  const { extends: base, ...own } = json.right;
+  if (!isObject(json.right)) return json;
+  // The first is for editors alone.
+  const { $schema: _, extends: base, ...own } = json.right;
+  if (!("extends" in json.right)) return E.right(own);
   if (typeof base !== "string") {
     return E.left({
       _tag: "SpecExtends",

@@ -1,0 +1,29 @@
+// What there is to run: the specs that come with Formant, a line for each.
+import * as E from "fp-ts/Either.js";
+import type { Spec } from "../spec.ts";
+import { readSpec, specNames, specReadErrorText } from "./read.ts";
+
+const families: Readonly<Record<Spec["encoder"]["family"], string>> = {
+  transformer: "Transformer",
+  mamba: "Mamba",
+  xlstm: "xLSTM",
+};
+
+const line = ({ encoder, objective, schedule, batch }: Spec): string =>
+  `${families[encoder.family]}, ${encoder.depth} blocks of ${encoder.dim} channels, ` +
+  `${objective.style.toUpperCase()} style, ${schedule.steps} steps of ${batch} clips`;
+
+/** All specs by name with what they are; those that run in minutes on a CPU first. */
+export const specList = async (): Promise<E.Either<string, string>> => {
+  const names = specNames();
+  const small = names.filter((name) => !name.includes("-"));
+  const ordered = [...small, ...names.filter((name) => !small.includes(name))];
+  const width = Math.max(...names.map((name) => name.length));
+  const lines: string[] = [];
+  for (const name of ordered) {
+    const spec = await readSpec(name)();
+    if (E.isLeft(spec)) return E.left(specReadErrorText(spec.left));
+    lines.push(`${name.padEnd(width)}  ${line(spec.right)}`);
+  }
+  return E.right(lines.join("\n"));
+};
