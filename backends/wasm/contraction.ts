@@ -18,10 +18,20 @@ import { computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { width } from "./lanes.ts";
-import { depth, helperIndex, panel, rowStride, tileRows, tileVectors } from "./micro.ts";
+import {
+  depth,
+  helperIndex,
+  packers,
+  panel,
+  rowStride,
+  tileRows,
+  tileStride,
+  tileVectors,
+} from "./micro.ts";
 
-/** Most rows of a block, a multiple of four and of a tile's rows. */
-const mostRows = 48;
+/** Most and fewest rows of a block, multiples of four and of a tile's rows. */
+const mostRows = 40;
+const fewestRows = 20;
 /** Most columns of a block of results. */
 const mostColumns = 512;
 /** Panels that are packed together: what is read then begins and ends with lines of the cache. */
@@ -37,6 +47,7 @@ const [panelAxis, columnAxis, rowAxis, termAxis] = [
   "row of a block",
   "term of a block",
 ];
+const [tileAxis, tileRowAxis] = ["tile of rows", "row of a tile"];
 
 /** Axes in the order in which a storage has them; others first. */
 const inOrderOf = (dims: readonly Dim[], storage: Storage): readonly Dim[] => {
@@ -159,7 +170,7 @@ const blocksOf = (of: Contraction) => {
   let blockColumns = Math.min(mostColumns, Math.ceil(columns / panel) * panel);
   let blockRows = mostRows;
   const units = () => batch * Math.ceil(rows / blockRows) * Math.ceil(columns / blockColumns);
-  while (blockRows > 2 * tileRows && (blockRows >= 2 * rows || units() < enoughUnits)) {
+  while (blockRows > fewestRows && (blockRows >= 2 * rows || units() < enoughUnits)) {
     blockRows /= 2;
   }
   while (units() < enoughUnits / 2 && blockColumns > 8 * panel) {
@@ -190,47 +201,61 @@ export const printContraction = (
     ],
   };
   const { blockRows, blockColumns } = blocksOf(of);
-  const block: Storage = {
-    ...temporary,
-    id: -1,
-    dims: [{ axis: rowAxis, size: blockRows }, { axis: termAxis, size: rowStride }],
-  };
-  const results: Storage = {
-    ...temporary,
-    id: -2,
-    dims: [{ axis: rowAxis, size: blockRows }, { axis: columnAxis, size: blockColumns }],
-  };
-  const blockBytes = 4 * size(block.dims);
-  const cells = new Map([[block, 0], [results, blockBytes]]);
+  const loop = vectorLoop(
+    [...over.map((dim) => [dim]), of.rows],
+    [...batch, ...over, ...of.rows],
+    () => emitter(stored, relaxed, here),
+    (emit, env) => {
+      emit.emit(of.left, env);
+    },
+  )!;
+  const alongTerms = over.includes(loop.dims[0]);
+  const scratch = (id: number, dims: readonly Dim[]): Storage => ({ ...temporary, id, dims });
+  // Rows are computed as they come, one after the other or side by side, and then packed in tiles.
+  const raw = scratch(
+    -1,
+    alongTerms
+      ? [{ axis: rowAxis, size: tileRows }, { axis: termAxis, size: rowStride }]
+      : [{ axis: termAxis, size: depth }, { axis: rowAxis, size: blockRows }],
+  );
+  const tiles = scratch(-2, [
+    { axis: tileAxis, size: blockRows / tileRows },
+    { axis: termAxis, size: depth },
+    { axis: tileRowAxis, size: tileStride },
+  ]);
+  const results = scratch(-3, [
+    { axis: rowAxis, size: blockRows },
+    { axis: columnAxis, size: blockColumns },
+  ]);
+  const cells = new Map<Storage, number>();
+  let scratchBytes = 0;
+  for (const storage of [raw, tiles, results]) {
+    cells.set(storage, scratchBytes);
+    // Packing reads and writes whole vectors, so up to one beyond the last element.
+    scratchBytes += 4 * size(storage.dims) + 64;
+  }
   const fresh = () => emitter(stored, relaxed, here, cells);
   const packing = printPacking(of, packed, fresh);
-  const product = printProduct(kernel, of, fresh, { packed, block, results });
-  const scratch = blockBytes + 4 * size(results.dims);
-  return [packing, { ...product, scratch }];
+  const places = { packed, raw, tiles, results };
+  const product = printProduct(kernel, of, fresh, alongTerms, places);
+  return [packing, { ...product, scratch: scratchBytes }];
 };
 
 const printProduct = (
   kernel: ExpressionKernel,
   of: Contraction,
   fresh: () => Emitter,
-  { packed, block, results }: Readonly<Record<"packed" | "block" | "results", Storage>>,
+  alongTerms: boolean,
+  { packed, raw, tiles, results }: Readonly<
+    Record<"packed" | "raw" | "tiles" | "results", Storage>
+  >,
 ): Launch => {
   const { batch } = of;
   const rows = size(of.rows), columns = size(of.columns), terms = size(of.over);
-  const [{ size: blockRows }] = block.dims;
-  const blockColumns = results.dims[1].size;
+  const [{ size: blockRows }, { size: blockColumns }] = results.dims;
   const rowBlocks = Math.ceil(rows / blockRows);
   const columnBlocks = Math.ceil(columns / blockColumns);
   const panels = Math.ceil(columns / panel), blockPanels = blockColumns / panel;
-  const loop = vectorLoop(
-    [...of.over.map((dim) => [dim]), of.rows],
-    [...batch, ...of.over, ...of.rows],
-    fresh,
-    (emit, env) => {
-      emit.emit(of.left, env);
-    },
-  )!;
-  const alongTerms = of.over.includes(loop.dims[0]);
   const emit = fresh();
   const { make } = emit;
   const units = size(batch) * rowBlocks * columnBlocks;
@@ -258,24 +283,37 @@ const printProduct = (
       return affine.high(wanted) < rows ? wanted : bounded(emit, emit.whole(wanted), rows);
     };
 
-    /** Copies terms from `term0` on of the block's rows, with what is done to them. */
+    const tileAt = (n: affine.Int): Value =>
+      emit.address(tiles, affine.times(n, depth * tileStride));
+    const tilesHere = make.op(
+      "i32.div_u",
+      make.op("i32.add", rowsHere, make.whole(tileRows - 1)),
+      make.whole(tileRows),
+    );
+
+    /** Packs terms from `term0` on of the block's rows, with what is done to them. */
     const packLeft = (term0: affine.Int, termsHere: Value, most: number) => {
       const put = (row: affine.Int, i: affine.Int, term: affine.Int, k: affine.Int) => {
         const value = emit.emit(
           of.left,
           new Map([...outer, ...emit.unflatten(row, of.rows), ...emit.unflatten(term, of.over)]),
         );
-        emit.store(block, new Map([[rowAxis, i], [termAxis, k]]), value);
+        emit.store(raw, new Map([[rowAxis, i], [termAxis, k]]), value);
       };
-      const from = emit.whole(term0);
-      const to = make.op("i32.add", from, termsHere);
       if (alongTerms) {
-        emit.loop(blockRows, (i) => {
-          const row = rowAt(i);
-          emit.vectors(terms, ([term]) => {
-            put(row, i, term, affine.sum(term, affine.times(term0, -1)));
-          }, { from, to, most });
-        }, rowsHere);
+        const from = emit.whole(term0);
+        const to = make.op("i32.add", from, termsHere);
+        emit.loop(blockRows / tileRows, (n) => {
+          const row = affine.times(n, tileRows);
+          const left = make.op("i32.sub", rowsHere, emit.whole(row));
+          emit.loop(tileRows, (i) => {
+            emit.vectors(terms, ([term]) => {
+              put(rowAt(affine.sum(row, i)), i, term, affine.sum(term, affine.times(term0, -1)));
+            }, { from, to, most });
+          }, smaller(emit, make.whole(tileRows), left));
+          const rows = emit.address(raw, affine.int(0));
+          make.call(packers.fromRows, [rows, tileAt(n), termsHere]);
+        }, tilesHere);
         return;
       }
       const first = emit.whole(row0);
@@ -289,6 +327,10 @@ const printProduct = (
           put(row, affine.sum(row, affine.times(row0, -1)), term, k);
         }, { from: first, to: last, most: blockRows });
       }, termsHere);
+      emit.loop(blockRows / tileRows, (n) => {
+        const rows = emit.address(raw, affine.times(n, tileRows));
+        make.call(packers.fromColumns, [rows, tileAt(n), termsHere, make.whole(4 * blockRows)]);
+      }, tilesHere);
     };
 
     /** Multiplies the block's rows with the panels of its columns. */
@@ -299,29 +341,24 @@ const printProduct = (
         const own = affine.sum(affine.times(item, panels), affine.sum(panel0, j));
         const place = affine.times(affine.sum(affine.times(own, terms), term0), panel);
         const right = emit.address(packed, place);
-        const call = (i: affine.Int, count: number) =>
+        const call = (n: affine.Int, count: number) =>
           make.call(helperIndex(count, vectors), [
-            emit.address(block, affine.times(i, rowStride)),
+            tileAt(n),
             right,
             emit.address(
               results,
-              affine.sum(affine.times(i, blockColumns), affine.times(j, panel)),
+              affine.sum(affine.times(n, tileRows * blockColumns), affine.times(j, panel)),
             ),
             make.whole(4 * blockColumns),
             termsHere,
             more,
           ]);
-        const tile = make.whole(tileRows);
-        const tiles = make.op("i32.div_u", rowsHere, tile);
-        emit.loop(Math.floor(blockRows / tileRows), (n) => {
-          call(affine.times(n, tileRows), tileRows);
-        }, tiles);
-        const short = (rows % blockRows) % tileRows;
+        const whole = make.op("i32.div_u", rowsHere, make.whole(tileRows));
+        emit.loop(blockRows / tileRows, (n) => call(n, tileRows), whole);
+        const last = rows % blockRows, short = last % tileRows;
         if (short === 0) return;
-        const lastRows = make.whole(rows % blockRows);
-        emit.when(make.op("i32.eq", rowsHere, lastRows), () => {
-          const start = rows % blockRows - short;
-          call(affine.int(start), short);
+        emit.when(make.op("i32.eq", rowsHere, make.whole(last)), () => {
+          call(affine.int((last - short) / tileRows), short);
         });
       };
       const whole = make.op("i32.div_u", columnsHere, make.whole(panel));

@@ -1,31 +1,48 @@
-// The innermost loop of products: a few rows of the left operand times a panel of eight columns of
-// the right one, in registers. Six rows and two vectors are twelve sums; with what they multiply,
-// that is as many vectors as processors have registers for.
-import { access, doWhile, type Func, get, i32, instruction, set, when } from "./assemble.ts";
+// The innermost loop of products: five rows of the left operand times a panel of eight columns of the
+// right one, in registers. An engine that checks every access (Deno's does) makes reads the bottleneck,
+// so four of the rows come with one read and are spread over vectors from there: ten sums, two
+// vectors of the panel, and the two that are at work fill the fifteen registers that there are.
+import {
+  access,
+  doWhile,
+  type Func,
+  get,
+  i32,
+  instruction,
+  set,
+  shuffle,
+  when,
+} from "./assemble.ts";
 
 /** Rows and vectors of a full tile. */
-export const tileRows = 6;
+export const tileRows = 5;
 export const tileVectors = 2;
 /** Columns of a panel of the packed right operand: the elements of one row of it are neighbours. */
 export const panel = 4 * tileVectors;
 /** Most terms that are summed before the sums go back to memory. */
 export const depth = 256;
-/** Elements from one row of the packed left operand to the next; rows do not share cache sets. */
+/** Elements of each term in a packed tile: those of the rows, filled up so that reads are aligned. */
+export const tileStride = 8;
+/** Elements from one row to the next of rows that are to be packed; rows do not share cache sets. */
 export const rowStride = depth + 16;
 
 /** The places of its parameters. */
 const [left, right, result, pitch, terms, more] = [0, 1, 2, 3, 4, 5];
 
+/** The rows that come with one read. */
+const together = 4;
+
 /**
- * A function of the addresses of the left rows, the panel and the results, the bytes between rows of
- * results, the number of terms, and whether they are added to what is there.
+ * A function of the addresses of the packed tile, the panel and the results, the bytes between rows of
+ * results, the number of terms, and whether they are added to what is there. Of a tile with fewer rows
+ * the others are not looked at.
  */
 const micro = (rows: number, vectors: number, relaxed: boolean): Func => {
   const first = 6;
   const sum = (i: number, j: number) => first + i * vectors + j;
   const across = Array.from({ length: vectors }, (_, j) => first + rows * vectors + j);
   const down = first + rows * vectors + vectors;
-  const place = down + 1;
+  const four = down + 1, place = down + 2;
   const toRow = [...get(place), ...get(pitch), ...instruction["i32.add"], ...set(place)];
   const rowByRow = (run: (i: number, j: number) => readonly number[]) => [
     ...get(result),
@@ -50,21 +67,29 @@ const micro = (rows: number, vectors: number, relaxed: boolean): Func => {
         ...instruction["f32x4.add"],
         ...set(sum(i, j)),
       ];
+  const addRow = (i: number) => across.flatMap((_, j) => add(i, j));
   const term = (k: number) => [
     ...across.flatMap((local, j) => [
       ...get(right),
       ...access["v128.load"](4 * panel * k + 16 * j),
       ...set(local),
     ]),
-    ...Array.from({ length: rows }, (_, i) => [
+    ...get(left),
+    ...access["v128.load"](4 * tileStride * k),
+    ...set(four),
+    ...Array.from({ length: Math.min(rows, together) }, (_, i) => [
+      ...[...get(four), ...get(four), ...shuffle([i, i, i, i]), ...set(down)],
+      ...addRow(i),
+    ]).flat(),
+    ...Array.from({ length: Math.max(0, rows - together) }, (_, i) => [
       ...get(left),
-      ...access["v128.load32_splat"](4 * (rowStride * i + k)),
+      ...access["v128.load32_splat"](4 * (tileStride * k + together + i)),
       ...set(down),
-      ...across.flatMap((_, j) => add(i, j)),
+      ...addRow(together + i),
     ]).flat(),
   ];
   const advance = (by: number) => [
-    ...[...get(left), ...i32(4 * by), ...instruction["i32.add"], ...set(left)],
+    ...[...get(left), ...i32(4 * tileStride * by), ...instruction["i32.add"], ...set(left)],
     ...[...get(right), ...i32(4 * panel * by), ...instruction["i32.add"], ...set(right)],
     ...[...get(terms), ...i32(-by), ...instruction["i32.add"], ...set(terms)],
   ];
@@ -77,7 +102,7 @@ const micro = (rows: number, vectors: number, relaxed: boolean): Func => {
   return {
     params: 6,
     locals: [
-      ...Array.from({ length: rows * vectors + vectors + 1 }, () => "v128" as const),
+      ...Array.from({ length: rows * vectors + vectors + 2 }, () => "v128" as const),
       "i32",
     ],
     body: [
@@ -100,13 +125,76 @@ const micro = (rows: number, vectors: number, relaxed: boolean): Func => {
   };
 };
 
+/**
+ * Packs a tile from its rows, each of them contiguous: a function of their address, the address of the
+ * tile, and the number of terms. Rows that are missing are packed as whatever stands there.
+ */
+const fromRows: Func = (() => {
+  const [rows, tile, terms] = [0, 1, 2];
+  const [vectors, pairs] = [3, 3 + tileRows];
+  const halves = [0, 1].flatMap((half) => [[0, 1], [2, 3]].map((pair) => ({ half, pair })));
+  return {
+    params: 3,
+    locals: Array.from({ length: tileRows + halves.length }, () => "v128" as const),
+    body: doWhile([
+      ...Array.from({ length: tileRows }, (_, i) => [
+        ...get(rows),
+        ...access["v128.load"](4 * rowStride * i),
+        ...set(vectors + i),
+      ]).flat(),
+      // Two by two, then four by four: the rows become what stands in one term of all of them.
+      ...halves.flatMap(({ half, pair: [a, b] }, n) => [
+        ...[...get(vectors + a), ...get(vectors + b)],
+        ...shuffle([2 * half, 4 + 2 * half, 2 * half + 1, 5 + 2 * half]),
+        ...set(pairs + n),
+      ]),
+      ...Array.from({ length: 4 }, (_, k) => [
+        ...get(tile),
+        ...[...get(pairs + 2 * (k >> 1)), ...get(pairs + 2 * (k >> 1) + 1)],
+        ...shuffle(k % 2 === 0 ? [0, 1, 4, 5] : [2, 3, 6, 7]),
+        ...access["v128.store"](4 * tileStride * k),
+        ...[...get(tile), ...get(vectors + together)],
+        ...access["v128.store32_lane"](4 * (tileStride * k + together), k),
+      ]).flat(),
+      ...[...get(rows), ...i32(16), ...instruction["i32.add"], ...set(rows)],
+      ...[...get(tile), ...i32(16 * tileStride), ...instruction["i32.add"], ...set(tile)],
+      ...[...get(terms), ...i32(-4), ...instruction["i32.add"], ...set(terms)],
+    ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
+  };
+})();
+
+/**
+ * The same where the elements of one term are neighbours: a function of the address of the tile's
+ * first row, the address of the tile, the number of terms, and the bytes from one term to the next.
+ */
+const fromColumns: Func = (() => {
+  const [columns, tile, terms, pitch] = [0, 1, 2, 3];
+  return {
+    params: 4,
+    locals: [],
+    body: doWhile([
+      ...[...get(tile), ...get(columns), ...access["v128.load"](0), ...access["v128.store"](0)],
+      ...[...get(tile), ...get(columns), ...access["i32.load"](16), ...access["i32.store"](16)],
+      ...[...get(columns), ...get(pitch), ...instruction["i32.add"], ...set(columns)],
+      ...[...get(tile), ...i32(4 * tileStride), ...instruction["i32.add"], ...set(tile)],
+      ...[...get(terms), ...i32(-1), ...instruction["i32.add"], ...set(terms)],
+    ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
+  };
+})();
+
 /** The functions that stand first in every module. */
-export const helpers = (relaxed: boolean): readonly Func[] =>
-  Array.from(
+export const helpers = (relaxed: boolean): readonly Func[] => [
+  fromRows,
+  fromColumns,
+  ...Array.from(
     { length: tileRows },
     (_, i) => Array.from({ length: tileVectors }, (_, j) => micro(i + 1, j + 1, relaxed)),
-  ).flat();
+  ).flat(),
+];
 
-/** Which of them is for so many rows and vectors. */
+/** Which of them packs a tile from rows, or from columns. */
+export const packers = { fromRows: 0, fromColumns: 1 } as const;
+
+/** Which of them multiplies so many rows and vectors. */
 export const helperIndex = (rows: number, vectors: number): number =>
-  (rows - 1) * tileVectors + vectors - 1;
+  2 + (rows - 1) * tileVectors + vectors - 1;
