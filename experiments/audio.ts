@@ -1,5 +1,5 @@
-// Recordings from a folder, each as mono samples at one rate. A file that cannot be used is left out
-// with its reason, so that one bad file neither ends a run nor goes unnoticed.
+// Recordings: which there are in a folder, and one as mono samples at one rate. A file that cannot be used
+// is told with its reason; damaged ones are not taken for whole ones.
 import decodeAudio from "audio-decode";
 import libsamplerate from "libsamplerate";
 import * as E from "fp-ts/Either.js";
@@ -11,30 +11,6 @@ export const recordingRate = 16000;
 
 /** The shortest recording that is of use, in seconds: one window of a spectrogram. */
 export const shortestRecording = 0.025;
-
-/** One recording. */
-export interface Recording {
-  /** Where it is, from the folder that was read; folders are parted by `/`. */
-  readonly path: string;
-  /** Mono samples at `recordingRate`, the mean of the channels. */
-  readonly samples: Float32Array;
-}
-
-/** A file that could not be used. */
-export interface SkippedRecording {
-  /** Where it is, from the folder that was read. */
-  readonly path: string;
-  /** Why, in words, to be read after its path. */
-  readonly reason: string;
-}
-
-/** What a folder holds, both lists in the order of `listRecordings`. */
-export interface Recordings {
-  /** What can be used. */
-  readonly clips: readonly Recording[];
-  /** What was left out. */
-  readonly skipped: readonly SkippedRecording[];
-}
 
 /** Why one recording could not be used. */
 export type RecordingError =
@@ -52,18 +28,7 @@ export type AudioError =
   | { readonly _tag: "NoFolder"; readonly folder: string }
   | { readonly _tag: "NotAFolder"; readonly folder: string }
   | { readonly _tag: "UnreadableFolder"; readonly folder: string; readonly reason: string }
-  | { readonly _tag: "NoRecordings"; readonly folder: string }
-  | {
-    readonly _tag: "AllSkipped";
-    readonly folder: string;
-    readonly skipped: readonly SkippedRecording[];
-  };
-
-/** What a reader of recordings may be told. */
-export interface ReadOptions {
-  /** Called after each file, used or skipped, with how many of how many are done. */
-  readonly onProgress?: (done: number, total: number) => void;
-}
+  | { readonly _tag: "NoRecordings"; readonly folder: string };
 
 /**
  * The recordings in a folder and the folders in it, by their names (wav, flac, ogg, oga, mp3),
@@ -100,46 +65,20 @@ export const listRecordings =
   };
 
 /**
- * Reads all recordings in a folder and the folders in it. A file that is unreadable, empty, cut,
- * damaged, too short or not finite is skipped with its reason; that all are is an error.
- */
-export const readRecordings =
-  (folder: string, options: ReadOptions = {}): TaskEither<AudioError, Recordings> => async () => {
-    const listed = await listRecordings(folder)();
-    if (E.isLeft(listed)) return listed;
-    const paths = listed.right;
-    const results = new Array<E.Either<RecordingError, Float32Array>>(paths.length);
-    const resample = resampler();
-    let next = 0, done = 0;
-    const lane = async () => {
-      while (next < paths.length) {
-        const index = next++;
-        results[index] = await readRecording(joined(folder, paths[index]), resample);
-        options.onProgress?.(++done, paths.length);
-      }
-    };
-    // Decoding keeps one core busy; the other lanes only wait for the disk.
-    await Promise.all(Array.from({ length: 4 }, lane));
-
-    const clips: Recording[] = [];
-    const skipped: SkippedRecording[] = [];
-    for (const [index, result] of results.entries()) {
-      const path = paths[index];
-      if (E.isRight(result)) clips.push({ path, samples: result.right });
-      else skipped.push({ path, reason: recordingErrorText(result.left) });
-    }
-    return clips.length === 0
-      ? E.left({ _tag: "AllSkipped", folder, skipped })
-      : E.right({ clips, skipped });
-  };
-
-/**
  * The samples of one wav, flac, ogg or mp3 file of any rate and channel count: mono, the mean of
  * the channels, at `recordingRate`. Files shorter than `shortest` seconds are an error.
  */
 export const decodeRecording =
   (bytes: Uint8Array, shortest = shortestRecording): TaskEither<RecordingError, Float32Array> =>
-  () => decodeWith(resampler(), bytes, shortest);
+  () => decodeWith(resampler(recordingRate), bytes, shortest);
+
+/** What decodes one recording after the other, to samples at a rate in Hz; quicker than one by one. */
+export const recordingDecoder = (
+  rate: number = recordingRate,
+): (bytes: Uint8Array) => Promise<E.Either<RecordingError, Float32Array>> => {
+  const resample = resampler(rate);
+  return (bytes) => decodeWith(resample, bytes, shortestRecording);
+};
 
 /** Why one recording could not be used, in words that follow its path. */
 export function recordingErrorText(error: RecordingError): string {
@@ -176,14 +115,6 @@ export function audioErrorText(error: AudioError): string {
       return `the folder ${error.folder} cannot be read: ${error.reason}`;
     case "NoRecordings":
       return `no recordings (wav, flac, ogg, mp3) are in ${error.folder} or the folders in it`;
-    case "AllSkipped": {
-      const [{ path, reason }] = error.skipped;
-      const all = error.skipped.length;
-      return all === 1
-        ? `the only recording in ${error.folder}, ${path}, cannot be used: ${reason}`
-        : `none of the ${all} recordings in ${error.folder} can be used; the first, ${path}: ` +
-          reason;
-    }
   }
 }
 
@@ -210,7 +141,6 @@ function folderError(folder: string, error: unknown): AudioError {
 
 function systemReason(error: unknown): string {
   if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  if (error instanceof Deno.errors.NotFound) return "it is a link to nothing, or was just removed";
   return error instanceof Error ? error.message : String(error);
 }
 
@@ -221,19 +151,6 @@ const rates = { least: 1000, most: 768_000 };
 const milliseconds = (seconds: number): string => `${+(seconds * 1000).toPrecision(3)} ms`;
 
 type Resample = (samples: Float32Array, rate: number) => Promise<Float32Array>;
-
-async function readRecording(
-  path: string,
-  resample: Resample,
-): Promise<E.Either<RecordingError, Float32Array>> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await Deno.readFile(path);
-  } catch (error) {
-    return E.left({ _tag: "Unreadable", reason: systemReason(error) });
-  }
-  return decodeWith(resample, bytes, shortestRecording);
-}
 
 async function decodeWith(
   resample: Resample,
@@ -270,7 +187,7 @@ async function decodeWith(
   const mono = meanOf(channels);
   const bad = mono.findIndex((sample) => !Number.isFinite(sample));
   if (bad >= 0) return E.left({ _tag: "NotFinite", seconds: bad / rate });
-  return E.right(rate === recordingRate ? mono : await resample(mono, rate));
+  return E.right(await resample(mono, rate));
 }
 
 function meanOf(channels: readonly Float32Array[]): Float32Array {
@@ -283,24 +200,25 @@ function meanOf(channels: readonly Float32Array[]): Float32Array {
 
 // A converter costs as much to make as a second of audio to convert, so each rate keeps its own;
 // it forgets one recording before the next as long as it is given them whole.
-function resampler(): Resample {
+function resampler(to: number): Resample {
   const { create, ConverterType } = libsamplerate;
   const options = { converterType: ConverterType.SRC_SINC_MEDIUM_QUALITY };
   const converters = new Map<number, ReturnType<typeof create>>();
   return async (samples, rate) => {
-    const length = Math.round(samples.length * recordingRate / rate);
+    if (rate === to) return samples;
+    const length = Math.round(samples.length * to / rate);
     // The filter's tail falls on silence, so that the end comes out whole.
     const padded = new Float32Array(samples.length + Math.ceil(rate / 20));
     padded.set(samples);
-    if (Math.max(padded.length, length + recordingRate) > wholeLimit) {
-      const converter = await create(1, rate, recordingRate, options);
+    if (Math.max(padded.length, length + to) > wholeLimit) {
+      const converter = await create(1, rate, to, options);
       try {
         return converter.simple(padded).slice(0, length);
       } finally {
         converter.destroy();
       }
     }
-    const converter = converters.get(rate) ?? create(1, rate, recordingRate, options);
+    const converter = converters.get(rate) ?? create(1, rate, to, options);
     converters.set(rate, converter);
     return (await converter).simple(padded).slice(0, length);
   };

@@ -3,8 +3,9 @@
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "./backend.ts";
 import { openSource } from "./data/open.ts";
-import { dataErrorText } from "./data/source.ts";
+import { type DataError, dataErrorText, type Source } from "./data/source.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
+import { progress, standardError } from "./progress.ts";
 import type { DeviceName, Spec } from "./spec.ts";
 import { folderData } from "./spec/data.ts";
 import { specList } from "./spec/list.ts";
@@ -56,6 +57,21 @@ export const printList = async (): Promise<number> => {
   return E.isLeft(list) ? 1 : 0;
 };
 
+// Data that is read before training is told of, as it may take minutes.
+const openShown = async (spec: Spec): Promise<E.Either<DataError, Source>> => {
+  const bar = progress(standardError()), began = performance.now();
+  let shown = false;
+  const opened = await openSource(spec, {
+    onProgress: (step, steps) => {
+      const elapsed = (performance.now() - began) / 1000;
+      shown ||= elapsed > 1;
+      if (shown) bar.update({ unit: "recordings", step, steps, from: 0, elapsed });
+    },
+  });
+  if (shown) bar.finish();
+  return opened;
+};
+
 /** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
 export const experiment = async (options: ExperimentOptions): Promise<number> => {
   const complain = (message: string): number => {
@@ -81,7 +97,7 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
     stop = true;
   };
   Deno.addSignalListener("SIGINT", onInterrupt);
-  const source = await openSource(spec, backend);
+  const source = await openShown(spec);
   try {
     if (E.isLeft(source)) return complain(dataErrorText(source.left));
     const skipped = source.right.skipped();

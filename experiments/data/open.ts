@@ -1,46 +1,97 @@
 // Opens the data that a spec names.
 import * as E from "fp-ts/Either.js";
-import type { Backend } from "../../backends/backend.ts";
-import { readRecordings } from "../audio.ts";
+import { listRecordings } from "../audio.ts";
+import { readTasks } from "../hear/task.ts";
 import type { Spec } from "../spec.ts";
+import type { HearData } from "../spec/data.ts";
 import { synthesise } from "../synth.ts";
-import { type ClipsOptions, clipsSource } from "./clips.ts";
+import { folderMembers, inFiles, type Members, readingPool } from "./files.ts";
+import type { Pool } from "./pool.ts";
+import { orderedSource } from "./order.ts";
+import { inMemory, type Recordings } from "./recordings.ts";
+import { shardMembers } from "./shards.ts";
 import type { DataError, Source } from "./source.ts";
 
-/** The source that a spec names; `backend` computes spectrograms where they are needed. */
+/** How data is opened; what is read does not depend on any of it. */
+export interface OpenOptions {
+  /** Threads that read; as many as there are processors but one if left out. */
+  readonly threads?: number;
+  /** Hears how many recordings of how many were looked at. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** The source that a spec names, on its own or for all the processes of a run. */
 export const openSource = async (
-  { seed, frontEnd, clip, data }: Pick<Spec, "seed" | "frontEnd" | "clip" | "data">,
-  backend: Backend,
+  { seed, frontEnd, clip: { frames }, data }: Pick<Spec, "seed" | "frontEnd" | "clip" | "data">,
+  { threads, onProgress }: OpenOptions = {},
 ): Promise<E.Either<DataError, Source>> => {
-  const { heldOutFraction } = data;
-  const common: Omit<ClipsOptions, "describe" | "skipped"> = {
+  const order = {
     seed,
-    frontEnd,
-    frames: clip.frames,
-    heldOutFraction,
+    size: frames * frontEnd.mels,
+    heldOutFraction: data.heldOutFraction,
+    ...(onProgress === undefined ? {} : { onProgress }),
   };
-  switch (data.kind) {
-    case "synthetic":
-      return await clipsSource(backend, synthesise(seed, data.clips, data.seconds), {
-        ...common,
-        describe: "the synthesised corpus",
-        skipped: [],
-      });
-    case "folder": {
-      const { path, skippedFraction } = data;
-      const read = await readRecordings(path)();
-      if (E.isLeft(read)) return E.left({ _tag: "AudioError", error: read.left });
-      const { clips, skipped } = read.right;
-      const of = clips.length + skipped.length;
-      if (skipped.length > skippedFraction * of) {
-        return E.left({ _tag: "TooManySkipped", from: path, skipped, of, most: skippedFraction });
-      }
-      const named = clips.map((clip) => ({ name: clip.path, samples: clip.samples }));
-      return await clipsSource(backend, named, {
-        ...common,
-        describe: `the recordings in ${path}`,
-        skipped,
-      });
-    }
+  if (data.kind === "synthetic") {
+    const clips = synthesise(seed, data.clips, data.seconds);
+    const recordings = inMemory("the synthesised corpus", clips, frontEnd, frames);
+    return await orderedSource(recordings, { ...order, skippedFraction: 0 });
   }
+  const { store, skippedFraction } = data;
+  const form = data.kind === "shards" ? data.members : "audio";
+  const pool = readingPool(form, {
+    frontEnd,
+    frames,
+    ...(store === undefined ? {} : { store }),
+    ...(threads === undefined ? {} : { threads }),
+  });
+  const members = await membersOf(data, pool);
+  if (E.isLeft(members)) {
+    pool.close();
+    return members;
+  }
+  const recordings: Recordings = inFiles(members.right, pool, store);
+  return await orderedSource(recordings, { ...order, skippedFraction });
 };
+
+async function membersOf(
+  data: Exclude<Spec["data"], { readonly kind: "synthetic" }>,
+  pool: Pool,
+): Promise<E.Either<DataError, Members>> {
+  switch (data.kind) {
+    case "folder": {
+      const listed = await listRecordings(data.path)();
+      return E.isLeft(listed)
+        ? E.left({ _tag: "AudioError", error: listed.left })
+        : E.right(folderMembers(`the recordings in ${data.path}`, data.path, listed.right));
+    }
+    case "hear":
+      return await taskMembers(data);
+    case "shards":
+      return await shardMembers(data.paths, data.members, pool, data.store);
+  }
+}
+
+async function taskMembers(data: HearData): Promise<E.Either<DataError, Members>> {
+  const read = await readTasks(data.tasks)();
+  if (E.isLeft(read)) return E.left({ _tag: "BrokenTasks", errors: read.left });
+  const wanted = data.splits ?? ["train"];
+  const paths: string[] = [];
+  for (const { folder, splits } of read.right) {
+    const used = splits.filter(({ name }) => wanted.includes(name));
+    if (used.length === 0) {
+      const problem = `has the splits ${splits.map(({ name }) => name).join(", ")}; name in ` +
+        "data.splits those that may be trained on";
+      return E.left({ _tag: "BadPlace", path: folder, problem });
+    }
+    for (const { clips } of used) paths.push(...clips.map(({ path }) => path));
+  }
+  const tasks = read.right.map(({ metadata }) => metadata.name).join(", ");
+  return E.right({
+    describe: `the ${wanted.join(", ")} ${wanted.length === 1 ? "split" : "splits"} of ${tasks}`,
+    form: "audio",
+    count: paths.length,
+    nameOf: (recording) => paths[recording],
+    placeOf: (recording) => ({ path: paths[recording] }),
+    skipped: [],
+  });
+}

@@ -3,6 +3,7 @@
 // run goes on anywhere, and several processes each read their share of the same batches.
 import type * as E from "fp-ts/Either.js";
 import { type AudioError, audioErrorText } from "../audio.ts";
+import { type TaskError, taskErrorText } from "../hear/task.ts";
 
 /** A recording that is not used, and why. */
 export interface Skipped {
@@ -22,6 +23,9 @@ export interface HeldOut {
 /** Why there are no clips, or no more of them. */
 export type DataError =
   | { readonly _tag: "AudioError"; readonly error: AudioError }
+  | { readonly _tag: "BrokenTasks"; readonly errors: readonly TaskError[] }
+  /** A path of the spec names nothing that can be used; the problem follows it. */
+  | { readonly _tag: "BadPlace"; readonly path: string; readonly problem: string }
   /** More was skipped than the spec allows. */
   | {
     readonly _tag: "TooManySkipped";
@@ -33,7 +37,13 @@ export type DataError =
     readonly most: number;
   }
   /** Too few recordings could be used to train and hold out. */
-  | { readonly _tag: "TooFewClips"; readonly from: string; readonly clips: number }
+  | {
+    readonly _tag: "TooFewClips";
+    readonly from: string;
+    /** Those that can be used. */
+    readonly clips: number;
+    readonly skipped: readonly Skipped[];
+  }
   /** What was there when the run began can no longer be read. */
   | { readonly _tag: "DataGone"; readonly path: string; readonly reason: string };
 
@@ -63,6 +73,10 @@ export function dataErrorText(error: DataError): string {
   switch (error._tag) {
     case "AudioError":
       return audioErrorText(error.error);
+    case "BrokenTasks":
+      return error.errors.map((one) => taskErrorText(one)).join("\n");
+    case "BadPlace":
+      return `${error.path} ${error.problem}`;
     case "TooManySkipped": {
       const [first] = error.skipped;
       return `${error.skipped.length} of ${error.of} recordings from ${error.from} were skipped, ` +
@@ -71,7 +85,11 @@ export function dataErrorText(error: DataError): string {
     }
     case "TooFewClips":
       return `there ${error.clips === 1 ? "is 1 clip" : `are ${error.clips} clips`} from ` +
-        `${error.from}, but training and holding out need at least 2`;
+        `${error.from}, but training and holding out need at least 2` +
+        (error.skipped.length === 0
+          ? ""
+          : `; skipped: ${error.skipped[0].path}: ${error.skipped[0].reason}` +
+            (error.skipped.length === 1 ? "" : `, and ${error.skipped.length - 1} more`));
     case "DataGone":
       return `${error.path} can no longer be read: ${error.reason}; put it back and resume the run`;
   }

@@ -97,14 +97,16 @@ function unsafe(path: string, kind: string): string | undefined {
   return /[\\\0]/.test(path) ? "has a sign in its name that is not legal everywhere" : undefined;
 }
 
-interface Header {
+/** What a block of 512 bytes says of what follows it. */
+export interface Header {
   readonly path: string;
   readonly size: number;
   /** The sign that says what it is: `0` a file, `5` a folder, `x` and `L` a name for the next. */
   readonly kind: string;
 }
 
-function parseHeader(block: Uint8Array): E.Either<TarError, Header> {
+/** Reads such a block, which is not all zeros. */
+export function parseHeader(block: Uint8Array): E.Either<TarError, Header> {
   const bad = (problem: string) => E.left<TarError>({ _tag: "BadArchive", problem });
   // The sum counts its own field as spaces.
   const sum = block.reduce((sum, byte, k) => sum + (k >= 148 && k < 156 ? 32 : byte), 0);
@@ -132,13 +134,17 @@ function number(field: Uint8Array): number | undefined {
   return /^[0-7]+$/.test(digits) ? parseInt(digits, 8) : undefined;
 }
 
-const text = (bytes: Uint8Array): string => {
+/** The text before the first zero. */
+export const text = (bytes: Uint8Array): string => {
   const end = bytes.indexOf(0);
   return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
 };
 
-// Records are `LENGTH KEY=VALUE\n`, where the length counts all of it.
-function paxPath(content: Uint8Array): string | undefined {
+/**
+ * The path in a block of kind `x`, if there is one. Records are `LENGTH KEY=VALUE\n`, where the length
+ * counts all of it.
+ */
+export function paxPath(content: Uint8Array): string | undefined {
   let path: string | undefined;
   for (let at = 0; at < content.length;) {
     const space = content.indexOf(0x20, at);

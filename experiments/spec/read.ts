@@ -149,7 +149,9 @@ const variants: Readonly<Record<string, Readonly<Record<string, readonly string[
   },
   data: {
     synthetic: ["kind", "clips", "seconds", "heldOutFraction"],
-    folder: ["kind", "path", "heldOutFraction", "skippedFraction"],
+    folder: ["kind", "path", "heldOutFraction", "skippedFraction", "store"],
+    hear: ["kind", "tasks", "splits", "heldOutFraction", "skippedFraction", "store"],
+    shards: ["kind", "paths", "members", "heldOutFraction", "skippedFraction", "store"],
   },
 };
 

@@ -1,5 +1,5 @@
 // Recordings: what each container, rate and channel count gives, checked against the tone that is in
-// it; and that no damaged file is taken for a whole one, nor ends the reading of a folder.
+// it; and that no damaged file is taken for a whole one.
 import assert from "assert";
 import fc from "fast-check";
 import * as E from "fp-ts/Either.js";
@@ -8,7 +8,6 @@ import {
   audioErrorText,
   decodeRecording,
   listRecordings,
-  readRecordings,
   recordingErrorText,
 } from "../../experiments/audio.ts";
 
@@ -278,80 +277,17 @@ Deno.test("recordings are listed by name, in one order, through folders and link
 Deno.test("a folder that is missing, no folder, or without recordings is told", () =>
   inFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/notes.txt`, "");
-    for (const read of [listRecordings, readRecordings]) {
-      const problem = async (path: string) => problemOf<unknown>(await read(path)());
-      assert.equal(
-        await problem(`${folder}/gone`),
-        `there is no folder ${folder}/gone; give the path of a folder of recordings`,
-      );
-      assert.equal(
-        await problem(`${folder}/notes.txt`),
-        `${folder}/notes.txt is not a folder; give the path of a folder of recordings`,
-      );
-      assert.equal(
-        await problem(folder),
-        `no recordings (wav, flac, ogg, mp3) are in ${folder} or the folders in it`,
-      );
-    }
-  }));
-
-Deno.test("a folder is read in order; what cannot be used is listed with its reason", () =>
-  inFolder(async (folder) => {
-    await Deno.mkdir(`${folder}/more`);
-    const write = (name: string, bytes: Uint8Array) => Deno.writeFile(`${folder}/${name}`, bytes);
-    await write("a.wav", wav([tone(16000, 0.1)]));
-    await write("cut.wav", wav([tone(16000, 0.1)]).slice(0, -2));
-    await write("empty.flac", new Uint8Array());
-    await write("more/b.flac", recorded("tone.flac"));
-    await write("more/really-ogg.mp3", recorded("tone.ogg"));
-    await Deno.symlink(`${folder}/gone`, `${folder}/more/link.wav`);
-    const progress: string[] = [];
-    const { clips, skipped } = right(
-      await readRecordings(folder, {
-        onProgress: (done, total) => progress.push(`${done}/${total}`),
-      })(),
-    );
-    assert.deepEqual(
-      clips.map(({ path, samples }) => [path, samples.length]),
-      [["a.wav", 1600], ["more/b.flac", 6400], ["more/really-ogg.mp3", 6400]],
-    );
-    assert.deepEqual(skipped, [
-      {
-        path: "cut.wav",
-        reason: "it is damaged: its audio should have 3200 bytes, but 3198 are there",
-      },
-      { path: "empty.flac", reason: "the file is empty" },
-      {
-        path: "more/link.wav",
-        reason: "it cannot be read: it is a link to nothing, or was just removed",
-      },
-    ]);
-    assert.deepEqual(progress, ["1/6", "2/6", "3/6", "4/6", "5/6", "6/6"]);
-  }));
-
-Deno.test("a folder of which nothing can be used is an error that says why", () =>
-  inFolder(async (folder) => {
-    await Deno.writeTextFile(`${folder}/a.wav`, "");
+    const problem = async (path: string) => problemOf(await listRecordings(path)());
     assert.equal(
-      problemOf(await readRecordings(folder)()),
-      `the only recording in ${folder}, a.wav, cannot be used: the file is empty`,
+      await problem(`${folder}/gone`),
+      `there is no folder ${folder}/gone; give the path of a folder of recordings`,
     );
-    await Deno.writeTextFile(`${folder}/b.wav`, "no sound");
     assert.equal(
-      problemOf(await readRecordings(folder)()),
-      `none of the 2 recordings in ${folder} can be used; the first, a.wav: the file is empty`,
+      await problem(`${folder}/notes.txt`),
+      `${folder}/notes.txt is not a folder; give the path of a folder of recordings`,
+    );
+    assert.equal(
+      await problem(folder),
+      `no recordings (wav, flac, ogg, mp3) are in ${folder} or the folders in it`,
     );
   }));
-
-Deno.test("the development corpus is read whole", async () => {
-  const folder = decodeURIComponent(new URL("../../../shared/corpus", import.meta.url).pathname);
-  if (E.isLeft(await listRecordings(folder)())) {
-    return console.log("skipped: there is no ../shared/corpus");
-  }
-  const { clips, skipped } = right(await readRecordings(folder)());
-  assert.deepEqual(skipped, []);
-  assert.equal(clips.length, 3842);
-  const minutes = clips.reduce((sum, { samples }) => sum + samples.length, 0) / 16000 / 60;
-  assert.ok(Math.abs(minutes - 74.6) < 0.05, `${minutes} minutes`);
-  assert.ok(clips.every(({ samples }) => samples.some((x) => Math.abs(x) > 0.001)));
-});

@@ -54,7 +54,7 @@ const trained = async (
     interrupted: () => false,
   },
 ) => {
-  const source = await openSource(spec, backend);
+  const source = await openSource(spec);
   assert.ok(E.isRight(source));
   return await train({ spec, backend, source: source.right, folder, ...shared });
 };

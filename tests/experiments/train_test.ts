@@ -40,7 +40,7 @@ const inFolder = async (body: (folder: string) => Promise<void>) => {
 };
 
 const run = async (spec: Spec, backend: Backend, folder: string, interrupted = () => false) => {
-  const source = await openSource(spec, backend);
+  const source = await openSource(spec);
   assert.ok(E.isRight(source));
   return await train({ spec, backend, source: source.right, folder, interrupted });
 };

@@ -1,0 +1,90 @@
+// Recordings that lie in files and archives, read by threads: what a folder, tasks and shards have in
+// common once their members are known.
+import * as E from "fp-ts/Either.js";
+import type { FrontEnd } from "../../models/frontend.ts";
+import type { Form, Place, Read } from "./member.ts";
+import { openPool, type Pool } from "./pool.ts";
+import type { Recordings } from "./recordings.ts";
+import type { DataError, Skipped } from "./source.ts";
+import { storedBytes } from "./store.ts";
+
+/** Where spectrograms are kept, and how much. */
+export interface StoreSpec {
+  /** A folder; it need not be there, and may be removed at any time. */
+  readonly path: string;
+  /** No more is kept once there are so many bytes × 10⁹ in it. */
+  readonly gigabytes: number;
+}
+
+/** How recordings are read. */
+export interface ReadingOptions {
+  readonly frontEnd: FrontEnd;
+  /** Frames of a crop. */
+  readonly frames: number;
+  readonly store?: StoreSpec;
+  /** Threads that read; what is read does not depend on it. */
+  readonly threads?: number;
+}
+
+/** What is known of recordings before any is read. */
+export interface Members {
+  /** Where they come from, to be read after "from". */
+  readonly describe: string;
+  readonly form: Form;
+  readonly count: number;
+  readonly nameOf: (recording: number) => string;
+  readonly placeOf: (recording: number) => Place;
+  readonly skipped: readonly Skipped[];
+}
+
+/** The threads that read recordings of a form. */
+export const readingPool = (form: Form, options: ReadingOptions): Pool => {
+  const { frontEnd, frames, store, threads } = options;
+  return openPool(
+    { form, frontEnd, frames, ...(store === undefined ? {} : { store: store.path }) },
+    threads,
+  );
+};
+
+/** Members as recordings; `pool` is closed with them. */
+export const inFiles = (members: Members, pool: Pool, store?: StoreSpec): Recordings => {
+  let stored = store === undefined ? 0 : storedBytes(store.path);
+  return {
+    ...members,
+    read: async (wanted) => {
+      const read = await Promise.all(wanted.map(async ({ recording, at }) => {
+        const one = await pool.ask<Read>(() => ({
+          kind: "crop",
+          place: members.placeOf(recording),
+          at,
+          mayStore: store !== undefined && stored < store.gigabytes * 1e9,
+        }));
+        if (one._tag === "Values") stored += one.stored;
+        return one;
+      }));
+      const values: E.Either<string, Float32Array>[] = [];
+      for (const one of read) {
+        if (one._tag === "Gone") {
+          return E.left<DataError>({ _tag: "DataGone", path: one.path, reason: one.reason });
+        }
+        values.push(one._tag === "Values" ? E.right(one.values) : E.left(one.reason));
+      }
+      return E.right(values);
+    },
+    close: pool.close,
+  };
+};
+
+/** Files of a folder, by their paths in it. */
+export const folderMembers = (
+  describe: string,
+  folder: string,
+  paths: readonly string[],
+): Members => ({
+  describe,
+  form: "audio",
+  count: paths.length,
+  nameOf: (recording) => paths[recording],
+  placeOf: (recording) => ({ path: `${folder.replace(/\/+$/, "")}/${paths[recording]}` }),
+  skipped: [],
+});

@@ -1,0 +1,56 @@
+/// <reference lib="deno.worker" />
+// A thread that reads recordings ahead of training, one at a time; pool.ts gives it what to read.
+import type { FrontEnd } from "../../models/frontend.ts";
+import { type Form, type MemberReader, memberReader, type Place } from "./member.ts";
+import { indexShard } from "./shard_index.ts";
+import { openStore } from "./store.ts";
+
+/** What is the same for all readings of a worker. */
+export interface Settings {
+  readonly form: Form;
+  readonly frontEnd: FrontEnd;
+  /** Frames of a crop. */
+  readonly frames: number;
+  /** The folder of the store, if there is one. */
+  readonly store?: string;
+}
+
+/** What a worker is asked. */
+export type Question =
+  | { readonly kind: "settings"; readonly settings: Settings }
+  | {
+    readonly kind: "crop";
+    readonly place: Place;
+    readonly at: number;
+    readonly mayStore: boolean;
+  }
+  | { readonly kind: "index"; readonly path: string; readonly wanted: string };
+
+let reader: Promise<MemberReader> | undefined;
+
+const answer = async (question: Question): Promise<readonly [unknown, readonly ArrayBuffer[]]> => {
+  switch (question.kind) {
+    case "settings": {
+      const { form, frontEnd, frames, store } = question.settings;
+      reader = Promise.resolve(store === undefined ? undefined : openStore(store, frontEnd))
+        .then((opened) => memberReader(form, frontEnd, frames, opened));
+      return [undefined, []];
+    }
+    case "crop": {
+      const { place, at, mayStore } = question;
+      const read = await (await reader!)(place, at, mayStore);
+      return [read, read._tag === "Values" ? [read.values.buffer] : []];
+    }
+    case "index":
+      return [indexShard(question.path, new RegExp(question.wanted, "i")), []];
+  }
+};
+
+// Questions wait for the one before.
+let before: Promise<void> = Promise.resolve();
+self.onmessage = ({ data }: MessageEvent<Question>) => {
+  before = before.then(async () => {
+    const [content, moved] = await answer(data);
+    self.postMessage(content, { transfer: [...moved] });
+  });
+};
