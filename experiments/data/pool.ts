@@ -1,5 +1,5 @@
-// Threads that read recordings. Each has two questions at a time, so that it never waits for the next; what
-// comes does not depend on how many there are.
+// Threads that read recordings, ahead of a thread that computes; what comes does not depend on how many
+// there are.
 import type { Question, Settings } from "./worker.ts";
 
 /** Threads that answer questions. */
@@ -19,6 +19,10 @@ interface Waiting {
   readonly failed: (error: Error) => void;
 }
 
+// A thread that computes answers nobody for a whole step of training, so every thread is given what it
+// will do in that time; what it made waits in memory.
+const mostOpen = 128;
+
 /** Starts threads; until they are closed the process does not end. */
 export const openPool = (settings: Settings, threads: number = usualThreads()): Pool => {
   const queue: Waiting[] = [];
@@ -26,16 +30,14 @@ export const openPool = (settings: Settings, threads: number = usualThreads()): 
   const workers = Array.from({ length: threads }, () => {
     const worker = new Worker(new URL("./worker.ts", import.meta.url).href, { type: "module" });
     const open: Waiting[] = [];
-    const give = () => {
-      while (open.length < 2 && queue.length > 0) {
-        const next = queue.shift()!;
-        open.push(next);
-        worker.postMessage(next.question());
-      }
+    const give = (next: Waiting) => {
+      open.push(next);
+      worker.postMessage(next.question());
     };
     worker.onmessage = ({ data }) => {
       open.shift()!.done(data);
-      give();
+      const next = queue.shift();
+      if (next !== undefined) give(next);
     };
     // A mistake of ours, or a machine without memory; the question is not to wait for ever.
     worker.onerror = (event) => {
@@ -43,20 +45,18 @@ export const openPool = (settings: Settings, threads: number = usualThreads()): 
       const error = new Error(`a thread that reads recordings ended: ${event.message}`);
       open.splice(0).forEach(({ failed }) => failed(error));
     };
-    const first: Question = { kind: "settings", settings };
-    open.push({ question: () => first, done: () => {}, failed: () => {} });
-    worker.postMessage(first);
-    return { worker, give };
+    give({ question: () => ({ kind: "settings", settings }), done: () => {}, failed: () => {} });
+    return { worker, open, give };
   });
   return {
-    ask: <A>(question: () => Question) => {
-      if (closed) throw new Error("recordings are read after they were closed");
-      const answer = new Promise<A>((resolve, reject) =>
-        queue.push({ question, done: resolve as Waiting["done"], failed: reject })
-      );
-      workers.forEach(({ give }) => give());
-      return answer;
-    },
+    ask: <A>(question: () => Question) =>
+      new Promise<A>((resolve, reject) => {
+        if (closed) throw new Error("recordings are read after they were closed");
+        const asked: Waiting = { question, done: resolve as Waiting["done"], failed: reject };
+        const idlest = workers.reduce((a, b) => b.open.length < a.open.length ? b : a);
+        if (idlest.open.length < mostOpen) idlest.give(asked);
+        else queue.push(asked);
+      }),
     close: () => {
       closed = true;
       workers.forEach(({ worker }) => worker.terminate());

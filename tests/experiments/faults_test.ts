@@ -47,7 +47,7 @@ const run = async (
   folder: string,
   { resume = false, around = (source: Source): Source => source } = {},
 ) => {
-  const source = await openSource(spec, wasm);
+  const source = await openSource(spec);
   assert.ok(E.isRight(source));
   return await train({
     spec,
@@ -179,7 +179,7 @@ Deno.test("a damaged checkpoint is told, and the one before it is used", () =>
   inFolder(async (folder) => {
     const spec = little();
     let asked = 0;
-    const source = await openSource(spec, wasm);
+    const source = await openSource(spec);
     assert.ok(E.isRight(source));
     whyNot(
       await train({
