@@ -3,7 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../models/frontend.ts";
 import type { Form, Place, Read } from "./member.ts";
-import { openPool, type Pool } from "./pool.ts";
+import { openPool, type Pool, usualThreads } from "./pool.ts";
 import type { Recordings } from "./recordings.ts";
 import type { DataError, Skipped } from "./source.ts";
 import { storedBytes } from "./store.ts";
@@ -37,43 +37,38 @@ export interface Members {
   readonly skipped: readonly Skipped[];
 }
 
-/** The threads that read recordings of a form. */
+/** The threads that read recordings of a form; they share what room is left in the store. */
 export const readingPool = (form: Form, options: ReadingOptions): Pool => {
-  const { frontEnd, frames, store, threads } = options;
-  return openPool(
-    { form, frontEnd, frames, ...(store === undefined ? {} : { store: store.path }) },
-    threads,
-  );
+  const { frontEnd, frames, store, threads = usualThreads() } = options;
+  const kept = store === undefined ? {} : {
+    store: {
+      path: store.path,
+      room: Math.max(0, store.gigabytes * 1e9 - storedBytes(store.path)) / threads,
+    },
+  };
+  return openPool({ form, frontEnd, frames, ...kept }, threads);
 };
 
 /** Members as recordings; `pool` is closed with them. */
-export const inFiles = (members: Members, pool: Pool, store?: StoreSpec): Recordings => {
-  let stored = store === undefined ? 0 : storedBytes(store.path);
-  return {
-    ...members,
-    read: async (wanted) => {
-      const read = await Promise.all(wanted.map(async ({ recording, at }) => {
-        const one = await pool.ask<Read>(() => ({
-          kind: "crop",
-          place: members.placeOf(recording),
-          at,
-          mayStore: store !== undefined && stored < store.gigabytes * 1e9,
-        }));
-        if (one._tag === "Values") stored += one.stored;
-        return one;
-      }));
-      const values: E.Either<string, Float32Array>[] = [];
-      for (const one of read) {
-        if (one._tag === "Gone") {
-          return E.left<DataError>({ _tag: "DataGone", path: one.path, reason: one.reason });
-        }
-        values.push(one._tag === "Values" ? E.right(one.values) : E.left(one.reason));
+export const inFiles = (members: Members, pool: Pool): Recordings => ({
+  ...members,
+  read: async (wanted) => {
+    const read = await Promise.all(
+      wanted.map(({ recording, at }) =>
+        pool.ask<Read>({ kind: "crop", place: members.placeOf(recording), at })
+      ),
+    );
+    const values: E.Either<string, Float32Array>[] = [];
+    for (const one of read) {
+      if (one._tag === "Gone") {
+        return E.left<DataError>({ _tag: "DataGone", path: one.path, reason: one.reason });
       }
-      return E.right(values);
-    },
-    close: pool.close,
-  };
-};
+      values.push(one._tag === "Values" ? E.right(one.values) : E.left(one.reason));
+    }
+    return E.right(values);
+  },
+  close: pool.close,
+});
 
 /** Files of a folder, by their paths in it. */
 export const folderMembers = (

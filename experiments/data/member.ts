@@ -20,8 +20,7 @@ export type Form = "audio" | "log-mel";
 
 /** What reading a recording came to. */
 export type Read =
-  /** The crop, and the bytes that were kept for the next time. */
-  | { readonly _tag: "Values"; readonly values: Float32Array<ArrayBuffer>; readonly stored: number }
+  | { readonly _tag: "Values"; readonly values: Float32Array<ArrayBuffer> }
   /** It cannot be used. */
   | { readonly _tag: "Bad"; readonly reason: string }
   /** It was there and is not, so nothing can be said of it. */
@@ -35,8 +34,6 @@ export type MemberReader = (
   place: Place,
   /** Where the crop begins, as a part of the starts that there are. */
   at: number,
-  /** Whether there is room to keep the spectrogram. */
-  mayStore: boolean,
 ) => Promise<Read>;
 
 /** A reader that makes crops of `frames` frames; not to be called again before it answered. */
@@ -54,20 +51,19 @@ export const memberReader = (
       ? E.left(recordingErrorText(samples.left))
       : E.right(extract(samples.right));
   };
-  return async (place, at, mayStore) => {
+  return async (place, at) => {
     const read = bytesOf(place);
     if ("_tag" in read) return read;
     const key = store === undefined ? "" : await contentKey(read.bytes);
     const kept = store?.read(key, (all) => startOf(all, at, frames), frames);
     if (kept !== undefined) {
-      return { _tag: "Values", values: kept as Float32Array<ArrayBuffer>, stored: 0 };
+      return { _tag: "Values", values: kept as Float32Array<ArrayBuffer> };
     }
     const made = await spectrogram(read.bytes);
     if (E.isLeft(made)) return { _tag: "Bad", reason: made.left };
     const whole = standardised(made.right);
-    const stored = store !== undefined && mayStore ? store.write(key, whole) : 0;
-    const values = cropAt(whole, at, frames) as Float32Array<ArrayBuffer>;
-    return { _tag: "Values", values, stored };
+    store?.write(key, whole);
+    return { _tag: "Values", values: cropAt(whole, at, frames) as Float32Array<ArrayBuffer> };
   };
 };
 

@@ -49,7 +49,7 @@ export const openSource = async (
     pool.close();
     return members;
   }
-  const recordings: Recordings = inFiles(members.right, pool, store);
+  const recordings: Recordings = inFiles(members.right, pool);
   return await orderedSource(recordings, { ...order, skippedFraction });
 };
 

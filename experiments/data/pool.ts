@@ -4,8 +4,7 @@ import type { Question, Settings } from "./worker.ts";
 
 /** Threads that answer questions. */
 export interface Pool {
-  /** The answer to a question, which is put when a thread is about to take it. */
-  readonly ask: <A>(question: () => Question) => Promise<A>;
+  readonly ask: <A>(question: Question) => Promise<A>;
   readonly close: () => void;
 }
 
@@ -14,7 +13,7 @@ export const usualThreads = (): number =>
   Math.max(1, Math.min(16, navigator.hardwareConcurrency - 1));
 
 interface Waiting {
-  readonly question: () => Question;
+  readonly question: Question;
   readonly done: (answer: unknown) => void;
   readonly failed: (error: Error) => void;
 }
@@ -32,7 +31,7 @@ export const openPool = (settings: Settings, threads: number = usualThreads()): 
     const open: Waiting[] = [];
     const give = (next: Waiting) => {
       open.push(next);
-      worker.postMessage(next.question());
+      worker.postMessage(next.question);
     };
     worker.onmessage = ({ data }) => {
       open.shift()!.done(data);
@@ -45,11 +44,11 @@ export const openPool = (settings: Settings, threads: number = usualThreads()): 
       const error = new Error(`a thread that reads recordings ended: ${event.message}`);
       open.splice(0).forEach(({ failed }) => failed(error));
     };
-    give({ question: () => ({ kind: "settings", settings }), done: () => {}, failed: () => {} });
+    give({ question: { kind: "settings", settings }, done: () => {}, failed: () => {} });
     return { worker, open, give };
   });
   return {
-    ask: <A>(question: () => Question) =>
+    ask: <A>(question: Question) =>
       new Promise<A>((resolve, reject) => {
         if (closed) throw new Error("recordings are read after they were closed");
         const asked: Waiting = { question, done: resolve as Waiting["done"], failed: reject };

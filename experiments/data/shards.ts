@@ -183,11 +183,7 @@ async function indexOf(
   store: StoreSpec | undefined,
 ): Promise<E.Either<string, ShardIndex>> {
   const ask = () =>
-    pool.ask<E.Either<string, ShardIndex>>(() => ({
-      kind: "index",
-      path,
-      wanted: extensions[form],
-    }));
+    pool.ask<E.Either<string, ShardIndex>>({ kind: "index", path, wanted: extensions[form] });
   if (store === undefined) return await ask();
   const { size, mtime } = Deno.statSync(path);
   const print = [await Deno.realPath(path), size, mtime?.getTime(), form].join(" ");

@@ -16,8 +16,8 @@ export interface Store {
     start: (frames: number) => number,
     frames: number,
   ) => Float32Array | undefined;
-  /** Keeps a spectrogram and gives the bytes that it takes, 0 when it cannot be kept. */
-  readonly write: (key: string, of: LogMel) => number;
+  /** Keeps a spectrogram where there is room. */
+  readonly write: (key: string, of: LogMel) => void;
 }
 
 const hex = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> =>
@@ -30,8 +30,13 @@ export const contentKey = hex;
 // Changes when the same content and front end would give other values.
 const version = 1;
 
-/** The store in a folder, for one front end. */
-export const openStore = async (folder: string, frontEnd: FrontEnd): Promise<Store> => {
+/** The store in a folder, for one front end; at most `room` bytes are added to it. */
+export const openStore = async (
+  folder: string,
+  room: number,
+  frontEnd: FrontEnd,
+): Promise<Store> => {
+  let left = room;
   const { sampleRate, fft, window, hop, mels, fMin, fMax } = frontEnd;
   const settings = [version, sampleRate, fft, window, hop, mels, fMin, fMax].join(" ");
   const print = await hex(new TextEncoder().encode(settings));
@@ -82,6 +87,8 @@ export const openStore = async (folder: string, frontEnd: FrontEnd): Promise<Sto
         return values;
       }),
     write: (key, { frames, values }) => {
+      const size = headSize + values.byteLength;
+      if (size > left) return;
       const path = pathOf(key), partial = `${path}.${crypto.randomUUID()}.partial`;
       try {
         Deno.mkdirSync(`${own}/${key.slice(0, 2)}`, { recursive: true });
@@ -95,9 +102,9 @@ export const openStore = async (folder: string, frontEnd: FrontEnd): Promise<Sto
           throw error;
         }
         Deno.renameSync(partial, path);
-        return bytes.length;
+        left -= size;
       } catch {
-        return 0; // A full disk or a folder that is not to be written costs time, not a run.
+        // A full disk or a folder that is not to be written costs time, not a run.
       }
     },
   };

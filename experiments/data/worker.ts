@@ -11,8 +11,8 @@ export interface Settings {
   readonly frontEnd: FrontEnd;
   /** Frames of a crop. */
   readonly frames: number;
-  /** The folder of the store, if there is one. */
-  readonly store?: string;
+  /** The folder of the store, if there is one, and the bytes that this thread may keep in it. */
+  readonly store?: { readonly path: string; readonly room: number };
 }
 
 /** What a worker is asked. */
@@ -22,7 +22,6 @@ export type Question =
     readonly kind: "crop";
     readonly place: Place;
     readonly at: number;
-    readonly mayStore: boolean;
   }
   | { readonly kind: "index"; readonly path: string; readonly wanted: string };
 
@@ -32,13 +31,15 @@ const answer = async (question: Question): Promise<readonly [unknown, readonly A
   switch (question.kind) {
     case "settings": {
       const { form, frontEnd, frames, store } = question.settings;
-      reader = Promise.resolve(store === undefined ? undefined : openStore(store, frontEnd))
+      reader = Promise.resolve(
+        store === undefined ? undefined : openStore(store.path, store.room, frontEnd),
+      )
         .then((opened) => memberReader(form, frontEnd, frames, opened));
       return [undefined, []];
     }
     case "crop": {
-      const { place, at, mayStore } = question;
-      const read = await (await reader!)(place, at, mayStore);
+      const { place, at } = question;
+      const read = await (await reader!)(place, at);
       return [read, read._tag === "Values" ? [read.values.buffer] : []];
     }
     case "index":
