@@ -1,4 +1,5 @@
-// The command line: `experiment`, `golden`, `doctor`, `explain`, `scaling`, `tune`, `embed`, `import`, `data`.
+// The command line: `experiment`, `golden`, `doctor`, `explain`, `scaling`, `tune`, `embed`, `evaluate`,
+// `import`, `data`.
 // Only arguments are read here; each command is a file of its own. Exit status 0, 1 when the work
 // failed, 2 when it was not understood.
 import { parseArgs } from "cli";
@@ -84,6 +85,22 @@ Recordings are as long as they are. Status 1 when any of them could not be embed
   --batch N       stretches of audio that are computed at once (default 8)
   --fidelity F    faithful: as the published code does it; corrected: without its quirks;
                   without this option as the checkpoint says`,
+  evaluate: `deno task evaluate --checkpoint F --tasks DIR [--task NAME]... [--seeds N] [--device D]
+
+Scores embeddings on downstream tasks in the layout of HEAR: trains the published probe on them, for
+ten seeds, beside the same encoder untrained and log-mel statistics. Prints a table; writes
+evaluation.html, evaluation.json, scores.csv, scores.tex, and the embeddings as hear-eval-kit reads
+them. All tasks are checked first. What is done is kept: the same command goes on where it was.
+
+  --checkpoint F  what 'deno task experiment' wrote; as often as you like, to compare several
+  --tasks DIR     a folder of tasks, as 'deno task data' makes or fetches them
+  --task NAME     only this one (a folder's name, or BO, E50, ...); as often as you like
+  --seeds N       seeds of the probe, 0 to N - 1 (default 10)
+  --device D      ${devices}
+  --fidelity F    faithful: embeddings and probe as the published code has them; corrected: without
+                  its quirks; without this option as the checkpoints say
+  --out DIR       where to write (default: the folder 'evaluation' beside the first checkpoint)
+  --json          one JSON object instead of the table`,
   import: `deno task import IN OUT [--heads N]
 
 Makes a checkpoint that 'embed' reads of one of the published code: tells which encoder it holds,
@@ -151,6 +168,16 @@ const options = {
     fidelity: { type: "string" },
   },
   runs: { in: { type: "string" }, json: { type: "boolean" } },
+  evaluate: {
+    checkpoint: { type: "string", multiple: true },
+    tasks: { type: "string" },
+    task: { type: "string", multiple: true },
+    seeds: { type: "string" },
+    device: { type: "string" },
+    fidelity: { type: "string" },
+    out: { type: "string" },
+    json: { type: "boolean" },
+  },
   import: { heads: { type: "string" } },
   data: {
     out: { type: "string" },
@@ -254,6 +281,33 @@ const run = async (args: readonly string[]): Promise<number> => {
       return runs({
         command: positionals,
         root: (values.in as string | undefined ?? "runs").replace(/\/+$/, ""),
+        json: values.json === true,
+      });
+    }
+    case "evaluate": {
+      const { tasks, fidelity } = values, seeds = Number(values.seeds ?? 10);
+      const checkpoints = (values.checkpoint ?? []) as readonly string[];
+      const wrong = checkpoints.length === 0
+        ? "--checkpoint F is missing: the encoder to evaluate"
+        : typeof tasks !== "string"
+        ? "--tasks DIR is missing: the folder of the tasks"
+        : positionals.length > 0
+        ? `there is nothing to do with '${positionals[0]}'`
+        : !(Number.isInteger(seeds) && seeds > 0 && seeds <= 1000)
+        ? `--seeds: expected a whole number from 1 to 1000, found '${values.seeds}'`
+        : fidelity !== undefined && fidelity !== "faithful" && fidelity !== "corrected"
+        ? `--fidelity: expected faithful or corrected, found '${fidelity}'`
+        : undefined;
+      if (wrong !== undefined) return misunderstood(`${wrong}; see deno task evaluate --help`);
+      const { evaluate } = await import("./evaluate.ts");
+      return await evaluate({
+        checkpoints,
+        tasks: tasks as string,
+        names: (values.task ?? []) as readonly string[],
+        seeds,
+        device,
+        fidelity: fidelity as "faithful" | "corrected" | undefined,
+        out: values.out as string | undefined,
         json: values.json === true,
       });
     }

@@ -26,8 +26,6 @@ export interface Compiled {
   readonly arenaBytes: number;
   /** Bytes of scratch memory that each thread needs. */
   readonly scratchBytes: number;
-  /** Milliseconds that lowering took, and that printing took. */
-  readonly took: { readonly lowering: number; readonly printing: number };
 }
 
 /** Places begin at multiples of so many bytes: a line of the processor's cache. */
@@ -44,8 +42,7 @@ export const describe = (storage: Storage): string =>
       size(storage.dims)
     } elements`;
 
-/** The storages that a kernel writes. */
-export const writesOf = (kernel: Kernel): readonly Storage[] => [
+const writesOf = (kernel: Kernel): readonly Storage[] => [
   ...kernel.roots.map((root) => root.storage),
   ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
 ];
@@ -55,9 +52,7 @@ export const compile = (
   program: Program,
   options: { readonly relaxed: boolean; readonly storedLimit?: number },
 ): Compiled => {
-  const began = performance.now();
   const lowered = lower(program, options.storedLimit);
-  const lowering = performance.now() - began;
   const { stored } = lowered;
   const print = (kernel: Kernel): readonly Launch[] => {
     switch (kernel.shape) {
@@ -80,15 +75,7 @@ export const compile = (
     0,
     ...steps.flatMap(({ launches }) => launches.map((one) => one.scratch)),
   );
-  const printing = performance.now() - began - lowering;
-  return {
-    lowered,
-    steps,
-    offsets: arena.offsets,
-    arenaBytes: arena.bytes,
-    scratchBytes,
-    took: { lowering, printing },
-  };
+  return { lowered, steps, offsets: arena.offsets, arenaBytes: arena.bytes, scratchBytes };
 };
 
 const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): KernelReport => {
