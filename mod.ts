@@ -31,3 +31,15 @@ export {
 } from "./dsl/axes.ts";
 export type { Dtype, Initialiser, Key } from "./dsl/node.ts";
 export type { WindowOptions } from "./dsl/structure.ts";
+export {
+  causalConv,
+  channels,
+  linear,
+  type Norm,
+  norm,
+  type Scope,
+  scope,
+  type Sequence,
+  tokens,
+} from "./models/layers.ts";
+export type { CustomBlock, CustomOptions, Settings } from "./models/stack.ts";

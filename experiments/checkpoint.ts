@@ -12,8 +12,9 @@ import { type Encoder, features } from "../models/encoder.ts";
 import { faithful, type Fidelity } from "../models/fidelity.ts";
 import type { FrontEnd } from "../models/frontend.ts";
 import { fieldError, fieldErrorText, numberThat } from "./codec.ts";
+import { isLoaded, loadEncoder, moduleErrorText, withBlock } from "./custom.ts";
 import { parseJson } from "./json.ts";
-import { encoder, fidelity, frontEnd } from "./model_codec.ts";
+import { encoder, type EncoderSpec, fidelity, frontEnd } from "./model_codec.ts";
 import {
   decode,
   type Safetensors,
@@ -44,6 +45,12 @@ export type CheckpointError =
   | { readonly _tag: "NotSafetensors"; readonly file: string; readonly error: SafetensorsError }
   | { readonly _tag: "NoEncoder"; readonly file: string }
   | {
+    /** The encoder is of a module that is not loaded. */
+    readonly _tag: "ModuleMissing";
+    readonly file: string;
+    readonly encoder: EncoderSpec;
+  }
+  | {
     /** `key` of the metadata is not what it should be. */
     readonly _tag: "BadMetadata";
     readonly file: string;
@@ -66,7 +73,15 @@ export const readCheckpoint =
     } catch (error) {
       return E.left({ _tag: "Unreadable", file, reason: reasonText(error) });
     }
-    return decodeCheckpoint(bytes, file);
+    const decoded = decodeCheckpoint(bytes, file);
+    if (E.isRight(decoded) || decoded.left._tag !== "ModuleMissing") return decoded;
+    const loaded = await loadEncoder(decoded.left.encoder);
+    return E.isRight(loaded) ? decodeCheckpoint(bytes, file) : E.left({
+      _tag: "BadMetadata",
+      file,
+      key: "encoder",
+      problems: [moduleErrorText(loaded.left)],
+    });
   };
 
 /** The checkpoint in some bytes; `file` is what errors call them. */
@@ -93,6 +108,8 @@ export function checkpointErrorText(error: CheckpointError): string {
     case "NoEncoder":
       return `${file} does not say which encoder it holds: its metadata has no 'encoder'; give a ` +
         `checkpoint that 'deno task experiment' wrote, or make one with 'deno task import'`;
+    case "ModuleMissing":
+      return `${file}: the module of its encoder was not loaded`;
     case "BadMetadata":
       return `${file}: '${error.key}' in its metadata: ${several(error.problems)}`;
     case "Misfit":
@@ -148,8 +165,11 @@ const describedBy = (
   if (E.isLeft(found.frontEnd)) return found.frontEnd;
   if (E.isLeft(found.frames)) return found.frames;
   if (E.isLeft(found.fidelity)) return found.fidelity;
+  if (!isLoaded(found.encoder.right)) {
+    return E.left({ _tag: "ModuleMissing", file, encoder: found.encoder.right });
+  }
   const description = {
-    encoder: found.encoder.right,
+    encoder: withBlock(found.encoder.right),
     frontEnd: found.frontEnd.right,
     frames: found.frames.right,
     fidelity: found.fidelity.right,

@@ -2,12 +2,12 @@
 // pre-training and the points of fidelity. Specs and checkpoints read them alike.
 import * as t from "io-ts";
 import type * as E from "fp-ts/Either.js";
-import type { Encoder, Shell } from "../models/encoder.ts";
+import type { Shell } from "../models/encoder.ts";
 import { corrected, faithful, type Fidelity } from "../models/fidelity.ts";
 import type { FrontEnd } from "../models/frontend.ts";
 import type { Masking } from "../models/masking.ts";
 import type { PatchSize } from "../models/patches.ts";
-import type { Family } from "../models/stack.ts";
+import type { CustomSizes, Family, Settings } from "../models/stack.ts";
 import {
   above0,
   between0and1,
@@ -22,12 +22,21 @@ import {
   optional,
   schemaOf,
   tagged,
+  textThat,
   wholeFrom,
   withSchema,
 } from "./codec.ts";
 
 /** An encoder without its patch size. */
-export type EncoderSpec = Family & Shell;
+export type EncoderSpec =
+  | (Exclude<Family, { readonly family: "module" }> & Shell)
+  | (ModuleSpec & Shell);
+
+/** An architecture of the user's own, by the path of its module. */
+export interface ModuleSpec extends Omit<CustomSizes, "block"> {
+  readonly family: "module";
+}
+
 type Of<F extends EncoderSpec["family"]> = Extract<EncoderSpec, { readonly family: F }>;
 
 const count = wholeFrom(1);
@@ -101,12 +110,42 @@ const xlstmDocs: Docs<Of<"xlstm">> = {
     "same numbers but for rounding.",
 };
 
+const setting = (u: unknown): u is Settings[string] =>
+  typeof u === "number" && Number.isFinite(u) || typeof u === "string" || typeof u === "boolean";
+const isSettings = (u: unknown): u is Settings =>
+  t.UnknownRecord.is(u) && !Array.isArray(u) && Object.values(u).every(setting);
+const settings: t.Type<Settings> = withSchema(
+  new t.Type<Settings>(
+    "an object of numbers, texts and truth values",
+    isSettings,
+    (u, c) => isSettings(u) ? t.success(u) : t.failure(u, c),
+    t.identity,
+  ),
+  { type: "object" },
+);
+const custom = {
+  family: oneOf("module"),
+  module: textThat("the path of a module (.ts, .js)", /\.[mc]?[jt]s$/),
+  ...shell,
+  settings: optional(settings),
+};
+type Custom = { readonly [K in keyof Required<Of<"module">>]: Of<"module">[K] };
+const customDocs: Docs<Of<"module">> = {
+  family: family + " May be left out where module is given.",
+  module:
+    "The path of a module that exports block, relative to the spec's file; docs/encoders.md " +
+    "says what it must do.",
+  ...shellDocs,
+  settings: "What block is told besides: numbers, texts and truth values by name.",
+};
+
 /** An encoder as a spec writes it: its other fields depend on `family`. */
 export const encoderSpec: t.Type<EncoderSpec> = tagged("family", {
   transformer: fields<Of<"transformer">>(transformer, transformerDocs),
   mamba: fields<Of<"mamba">>(mamba, mambaDocs),
   xlstm: fields<Of<"xlstm">>(xlstm, xlstmDocs),
-});
+  module: fields<Custom>(custom, customDocs),
+}) as t.Type<EncoderSpec>;
 
 /** Frames and bands of a patch. */
 export const patchSize: t.Type<PatchSize> = fields<PatchSize>(
@@ -117,11 +156,12 @@ export const patchSize: t.Type<PatchSize> = fields<PatchSize>(
 const patch = { patch: patchSize };
 
 /** An encoder as checkpoints describe it, with its patch size. */
-export const encoder: t.Type<Encoder> = tagged("family", {
+export const encoder: t.Type<EncoderSpec & { readonly patch: PatchSize }> = tagged("family", {
   transformer: fields<Of<"transformer"> & typeof of>({ ...transformer, ...patch }),
   mamba: fields<Of<"mamba"> & typeof of>({ ...mamba, ...patch }),
   xlstm: fields<Of<"xlstm"> & typeof of>({ ...xlstm, ...patch }),
-});
+  module: fields<Custom & typeof of>({ ...custom, ...patch }),
+}) as t.Type<EncoderSpec & { readonly patch: PatchSize }>;
 declare const of: { readonly patch: PatchSize };
 
 /** Audio to log-mel spectrogram. */

@@ -1,9 +1,13 @@
 // Which encoder a checkpoint holds, told from the names and shapes of its tensors alone: published
 // files say nothing of themselves.
 import * as E from "fp-ts/Either.js";
-import type { Encoder } from "../models/encoder.ts";
 import { publishedFrontEnd } from "../models/frontend.ts";
-import { type FamilyName, publishedEncoder, sizeNames } from "../models/sizes.ts";
+import {
+  type FamilyEncoder,
+  type FamilyName,
+  publishedEncoder,
+  sizeNames,
+} from "../models/sizes.ts";
 import { quoted } from "./quote.ts";
 
 /** Shapes of tensors by name. */
@@ -11,7 +15,7 @@ export type Shapes = ReadonlyMap<string, readonly number[]>;
 
 /** What is told from them. */
 export interface Recognised {
-  readonly encoder: Encoder;
+  readonly encoder: FamilyEncoder;
   /** Frames of the spectrograms that its positions are made for; they have 80 mel bands. */
   readonly frames: number;
 }
@@ -85,7 +89,7 @@ export const recognise = (
     Number.isInteger(n / dim) ? E.right(n / dim) : E.left(
       `'${name}' has ${n} inner channels, which are not a multiple of its width, ${dim}`,
     );
-  const found = (encoder: Encoder): E.Either<string, Recognised> =>
+  const found = (encoder: FamilyEncoder): E.Either<string, Recognised> =>
     E.right({ encoder, frames: frames.right });
 
   switch (family) {
@@ -129,15 +133,15 @@ export const recognise = (
 };
 
 /** The name of the published size that an encoder has. */
-export const sizeOf = (encoder: Encoder): string | undefined =>
+export const sizeOf = (encoder: FamilyEncoder): string | undefined =>
   sizeNames.find((size) => {
     const { dim, depth } = publishedEncoder(encoder.family, size);
     return dim === encoder.dim && depth === encoder.depth;
   });
 
 // What names and shapes do not tell, as published.
-const base = <F extends FamilyName>(family: F): Extract<Encoder, { readonly family: F }> =>
-  publishedEncoder(family, "tiny") as Extract<Encoder, { readonly family: F }>;
+const base = <F extends FamilyName>(family: F): Extract<FamilyEncoder, { readonly family: F }> =>
+  publishedEncoder(family, "tiny") as Extract<FamilyEncoder, { readonly family: F }>;
 
 const shapeText = (shape: readonly number[]): string =>
   shape.length <= 8 ? `[${shape.join(", ")}]` : `of ${shape.length} axes`;

@@ -126,6 +126,7 @@ const families: Readonly<Record<Spec["encoder"]["family"], string>> = {
   transformer: "Transformer",
   mamba: "Mamba",
   xlstm: "xLSTM",
+  module: "custom",
 };
 
 const lossOver = (spec: Spec): string =>

@@ -56,8 +56,8 @@ export const linear = (
     readonly init?: Initialiser;
     readonly biasInit?: Initialiser;
   } = {},
-) =>
-(x: Sequence): Sequence => {
+): (x: Sequence) => Sequence =>
+(x) => {
   const from = channels(x);
   const weight = param(at("weight"), { out: to, channel: from }, init ?? fanIn(from));
   const y = rename(contract(x, weight, "channel"), "out", "channel");
@@ -89,12 +89,13 @@ const normalised = <A, const K extends keyof A & string>(
 };
 
 /** (x - mean) / √(variance + eps) · weight + bias over channels; RMS norm has no mean and no bias. */
-export const norm = (at: Scope, eps: number, kind: Norm = "layer") => (x: Sequence): Sequence =>
-  named(`${kind} norm`, () => {
-    const size = { channel: channels(x) };
-    const y = on.mul(normalised(x, "channel", eps, kind), param(at("weight"), size, ones));
-    return kind === "rms" ? y : on.add(y, param(at("bias"), size, zeros));
-  });
+export const norm =
+  (at: Scope, eps: number, kind: Norm = "layer"): (x: Sequence) => Sequence => (x) =>
+    named(`${kind} norm`, () => {
+      const size = { channel: channels(x) };
+      const y = on.mul(normalised(x, "channel", eps, kind), param(at("weight"), size, ones));
+      return kind === "rms" ? y : on.add(y, param(at("bias"), size, zeros));
+    });
 
 /** The norm of xLSTM blocks: the stored weight w scales by 1 + w, and there is no bias. */
 export const residualNorm =
@@ -114,7 +115,7 @@ export const headNorm = (at: Scope, eps: number) => (x: Heads): Heads =>
   });
 
 /** A depthwise causal convolution along tokens: token t sees t - taps + 1 ... t. */
-export const causalConv = (at: Scope, taps: number) => (x: Sequence): Sequence =>
+export const causalConv = (at: Scope, taps: number): (x: Sequence) => Sequence => (x) =>
   named("causal conv", () => {
     const size = channels(x);
     const weight = param(at("weight"), { channel: size, group: 1, tap: taps }, fanIn(taps));

@@ -14,7 +14,10 @@ const table = {
 /** The names of the sizes. */
 export type SizeName = keyof typeof table;
 /** The names of the families: SSAST, SSAM and AxLSTM in the papers. */
-export type FamilyName = Encoder["family"];
+export type FamilyName = Exclude<Encoder["family"], "module">;
+
+/** An encoder of one of the families, which is data alone. */
+export type FamilyEncoder = Extract<Encoder, { readonly family: FamilyName }>;
 
 /** All size names, smallest of the published three first. */
 export const sizeNames: readonly SizeName[] = Object.keys(table) as SizeName[];
@@ -32,7 +35,7 @@ const shell = {
  * The published encoder of a family and size. The mLSTM cells have four heads at every size, whatever
  * the table says; `expand` 3 and twice the depth are the variants that the code has besides.
  */
-export const publishedEncoder = (family: FamilyName, size: SizeName): Encoder => {
+export const publishedEncoder = (family: FamilyName, size: SizeName): FamilyEncoder => {
   const { heads, ...common } = table[size];
   switch (family) {
     case "transformer":

@@ -15,12 +15,44 @@ import { xlstmBlock, type XlstmSizes } from "./xlstm.ts";
  * The order in which blocks read tokens: all from first to last, all from last to first, in turns
  * (even blocks forward, odd ones back), or both ways at once. A recurrent block that reads both ways
  * is run on the sequence and on its reverse with the same weights, and the two outputs are averaged;
- * attention just sees all tokens. In the other orders attention is causal.
+ * attention just sees all tokens, and a custom block is told that it may. In the other orders
+ * attention is causal.
  */
 export type Order = "causal" | "reversed" | "alternating" | "bidirectional";
 
+/** What a block of an architecture that is not in the house is told. */
+export interface CustomOptions {
+  /** Its number, from 0. */
+  readonly number: number;
+  /** Blocks of the encoder. */
+  readonly depth: number;
+  /** True when a token may not see later ones. Sequences that are read backwards come reversed. */
+  readonly causal: boolean;
+  /** The norm that the shell uses. */
+  readonly norm: Norm;
+  /** What the spec gives to this architecture alone. */
+  readonly settings: Settings;
+}
+
+/** Numbers, texts and truth values by name. */
+export type Settings = Readonly<Record<string, number | string | boolean>>;
+
+/**
+ * Makes a block: a function from a sequence of tokens to one of the same axes, residual connections
+ * and norms included. Names of parameters are made by `at`.
+ */
+export type CustomBlock = (at: Scope, options: CustomOptions) => (x: Sequence) => Sequence;
+
+/** An architecture of the user's own: what makes its blocks, and the module that it comes from. */
+export interface CustomSizes {
+  readonly module: string;
+  readonly settings?: Settings;
+  readonly block: CustomBlock;
+}
+
 /** A family and its sizes. */
 export type Family =
+  | { readonly family: "module" } & CustomSizes
   | { readonly family: "transformer" } & TransformerSizes
   | { readonly family: "mamba" } & Omit<MambaSizes, "depth">
   | { readonly family: "xlstm" } & Omit<XlstmSizes, "depth">;
@@ -50,6 +82,10 @@ const blockOf = (at: Scope, sizes: StackSizes, k: number): Block => {
       return mambaBlock(at, sizes, norm);
     case "xlstm":
       return xlstmBlock(at, sizes, k, norm);
+    case "module": {
+      const { block, depth, settings = {} } = sizes;
+      return block(at, { number: k, depth, causal: order !== "bidirectional", norm, settings });
+    }
   }
 };
 
@@ -63,7 +99,9 @@ const directed = ({ family, order }: StackSizes, k: number, block: Block): Block
     case "alternating":
       return k % 2 === 0 ? block : back;
     case "bidirectional":
-      return family === "transformer" ? block : (x) => scale(add(block(x), back(x)), 0.5);
+      return family === "transformer" || family === "module"
+        ? block
+        : (x) => scale(add(block(x), back(x)), 0.5);
   }
 };
 

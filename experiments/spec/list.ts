@@ -7,6 +7,7 @@ const families: Readonly<Record<Spec["encoder"]["family"], string>> = {
   transformer: "Transformer",
   mamba: "Mamba",
   xlstm: "xLSTM",
+  module: "custom",
 };
 
 const line = ({ encoder, objective, schedule, batch }: Spec): string =>

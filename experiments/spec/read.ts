@@ -2,6 +2,8 @@
 // the command line. What is decoded, and what a run keeps, is the whole document that comes out.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
+import { pathToFileURL } from "node:url";
+import { loadEncoder, type ModuleError, moduleErrorText } from "../custom.ts";
 import { type JsonError, parseJson } from "../json.ts";
 import { decodeSpec, type Spec, type SpecError, specErrorText } from "../spec.ts";
 
@@ -12,6 +14,7 @@ export type SpecReadError =
   | { readonly _tag: "SpecNotJson"; readonly path: string; readonly at: JsonError }
   | { readonly _tag: "SpecExtends"; readonly path: string; readonly problem: string }
   | { readonly _tag: "BadChange"; readonly change: string; readonly problem: string }
+  | { readonly _tag: "SpecModule"; readonly path: string; readonly error: ModuleError }
   | {
     readonly _tag: "SpecInvalid";
     readonly path: string;
@@ -83,7 +86,11 @@ const ousted = (key: string, by: Json): boolean =>
 /** `over` on top of `under`: objects field by field; all else, and another variant, whole. */
 const merged = (under: unknown, over: unknown): unknown => {
   if (!isObject(under) || !isObject(over)) return over;
-  if (tags.some((tag) => tag in under && tag in over && under[tag] !== over[tag])) return over;
+  if (tags.some((tag) => tag in under && tag in over && under[tag] !== over[tag])) {
+    if (over.family !== "module") return over;
+    const shell = Object.entries(under).filter(([key]) => shellFields.includes(key));
+    return { ...Object.fromEntries(shell), ...over };
+  }
   const kept = Object.keys(under).filter((key) => !ousted(key, over));
   const keys = new Set([...kept, ...Object.keys(over)]);
   return Object.fromEntries(
@@ -96,6 +103,25 @@ const merged = (under: unknown, over: unknown): unknown => {
 
 /** How many specs may stand on top of each other. */
 const deepest = 8;
+
+/** A document whose encoder is a module: its path from here, and the family that this means. */
+const located = (json: Json, { place }: Place): Json => {
+  const { encoder } = json;
+  if (!isObject(encoder) || typeof encoder.module !== "string") return json;
+  const file = typeof place === "string" ? pathToFileURL(place) : place;
+  const module = new URL(encoder.module, file);
+  return {
+    ...json,
+    encoder: {
+      family: "module",
+      ...encoder,
+      module: module.protocol === "file:" ? decodeURIComponent(module.pathname) : module.href,
+    },
+  };
+};
+
+/** The options of all encoders, which a module takes over from the spec below. */
+const shellFields = ["dim", "depth", "order", "norm", "positions", "registers", "stochasticDepth"];
 
 const readJson = async (
   nameOrPath: string,
@@ -126,7 +152,8 @@ const readJson = async (
   if (E.isLeft(json)) return E.left({ _tag: "SpecNotJson", path: at.shown, at: json.left });
   if (!isObject(json.right)) return json;
   // The first is for editors alone.
-  const { $schema: _, extends: base, ...own } = json.right;
+  const { $schema: _, extends: base, ...rest } = json.right;
+  const own = located(rest, at);
   if (!("extends" in json.right)) return E.right(own);
   if (typeof base !== "string") {
     return E.left({
@@ -206,7 +233,14 @@ export function readSpec(
       json = changedBy(json.right, change);
     }
     if (E.isLeft(json)) return json;
-    return decoded(placeOf(nameOrPath)!.shown, json.right);
+    const { shown } = placeOf(nameOrPath)!;
+    const here = { place: `${Deno.cwd()}/`, shown };
+    const spec = decoded(shown, isObject(json.right) ? located(json.right, here) : json.right);
+    if (E.isLeft(spec)) return spec;
+    const loaded = await loadEncoder(spec.right.encoder);
+    return E.isLeft(loaded)
+      ? E.left({ _tag: "SpecModule", path: shown, error: loaded.left })
+      : spec;
   };
 }
 
@@ -256,6 +290,8 @@ export function specReadErrorText(error: SpecReadError): string {
       return `${error.path}: ${error.problem}`;
     case "BadChange":
       return `--set ${error.change}: ${error.problem}`;
+    case "SpecModule":
+      return `${error.path}: encoder.module: ${moduleErrorText(error.error)}`;
     case "SpecInvalid": {
       const count = error.errors.length === 1 ? "1 mistake" : `${error.errors.length} mistakes`;
       return [`${error.path} has ${count}:`, ...error.errors.map((e) => `  ${specErrorText(e)}`)]

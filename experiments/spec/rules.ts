@@ -141,7 +141,9 @@ const rules: readonly Rule[] = [
     reads: ["encoder", "objective"],
     problem: ({ encoder: e, objective }) => {
       const style = styleOf({ encoder: e, objective });
-      if (style.style === "ssast" || e.family === "mamba") return undefined;
+      if (style.style === "ssast" || e.family === "mamba" || e.family === "module") {
+        return undefined;
+      }
       const { dim } = style.decoder;
       const inner = e.family === "xlstm" ? e.expand * dim : dim;
       return inner % e.heads !== 0

@@ -12,11 +12,12 @@ import {
   trainingStep,
   updateStep,
 } from "../../models/training.ts";
+import { withBlock } from "../custom.ts";
 import { fidelityOf } from "../model_codec.ts";
 import { type Spec, styleOf } from "../spec.ts";
 
 /** The spec's encoder as models take it. */
-export const encoderOf = ({ encoder, patch }: Spec): Encoder => ({ ...encoder, patch });
+export const encoderOf = ({ encoder, patch }: Spec): Encoder => ({ ...withBlock(encoder), patch });
 
 /** The spec as what the training program is made from. */
 export const pretrainingOf = (spec: Spec): Pretraining => ({

@@ -5,9 +5,8 @@ import type { Program } from "../../backends/backend.ts";
 import { compile } from "../../backends/webgpu/compile.ts";
 import { NEEDED_LIMITS } from "../../backends/webgpu/discover.ts";
 import { input, mul } from "../../dsl/ops.ts";
-import type { Encoder } from "../../models/encoder.ts";
 import { corrected } from "../../models/fidelity.ts";
-import { publishedEncoder } from "../../models/sizes.ts";
+import { type FamilyEncoder, type FamilyName, publishedEncoder } from "../../models/sizes.ts";
 import { type Style, trainingStep } from "../../models/training.ts";
 
 const least = {
@@ -22,14 +21,14 @@ const place = (limits: GPUSupportedLimits, onCpu: boolean) => ({
   target: { onCpu },
 });
 
-const small = (family: Encoder["family"]): Encoder => {
+const small = (family: FamilyName): FamilyEncoder => {
   const of = publishedEncoder(family, "tiny");
   return of.family === "xlstm"
     ? { ...of, dim: 64, depth: 2, slstm: [1] }
     : { ...of, dim: 60, depth: 2 };
 };
 
-const step = (family: Encoder["family"], objective: Style): Program => {
+const step = (family: FamilyName, objective: Style): Program => {
   const { loss, updates } = trainingStep({
     encoder: small(family),
     objective,

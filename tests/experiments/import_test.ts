@@ -10,8 +10,12 @@ import { recognise, type Recognised } from "../../experiments/recognise.ts";
 import { decode, encode, type TensorData } from "../../experiments/safetensors.ts";
 import { faithful } from "../../models/fidelity.ts";
 import { publishedFrontEnd } from "../../models/frontend.ts";
-import { type FamilyName, publishedEncoder, sizeNames } from "../../models/sizes.ts";
-import type { Encoder } from "../../models/encoder.ts";
+import {
+  type FamilyEncoder,
+  type FamilyName,
+  publishedEncoder,
+  sizeNames,
+} from "../../models/sizes.ts";
 import { shapesOf, small, valuesOf } from "./torch.ts";
 
 const families: readonly FamilyName[] = ["transformer", "mamba", "xlstm"];
@@ -45,7 +49,7 @@ for (const family of families) {
 }
 
 Deno.test("what is not published is told where it leaves a trace", () => {
-  const same = (encoder: Encoder, frames: number, options = {}) =>
+  const same = (encoder: FamilyEncoder, frames: number, options = {}) =>
     assert.deepEqual(recognised(shapesOf({ encoder, frames }), options), { encoder, frames });
   const [transformer, mamba, xlstm] = families.map((family) => ({
     ...publishedEncoder(family, "tiny"),
@@ -53,11 +57,11 @@ Deno.test("what is not published is told where it leaves a trace", () => {
     depth: 2,
   }));
   const patch = { time: 8, frequency: 8 };
-  same({ ...transformer, heads: 8, mlp: 2.5, patch } as Encoder, 64, { heads: 8 });
-  same({ ...mamba, state: 7, conv: 3, expand: 2, norm: "rms", registers: 3 } as Encoder, 4);
-  same({ ...xlstm, heads: 2, conv: 5, expand: 3, patch } as Encoder, 400);
-  same({ ...xlstm, dim: 64, slstm: [0] } as Encoder, 200);
-  same({ ...transformer, dim: 128, heads: 2 } as Encoder, 200);
+  same({ ...transformer, heads: 8, mlp: 2.5, patch } as FamilyEncoder, 64, { heads: 8 });
+  same({ ...mamba, state: 7, conv: 3, expand: 2, norm: "rms", registers: 3 } as FamilyEncoder, 4);
+  same({ ...xlstm, heads: 2, conv: 5, expand: 3, patch } as FamilyEncoder, 400);
+  same({ ...xlstm, dim: 64, slstm: [0] } as FamilyEncoder, 200);
+  same({ ...transformer, dim: 128, heads: 2 } as FamilyEncoder, 200);
 });
 
 Deno.test("what makes no encoder is told in a sentence", () => {

@@ -86,7 +86,7 @@ Deno.test("a wrong value is reported by path, expectation and finding", () => {
     ["encoder.depth", 0, "a whole number of at least 1, found 0"],
     ["encoder.depth", 2.5, "a whole number of at least 1, found 2.5"],
     ["encoder.dim", 90, "a positive multiple of 4, found 90"],
-    ["encoder.family", "lstm", '"transformer", "mamba" or "xlstm", found "lstm"'],
+    ["encoder.family", "lstm", '"transformer", "mamba", "xlstm" or "module", found "lstm"'],
     [
       "encoder.order",
       "both",

@@ -8,8 +8,7 @@ import { openPth, type Pth, pthErrorText } from "../../experiments/pytorch/pth.t
 import { bytesSource } from "../../experiments/pytorch/zip.ts";
 import type { TensorData } from "../../experiments/safetensors.ts";
 import type { Recognised } from "../../experiments/recognise.ts";
-import { type FamilyName, publishedEncoder } from "../../models/sizes.ts";
-import type { Encoder } from "../../models/encoder.ts";
+import { type FamilyEncoder, type FamilyName, publishedEncoder } from "../../models/sizes.ts";
 
 const changes: { readonly [F in FamilyName]: object } = {
   transformer: { dim: 8, depth: 1, heads: 2, mlp: 2 },
@@ -19,7 +18,7 @@ const changes: { readonly [F in FamilyName]: object } = {
 
 /** The encoders of the checkpoints. */
 export const small = (family: FamilyName): Recognised => ({
-  encoder: { ...publishedEncoder(family, "tiny"), ...changes[family] } as Encoder,
+  encoder: { ...publishedEncoder(family, "tiny"), ...changes[family] } as FamilyEncoder,
   frames: 8,
 });
 
