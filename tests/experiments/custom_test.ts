@@ -50,7 +50,7 @@ for (const style of ["ssast", "mae"]) {
         [spec.encoder.family, spec.encoder.order, spec.encoder.positions],
         ["module", "alternating", "sin-cos"],
       );
-      const source = await openSource(spec, wasm);
+      const source = await openSource(spec);
       assert.ok(E.isRight(source));
       const result = await train({
         spec,
@@ -145,7 +145,7 @@ Deno.test("a checkpoint whose module is gone says so", () =>
       JSON.stringify({ extends: "mamba", name: "x", encoder: { module: "gone.ts" } }),
     );
     const spec = sound(await readSpec(`${folder}/x.json`, [...little, "schedule.steps=2"])());
-    const source = await openSource(spec, wasm);
+    const source = await openSource(spec);
     assert.ok(E.isRight(source));
     const run = { spec, backend: wasm, source: source.right, folder: `${folder}/run` };
     assert.ok(E.isRight(await train({ ...run, interrupted: () => false })));
