@@ -1,12 +1,18 @@
 // How embeddings of a task are scored, as published: for every seed probes are trained at all points of
 // a grid on the first partition of the task's splits; the point with the best validation is taken for
 // the other partitions too; the score of a seed is the mean of its test scores over partitions.
-import type { Backend } from "../../backends/backend.ts";
 import { partitions, type ScoreName } from "./metadata.ts";
 import { averagePrecisions, confusion, type Predictions, score as scoreOf } from "./metrics.ts";
 import { kitOrder } from "./shuffle.ts";
 import type { Task } from "./task.ts";
-import { runTrials, type Shared, type Trained, type Training, type Trial } from "./trials.ts";
+import {
+  runTrials,
+  type Shared,
+  type Trained,
+  type Trainers,
+  type Training,
+  type Trial,
+} from "./trials.ts";
 
 /** A point of the grid. */
 export interface GridPoint {
@@ -84,15 +90,12 @@ export interface ProbeProgress {
   readonly epochs: number;
 }
 
-/** Probes at a time: a processor is filled by few, a GPU is not. */
-const atOnce = (backend: Backend): number => backend.name === "webgpu" ? 20 : 4;
-
 /**
- * Scores a task's embeddings with the probes of some seeds. Gives undefined when it was interrupted.
+ * Scores a task's embeddings with the probes of some seeds. Whoever opened the trainers closes them. Gives undefined when it was interrupted.
  * The same embeddings, seeds and device give the same scores.
  */
 export const probeTask = async (
-  backend: Backend,
+  trainers: Trainers,
   task: Task,
   embeddings: TaskEmbeddings,
   { seeds, protocol, onProgress = () => {}, interrupted = () => false }: {
@@ -126,8 +129,14 @@ export const probeTask = async (
           hidden: protocol.hidden,
           classes: task.labels.length,
           prediction: task.metadata.prediction,
+          clips: embeddings.splits.reduce((sum, { length }) => sum + length, 0) / embeddings.width,
         },
         training: protocol,
+        most: {
+          train: Math.max(...parts.map(({ train }) => train.length)),
+          valid: Math.max(...parts.map(({ valid }) => valid.length)),
+          trials: seeds.length * Math.max(grid.length, parts.length - 1),
+        },
       };
       const trials = of.map(({ seed, point, part }): Trial => ({
         seed,
@@ -136,8 +145,7 @@ export const probeTask = async (
         ...parts[part],
       }));
       let last = 0;
-      const results = await runTrials(backend, shared, trials, {
-        atOnce: atOnce(backend),
+      const results = await runTrials(trainers, shared, trials, {
         interrupted,
         onProgress: (at) => {
           last = at.epochs;

@@ -42,16 +42,50 @@ export interface Trained {
   readonly test: Float32Array;
 }
 
-/** What all trials share: sizes, what is read, and how a validation is scored (higher is better). */
+/** What all trials share. */
 export interface Shared {
-  readonly sizes: Omit<ProbeSizes, "trials" | "clips">;
+  readonly sizes: Omit<ProbeSizes, "trials">;
   /** `[clip, feature]` */
   readonly embeddings: Float32Array;
   /** Ones where a clip has a class, `[clip, class]`. */
   readonly targets: Float32Array;
   readonly training: Training;
+  /** Most clips that a trial trains on, most that one is validated on, most trials of a call. */
+  readonly most: { readonly train: number; readonly valid: number; readonly trials: number };
+  /** The score of some clips' probabilities; higher is better. */
   readonly score: (clips: Uint32Array, probabilities: Float32Array) => number;
 }
+
+/** Machines that train probes, each opened when its sizes are first asked for, and used again. */
+export interface Trainers {
+  readonly backend: Backend;
+  readonly open: (sizes: ProbeSizes, rows: Rows) => Promise<Machine>;
+  readonly close: () => void;
+}
+
+/** Rows of a step of training, and of a prediction. */
+interface Rows {
+  readonly train: number;
+  readonly predict: number;
+}
+
+/** Trainers on a device; whoever opens them closes them. */
+export const trainersOn = (backend: Backend): Trainers => {
+  const opened = new Map<string, Machine>();
+  return {
+    backend,
+    open: async (sizes, rows) => {
+      const key = JSON.stringify([sizes, rows]);
+      const machine = opened.get(key) ?? await openMachine(backend, sizes, rows);
+      opened.set(key, machine);
+      return machine;
+    },
+    close: () => {
+      opened.forEach((machine) => machine.close());
+      opened.clear();
+    },
+  };
+};
 
 /** How far training has come. */
 export interface TrialProgress {
@@ -61,6 +95,7 @@ export interface TrialProgress {
   readonly epochs: number;
 }
 
+/** A trial at its place. */
 interface Running {
   readonly index: number;
   readonly of: Trial;
@@ -71,98 +106,96 @@ interface Running {
   best: Trained;
 }
 
-/** Clips that are predicted at once. */
+/** Most clips that are predicted at once. */
 const mostPredicted = 1024;
 
 /**
- * Trains all trials, at most `atOnce` at a time. Gives undefined when `interrupted` says so between
+ * How many probes are trained at a time: as many as keep a processor busy, and no more, since places
+ * that are empty at the end cost as much as those that are not. A GPU is busy with many only.
+ */
+const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
+  backend.name === "webgpu" ? 20 : Math.max(4, Math.min(20, Math.floor(2 ** 20 / (hidden * rows))));
+
+/**
+ * Trains all trials, some at a time. Gives undefined when `interrupted` says so between
  * two validations.
  */
 export const runTrials = async (
-  backend: Backend,
-  shared: Shared,
+  trainers: Trainers,
+  { sizes: shape, embeddings, targets, training, most, score }: Shared,
   trials: readonly Trial[],
-  { atOnce, onProgress, interrupted }: {
-    readonly atOnce: number;
+  { onProgress, interrupted }: {
     readonly onProgress: (at: TrialProgress) => void;
     readonly interrupted: () => boolean;
   },
 ): Promise<readonly Trained[] | undefined> => {
-  const { sizes: { features, classes }, embeddings, targets, training } = shared;
-  const places = Math.min(atOnce, trials.length);
-  const clips = embeddings.length / features;
-  const sizes = { ...shared.sizes, trials: places, clips };
-  const longest = (of: (trial: Trial) => Uint32Array, most: number) =>
-    Math.min(most, Math.max(...trials.map((trial) => of(trial).length)));
-  const rows = longest(({ train }) => train, training.batch);
-  const predictedRows = Math.max(
-    longest(({ valid }) => valid, mostPredicted),
-    longest(({ test }) => test, mostPredicted),
-  );
-  const machine = await openMachine(backend, sizes, rows, predictedRows);
-  try {
-    machine.write({ embeddings, targets });
-    const waiting = trials.map((of, index) => ({ of, index }));
-    const found: Trained[] = [];
-    const running: (Running | undefined)[] = Array.from({ length: places });
-    let ended = 0, epochs = 0;
-    for (;;) {
-      for (let place = 0; place < places; place++) {
-        const next = running[place] === undefined ? waiting.shift() : undefined;
-        if (next !== undefined) {
-          running[place] = { ...next, ...beginning(next.of.test.length * classes) };
-        }
+  if (trials.length === 0) return [];
+  const rows = {
+    train: Math.min(most.train, training.batch),
+    predict: Math.min(most.valid, mostPredicted),
+  };
+  const places = Math.min(placesFor(trainers.backend, shape, rows.train), most.trials);
+  const sizes = { ...shape, trials: places };
+  const machine = await trainers.open(sizes, rows);
+  machine.write({ embeddings, targets });
+  const waiting = trials.map((of, index) => ({ of, index }));
+  const found: Trained[] = [];
+  const running: (Running | undefined)[] = Array.from({ length: places });
+  let ended = 0, epochs = 0;
+  for (;;) {
+    for (let place = 0; place < places; place++) {
+      const next = running[place] === undefined ? waiting.shift() : undefined;
+      if (next !== undefined) {
+        running[place] = { ...next, ...beginning(next.of.test.length * sizes.classes) };
       }
-      const alive = running.filter((one) => one !== undefined);
-      if (alive.length === 0) return found;
-      if (alive.some(({ fresh }) => fresh)) {
-        await machine.run("start", {
-          fresh: floats(running, ({ fresh }) => +fresh),
-          ...keys(running),
-        });
-        alive.forEach((one) => one.fresh = false);
-      }
-      await trainOn(machine, running, rows, training);
-      epochs += training.every * alive.length;
-
-      const validations = await predict(
-        machine,
-        running,
-        ({ valid }) => valid,
-        classes,
-        predictedRows,
-      );
-      const better = running.map((one, place) => {
-        if (one === undefined) return undefined;
-        const validation = shared.score(one.of.valid, validations[place]);
-        one.epoch += training.every;
-        const isBetter = validation > one.best.validation ||
-          (Number.isNaN(one.best.validation) && !Number.isNaN(validation));
-        one.waited = isBetter ? 0 : Number.isNaN(validation) ? training.patience : one.waited + 1;
-        if (isBetter) one.best = { ...one.best, validation, epoch: one.epoch };
-        return isBetter ? one : undefined;
-      });
-      if (better.some((one) => one !== undefined)) {
-        const tests = await predict(machine, better, ({ test }) => test, classes, predictedRows);
-        better.forEach((one, place) => {
-          if (one !== undefined) one.best = { ...one.best, test: tests[place] };
-        });
-      }
-      running.forEach((one, place) => {
-        if (one === undefined) return;
-        const { index, epoch, waited, best } = one;
-        if (waited < training.patience && epoch + training.every <= training.epochs) return;
-        found[index] = best;
-        running[place] = undefined;
-        ended++;
-      });
-      onProgress({ ended, trials: trials.length, epochs });
-      // Signals are heard between tasks of the event loop.
-      await new Promise((resolve) => setTimeout(resolve, 0));
-      if (interrupted()) return undefined;
     }
-  } finally {
-    machine.close();
+    const alive = running.filter((one) => one !== undefined);
+    if (alive.length === 0) return found;
+    if (alive.some(({ fresh }) => fresh)) {
+      await machine.run("start", {
+        fresh: floats(running, ({ fresh }) => +fresh),
+        ...keys(running),
+      });
+      alive.forEach((one) => one.fresh = false);
+    }
+    await trainOn(machine, running, rows.train, training);
+    epochs += training.every * alive.length;
+
+    const validations = await predict(
+      machine,
+      running,
+      ({ valid }) => valid,
+      sizes,
+      rows.predict,
+    );
+    const better = running.map((one, place) => {
+      if (one === undefined) return undefined;
+      const validation = score(one.of.valid, validations[place]);
+      one.epoch += training.every;
+      const isBetter = validation > one.best.validation ||
+        (Number.isNaN(one.best.validation) && !Number.isNaN(validation));
+      one.waited = isBetter ? 0 : Number.isNaN(validation) ? training.patience : one.waited + 1;
+      if (isBetter) one.best = { ...one.best, validation, epoch: one.epoch };
+      return isBetter ? one : undefined;
+    });
+    if (better.some((one) => one !== undefined)) {
+      const tests = await predict(machine, better, ({ test }) => test, sizes, rows.predict);
+      better.forEach((one, place) => {
+        if (one !== undefined) one.best = { ...one.best, test: tests[place] };
+      });
+    }
+    running.forEach((one, place) => {
+      if (one === undefined) return;
+      const { index, epoch, waited, best } = one;
+      if (waited < training.patience && epoch + training.every <= training.epochs) return;
+      found[index] = best;
+      running[place] = undefined;
+      ended++;
+    });
+    onProgress({ ended, trials: trials.length, epochs });
+    // Signals are heard between tasks of the event loop.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    if (interrupted()) return undefined;
   }
 };
 
@@ -177,13 +210,12 @@ const beginning = (tests: number): Omit<Running, "index" | "of"> => ({
 const openMachine = async (
   backend: Backend,
   sizes: ProbeSizes,
-  rows: number,
-  predictedRows: number,
+  rows: Rows,
 ): Promise<Machine> => {
-  const { updates } = probeStep(sizes, rows);
+  const { updates } = probeStep(sizes, rows.train);
   const read = parameters(Object.values(updates));
   const changed = read.filter(({ name }) => name in updates);
-  const probabilities = probePredictions(sizes, predictedRows);
+  const probabilities = probePredictions(sizes, rows.predict);
   const machine = await backend.open({
     start: { outputs: {}, updates: probeStart(sizes, changed) },
     train: { outputs: {}, updates },
@@ -260,7 +292,7 @@ const predict = async (
   machine: Machine,
   places: Places,
   clipsOf: (trial: Trial) => Uint32Array,
-  classes: number,
+  { classes }: ProbeSizes,
   rows: number,
 ): Promise<readonly Float32Array[]> => {
   const clips = places.map((one) => one === undefined ? new Uint32Array() : clipsOf(one.of));
@@ -271,7 +303,8 @@ const predict = async (
     clips.forEach((of, place) => positions.set(of.subarray(first, first + rows), place * rows));
     const { probabilities } = await machine.run("predict", { rows: positions });
     found.forEach((into, place) => {
-      const count = Math.max(0, Math.min(rows, clips[place].length - first));
+      const count = Math.min(rows, clips[place].length - first);
+      if (count <= 0) return;
       const from = place * rows * classes;
       into.set(probabilities.subarray(from, from + count * classes), first * classes);
     });

@@ -8,8 +8,11 @@ import {
   type TaskEmbeddings,
 } from "../../experiments/hear/probe.ts";
 import { interval } from "../../experiments/hear/statistics.ts";
+import { trainersOn } from "../../experiments/hear/trials.ts";
 import { wasm } from "../device.ts";
 import reference from "./hear/probe_reference.json" with { type: "json" };
+
+const trainers = trainersOn(wasm);
 
 const folds = ["fold00", "fold01", "fold02"];
 
@@ -46,7 +49,7 @@ Deno.test("scores are those of PyTorch's runs of the published probe, within the
   };
   const seeds = scores.map((_, k) => k);
   const protocol = { ...faithfulProtocol, hidden };
-  const found = await probeTask(wasm, task, embeddings, { seeds, protocol });
+  const found = await probeTask(trainers, task, embeddings, { seeds, protocol });
   assert.ok(found !== undefined);
   const ours = interval(found.seeds.map(({ scores }) => scores.top1_acc!));
   const theirs = interval(scores);
@@ -105,7 +108,7 @@ Deno.test("batches smaller than a split, orders of their own, and multilabel tas
     }] as const;
     const protocol = { ...quick, ...{ shuffled: correctedProtocol.shuffled }, batch: 16, grid };
     const ends: number[] = [];
-    const found = await probeTask(wasm, task, embeddings, {
+    const found = await probeTask(trainers, task, embeddings, {
       seeds: [0, 1, 2],
       protocol,
       onProgress: ({ ended, trials }) => {
@@ -125,11 +128,11 @@ Deno.test("batches smaller than a split, orders of their own, and multilabel tas
     assert.equal(found!.precisions === undefined, prediction === "multiclass");
     // The same again is the same to the bit.
     assert.deepEqual(
-      await probeTask(wasm, task, embeddings, { seeds: [0, 1, 2], protocol }),
+      await probeTask(trainers, task, embeddings, { seeds: [0, 1, 2], protocol }),
       found,
     );
     // And a seed is what it is without the others.
-    const one = await probeTask(wasm, task, embeddings, { seeds: [1], protocol });
+    const one = await probeTask(trainers, task, embeddings, { seeds: [1], protocol });
     assert.deepEqual(one!.seeds[0], found!.seeds[1]);
   }
 });
@@ -137,7 +140,7 @@ Deno.test("batches smaller than a split, orders of their own, and multilabel tas
 Deno.test("training stops where it is told to, and where it does not get better", async () => {
   const { task, embeddings } = easy("multiclass");
   const epochs = async (changes: Partial<typeof quick>) =>
-    (await probeTask(wasm, task, embeddings, {
+    (await probeTask(trainers, task, embeddings, {
       seeds: [0],
       protocol: { ...quick, grid: [{ layers: 1, dropout: 0, rate: 0 }], ...changes },
     }))!.epochs;
@@ -148,7 +151,7 @@ Deno.test("training stops where it is told to, and where it does not get better"
   // Sums of these overflow: there is nothing to wait for, and no score.
   const splits = embeddings.splits.map((of) => of.slice().fill(1e38));
   const options = { seeds: [0], protocol: quick };
-  const found = await probeTask(wasm, task, { ...embeddings, splits }, options);
+  const found = await probeTask(trainers, task, { ...embeddings, splits }, options);
   assert.equal(found!.epochs, 2 * quick.every);
   assert.ok(Number.isNaN(found!.seeds[0].scores.top1_acc));
 });
@@ -157,6 +160,6 @@ Deno.test("an interrupted evaluation gives nothing", async () => {
   const { task, embeddings } = easy("multiclass");
   let rounds = 0;
   const options = { seeds: [0], protocol: quick, interrupted: () => ++rounds === 2 };
-  assert.equal(await probeTask(wasm, task, embeddings, options), undefined);
+  assert.equal(await probeTask(trainers, task, embeddings, options), undefined);
   assert.equal(rounds, 2);
 });

@@ -1,0 +1,205 @@
+// The work of an evaluation: every model on every task, and the files that it leaves. Embeddings and scores
+// are kept as they come, so that an evaluation which was interrupted goes on where it was.
+import { basename, resolve } from "node:path";
+import * as E from "fp-ts/Either.js";
+import type { Backend } from "../../backends/backend.ts";
+import { faithful } from "../../models/fidelity.ts";
+import { ensureFolder, fileErrorText, writeWhole } from "../files.ts";
+import { embeddingsErrorText, embedTask } from "../hear/embeddings.ts";
+import { layoutErrorText, writeEmbeddings } from "../hear/layout.ts";
+import {
+  correctedProtocol,
+  faithfulProtocol,
+  probeTask,
+  type Protocol,
+  type TaskEmbeddings,
+} from "../hear/probe.ts";
+import { principalComponents } from "../hear/projection.ts";
+import type { Task } from "../hear/task.ts";
+import { type Trainers, trainersOn } from "../hear/trials.ts";
+import { progress, standardError } from "../progress.ts";
+import { type Model, type NamedCheckpoint, openModels } from "./models.ts";
+import { evaluationPage } from "./page.ts";
+import {
+  documentOf,
+  type EvaluatedTask,
+  type Evaluation,
+  intervalOf,
+  keepScore,
+  keptScore,
+  type Picture,
+  type Result,
+  scoreKey,
+} from "./results.ts";
+import { csv, factorOf, latex, scoreText } from "./table.ts";
+
+/** What is evaluated, and how. */
+export interface Evaluating {
+  readonly checkpoints: readonly NamedCheckpoint[];
+  readonly tasks: readonly Task[];
+  readonly seeds: readonly number[];
+  /** Instead of what the checkpoints say. */
+  readonly fidelity?: "faithful" | "corrected";
+  /** Instead of the one that goes with the fidelity. */
+  readonly protocol?: Protocol;
+  /** A folder that is there. */
+  readonly out: string;
+  readonly interrupted: () => boolean;
+}
+
+/** Evaluates all models on all tasks. On the left, why it ended early, in words. */
+export const evaluateOn = async (
+  backend: Backend,
+  { checkpoints, tasks, seeds, fidelity, out, interrupted, ...given }: Evaluating,
+): Promise<E.Either<string, Evaluation>> => {
+  const isFaithful = fidelity === undefined
+    ? checkpoints.every(({ checkpoint }) => checkpoint.fidelity.rows === faithful.rows)
+    : fidelity === "faithful";
+  const protocol = given.protocol ?? (isFaithful ? faithfulProtocol : correctedProtocol);
+  const kept = await ensureFolder(`${out}/scores`)();
+  if (E.isLeft(kept)) return E.left(fileErrorText(kept.left));
+  const models = await openModels(backend, checkpoints, fidelity);
+  const bar = progress(standardError());
+  const began = performance.now();
+  const results: Result[] = [], trainers = trainersOn(backend);
+  const evaluation = (): Evaluation => ({
+    device: backend.device,
+    fidelity: isFaithful ? "faithful" : "corrected",
+    seeds,
+    protocol,
+    models: models.map(({ name, kind, width }) => ({ name, kind, width })),
+    tasks: tasks.map(evaluatedTask),
+    results,
+  });
+  try {
+    for (const task of tasks) {
+      // Models of one width have probes of one shape.
+      trainers.close();
+      for (const model of models) {
+        const place = results.length, places = tasks.length * models.length;
+        const show = (share: number) =>
+          bar.update({
+            unit: "score",
+            step: Math.round(100 * (place + share)) / 100,
+            steps: places,
+            from: 0,
+            elapsed: (performance.now() - began) / 1000,
+          });
+        const result = await evaluateOne(trainers, model, task, {
+          seeds,
+          protocol,
+          out,
+          interrupted,
+          show,
+        });
+        if (E.isLeft(result)) return result;
+        results.push(result.right);
+        const { name, score } = evaluatedTask(task);
+        const text = scoreText(
+          intervalOf(evaluation(), model.name, evaluatedTask(task)),
+          factorOf(score),
+        );
+        bar.note(`${name}, ${model.name}: ${text}`);
+      }
+    }
+    return E.right(evaluation());
+  } finally {
+    bar.finish();
+    trainers.close();
+    models.forEach(({ scenes }) => scenes.close());
+  }
+};
+
+/** A task as tables have it. */
+const evaluatedTask = ({ folder, known, labels, splits, metadata }: Task): EvaluatedTask => ({
+  name: known?.short ?? basename(resolve(folder)),
+  folder,
+  labels,
+  clips: splits.reduce((sum, { clips }) => sum + clips.length, 0),
+  score: metadata.evaluation[0],
+});
+
+/** A model on a task: embeddings, which are written for the kit too, and their scores. */
+const evaluateOne = async (
+  trainers: Trainers,
+  model: Model,
+  task: Task,
+  { seeds, protocol, out, interrupted, show }: {
+    readonly seeds: readonly number[];
+    readonly protocol: Protocol;
+    readonly out: string;
+    readonly interrupted: () => boolean;
+    readonly show: (share: number) => void;
+  },
+): Promise<E.Either<string, Result>> => {
+  // Probes take most of the time.
+  const embeddingShare = 0.2;
+  const embedded = await embedTask(model.scenes, task, {
+    cache: `${out}/cache`,
+    onProgress: (done, clips) => show(embeddingShare * done / clips),
+    interrupted,
+  });
+  if (E.isLeft(embedded)) return E.left(embeddingsErrorText(embedded.left));
+  const { width, splits } = embedded.right;
+  const folder = `${out}/embeddings/${model.name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}`;
+  const written = await writeEmbeddings(folder, task, width, splits)();
+  if (E.isLeft(written)) return E.left(layoutErrorText(written.left));
+  const key = scoreKey(trainers.backend.name, task, embedded.right, seeds, protocol);
+  const { name } = evaluatedTask(task);
+  const kept = keptScore(`${out}/scores`, key);
+  const score = kept ?? await probeTask(trainers, task, embedded.right, {
+    seeds,
+    protocol,
+    interrupted,
+    onProgress: ({ ended, trials }) => show(embeddingShare + (1 - embeddingShare) * ended / trials),
+  });
+  if (score === undefined) return E.left("interrupted; scores so far are kept");
+  if (kept === undefined) {
+    const saved = await keepScore(`${out}/scores`, key, score);
+    if (E.isLeft(saved)) return E.left(fileErrorText(saved.left));
+  }
+  return E.right({
+    model: model.name,
+    task: name,
+    score,
+    picture: pictureOf(task, embedded.right),
+  });
+};
+
+/** Clips that a picture shows at most. */
+const mostDots = 600;
+
+/** Some of a task's clips, evenly from all splits, in the plane. */
+const pictureOf = (task: Task, { width, splits }: TaskEmbeddings): Picture => {
+  const all = task.splits.flatMap(({ clips }, split) =>
+    clips.map(({ labels }, clip) => ({ split, clip, label: labels.at(0) }))
+  );
+  const count = Math.min(mostDots, all.length);
+  const shown = Array.from({ length: count }, (_, k) => all[Math.floor(k * all.length / count)]);
+  const values = new Float32Array(count * width);
+  shown.forEach(({ split, clip }, k) =>
+    values.set(splits[split].subarray(clip * width, (clip + 1) * width), k * width)
+  );
+  return { ...principalComponents(values, width), labels: shown.map(({ label }) => label) };
+};
+
+/**
+ * Writes evaluation.html, evaluation.json, scores.csv and scores.tex into a folder, each whole or not
+ * at all. On the left, why not, in words.
+ */
+export const writeEvaluation = async (
+  out: string,
+  evaluation: Evaluation,
+): Promise<E.Either<string, void>> => {
+  const files: Readonly<Record<string, string>> = {
+    "scores.csv": csv(evaluation),
+    "scores.tex": latex(evaluation),
+    "evaluation.json": `${JSON.stringify(documentOf(evaluation), null, 1)}\n`,
+    "evaluation.html": evaluationPage(evaluation),
+  };
+  for (const [name, content] of Object.entries(files)) {
+    const written = await writeWhole(`${out}/${name}`, content)();
+    if (E.isLeft(written)) return E.left(fileErrorText(written.left));
+  }
+  return E.right(undefined);
+};
