@@ -84,8 +84,8 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
   }
 };
 
-/** The folders of the tasks that are meant. */
-const foldersOf = (
+/** The folders of the tasks in a folder: those with the given names, or all. */
+export const foldersOf = (
   folder: string,
   names: readonly string[],
 ): E.Either<string, readonly string[]> => {

@@ -4,6 +4,7 @@ import * as E from "fp-ts/Either.js";
 import { openBackend } from "./backend.ts";
 import { openSource } from "./data/open.ts";
 import { type DataError, dataErrorText, type Source } from "./data/source.ts";
+import { evaluate, foldersOf } from "./evaluate.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
 import { progress, standardError } from "./progress.ts";
 import type { DeviceName, Spec } from "./spec.ts";
@@ -74,10 +75,6 @@ const openShown = async (spec: Spec): Promise<E.Either<DataError, Source>> => {
 
 /** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
 export const experiment = async (options: ExperimentOptions): Promise<number> => {
-  const complain = (message: string): number => {
-    console.error(message);
-    return 1;
-  };
   const read = await specOf(options);
   if (E.isLeft(read)) return complain(specReadErrorText(read.left));
   const spec = read.right;
@@ -87,6 +84,30 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
   // Before any work; the run asks again once the folder is its own.
   const prior = examine(folder, spec, options.resume);
   if (E.isLeft(prior)) return complain(folderErrorText(prior.left));
+  const { evaluation } = spec;
+  const tasks = evaluation === undefined
+    ? E.right([])
+    : foldersOf(evaluation.tasks, evaluation.names ?? []);
+  if (E.isLeft(tasks)) return complain(`evaluation: ${tasks.left}`);
+  const trained = await trainNow(spec, folder, options.resume);
+  if (trained !== 0 || evaluation === undefined) return trained;
+  return await evaluate({
+    checkpoints: [`${folder}/checkpoint.safetensors`],
+    tasks: evaluation.tasks,
+    names: evaluation.names ?? [],
+    seeds: evaluation.seeds,
+    device: spec.device,
+    out: `${folder}/evaluation`,
+    json: false,
+  });
+};
+
+const complain = (message: string): number => {
+  console.error(message);
+  return 1;
+};
+
+const trainNow = async (spec: Spec, folder: string, resume: boolean): Promise<number> => {
   const chosen = await openBackend(spec.device);
   if (E.isLeft(chosen)) return complain(chosen.left);
   const { backend, notes } = chosen.right;
@@ -111,7 +132,7 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
       spec,
       backend,
       folder,
-      resume: options.resume,
+      resume,
       interrupted: () => stop,
       source: source.right,
     });

@@ -39,6 +39,7 @@ export interface Spec {
   readonly batch: number;
   readonly accumulate: number;
   readonly data: DataSpec;
+  readonly evaluation?: EvaluationSpec;
   readonly logEvery: number;
   readonly evaluateEvery: number;
   readonly checkpointEvery: number;
@@ -50,6 +51,13 @@ export interface Spec {
 export type ObjectiveSpec =
   | { readonly style: "ssast" }
   | { readonly style: "mae"; readonly decoder?: DecoderSizes };
+
+/** Downstream tasks on which the trained encoder is scored. */
+export interface EvaluationSpec {
+  readonly tasks: string;
+  readonly names?: readonly string[];
+  readonly seeds: number;
+}
 
 /** AdamW's numbers and what may stand around it. One of the two learning rates is given. */
 export interface OptimiserSpec extends Optimiser {

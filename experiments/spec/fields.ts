@@ -8,6 +8,7 @@ import {
   fields,
   from0,
   from0below1,
+  listOf,
   multipleOf,
   numberThat,
   oneOf,
@@ -17,7 +18,7 @@ import {
   wholeFrom,
 } from "../codec.ts";
 import { encoderSpec, fidelitySpec, frontEnd, masking, patchSize } from "../model_codec.ts";
-import type { ObjectiveSpec, OptimiserSpec, Spec } from "../spec.ts";
+import type { EvaluationSpec, ObjectiveSpec, OptimiserSpec, Spec } from "../spec.ts";
 import { dataSpec } from "./data.ts";
 
 /** A record whose fields may all be absent, as `fields` takes it. */
@@ -65,6 +66,16 @@ const optimiser = fields<Given<OptimiserSpec>>({
     "scored too and written to average.safetensors. Without it there is none, as published.",
 }) as t.Type<OptimiserSpec>;
 
+const evaluation = fields<Given<EvaluationSpec>>({
+  tasks: textThat("a path", /[^]/),
+  names: optional(listOf(textThat("the name of a task", /[^]/), "a list of names of tasks")),
+  seeds: wholeFrom(1),
+}, {
+  tasks: "A folder of tasks in HEAR's layout, as 'deno task data' makes or fetches them.",
+  names: "The tasks that are scored, by their folders or short names. Without it all of them.",
+  seeds: "Seeds of the probe that is trained on each task. Published: 10.",
+}) as t.Type<EvaluationSpec>;
+
 const docs: Docs<Spec> = {
   version: "The version of this format.",
   name: "The run is written to runs/NAME.",
@@ -87,6 +98,8 @@ const docs: Docs<Spec> = {
   accumulate: "Equal parts of the batch that are computed one after the other, where the whole " +
     "does not fit the device; the numbers stay the same but for rounding.",
   data: "Training and held-out clips.",
+  evaluation: "Downstream tasks on which the encoder is scored once it is trained, as with " +
+    "'deno task evaluate'; results go to runs/NAME/evaluation. Without it there are none.",
   logEvery: "A line of metrics is written every so many steps.",
   evaluateEvery: "The held-out clips are scored every so many steps, and before the first and " +
     "after the last.",
@@ -97,7 +110,7 @@ const docs: Docs<Spec> = {
 };
 
 /** The codec of a whole spec. */
-export const specFields: t.Type<Spec> = fields<Spec>({
+export const specFields: t.Type<Spec> = fields<Given<Spec>>({
   version: numberThat("1", (n) => n === 1, { const: 1 }) as t.Type<1>,
   name: textThat(
     "a name of letters, digits, '-', '_' and '.' that starts with a letter or digit",
@@ -123,6 +136,7 @@ export const specFields: t.Type<Spec> = fields<Spec>({
   batch: wholeFrom(1),
   accumulate: wholeFrom(1),
   data: dataSpec,
+  evaluation: optional(evaluation),
   logEvery: wholeFrom(1),
   evaluateEvery: wholeFrom(1),
   checkpointEvery: wholeFrom(1),
@@ -130,4 +144,4 @@ export const specFields: t.Type<Spec> = fields<Spec>({
   report: fields<Spec["report"]>({ examples: wholeFrom(0) }, {
     examples: "Held-out clips whose spectrograms are shown.",
   }),
-}, docs);
+}, docs) as t.Type<Spec>;

@@ -145,6 +145,7 @@ const written = [
   "average.safetensors",
   "failed-step.safetensors",
   "report.html",
+  "evaluation",
 ];
 
 const removeIfThere = (path: string): void => {
