@@ -138,9 +138,17 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
   const bar = progress(standardError());
   prior.notes.forEach(bar.note);
 
+  const before = prior.record?.data;
+  if (saved !== undefined && before !== undefined && before !== source.identity) {
+    return fail(
+      `the data is not what it was when the run in ${folder} began: then ${before}; ` +
+        `now ${source.identity}; put back what was there, or start another run with --out`,
+    );
+  }
   const record: RunRecord = {
     state: "running",
     device: backend.device,
+    data: source.identity,
     began: prior.record?.began ?? new Date().toISOString(),
     versions: { formant: version.version, deno: Deno.version.deno },
   };

@@ -4,7 +4,7 @@ import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../models/frontend.ts";
 import type { Form, Place, Read } from "./member.ts";
 import { openPool, type Pool, usualThreads } from "./pool.ts";
-import type { Recordings } from "./recordings.ts";
+import { printOf, type Recordings } from "./recordings.ts";
 import type { DataError, Skipped } from "./source.ts";
 import { storedBytes } from "./store.ts";
 
@@ -30,6 +30,8 @@ export interface ReadingOptions {
 export interface Members {
   /** Where they come from, to be read after "from". */
   readonly describe: string;
+  /** A text that differs wherever there are others, or in another order. */
+  readonly print: string;
   readonly form: Form;
   readonly count: number;
   readonly nameOf: (recording: number) => string;
@@ -71,12 +73,13 @@ export const inFiles = (members: Members, pool: Pool): Recordings => ({
 });
 
 /** Files of a folder, by their paths in it. */
-export const folderMembers = (
+export const folderMembers = async (
   describe: string,
   folder: string,
   paths: readonly string[],
-): Members => ({
+): Promise<Members> => ({
   describe,
+  print: await printOf(paths),
   form: "audio",
   count: paths.length,
   nameOf: (recording) => paths[recording],

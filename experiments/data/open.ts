@@ -8,7 +8,7 @@ import { synthesise } from "../synth.ts";
 import { folderMembers, inFiles, type Members, readingPool } from "./files.ts";
 import type { Pool } from "./pool.ts";
 import { orderedSource } from "./order.ts";
-import { inMemory, type Recordings } from "./recordings.ts";
+import { inMemory, printOf, type Recordings } from "./recordings.ts";
 import { shardMembers } from "./shards.ts";
 import type { DataError, Source } from "./source.ts";
 
@@ -33,7 +33,7 @@ export const openSource = async (
   };
   if (data.kind === "synthetic") {
     const clips = synthesise(seed, data.clips, data.seconds);
-    const recordings = inMemory("the synthesised corpus", clips, frontEnd, frames);
+    const recordings = await inMemory("the synthesised corpus", clips, frontEnd, frames);
     return await orderedSource(recordings, { ...order, skippedFraction: 0 });
   }
   const { store, skippedFraction } = data;
@@ -62,7 +62,7 @@ async function membersOf(
       const listed = await listRecordings(data.path)();
       return E.isLeft(listed)
         ? E.left({ _tag: "AudioError", error: listed.left })
-        : E.right(folderMembers(`the recordings in ${data.path}`, data.path, listed.right));
+        : E.right(await folderMembers(`the recordings in ${data.path}`, data.path, listed.right));
     }
     case "hear":
       return await taskMembers(data);
@@ -88,6 +88,7 @@ async function taskMembers(data: HearData): Promise<E.Either<DataError, Members>
   const tasks = read.right.map(({ metadata }) => metadata.name).join(", ");
   return E.right({
     describe: `the ${wanted.join(", ")} ${wanted.length === 1 ? "split" : "splits"} of ${tasks}`,
+    print: await printOf(paths),
     form: "audio",
     count: paths.length,
     nameOf: (recording) => paths[recording],

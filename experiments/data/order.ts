@@ -155,6 +155,8 @@ async function open(
 
   return E.right({
     describe,
+    identity: `${training.length} clips to train on and ${heldOut.length} held out, ` +
+      recordings.print,
     clips: training.length,
     heldOut,
     skipped,

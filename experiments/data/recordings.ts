@@ -5,6 +5,7 @@ import type { FrontEnd } from "../../models/frontend.ts";
 import { logMelOnHost } from "../audio/logmel.ts";
 import { crop, type LogMel, standardised } from "../features.ts";
 import type { DataError, Skipped } from "./source.ts";
+import { contentKey } from "./store.ts";
 
 /** Which part of which recording is wanted. */
 export interface Crop {
@@ -18,6 +19,8 @@ export interface Crop {
 export interface Recordings {
   /** Where they come from, to be read after "from". */
   readonly describe: string;
+  /** A text that differs wherever there are others, or in another order. */
+  readonly print: string;
   readonly count: number;
   readonly nameOf: (recording: number) => string;
   /** What was found not to be usable while they were listed. */
@@ -43,6 +46,10 @@ export const startOf = (all: number, at: number, frames: number): number =>
 export const cropAt = (of: LogMel, at: number, frames: number): Float32Array =>
   crop(of, startOf(of.frames, at, frames), frames);
 
+/** What stands for a list of texts. */
+export const printOf = async (texts: readonly string[]): Promise<string> =>
+  (await contentKey(new TextEncoder().encode(texts.join("\n")))).slice(0, 12);
+
 /** A sound in memory. */
 export interface Clip {
   readonly name: string;
@@ -51,16 +58,17 @@ export interface Clip {
 }
 
 /** Sounds in memory as recordings, of which crops of `frames` frames are read. */
-export const inMemory = (
+export const inMemory = async (
   describe: string,
   clips: readonly Clip[],
   frontEnd: FrontEnd,
   frames: number,
-): Recordings => {
+): Promise<Recordings> => {
   const extract = logMelOnHost(frontEnd);
   const spectrograms = clips.map(({ samples }) => standardised(extract(samples)));
   return {
     describe,
+    print: await printOf(clips.map(({ name, samples }) => `${name} ${samples.length}`)),
     count: clips.length,
     nameOf: (recording) => clips[recording].name,
     skipped: [],

@@ -7,6 +7,7 @@ import type { Members, StoreSpec } from "./files.ts";
 import type { Form } from "./member.ts";
 import type { Pool } from "./pool.ts";
 import type { ShardIndex } from "./shard_index.ts";
+import { printOf } from "./recordings.ts";
 import type { DataError, Skipped } from "./source.ts";
 import { contentKey } from "./store.ts";
 
@@ -155,6 +156,7 @@ export const shardMembers = async (
   return E.right({
     describe: `${paths.length === 1 ? "the shard" : `the ${paths.length} shards`} ` +
       patterns.join(", "),
+    print: await printOf(shards.map(({ names, sizes }) => `${names}${sizes}`)),
     form,
     count,
     nameOf: (recording) => {

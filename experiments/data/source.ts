@@ -51,6 +51,8 @@ export type DataError =
 export interface Source {
   /** Where clips come from, to be read after "from", such as `the recordings in sounds`. */
   readonly describe: string;
+  /** What there is, in words; it differs wherever other clips, or in another order, are there. */
+  readonly identity: string;
   /** Clips that are trained on; one pass uses each once. */
   readonly clips: number;
   /** The clips that are held out, all of the same length, at least one. */

@@ -12,6 +12,8 @@ export interface RunRecord {
   readonly state: "running" | "finished" | "stopped";
   /** The device in words. */
   readonly device: string;
+  /** The clips, as their source calls them: a run goes on with no others. */
+  readonly data: string;
   /** When it was first started, as an ISO date. */
   readonly began: string;
   /** Why it stopped. */

@@ -175,6 +175,25 @@ Deno.test("an unfinished run is not overwritten, and goes on only with its own s
     assert.equal(JSON.parse(Deno.readTextFileSync(`${folder}/spec.json`)).seed, 1);
   }));
 
+Deno.test("a run goes on with the clips that it began with, and no others", () =>
+  inFolder(async (folder) => {
+    const spec = little();
+    const stopping = (source: Source): Source => ({
+      ...source,
+      batch: (first, count) =>
+        first >= 3 * spec.batch
+          ? Promise.resolve(E.left({ _tag: "DataGone", path: "x", reason: "gone" }))
+          : source.batch(first, count),
+    });
+    whyNot(await run(spec, folder, { around: stopping }));
+    const others = (source: Source): Source => ({ ...source, identity: "other clips" });
+    assert.match(
+      whyNot(await run(spec, folder, { resume: true, around: others })),
+      /^the data is not what it was when the run in .* began: then 4 clips to train on and 2 held out, \w+; now other clips; put back what was there, or start another run with --out$/,
+    );
+    assert.ok(E.isRight(await run(spec, folder, { resume: true })));
+  }));
+
 Deno.test("a damaged checkpoint is told, and the one before it is used", () =>
   inFolder(async (folder) => {
     const spec = little();

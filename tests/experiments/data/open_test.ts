@@ -205,6 +205,15 @@ Deno.test("data that goes away in the middle of a run is told, and the same when
       );
       Deno.renameSync(`${folder}/elsewhere`, `${folder}/sounds`);
       same(await read(source, 0, 12), wanted);
+      // Other clips are not taken for these.
+      const { identity } = source;
+      await withSource(open(folderOf(`${folder}/sounds`), 2), (again) => {
+        assert.equal(again.identity, identity);
+      });
+      Deno.renameSync(`${folder}/sounds/tone.mp3`, `${folder}/sounds/zone.mp3`);
+      await withSource(open(folderOf(`${folder}/sounds`)), (other) => {
+        assert.notEqual(other.identity, identity);
+      });
     });
   }));
 

@@ -14,6 +14,7 @@ const recordings = (
   const reads: number[] = [], closed: boolean[] = [];
   return {
     describe: "numbers",
+    print: "abc",
     count,
     nameOf: (recording) => `n${recording}`,
     skipped: [],
