@@ -100,7 +100,7 @@ Deno.test("metrics and timings are one table", () => {
   const timings = [{ step: 1, elapsed: 2, clipsPerSecond: 8, dataWait: 0.5, memory: 100 }];
   assert.equal(
     metricsTable(lines.slice(0, 2), timings),
-    "step,loss,heldOutLoss,averageHeldOutLoss,learningRate,gradientNorm,elapsed,clipsPerSecond," +
-      "dataWait,memory\n0,,1.5,,,,,,,\n1,1.4,,,0.0001,,2,8,0.5,100\n",
+    "step,loss,heldOutLoss,averageHeldOutLoss,learningRate,gradientNorm,lossScale,elapsed," +
+      "clipsPerSecond,dataWait,memory\n0,,1.5,,,,,,,,\n1,1.4,,,0.0001,,,2,8,0.5,100\n",
   );
 });
