@@ -6,26 +6,30 @@ import { parseArgs } from "cli";
 import { OTHERS } from "./backend.ts";
 import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
 import * as E from "fp-ts/Either.js";
-import { specNamesText } from "./spec/read.ts";
+import { specNamesText, studyNames } from "./spec/read.ts";
 
 const devices = "auto, gpu, wasm, software, swiftshader, navigator, reference";
 
 const usage: Readonly<Record<string, string>> = {
   experiment:
     `deno task experiment NAME [--data DIR] [--set FIELD=VALUE]... [--device D] [--out DIR]
-                            [--resume] [--print]
+                            [--resume] [--shard I/N] [--print]
 deno task experiment --list | --schema
 
 Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
-checkpoint.safetensors and report.html.
+checkpoint.safetensors and report.html. A study is many runs: it writes runs/NAME/RUN for each, and
+a report.html, tables.tex and .csv files that compare them.
 
-  NAME         ${specNamesText()}; or the path of a JSON file
+  NAME         ${specNamesText()};
+               a study, ${studyNames.join(" or ")}; or the path of a JSON file
   --data DIR   a folder of recordings (wav, flac, ogg, mp3); without it sounds are synthesised
   --set FIELD=VALUE  another value for a field of the spec, such as fidelity=faithful,
                      objective.style=mae or encoder.depth=4; as often as you like
   --device D   ${devices}
   --out DIR    where to write instead of runs/NAME
-  --resume     goes on from the last checkpoint in that folder; starts where there is none
+  --resume     goes on from the last checkpoint in that folder; starts where there is none; finished
+               runs of a study are kept
+  --shard I/N  only every Nth run of a study, from the Ith, such as I from a Slurm array of 1 to N
   --print      shows the whole spec, with what it extends and what is set here, and runs nothing
   --list       the specs that there are, a line for each
   --schema     the JSON Schema of specs, for editors; docs/specs.md has the same as tables`,
@@ -117,7 +121,8 @@ Lists the runs in runs/: state, step, losses, time and device. A run whose proce
 and goes on with deno task experiment ... --resume.
 
   diff ONE OTHER  in which fields the specs of two runs differ
-  delete NAME...  removes runs; refuses what is not the folder of a run, and a run that is going on
+  delete NAME...  removes runs, or studies with all their runs; refuses what is neither, and what is
+                  going on
   --in DIR        where runs are, instead of runs
   --json          the list as JSON`,
   data: `deno task data hear TASK... [--out DIR] [--from SOURCE]
@@ -147,6 +152,7 @@ const options = {
     device: { type: "string" },
     out: { type: "string" },
     resume: { type: "boolean" },
+    shard: { type: "string" },
     list: { type: "boolean" },
     print: { type: "boolean" },
     schema: { type: "boolean" },
@@ -204,6 +210,16 @@ const options = {
 const misunderstood = (message: string): number => {
   console.error(message);
   return 2;
+};
+
+/** `2/8`, the second of eight shares. */
+const shardOf = (
+  text: string,
+): E.Either<string, { readonly index: number; readonly of: number }> => {
+  const [, index, of] = /^(\d{1,6})\/(\d{1,6})$/.exec(text)?.map(Number) ?? [];
+  return index >= 1 && index <= of
+    ? E.right({ index, of })
+    : E.left(`--shard: expected I/N with I from 1 to N, such as 2/8, found '${text}'`);
 };
 
 const run = async (args: readonly string[]): Promise<number> => {
@@ -407,11 +423,16 @@ const run = async (args: readonly string[]): Promise<number> => {
           device: values.device as string | undefined,
         });
       }
+      const shard = values.shard === undefined ? undefined : shardOf(`${values.shard}`);
+      if (shard !== undefined && E.isLeft(shard)) {
+        return misunderstood(`${shard.left}; see deno task experiment --help`);
+      }
       return await experiment({
         spec,
         changes,
         data,
         out,
+        ...(shard === undefined ? {} : { shard: shard.right }),
         device: values.device as string | undefined,
         resume: values.resume === true,
       });

@@ -27,6 +27,8 @@ export interface EvaluateOptions {
   readonly fidelity?: "faithful" | "corrected";
   /** Where to write; by default the folder `evaluation` beside the first checkpoint. */
   readonly out?: string;
+  /** Where embeddings and scores are kept; by default where it writes. */
+  readonly kept?: string;
   /** Whether to print the whole evaluation as JSON instead of the table. */
   readonly json: boolean;
 }
@@ -70,6 +72,7 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
       seeds: Array.from({ length: options.seeds }, (_, k) => k),
       fidelity: options.fidelity,
       out,
+      ...(options.kept === undefined ? {} : { kept: options.kept }),
       interrupted: () => stop,
     });
     if (E.isLeft(found)) return complain(found.left);

@@ -1,22 +1,21 @@
-// `deno task experiment NAME`: reads the spec and the clips, opens a device, trains, and says where
-// the results are.
+// `deno task experiment NAME`: reads what a name or a file describes, and makes that run, or all runs of
+// that study.
 import * as E from "fp-ts/Either.js";
-import { openBackend } from "./backend.ts";
-import { openSource } from "./data/open.ts";
-import { type DataError, dataErrorText, type Source } from "./data/source.ts";
-import { evaluate, foldersOf } from "./evaluate.ts";
-import { ensureFolder, fileErrorText } from "./files.ts";
-import { progress, standardError } from "./progress.ts";
+import { runSpec } from "./run.ts";
 import type { DeviceName, Spec } from "./spec.ts";
 import { folderData } from "./spec/data.ts";
 import { specList } from "./spec/list.ts";
-import { readSpec, type SpecReadError, specReadErrorText } from "./spec/read.ts";
-import { train } from "./train.ts";
-import { examine, folderErrorText } from "./train/folder.ts";
+import {
+  type Experiment,
+  readExperiment,
+  type SpecReadError,
+  specReadErrorText,
+} from "./spec/read.ts";
+import { runStudy, type Shard } from "./study.ts";
 
 /** What the command line says. */
 export interface ExperimentOptions {
-  /** The name of a spec, or the path of a file that holds one. */
+  /** The name of a spec or a study, or the path of a file that holds one. */
   readonly spec: string;
   /** Fields of the spec with other values, `path=value`. */
   readonly changes: readonly string[];
@@ -27,27 +26,35 @@ export interface ExperimentOptions {
   readonly out?: string;
   /** Goes on with the run in that folder, where there is one. */
   readonly resume: boolean;
+  /** Which runs of a study are made here; all of them by default. */
+  readonly shard?: Shard;
 }
 
-/** The spec that a command line means, its other options included. */
-const specOf = async (
+/** What a command line means, its other options included. */
+const experimentOf = async (
   { spec: name, changes, data, device }: Pick<
     ExperimentOptions,
     "spec" | "changes" | "data" | "device"
   >,
-): Promise<E.Either<SpecReadError, Spec>> =>
-  E.map((spec: Spec): Spec => ({
+): Promise<E.Either<SpecReadError, Experiment>> => {
+  const given = (spec: Spec): Spec => ({
     ...spec,
     ...(data === undefined ? {} : { data: folderData(data, spec.data) }),
     ...(device === undefined ? {} : { device: device as DeviceName }),
-  }))(await readSpec(name, changes)());
+  });
+  return E.map((of: Experiment): Experiment =>
+    of.kind === "run"
+      ? { ...of, spec: given(of.spec) }
+      : { ...of, study: { ...of.study, runs: of.study.runs.map(given) } }
+  )(await readExperiment(name, changes)());
+};
 
-/** Prints a spec with all that it extends. Gives the exit status. */
-export const printSpec = async (options: Parameters<typeof specOf>[0]): Promise<number> => {
-  const spec = await specOf(options);
-  if (E.isLeft(spec)) console.error(specReadErrorText(spec.left));
-  else console.log(JSON.stringify(spec.right, null, 2));
-  return E.isLeft(spec) ? 1 : 0;
+/** Prints a spec with all that it extends, or those of all runs of a study. Gives the exit status. */
+export const printSpec = async (options: Parameters<typeof experimentOf>[0]): Promise<number> => {
+  const of = await experimentOf(options);
+  if (E.isLeft(of)) return complain(specReadErrorText(of.left));
+  console.log(JSON.stringify(of.right.kind === "run" ? of.right.spec : of.right.study, null, 2));
+  return 0;
 };
 
 /** Prints the specs that there are. Gives the exit status. */
@@ -58,95 +65,25 @@ export const printList = async (): Promise<number> => {
   return E.isLeft(list) ? 1 : 0;
 };
 
-// Data that is read before training is told of, as it may take minutes.
-const openShown = async (spec: Spec): Promise<E.Either<DataError, Source>> => {
-  const bar = progress(standardError()), began = performance.now();
-  let shown = false;
-  const opened = await openSource(spec, {
-    onProgress: (step, steps) => {
-      const elapsed = (performance.now() - began) / 1000;
-      shown ||= elapsed > 1;
-      if (shown) bar.update({ unit: "recordings", step, steps, from: 0, elapsed });
-    },
-  });
-  if (shown) bar.finish();
-  return opened;
-};
-
-/** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
-export const experiment = async (options: ExperimentOptions): Promise<number> => {
-  const read = await specOf(options);
-  if (E.isLeft(read)) return complain(specReadErrorText(read.left));
-  const spec = read.right;
-  const folder = options.out ?? `runs/${spec.name}`;
-  const writable = await ensureFolder(folder)();
-  if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
-  // Before any work; the run asks again once the folder is its own.
-  const prior = examine(folder, spec, options.resume);
-  if (E.isLeft(prior)) return complain(folderErrorText(prior.left));
-  const { evaluation } = spec;
-  const tasks = evaluation === undefined
-    ? E.right([])
-    : foldersOf(evaluation.tasks, evaluation.names ?? []);
-  if (E.isLeft(tasks)) return complain(`evaluation: ${tasks.left}`);
-  const trained = await trainNow(spec, folder, options.resume);
-  if (trained !== 0 || evaluation === undefined) return trained;
-  return await evaluate({
-    checkpoints: [`${folder}/checkpoint.safetensors`],
-    tasks: evaluation.tasks,
-    names: evaluation.names ?? [],
-    seeds: evaluation.seeds,
-    device: spec.device,
-    out: `${folder}/evaluation`,
-    json: false,
-  });
-};
-
-const complain = (message: string): number => {
+const complain = (message: string, status = 1): number => {
   console.error(message);
-  return 1;
+  return status;
 };
 
-const trainNow = async (spec: Spec, folder: string, resume: boolean): Promise<number> => {
-  const chosen = await openBackend(spec.device);
-  if (E.isLeft(chosen)) return complain(chosen.left);
-  const { backend, notes } = chosen.right;
-  notes.forEach((note) => console.error(note));
-  console.error(`device: ${backend.device}`);
-  let stop = false;
-  const onInterrupt = () => {
-    stop = true;
-  };
-  Deno.addSignalListener("SIGINT", onInterrupt);
-  const source = await openShown(spec);
-  try {
-    if (E.isLeft(source)) return complain(dataErrorText(source.left));
-    const skipped = source.right.skipped();
-    if (skipped.length > 0) {
-      console.error(
-        `${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`,
+/** Runs an experiment. Gives the exit status: 0, or 1 after messages that say what was wrong. */
+export const experiment = async (options: ExperimentOptions): Promise<number> => {
+  const of = await experimentOf(options);
+  if (E.isLeft(of)) return complain(specReadErrorText(of.left));
+  const { resume, shard, out } = options;
+  if (of.right.kind === "run") {
+    const { spec } = of.right;
+    return shard === undefined
+      ? await runSpec(spec, { folder: out ?? `runs/${spec.name}`, resume })
+      : complain(
+        `--shard: '${options.spec}' is one run; only the runs of a study are shared out`,
+        2,
       );
-      skipped.forEach(({ path, reason }) => console.error(`  ${path}: ${reason}`));
-    }
-    const result = await train({
-      spec,
-      backend,
-      folder,
-      resume,
-      interrupted: () => stop,
-      source: source.right,
-    });
-    if (E.isLeft(result)) return complain(result.left.message);
-    const { first, last, baseline } = result.right;
-    console.log(
-      `held-out loss ${first.toFixed(4)} at step 0, ${last.toFixed(4)} at the end; ` +
-        `predicting each clip's mean gives ${baseline.toFixed(4)}`,
-    );
-    console.log(`report: ${folder}/report.html`);
-    return 0;
-  } finally {
-    Deno.removeSignalListener("SIGINT", onInterrupt);
-    if (E.isRight(source)) source.right.close();
-    backend.close();
   }
+  const { study } = of.right;
+  return await runStudy(study, { folder: out ?? `runs/${study.name}`, resume, shard });
 };

@@ -5,6 +5,7 @@ import { reasonText } from "./files.ts";
 import { readMetrics, readTimings } from "./metrics.ts";
 import { clock } from "./progress.ts";
 import { differences, differenceText } from "./spec/difference.ts";
+import { studyIn } from "./study/folder.ts";
 import { isBusy, readRecord } from "./train/folder.ts";
 import { savedSteps } from "./train/state.ts";
 
@@ -143,12 +144,22 @@ export const runsDifference = (
   return E.right(lines.length === 0 ? "the two specs are the same" : lines.join("\n"));
 };
 
-/** Deletes a run; gives the folder that is gone. It is renamed first, so that no half of it stays. */
+/** The folder of a study that a name or path means, if it is one. */
+const studyFolder = (name: string, root: string): string | undefined => {
+  const clean = name.replace(/\/+$/, "");
+  return [`${root}/${clean}`, clean].find((folder) => studyIn(folder) !== undefined);
+};
+
+/**
+ * Deletes a run, or a study with all its runs; gives the folder that is gone. It is renamed first, so
+ * that no half of it stays.
+ */
 export const deleteRun = (name: string, root: string): E.Either<RunsError, string> => {
-  const found = folderOf(name, root);
+  const study = studyFolder(name, root);
+  const found = study === undefined ? folderOf(name, root) : E.right(study);
   if (E.isLeft(found)) return found;
   const folder = found.right;
-  if (isBusy(folder)) {
+  if (study === undefined ? isBusy(folder) : studyIn(folder)!.busy) {
     return fail(`a process is writing ${folder}; stop it first, with Ctrl-C where it runs`);
   }
   if (Deno.lstatSync(folder).isSymlink) {

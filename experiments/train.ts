@@ -15,6 +15,7 @@ import { metricsErrorText, type Timing } from "./metrics.ts";
 import { progress, standardError } from "./progress.ts";
 import { type Example, reportPage } from "./report.ts";
 import { peakLearningRate, type Spec } from "./spec.ts";
+import { saveExamples } from "./train/examples.ts";
 import { writeFailedStep } from "./train/failure.ts";
 import {
   claim,
@@ -145,7 +146,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
         `now ${source.identity}; put back what was there, or start another run with --out`,
     );
   }
-  const record: RunRecord = {
+  let record: RunRecord = {
     state: "running",
     device: backend.device,
     data: source.identity,
@@ -169,6 +170,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
   if (lacks !== undefined) return fail(`${lacks}; the run cannot go on from it`);
   bar.note(`compiling for ${backend.device}`);
   const machine = await backend.open(programs.programs);
+  record = { ...record, parameters: count(trained), ...stepCost(machine, spec.accumulate, parts) };
   const opened = writes ? openLog(folder, saved?.step) : E.right(silentLog());
   if (E.isLeft(opened)) {
     machine.close();
@@ -327,6 +329,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     const baseline = baselines.reduce((a, b) => a + b, 0) / held.length;
     const result: RunResult = { first, last: scores.loss, baseline };
     if (!writes) return E.right(result);
+    const examples = examplesOf(spec, source, scores);
     const page = reportPage({
       spec,
       device: backend.device,
@@ -335,15 +338,18 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       metrics: log.metrics,
       timings: log.timings,
       baselines: [{ label: "each clip's mean", loss: baseline }],
-      examples: examplesOf(spec, source, scores),
+      examples,
       units: "standard deviations from the clip's mean",
       skipped: source.skipped(),
       notes: [],
       versions: record.versions,
     });
-    const written = await writeWhole(`${folder}/report.html`, page)();
-    if (E.isLeft(written)) return await stop(fileErrorText(written.left));
-    const ended = await writeRecord(folder, { ...record, state: "finished" });
+    const written = [
+      await saveExamples(folder, examples)(),
+      await writeWhole(`${folder}/report.html`, page)(),
+    ].find(E.isLeft);
+    if (written !== undefined) return await stop(fileErrorText(written.left));
+    const ended = await writeRecord(folder, { ...record, state: "finished", baseline });
     return E.isLeft(ended) ? fail(fileErrorText(ended.left)) : E.right(result);
   } finally {
     // A source is not read once it is closed.
@@ -352,6 +358,23 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     log.close();
     machine.close();
   }
+};
+
+/** What the kernels of a step take together. */
+const stepCost = (
+  machine: Machine,
+  accumulate: number,
+  parts: number,
+): Pick<RunRecord, "step"> => {
+  const reports = (parts === 1 ? ["train"] : ["gradients", "update"]).map(machine.report);
+  if (reports.some(({ kernels }) => kernels.length === 0)) return {};
+  const flops = reports.map(({ kernels }) => kernels.reduce((sum, { flops }) => sum + flops, 0));
+  return {
+    step: {
+      flops: flops[0] * accumulate + (flops[1] ?? 0),
+      peakBytes: Math.max(...reports.map(({ peakBytes }) => peakBytes)),
+    },
+  };
 };
 
 const examplesOf = (spec: Spec, source: Source, scores: Scores): readonly Example[] => {

@@ -44,20 +44,22 @@ export interface Evaluating {
   readonly protocol?: Protocol;
   /** A folder that is there. */
   readonly out: string;
+  /** Where embeddings and scores are kept; by default in `out`. */
+  readonly kept?: string;
   readonly interrupted: () => boolean;
 }
 
 /** Evaluates all models on all tasks. On the left, why it ended early, in words. */
 export const evaluateOn = async (
   backend: Backend,
-  { checkpoints, tasks, seeds, fidelity, out, interrupted, ...given }: Evaluating,
+  { checkpoints, tasks, seeds, fidelity, out, kept = out, interrupted, ...given }: Evaluating,
 ): Promise<E.Either<string, Evaluation>> => {
   const isFaithful = fidelity === undefined
     ? checkpoints.every(({ checkpoint }) => checkpoint.fidelity.rows === faithful.rows)
     : fidelity === "faithful";
   const protocol = given.protocol ?? (isFaithful ? faithfulProtocol : correctedProtocol);
-  const kept = await ensureFolder(`${out}/scores`)();
-  if (E.isLeft(kept)) return E.left(fileErrorText(kept.left));
+  const folder = await ensureFolder(`${kept}/scores`)();
+  if (E.isLeft(folder)) return E.left(fileErrorText(folder.left));
   const models = await openModels(backend, checkpoints, fidelity);
   const bar = progress(standardError());
   const began = performance.now();
@@ -89,6 +91,7 @@ export const evaluateOn = async (
           seeds,
           protocol,
           out,
+          kept,
           interrupted,
           show,
         });
@@ -124,10 +127,11 @@ const evaluateOne = async (
   trainers: Trainers,
   model: Model,
   task: Task,
-  { seeds, protocol, out, interrupted, show }: {
+  { seeds, protocol, out, kept, interrupted, show }: {
     readonly seeds: readonly number[];
     readonly protocol: Protocol;
     readonly out: string;
+    readonly kept: string;
     readonly interrupted: () => boolean;
     readonly show: (share: number) => void;
   },
@@ -135,7 +139,7 @@ const evaluateOne = async (
   // Probes take most of the time.
   const embeddingShare = 0.2;
   const embedded = await embedTask(model.scenes, task, {
-    cache: `${out}/cache`,
+    cache: `${kept}/cache`,
     onProgress: (done, clips) => show(embeddingShare * done / clips),
     interrupted,
   });
@@ -146,16 +150,16 @@ const evaluateOne = async (
   if (E.isLeft(written)) return E.left(layoutErrorText(written.left));
   const key = scoreKey(trainers.backend.name, task, embedded.right, seeds, protocol);
   const { name } = evaluatedTask(task);
-  const kept = keptScore(`${out}/scores`, key);
-  const score = kept ?? await probeTask(trainers, task, embedded.right, {
+  const found = keptScore(`${kept}/scores`, key);
+  const score = found ?? await probeTask(trainers, task, embedded.right, {
     seeds,
     protocol,
     interrupted,
     onProgress: ({ ended, trials }) => show(embeddingShare + (1 - embeddingShare) * ended / trials),
   });
   if (score === undefined) return E.left("interrupted; scores so far are kept");
-  if (kept === undefined) {
-    const saved = await keepScore(`${out}/scores`, key, score);
+  if (found === undefined) {
+    const saved = await keepScore(`${kept}/scores`, key, score);
     if (E.isLeft(saved)) return E.left(fileErrorText(saved.left));
   }
   return E.right({

@@ -1,5 +1,5 @@
-// Lines over axes that are both logarithmic, as one SVG drawing that fills any page: a straight line
-// is a power, a level one does not grow.
+// Lines as one SVG drawing that fills any page. Over axes that are both logarithmic, a straight line is a
+// power and a level one does not grow; even axes are for what falls or rises by steps, like losses.
 import { escape, percent, wholeText } from "./html.ts";
 import { marksBelow, place, type Range, type Tick, ticks } from "./scale.ts";
 
@@ -9,30 +9,34 @@ export interface Line {
   readonly name: string;
   /** The class that gives it its colour. */
   readonly look: string;
-  /** From left to right; all numbers above 0. */
+  /** From left to right; on logarithmic axes all numbers are above 0. */
   readonly points: readonly { readonly x: number; readonly y: number }[];
 }
 
 /**
- * Lines with dots at their points and a legend. `along` and `unit` say what x and y are; x is marked
- * where there are points, which are whole numbers. Nothing where no line has a point.
+ * Lines with dots at their points and a legend. `along` and `unit` say what x and y are. On logarithmic
+ * axes x is marked where there are points, which are whole numbers. Nothing where no line has a point.
  */
 export const linesFigure = (
   lines: readonly Line[],
-  { along, unit, about }: {
+  { along, unit, about, even = false }: {
     readonly along: string;
     readonly unit: string;
     /** What the drawing shows, for who can not see it. */
     readonly about: string;
+    /** Equal lengths are equal steps, on both axes. */
+    readonly even?: boolean;
   },
 ): string => {
   const all = lines.flatMap(({ points }) => points);
   if (all.length === 0) return "";
   const xs = [...new Set(all.map(({ x }) => x))].sort((a, b) => a - b);
-  const across = xs.length > 1
+  const across: Range = even
+    ? { low: 0, high: Math.max(1, xs[xs.length - 1]), whole: true }
+    : xs.length > 1
     ? { low: xs[0], high: xs[xs.length - 1], log: true }
     : { low: xs[0] / 2, high: xs[0] * 2, log: true };
-  const up = roundRange(all.map(({ y }) => y));
+  const up = even ? evenRange(all.map(({ y }) => y)) : roundRange(all.map(({ y }) => y));
   const grid = ticks(up, 6).map(({ at, label }) => {
     const y = percent(1 - at);
     return `<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/>` +
@@ -57,12 +61,16 @@ export const linesFigure = (
     `<li><svg aria-hidden="true"><line class="${look}" x1="0" x2="100%" y1="50%" y2="50%"/></svg>` +
     `${escape(name)}</li>`
   );
-  const marks = apart(xs.map((x) => ({ at: place(across, x), label: wholeText(x) })));
+  const marks = even
+    ? ticks(across, 6)
+    : apart(xs.map((x) => ({ at: place(across, x), label: wholeText(x) })));
   return `<figure class="lines"><ul class="legend">${legend.join("")}</ul>
 <div class="plot"><svg role="img" aria-label="${escape(about)}">
 ${grid.join("")}
 ${marksBelow(marks)}
-<text x="-9" y="0" dy="-12" text-anchor="end" class="unit">${escape(unit)}</text>
+<text ${even ? 'x="0"' : 'x="-9" text-anchor="end"'} y="0" dy="-12" class="unit">${
+    escape(unit)
+  }</text>
 <text x="100%" y="100%" dy="36" text-anchor="end" class="unit">${escape(along)}</text>
 <svg class="curves" viewBox="0 0 1000 1000" preserveAspectRatio="none">
 ${curves.join("\n")}
@@ -82,6 +90,13 @@ function roundRange(values: readonly number[]): Range {
     high: round.find((value) => value > most)!,
     log: true,
   };
+}
+
+/** All values with a little room. */
+function evenRange(values: readonly number[]): Range {
+  const least = Math.min(...values), most = Math.max(...values);
+  const room = 0.06 * (most - least || Math.abs(most) || 1);
+  return { low: least - room, high: most + room };
 }
 
 /** Marks whose labels leave each other room on a narrow page; the last one stays. */

@@ -3,7 +3,7 @@
 // shows through it.
 import type { FrontEnd } from "../../models/frontend.ts";
 import { colourMap } from "./colour.ts";
-import { escape, percent } from "./html.ts";
+import { escape, lossText, percent } from "./html.ts";
 import { type Picture, pngAddress } from "./png.ts";
 import { marksBelow, melTicks, type Range, roundStep, type Tick, ticks } from "./scale.ts";
 
@@ -132,40 +132,92 @@ export function picture(
   };
 }
 
-/** The four panels of one clip: original, masked, reconstructed, and the last with what was seen. */
-export function panels(example: Example, geometry: Geometry, range: Range): string {
+/** The hidden patches of a clip as reconstructed, the others as they are. */
+const filledIn = (example: Example, patch: Geometry["patch"]): Spectrogram => {
   const { original, reconstructed } = example;
-  const hidden = maskedAt(example, geometry.patch);
-  const { masked, patches } = score(example, geometry.patch);
-  const share = `${Math.round(100 * masked / patches)} %`;
-  const filled: Spectrogram = {
+  const hidden = maskedAt(example, patch);
+  return {
     ...original,
     values: original.values.map((value, i) =>
       hidden(Math.floor(i / original.mels), i % original.mels) ? reconstructed.values[i] : value
     ),
   };
-  const panel = (title: string, what: string, image: Picture): string =>
-    `<figure class="panel"><figcaption>${title}</figcaption>` +
-    `<div class="axes"><img src="${pngAddress(image)}" width="${image.width}" ` +
-    `height="${image.height}" alt="${escape(what)}">${axes(original, geometry)}</div></figure>`;
-  const name = example.name;
+};
+
+/** A picture of a clip under a title, which is HTML; `what` is for who can not see it. */
+const panel = (
+  title: string,
+  what: string,
+  image: Picture,
+  { original }: Example,
+  geometry: Geometry,
+): string =>
+  `<figure class="panel"><figcaption>${title}</figcaption>` +
+  `<div class="axes"><img src="${pngAddress(image)}" width="${image.width}" ` +
+  `height="${image.height}" alt="${escape(what)}">${axes(original, geometry)}</div></figure>`;
+
+/** A clip as it is and as a model sees it. */
+const given = (example: Example, geometry: Geometry, range: Range): readonly string[] => {
+  const { name, original } = example;
+  const { masked, patches } = score(example, geometry.patch);
   return [
-    panel("Original", `Log-mel spectrogram of ${name}`, picture(original, range)),
     panel(
-      `Masked <span>what the model saw, ${share} hidden</span>`,
-      `The same spectrogram with ${masked} of ${patches} patches hidden`,
-      picture(original, range, hidden),
+      "Original",
+      `Log-mel spectrogram of ${name}`,
+      picture(original, range),
+      example,
+      geometry,
     ),
+    panel(
+      `Masked <span>what the model saw, ${Math.round(100 * masked / patches)} % hidden</span>`,
+      `The same spectrogram with ${masked} of ${patches} patches hidden`,
+      picture(original, range, maskedAt(example, geometry.patch)),
+      example,
+      geometry,
+    ),
+  ];
+};
+
+/** The four panels of one clip: original, masked, reconstructed, and the last with what was seen. */
+export function panels(example: Example, geometry: Geometry, range: Range): string {
+  const { name, reconstructed } = example;
+  return [
+    ...given(example, geometry, range),
     panel(
       "Reconstructed <span>all patches as predicted</span>",
       `The model's reconstruction of all patches of ${name}`,
       picture(reconstructed, range),
+      example,
+      geometry,
     ),
     panel(
       "Filled in <span>visible patches kept</span>",
       `The visible patches of ${name} with the hidden ones as reconstructed`,
-      picture(filled, range),
+      picture(filledIn(example, geometry.patch), range),
+      example,
+      geometry,
     ),
+  ].join("\n");
+}
+
+/** One clip, original and masked, and as several models fill it in, each with its error. */
+export function panelsOf(
+  models: readonly { readonly label: string; readonly example: Example }[],
+  geometry: Geometry,
+  range: Range,
+): string {
+  return [
+    ...given(models[0].example, geometry, range),
+    ...models.map(({ label, example }) => {
+      const error = lossText(score(example, geometry.patch).model);
+      return panel(
+        `${escape(label)} <span>squared error in masked patches ${error}</span>`,
+        `${example.name} with the hidden patches as ${label} reconstructs them`,
+        picture(filledIn(example, geometry.patch), range),
+        example,
+        geometry,
+      );
+    }),
   ].join("\n");
 }
 

@@ -54,14 +54,19 @@ export const tinyEncoder = (family: FamilyName, depth: number): Encoder => {
   return of.family === "xlstm" ? { ...of, form: "chunkwise" } : of;
 };
 
-/** A pass over one clip of 80 mel bands and `tokens` patches as a program. */
-export const passProgram = (encoder: Encoder, pass: Pass, tokens: number): Program => {
-  const frames = tokens * encoder.patch.time * encoder.patch.frequency / MELS;
+/** A pass over one clip of `mels` bands and `tokens` patches as a program. */
+export const passProgram = (
+  encoder: Encoder,
+  pass: Pass,
+  tokens: number,
+  mels: number = MELS,
+): Program => {
+  const frames = tokens * encoder.patch.time * encoder.patch.frequency / mels;
   if (pass === "forward") {
     const clip = input("spectrogram", {
       batch: 1 as number,
       time: frames as number,
-      mel: MELS as number,
+      mel: mels,
     });
     const of = features(encoder, corrected.rows)(clip);
     return { outputs: { features: { of, order: Object.keys(node(of).axes) } } };
@@ -73,7 +78,7 @@ export const passProgram = (encoder: Encoder, pass: Pass, tokens: number): Progr
     fidelity: corrected,
     batch: 1,
     frames,
-    mels: MELS,
+    mels,
     seed: 0,
   }, { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.05 });
   return { outputs: { loss: { of: loss, order: [] } }, updates };

@@ -3,7 +3,7 @@ import * as E from "fp-ts/Either.js";
 import type { FamilyName } from "../../models/sizes.ts";
 import { count, escape, wholeText } from "../report/html.ts";
 import { type Line, linesFigure } from "../report/lines.ts";
-import { style } from "../report/style.ts";
+import { familyStyle, style } from "../report/style.ts";
 import type { Found, Pass, Point } from "./measure.ts";
 
 /** All that was measured, and with what. */
@@ -167,11 +167,6 @@ const linesOf = (
   }));
 
 const looks = `
-:root { --xlstm: #2f7d57; }
-@media (prefers-color-scheme: dark) { :root { --xlstm: #74c69d; } }
-svg .transformer { stroke: var(--held-out); } circle.transformer { fill: var(--held-out); }
-svg .mamba { stroke: var(--train); } circle.mamba { fill: var(--train); }
-svg .xlstm { stroke: var(--xlstm); } circle.xlstm { fill: var(--xlstm); }
 svg .forward, svg .training { stroke-width: 2; }
 svg line.forward, svg path.forward { stroke-dasharray: 6 4; }
 svg circle.forward, svg circle.training { stroke: var(--page); stroke-width: 1; }
@@ -231,7 +226,7 @@ export const scalingPage = (of: Scaling): string => {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Time and memory by length</title>
 <link rel="icon" href="data:,">
-<style>${style}${looks}</style>
+<style>${style}${familyStyle}${looks}</style>
 </head>
 <body>
 <header>

@@ -1,7 +1,7 @@
-// What there is to run: the specs that come with Formant, a line for each.
+// What there is to run: the specs and studies that come with Formant, a line for each.
 import * as E from "fp-ts/Either.js";
 import type { Spec } from "../spec.ts";
-import { readSpec, specNames, specReadErrorText } from "./read.ts";
+import { readExperiment, readSpec, specNames, specReadErrorText, studyNames } from "./read.ts";
 
 const families: Readonly<Record<Spec["encoder"]["family"], string>> = {
   transformer: "Transformer",
@@ -25,6 +25,16 @@ export const specList = async (): Promise<E.Either<string, string>> => {
     const spec = await readSpec(name)();
     if (E.isLeft(spec)) return E.left(specReadErrorText(spec.left));
     lines.push(`${name.padEnd(width)}  ${line(spec.right)}`);
+  }
+  for (const name of studyNames) {
+    const of = await readExperiment(name)();
+    if (E.isLeft(of)) return E.left(specReadErrorText(of.left));
+    if (of.right.kind !== "study") continue;
+    const { runs, parts } = of.right.study;
+    lines.push(
+      `${name.padEnd(width)}  a study of ${runs.length} runs: ` +
+        parts.map(({ title }) => title).join(", "),
+    );
   }
   return E.right(lines.join("\n"));
 };

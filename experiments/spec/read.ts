@@ -1,11 +1,20 @@
 // Reading a spec: by name or from a file, on top of the spec that it extends, with fields changed on
-// the command line. What is decoded, and what a run keeps, is the whole document that comes out.
+// the command line. What is decoded, and what a run keeps, is the whole document that comes out. A
+// document with a sweep is a study, and comes out as the specs of all its runs.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { pathToFileURL } from "node:url";
 import { loadEncoder, type ModuleError, moduleErrorText } from "../custom.ts";
 import { type JsonError, parseJson } from "../json.ts";
 import { decodeSpec, type Spec, type SpecError, specErrorText } from "../spec.ts";
+import {
+  type Combination,
+  combinations,
+  decodeStudyFields,
+  type Study,
+  type StudyFields,
+  studyOf,
+} from "./sweep.ts";
 
 /** Why a spec could not be read. */
 export type SpecReadError =
@@ -15,6 +24,8 @@ export type SpecReadError =
   | { readonly _tag: "SpecExtends"; readonly path: string; readonly problem: string }
   | { readonly _tag: "BadChange"; readonly change: string; readonly problem: string }
   | { readonly _tag: "SpecModule"; readonly path: string; readonly error: ModuleError }
+  | { readonly _tag: "SpecSweep"; readonly path: string; readonly problems: readonly string[] }
+  | { readonly _tag: "SpecIsStudy"; readonly path: string }
   | {
     readonly _tag: "SpecInvalid";
     readonly path: string;
@@ -26,6 +37,10 @@ const isObject = (value: unknown): value is Json =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 const folder = new URL("../specs/", import.meta.url);
+const studies = new URL("../studies/", import.meta.url);
+
+/** The studies that come with Formant: files in `experiments/studies`. */
+export const studyNames: readonly string[] = ["compare", "paper"];
 
 const families = ["mamba", "transformer", "xlstm"];
 const sizes = ["base", "huge", "large", "medium", "small", "tiny"];
@@ -61,9 +76,10 @@ interface Place {
 const placeOf = (nameOrPath: string, from?: Place): Place | undefined => {
   const isPath = /[/\\]|\.json$/.test(nameOrPath);
   if (!isPath) {
-    if (!specNames().includes(nameOrPath)) return undefined;
-    const shown = `experiments/specs/${nameOrPath}.json`;
-    return { place: new URL(`${nameOrPath}.json`, folder), shown };
+    const isStudy = studyNames.includes(nameOrPath);
+    if (!isStudy && !specNames().includes(nameOrPath)) return undefined;
+    const shown = `experiments/${isStudy ? "studies" : "specs"}/${nameOrPath}.json`;
+    return { place: new URL(`${nameOrPath}.json`, isStudy ? studies : folder), shown };
   }
   if (from === undefined || nameOrPath.startsWith("/")) {
     return { place: nameOrPath, shown: nameOrPath };
@@ -123,15 +139,22 @@ const located = (json: Json, { place }: Place): Json => {
 /** The options of all encoders, which a module takes over from the spec below. */
 const shellFields = ["dim", "depth", "order", "norm", "positions", "registers", "stochasticDepth"];
 
-const readJson = async (
+/** One document of those that lie over each other, and where it is. */
+interface Layer {
+  readonly json: unknown;
+  readonly at: Place;
+}
+
+/** A document under all that it extends: the lowest first. */
+const readLayers = async (
   nameOrPath: string,
   below: readonly Place[],
-): Promise<E.Either<SpecReadError, unknown>> => {
+): Promise<E.Either<SpecReadError, readonly Layer[]>> => {
   const from = below.at(-1);
   const noSuch = E.left<SpecReadError>({
     _tag: "NoSuchSpec",
     asked: nameOrPath,
-    known: specNames(),
+    known: [...specNames(), ...studyNames],
   });
   const at = placeOf(nameOrPath, from);
   if (at === undefined) return noSuch;
@@ -150,11 +173,11 @@ const readJson = async (
   }
   const json = parseJson(text);
   if (E.isLeft(json)) return E.left({ _tag: "SpecNotJson", path: at.shown, at: json.left });
-  if (!isObject(json.right)) return json;
+  if (!isObject(json.right)) return E.right([{ json: json.right, at }]);
   // The first is for editors alone.
   const { $schema: _, extends: base, ...rest } = json.right;
-  const own = located(rest, at);
-  if (!("extends" in json.right)) return E.right(own);
+  const own: Layer = { json: located(rest, at), at };
+  if (!("extends" in json.right)) return E.right([own]);
   if (typeof base !== "string") {
     return E.left({
       _tag: "SpecExtends",
@@ -162,9 +185,12 @@ const readJson = async (
       problem: `'extends' is ${JSON.stringify(base)}, not the name or path of a spec`,
     });
   }
-  const under = await readJson(base, [...below, at]);
-  return E.isLeft(under) ? under : E.right(merged(under.right, own));
+  const under = await readLayers(base, [...below, at]);
+  return E.isLeft(under) ? under : E.right([...under.right, own]);
 };
+
+const mergedLayers = (layers: readonly Layer[]): unknown =>
+  layers.map(({ json }) => json).reduce(merged);
 
 const variants: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   objective: { ssast: ["style"], mae: ["style", "decoder"] },
@@ -188,9 +214,21 @@ const changedBy = (json: unknown, change: string): E.Either<SpecReadError, unkno
     E.left({ _tag: "BadChange", change, problem });
   const at = change.indexOf("=");
   if (at < 1) return bad("expected field=value, such as seed=1 or objective.style=mae");
-  const path = change.slice(0, at).split("."), text = change.slice(at + 1);
-  const parsed = parseJson(text);
-  const value = E.isRight(parsed) ? parsed.right : text;
+  const text = change.slice(at + 1), parsed = parseJson(text);
+  const changed = withField(
+    json,
+    change.slice(0, at).split("."),
+    E.isRight(parsed) ? parsed.right : text,
+  );
+  return E.isLeft(changed) ? bad(changed.left) : changed;
+};
+
+/** A document with another value for a field, and what goes with it; on the left, why not. */
+const withField = (
+  json: unknown,
+  path: readonly string[],
+  value: unknown,
+): E.Either<string, unknown> => {
   const set = (under: unknown, rest: readonly string[], above: string): unknown => {
     if (rest.length === 0) return value;
     // A name for several fields gives way to the fields, starting from what it names.
@@ -211,38 +249,137 @@ const changedBy = (json: unknown, change: string): E.Either<SpecReadError, unkno
   for (const [k, key] of parents.entries()) {
     inside = isObject(inside) ? inside[key] : undefined;
     if (!isObject(inside) && !(k === 0 && key === "fidelity")) {
-      return bad(`'${parents.slice(0, k + 1).join(".")}' has no fields`);
+      return E.left(`'${parents.slice(0, k + 1).join(".")}' has no fields`);
     }
   }
   return E.right(set(json, path, ""));
 };
 
+/** What there is to run: one run, or a study of several. */
+export type Experiment =
+  | { readonly kind: "run"; readonly spec: Spec }
+  | { readonly kind: "study"; readonly study: Study };
+
 /**
- * Reads a spec: by name, one of `specNames()`, or from a file, when the argument has a slash or
- * ends in `.json`. `changes` are fields with new values, `path=value`, set last. Nothing is read
- * before the returned task is started.
+ * Reads what a name or a file describes: a spec, one of `specNames()`, a study, one of `studyNames`, or
+ * either from a file, when the argument has a slash or ends in `.json`. `changes` are fields with new
+ * values, `path=value`, set last, in every run of a study. Nothing is read before the returned task is
+ * started.
  */
+export function readExperiment(
+  nameOrPath: string,
+  changes: readonly string[] = [],
+): TaskEither<SpecReadError, Experiment> {
+  return async () => {
+    const layers = await readLayers(nameOrPath, []);
+    if (E.isLeft(layers)) return layers;
+    const { shown } = placeOf(nameOrPath)!;
+    const at = layers.right.findLastIndex(({ json }) => isObject(json) && "sweep" in json);
+    if (at < 0) {
+      const spec = await completed(shown, mergedLayers(layers.right), changes);
+      return E.map((spec: Spec): Experiment => ({ kind: "run", spec }))(spec);
+    }
+    const wrong = (problems: readonly string[]): E.Either<SpecReadError, never> =>
+      E.left({ _tag: "SpecSweep", path: shown, problems });
+    const fields = decodeStudyFields(mergedLayers(layers.right));
+    if (E.isLeft(fields)) return wrong(fields.left);
+    const plain = layers.right.map(({ json, at }): Layer => ({ json: withoutStudy(json), at }));
+    const { name } = mergedLayers(plain) as { readonly name?: unknown };
+    const specs = new Map<Combination, Spec>();
+    const failed: { readonly name: string; readonly error: SpecReadError }[] = [];
+    for (const combination of combinations(fields.right)) {
+      const { name } = combination;
+      const json = await combined(plain, at, combination);
+      const spec = E.isLeft(json) ? json : await completed(
+        shown,
+        isObject(json.right) ? { ...json.right, name } : json.right,
+        changes,
+      );
+      if (E.isRight(spec)) specs.set(combination, spec.right);
+      else failed.push({ name, error: spec.left });
+    }
+    if (failed.length > 0) {
+      // Runs mostly share their mistakes, so one is shown.
+      const [{ name, error }, ...others] = failed;
+      const path = `${shown}, run ${name}${others.length > 0 ? ` and ${others.length} more` : ""},`;
+      return E.left(
+        error._tag === "SpecInvalid" || error._tag === "SpecModule" ? { ...error, path } : error,
+      );
+    }
+    const study = studyOf(`${name}`, fields.right, specs);
+    return E.isLeft(study) ? wrong([study.left]) : E.right({ kind: "study", study: study.right });
+  };
+}
+
+/** Reads a spec as `readExperiment` does; a study is not one. */
 export function readSpec(
   nameOrPath: string,
   changes: readonly string[] = [],
 ): TaskEither<SpecReadError, Spec> {
   return async () => {
-    let json = await readJson(nameOrPath, []);
-    for (const change of changes) {
-      if (E.isLeft(json)) return json;
-      json = changedBy(json.right, change);
-    }
-    if (E.isLeft(json)) return json;
-    const { shown } = placeOf(nameOrPath)!;
-    const here = { place: `${Deno.cwd()}/`, shown };
-    const spec = decoded(shown, isObject(json.right) ? located(json.right, here) : json.right);
-    if (E.isLeft(spec)) return spec;
-    const loaded = await loadEncoder(spec.right.encoder);
-    return E.isLeft(loaded)
-      ? E.left({ _tag: "SpecModule", path: shown, error: loaded.left })
-      : spec;
+    const read = await readExperiment(nameOrPath, changes)();
+    if (E.isLeft(read)) return read;
+    return read.right.kind === "run"
+      ? E.right(read.right.spec)
+      : E.left({ _tag: "SpecIsStudy", path: placeOf(nameOrPath)!.shown });
   };
 }
+
+const withoutStudy = (json: unknown): unknown => {
+  if (!isObject(json)) return json;
+  const { sweep: _, lengths: __, ...rest } = json satisfies Partial<
+    Record<keyof StudyFields, unknown>
+  >;
+  return rest;
+};
+
+/** The document of one run: layers, of which the one with number `at` holds the sweep, under its own. */
+const combined = async (
+  layers: readonly Layer[],
+  at: number,
+  { extended, name, changes }: Combination,
+): Promise<E.Either<SpecReadError, unknown>> => {
+  const place = layers[at].at;
+  // What a sweep runs over instead of what its document extends.
+  const under = extended === undefined
+    ? E.right(layers.slice(0, at))
+    : await readLayers(extended, [place]);
+  if (E.isLeft(under)) return under;
+  let json = mergedLayers([...under.right.map(plainLayer), ...layers.slice(at)]);
+  for (const change of changes) {
+    if (change.kind === "variant") {
+      json = merged(json, located(change.fields, place));
+      continue;
+    }
+    const changed = withField(json, change.path, change.value);
+    if (E.isLeft(changed)) {
+      const problems = [`run ${name}: ${change.path.join(".")}: ${changed.left}`];
+      return E.left({ _tag: "SpecSweep", path: place.shown, problems });
+    }
+    json = changed.right;
+  }
+  return E.right(json);
+};
+
+const plainLayer = ({ json, at }: Layer): Layer => ({ json: withoutStudy(json), at });
+
+/** A whole document with changes from the command line as a spec. `shown` is what errors call it. */
+const completed = async (
+  shown: string,
+  json: unknown,
+  changes: readonly string[],
+): Promise<E.Either<SpecReadError, Spec>> => {
+  let all: E.Either<SpecReadError, unknown> = E.right(json);
+  for (const change of changes) {
+    if (E.isRight(all)) all = changedBy(all.right, change);
+  }
+  if (E.isLeft(all)) return all;
+  const here = { place: `${Deno.cwd()}/`, shown };
+  const spec = decoded(shown, isObject(all.right) ? located(all.right, here) : all.right);
+  if (E.isLeft(spec)) return spec;
+  const loaded = await loadEncoder(spec.right.encoder);
+  return E.isLeft(loaded) ? E.left({ _tag: "SpecModule", path: shown, error: loaded.left }) : spec;
+};
 
 const decoded = (path: string, json: unknown): E.Either<SpecReadError, Spec> => {
   const spec = decodeSpec(json);
@@ -290,6 +427,12 @@ export function specReadErrorText(error: SpecReadError): string {
       return `${error.path}: ${error.problem}`;
     case "BadChange":
       return `--set ${error.change}: ${error.problem}`;
+    case "SpecSweep":
+      return error.problems.length === 1
+        ? `${error.path}: ${error.problems[0]}`
+        : [`${error.path} is wrong:`, ...error.problems.map((one) => `  ${one}`)].join("\n");
+    case "SpecIsStudy":
+      return `${error.path} is a study of several runs; this command takes the spec of one`;
     case "SpecModule":
       return `${error.path}: encoder.module: ${moduleErrorText(error.error)}`;
     case "SpecInvalid": {

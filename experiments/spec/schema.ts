@@ -2,6 +2,7 @@
 // codec, so that neither can say anything else.
 import { type Schema, schemaOf } from "../codec.ts";
 import { specFields } from "./fields.ts";
+import { studySchema } from "./sweep.ts";
 
 /** A schema of files: what `extends` another spec may leave out what that one has. */
 export type SpecSchema = Schema & { readonly $schema: string; readonly title: string };
@@ -26,6 +27,7 @@ const ofFiles: Readonly<Record<string, Schema>> = {
     description: "A spec to start from: a name, or a path relative to this file. Only what " +
       "differs from it is given here.",
   },
+  ...studySchema,
 };
 
 /** The JSON Schema (draft 2020-12) of files that hold specs. */
@@ -143,7 +145,46 @@ that may be left out. \`$schema\` is for editors, which complete and check field
 [spec.schema.json](spec.schema.json); give its path, or what \`deno task experiment --schema\` prints.
 A field on the command line, \`--set encoder.depth=6\`, goes over all.
 
-Tables are made from the code that reads specs (\`deno task docs\`), so they say all that there is.
+## Sweeps
+
+A document with a \`sweep\` is a study: many runs, made one after the other, and a page that compares
+them.
+
+\`\`\`json
+{
+  "extends": "mamba",
+  "name": "depths",
+  "sweep": [
+    { "title": "Depth", "encoder.depth": [2, 4], "seed": [0, 1, 2] },
+    {
+      "title": "Patches of each family",
+      "extends": ["transformer", "mamba", "xlstm"],
+      "patch": {
+        "small": { "patch": { "time": 4, "frequency": 8 } },
+        "large": { "patch": { "time": 8, "frequency": 16 } }
+      }
+    }
+  ],
+  "lengths": [250, 500, 1000]
+}
+\`\`\`
+
+A sweep is a list of parts, each a table and a plot of the report. A part's runs are all combinations
+of what it gives: a field with a list of values, or a name of its own with documents by name, which
+are laid over the study's. \`extends\` with a list puts each of those specs in place of what the study
+extends. Runs are called after their values, \`depth-2_seed-0\` and \`mamba_patch-small\`, and lie in
+runs/depths; a run that two parts share is made once. Runs that differ in their \`seed\` alone are one
+row, with the interval over them. \`lengths\` are numbers of patches at which time and memory of the
+first part's encoders are measured.
+
+A study that was stopped goes on with \`--resume\`, which keeps finished runs. \`--shard 2/8\` makes the
+second of eight shares of the runs, for several machines that see one folder; each reports on all
+runs that are finished by then. \`deno task experiment compare\` is a small study for two processors,
+\`paper\` the comparison at the published sizes and settings.
+
+## Tables
+
+They are made from the code that reads specs (\`deno task docs\`), so they say all that there is.
 
 ## Fields
 

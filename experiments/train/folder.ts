@@ -20,6 +20,19 @@ export interface RunRecord {
   readonly reason?: string;
   /** Versions of what took part, by name. */
   readonly versions: Readonly<Record<string, string>>;
+  /** Trained numbers of the model. */
+  readonly parameters?: number;
+  /** What one step takes; absent where the device does not tell. */
+  readonly step?: StepCost;
+  /** Held-out loss of predicting each clip's mean; once the run is finished. */
+  readonly baseline?: number;
+}
+
+/** What is known of a training step before it runs. */
+export interface StepCost {
+  readonly flops: number;
+  /** Most bytes of intermediate values held at once. */
+  readonly peakBytes: number;
 }
 
 /** Why a folder cannot be used for a run. */
@@ -146,6 +159,7 @@ const written = [
   "checkpoint.safetensors",
   "average.safetensors",
   "failed-step.safetensors",
+  "held-out.safetensors",
   "report.html",
   "evaluation",
 ];
