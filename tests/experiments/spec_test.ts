@@ -10,7 +10,13 @@ import {
   specErrorText,
   styleOf,
 } from "../../experiments/spec.ts";
-import { readSpec, specFrom, specNames, specReadErrorText } from "../../experiments/spec/read.ts";
+import {
+  readSpec,
+  specFrom,
+  specNames,
+  specReadErrorText,
+  studyNames,
+} from "../../experiments/spec/read.ts";
 import { corrected, faithful } from "../../models/fidelity.ts";
 import { publishedEncoder, sizeNames } from "../../models/sizes.ts";
 
@@ -305,7 +311,7 @@ Deno.test("a spec on top of another", async () => {
 });
 
 Deno.test("an unknown name lists the known ones", async () => {
-  const names = specNames().join(", ");
+  const names = [...specNames(), ...studyNames].join(", ");
   for (const asked of ["mambo", "no/such/file.json"]) {
     assert.equal(
       await whyNot(asked),

@@ -71,6 +71,7 @@ for (const [name, backend] of backends) {
             ".lock",
             "checkpoint.safetensors",
             "checkpoints",
+            "held-out.safetensors",
             "metrics.csv",
             "metrics.jsonl",
             "report.html",
