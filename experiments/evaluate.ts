@@ -9,7 +9,7 @@ import { evaluateOn, writeEvaluation } from "./evaluate/run.ts";
 import { textTable } from "./evaluate/table.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
 import { knownTask } from "./hear/known.ts";
-import { listTasks, readTasks, taskErrorText } from "./hear/task.ts";
+import { listTasks, readTasks, type Task, type TaskError, taskErrorText } from "./hear/task.ts";
 import { quoted } from "./quote.ts";
 
 /** What the command line says. */
@@ -48,10 +48,8 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
         "evaluate them one by one",
     );
   }
-  const folders = foldersOf(options.tasks, options.names);
-  if (E.isLeft(folders)) return complain(folders.left);
-  const tasks = await readTasks(folders.right, [...rates][0])();
-  if (E.isLeft(tasks)) return complain(tasks.left.map((error) => taskErrorText(error)).join("\n"));
+  const tasks = await tasksIn(options.tasks, options.names, [...rates][0]);
+  if (E.isLeft(tasks)) return complain(tasks.left);
   const out = options.out ?? `${dirname(options.checkpoints[0])}/evaluation`;
   const writable = await ensureFolder(out)();
   if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
@@ -87,8 +85,22 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
   }
 };
 
-/** The folders of the tasks in a folder: those with the given names, or all. */
-export const foldersOf = (
+/** The tasks in a folder, those with the given names or all, whole; or what is wrong, in words. */
+export const tasksIn = async (
+  folder: string,
+  names: readonly string[],
+  rate: number,
+): Promise<E.Either<string, readonly Task[]>> => {
+  const folders = foldersOf(folder, names);
+  if (E.isLeft(folders)) return folders;
+  const tasks = await readTasks(folders.right, rate)();
+  return E.mapLeft((errors: readonly TaskError[]) =>
+    errors.map((error) => taskErrorText(error)).join("\n")
+  )(tasks);
+};
+
+/** The folders of tasks in a folder. */
+const foldersOf = (
   folder: string,
   names: readonly string[],
 ): E.Either<string, readonly string[]> => {

@@ -82,6 +82,7 @@ ${numbers(data)}
 ${lossFigure(data.metrics, data.baselines)}
 </section>
 ${examples(data)}
+${downstream(spec)}
 </main>
 <footer>
 <h2>What was run</h2>
@@ -249,6 +250,20 @@ ${panels(example, data.spec, range)}
 scale of colours; frequency runs along the mel scale.</p>
 ${colourBar(range, data.units)}
 ${each.join("\n")}
+</section>`;
+}
+
+// The page of scores comes to be after this one.
+function downstream({ evaluation = { kind: "none" } }: Spec): string {
+  if (evaluation.kind === "none") return "";
+  const tasks = evaluation.kind === "synthetic"
+    ? `synthetic tasks, ${wholeText(evaluation.clips)} clips of each`
+    : `the tasks in ${escape(evaluation.tasks)}`;
+  return `<section>
+<h2>Downstream tasks</h2>
+<p>What the encoder's embeddings are worth on ${tasks}, beside its untrained self and log-mel
+statistics: <a href="evaluation/evaluation.html">the scores</a>, which are written once training has
+ended and all tasks are done.</p>
 </section>`;
 }
 

@@ -4,10 +4,13 @@ import * as E from "fp-ts/Either.js";
 import { openBackend } from "./backend.ts";
 import { openSource } from "./data/open.ts";
 import { type DataError, dataErrorText, type Source } from "./data/source.ts";
-import { evaluate, foldersOf } from "./evaluate.ts";
+import { suiteErrorText, writeSuite } from "./data/suite.ts";
+import { syntheticTasks } from "./data/synthetic.ts";
+import { evaluate, tasksIn } from "./evaluate.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
 import { progress, standardError } from "./progress.ts";
-import type { Spec } from "./spec.ts";
+import type { EvaluationSpec, Spec } from "./spec.ts";
+import type { NoEvaluation } from "./spec/evaluation.ts";
 import { train } from "./train.ts";
 import { examine, folderErrorText } from "./train/folder.ts";
 
@@ -37,20 +40,39 @@ export const runSpec = async (
   // Before any work; the run asks again once the folder is its own.
   const prior = examine(folder, spec, resume);
   if (E.isLeft(prior)) return complain(folderErrorText(prior.left));
-  const { evaluation } = spec;
-  const tasks = evaluation === undefined
-    ? E.right([])
-    : foldersOf(evaluation.tasks, evaluation.names ?? []);
-  if (E.isLeft(tasks)) return complain(`evaluation: ${tasks.left}`);
+  const { evaluation = { kind: "none" }, frontEnd: { sampleRate } } = spec;
+  if (evaluation.kind === "hear") {
+    const tasks = await tasksIn(evaluation.tasks, evaluation.names ?? [], sampleRate);
+    if (E.isLeft(tasks)) return complain(`evaluation: ${tasks.left}`);
+  }
   const trained = await trainNow(spec, folder, resume, again);
-  if (trained !== 0 || evaluation === undefined) return trained;
+  return trained !== 0 || evaluation.kind === "none"
+    ? trained
+    : await evaluateRun(spec, evaluation, folder, kept);
+};
+
+/** Scores the encoder of a finished run on the tasks that its spec names. */
+const evaluateRun = async (
+  { device }: Spec,
+  evaluation: Exclude<EvaluationSpec, NoEvaluation>,
+  folder: string,
+  kept: string | undefined,
+): Promise<number> => {
+  const out = `${folder}/evaluation`, names = evaluation.names ?? [];
+  const made = `${kept ?? out}/tasks`;
+  if (evaluation.kind === "synthetic") {
+    const tasks = syntheticTasks.filter(({ name }) => names.length === 0 || names.includes(name));
+    const options = { seed: 0, clips: evaluation.clips };
+    const written = await writeSuite(made, options, { tasks })();
+    if (E.isLeft(written)) return complain(suiteErrorText(written.left));
+  }
   return await evaluate({
     checkpoints: [`${folder}/checkpoint.safetensors`],
-    tasks: evaluation.tasks,
-    names: evaluation.names ?? [],
+    tasks: evaluation.kind === "synthetic" ? made : evaluation.tasks,
+    names,
     seeds: evaluation.seeds,
-    device: spec.device,
-    out: `${folder}/evaluation`,
+    device,
+    out,
     ...(kept === undefined ? {} : { kept }),
     json: false,
   });

@@ -12,10 +12,11 @@ import type { Style } from "../models/training.ts";
 import { type FieldError, fieldError, fieldErrorText } from "./codec.ts";
 import type { EncoderSpec, FidelitySpec } from "./model_codec.ts";
 import type { DataSpec } from "./spec/data.ts";
+import type { EvaluationSpec } from "./spec/evaluation.ts";
 import { specFields } from "./spec/fields.ts";
 import { contradictions } from "./spec/rules.ts";
 
-export type { DataSpec, EncoderSpec, FidelitySpec, FieldError };
+export type { DataSpec, EncoderSpec, EvaluationSpec, FidelitySpec, FieldError };
 
 /**
  * One pre-training experiment: masked log-mel spectrograms, an encoder that fills them in. What each
@@ -51,13 +52,6 @@ export interface Spec {
 export type ObjectiveSpec =
   | { readonly style: "ssast" }
   | { readonly style: "mae"; readonly decoder?: DecoderSizes };
-
-/** Downstream tasks on which the trained encoder is scored. */
-export interface EvaluationSpec {
-  readonly tasks: string;
-  readonly names?: readonly string[];
-  readonly seeds: number;
-}
 
 /** AdamW's numbers and what may stand around it. One of the two learning rates is given. */
 export interface OptimiserSpec extends Optimiser {

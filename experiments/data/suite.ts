@@ -30,21 +30,24 @@ export type SuiteError =
   | { readonly _tag: "Occupied"; readonly folder: string };
 
 /**
- * Writes the ten tasks as folders in `folder`, each whole or not at all, as `deno task evaluate` reads
- * them. A task that is there with the same seed and number of clips is left as it is; one with others
- * is an error. `onTask` hears of each task when it is there.
+ * Writes the ten tasks, or some of them, as folders in `folder`, each whole or not at all, as
+ * `deno task evaluate` reads them. A task that is there with the same seed and number of clips is left
+ * as it is; one with others is an error. `onTask` hears of each task when it is there.
  */
 export const writeSuite = (
   folder: string,
   options: SuiteOptions,
-  onTask: (written: WrittenTask) => void = () => {},
+  { tasks = syntheticTasks, onTask = () => {} }: {
+    readonly tasks?: readonly SyntheticTask[];
+    readonly onTask?: (written: WrittenTask) => void;
+  } = {},
 ): TaskEither<SuiteError, readonly WrittenTask[]> =>
 async () => {
   const into = folder.replace(/(?<=.)\/+$/, "");
   const made = await ensureFolder(into)();
   if (E.isLeft(made)) return E.left({ _tag: "Files", error: made.left });
   const all: WrittenTask[] = [];
-  for (const task of syntheticTasks) {
+  for (const task of tasks) {
     const written = writeTask(into, task, options);
     if (E.isLeft(written)) return written;
     all.push(written.right);
@@ -62,9 +65,11 @@ export const suiteErrorText = (error: SuiteError): string =>
 
 /** `deno task data synthetic`: gives the exit status, 0 when all ten tasks are there. */
 export const synthetic = async (out: string, options: SuiteOptions): Promise<number> => {
-  const written = await writeSuite(out, options, ({ folder, clips, seconds, wasThere }) => {
-    const length = `${clips} clips, ${(seconds / 60).toFixed(1)} minutes`;
-    console.log(`${folder}: ${wasThere ? "there already, " : ""}${length}`);
+  const written = await writeSuite(out, options, {
+    onTask: ({ folder, clips, seconds, wasThere }) => {
+      const length = `${clips} clips, ${(seconds / 60).toFixed(1)} minutes`;
+      console.log(`${folder}: ${wasThere ? "there already, " : ""}${length}`);
+    },
   })();
   if (E.isRight(written)) return 0;
   console.error(suiteErrorText(written.left));

@@ -7,7 +7,7 @@ import { corrected, faithful, type Fidelity } from "../../models/fidelity.ts";
 import {
   type Checkpoint,
   checkpointErrorText,
-  decodeCheckpoint,
+  openCheckpoint,
   parametersOf,
 } from "../checkpoint.ts";
 import { encoderScenes, logMelScenes, type Scenes } from "../hear/scenes.ts";
@@ -46,7 +46,7 @@ export const readCheckpoints = async (
         : `${error}`;
       return E.left(checkpointErrorText({ _tag: "Unreadable", file, reason }));
     }
-    const checkpoint = decodeCheckpoint(bytes, file);
+    const checkpoint = await openCheckpoint(bytes, file);
     if (E.isLeft(checkpoint)) return E.left(checkpointErrorText(checkpoint.left));
     const spec = specOf(bytes);
     found.push({

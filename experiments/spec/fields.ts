@@ -8,7 +8,6 @@ import {
   fields,
   from0,
   from0below1,
-  listOf,
   multipleOf,
   numberThat,
   oneOf,
@@ -18,8 +17,9 @@ import {
   wholeFrom,
 } from "../codec.ts";
 import { encoderSpec, fidelitySpec, frontEnd, masking, patchSize } from "../model_codec.ts";
-import type { EvaluationSpec, ObjectiveSpec, OptimiserSpec, Spec } from "../spec.ts";
+import type { ObjectiveSpec, OptimiserSpec, Spec } from "../spec.ts";
 import { dataSpec } from "./data.ts";
+import { evaluationSpec } from "./evaluation.ts";
 
 /** A record whose fields may all be absent, as `fields` takes it. */
 type Given<A> = { readonly [K in keyof Required<A>]: A[K] };
@@ -65,16 +65,6 @@ const optimiser = fields<Given<OptimiserSpec>>({
   emaDecay: "Share of the old in an exponential moving average of all parameters, which is " +
     "scored too and written to average.safetensors. Without it there is none, as published.",
 }) as t.Type<OptimiserSpec>;
-
-const evaluation = fields<Given<EvaluationSpec>>({
-  tasks: textThat("a path", /[^]/),
-  names: optional(listOf(textThat("the name of a task", /[^]/), "a list of names of tasks")),
-  seeds: wholeFrom(1),
-}, {
-  tasks: "A folder of tasks in HEAR's layout, as 'deno task data' makes or fetches them.",
-  names: "The tasks that are scored, by their folders or short names. Without it all of them.",
-  seeds: "Seeds of the probe that is trained on each task. Published: 10.",
-}) as t.Type<EvaluationSpec>;
 
 const docs: Docs<Spec> = {
   version: "The version of this format.",
@@ -136,7 +126,7 @@ export const specFields: t.Type<Spec> = fields<Given<Spec>>({
   batch: wholeFrom(1),
   accumulate: wholeFrom(1),
   data: dataSpec,
-  evaluation: optional(evaluation),
+  evaluation: optional(evaluationSpec),
   logEvery: wholeFrom(1),
   evaluateEvery: wholeFrom(1),
   checkpointEvery: wholeFrom(1),

@@ -206,6 +206,12 @@ const variants: Readonly<Record<string, Readonly<Record<string, readonly string[
     hear: ["kind", "tasks", "splits", "heldOutFraction", "skippedFraction", "store"],
     shards: ["kind", "paths", "members", "heldOutFraction", "skippedFraction", "store"],
   },
+  evaluation: {
+    none: ["kind"],
+    // Names are of one folder only.
+    synthetic: ["kind", "clips", "seeds"],
+    hear: ["kind", "tasks", "seeds"],
+  },
 };
 
 /** One field changed: `optimiser.peakLearningRate=0.001`. A value that is not JSON is a text. */

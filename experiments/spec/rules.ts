@@ -1,6 +1,7 @@
 // What fields of a spec must have to do with each other. A rule is asked only when all fields that it
 // reads are right in themselves.
 import { patchGrid, type Spec, type SpecError, styleOf } from "../spec.ts";
+import { rate } from "../synth/voices.ts";
 
 interface Rule {
   /** The field that is blamed. */
@@ -80,6 +81,15 @@ const rules: readonly Rule[] = [
       data.kind === "synthetic" && data.seconds * f.sampleRate <= f.fft / 2
         ? `${data.seconds} s is not longer than half of frontEnd.fft, ` +
           `${f.fft / 2 / f.sampleRate} s`
+        : undefined,
+  },
+  {
+    path: "evaluation",
+    reads: ["evaluation", "frontEnd.sampleRate"],
+    problem: ({ evaluation, frontEnd: f }) =>
+      evaluation?.kind === "synthetic" && f.sampleRate !== rate
+        ? `synthetic tasks are at ${rate} Hz and frontEnd.sampleRate is ${f.sampleRate}; ` +
+          'set evaluation.kind to "none", or to "hear" and name tasks at that rate'
         : undefined,
   },
   {

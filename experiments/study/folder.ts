@@ -13,7 +13,7 @@ const exists = (path: string): boolean => {
 /** Whether all that a run should leave is there. */
 export const isDone = (folder: string, { evaluation }: Spec): boolean =>
   readRecord(folder)?.state === "finished" &&
-  (evaluation === undefined || exists(`${folder}/evaluation/evaluation.json`));
+  ((evaluation?.kind ?? "none") === "none" || exists(`${folder}/evaluation/evaluation.json`));
 
 /** Whether a folder holds a study, and whether some process makes one of its runs. */
 export const studyIn = (

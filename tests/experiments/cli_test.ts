@@ -9,6 +9,7 @@ const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.u
 
 const little = {
   ...mamba,
+  evaluation: undefined,
   name: "little",
   clip: { frames: 40 },
   encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4, expand: 2 },

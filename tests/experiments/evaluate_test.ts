@@ -95,9 +95,9 @@ const tonesIn = (folder: string): void => {
 
 const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.url).pathname);
 
-const ran = async (args: readonly string[], cwd: string) => {
+const ran = async (args: readonly string[], cwd: string, command = "evaluate") => {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", cli, "evaluate", ...args],
+    args: ["run", "-A", "--no-check", cli, command, ...args],
     cwd,
     env: { NO_COLOR: "1" },
   }).output();
@@ -203,6 +203,43 @@ Deno.test("evaluate: what is wrong is told before any work", async () => {
     assert.equal(empty.code, 1);
     assert.equal((await ran(["--tasks", "tasks"], folder)).code, 2);
     assert.equal((await ran(["--checkpoint", "checkpoint.safetensors"], folder)).code, 2);
+  });
+});
+
+Deno.test("an experiment ends with the scores of its encoder on the tasks that its spec names", async () => {
+  await inFolder(async (folder) => {
+    const spec = {
+      extends: "mamba",
+      name: "little",
+      clip: { frames: 40 },
+      encoder: { dim: 16, depth: 1, state: 4 },
+      schedule: { warmupSteps: 1, steps: 2 },
+      batch: 2,
+      data: { clips: 4, seconds: 1 },
+      evaluation: { clips: 60, names: ["synthetic_stroke"], seeds: 1 },
+      report: { examples: 1 },
+    };
+    Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify(spec));
+    const args = ["little.json", "--device", "wasm"];
+
+    // Broken tasks are told before the training and not after it.
+    tonesIn(`${folder}/tasks/tones-v1-small`);
+    Deno.removeSync(`${folder}/tasks/tones-v1-small/16000/test/test1.wav`);
+    const on = ["--set", "evaluation.kind=hear", "--set", "evaluation.tasks=tasks"];
+    const broken = await ran([...args, ...on], folder, "experiment");
+    assert.equal(broken.code, 1);
+    assert.match(broken.err, /^evaluation: the task tasks\/tones-v1-small cannot be used/);
+    assert.match(broken.err, /16000\/test\/test1\.wav: there is no such file/);
+    assert.deepEqual(names(`${folder}/runs/little`), []);
+
+    const { code, out, err } = await ran(args, folder, "experiment");
+    assert.equal(code, 0, err);
+    assert.match(out, /^synthetic_stroke +top1_acc( +\d+\.\d){3}$/m);
+    const run = `${folder}/runs/little`, link = "evaluation/evaluation.html";
+    assert.match(out, new RegExp(`^page: runs/little/${link}$`, "m"));
+    assert.ok(Deno.readTextFileSync(`${run}/report.html`).includes(`href="${link}"`));
+    assert.match(Deno.readTextFileSync(`${run}/${link}`), /<h2>synthetic_stroke<\/h2>/);
+    assert.deepEqual(names(`${run}/evaluation/tasks`), ["synthetic_stroke"]);
   });
 });
 

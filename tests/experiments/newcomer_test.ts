@@ -60,6 +60,7 @@ Deno.test("a spec written from the page with two mistakes becomes one that runs"
       schedule: { warmupSteps: 1, steps: 4 },
       batch: 4,
       data: { clips: 8, seconds: 1 },
+      evaluation: { kind: "none" },
     };
     // All of it stands on the page.
     for (const field of fieldsOf(spec).filter((field) => field !== "extends")) {

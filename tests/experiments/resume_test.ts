@@ -9,6 +9,7 @@ const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.u
 
 const little = {
   ...mamba,
+  evaluation: undefined,
   name: "little",
   clip: { frames: 40 },
   encoder: { ...mamba.encoder, dim: 64, depth: 2, state: 4, stochasticDepth: 0.2 },

@@ -17,6 +17,7 @@ import {
   specReadErrorText,
   studyNames,
 } from "../../experiments/spec/read.ts";
+import { syntheticTasks } from "../../experiments/data/synthetic.ts";
 import { corrected, faithful } from "../../models/fidelity.ts";
 import { publishedEncoder, sizeNames } from "../../models/sizes.ts";
 
@@ -248,6 +249,38 @@ Deno.test("fidelity: a name, or a name with points that differ", () => {
     Object.keys(faithful).every((point) =>
       faithful[point as keyof typeof faithful] !== corrected[point as keyof typeof corrected]
     ),
+  );
+});
+
+Deno.test("the small specs end with an evaluation, the published ones do not", async () => {
+  for (const name of specNames()) {
+    const { evaluation } = sound(name, await readSpec(name)());
+    assert.equal(evaluation?.kind, name.includes("-") ? "none" : "synthetic", name);
+  }
+  const of = async (...changes: readonly string[]) =>
+    sound("mamba", await readSpec("mamba", changes)()).evaluation;
+  assert.deepEqual(await of("evaluation.kind=none"), { kind: "none" });
+  // The names of synthetic tasks are not looked for in another folder.
+  assert.deepEqual(await of("evaluation.kind=hear", "evaluation.tasks=hear"), {
+    kind: "hear",
+    tasks: "hear",
+    seeds: 3,
+  });
+  assert.equal(
+    await whyNot("mamba", ["evaluation.clips=10", 'evaluation.names=["synthetic_drum"]']),
+    "experiments/specs/mamba.json has 2 mistakes:\n" +
+      "  evaluation.clips: expected a whole number of at least 60, found 10\n" +
+      "  evaluation.names.0: expected " +
+      `${
+        syntheticTasks.map(({ name }) => `"${name}"`).join(", ").replace(/, (?=[^,]*$)/, " or ")
+      }` +
+      ', found "synthetic_drum"',
+  );
+  assert.equal(
+    await whyNot("mamba", ["frontEnd.sampleRate=32000"]),
+    "experiments/specs/mamba.json has 1 mistake:\n" +
+      "  evaluation: synthetic tasks are at 16000 Hz and frontEnd.sampleRate is 32000; set " +
+      'evaluation.kind to "none", or to "hear" and name tasks at that rate',
   );
 });
 
