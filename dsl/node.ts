@@ -92,11 +92,34 @@ export const node = (tensor: AnyTensor): Node => tensor as unknown as Node;
 /** A node as a tensor of the axes that the caller vouches for. */
 export const tensor = <A>(of: Node): Tensor<A> => of as unknown as Tensor<A>;
 
-const interned = new Map<string, WeakRef<Node>>();
-const collected = new FinalizationRegistry<string>((key) => {
-  if (interned.get(key)?.deref() === undefined) interned.delete(key);
-});
+type Table = Map<string, WeakRef<Node>>;
+const shared: Table = new Map();
+let interned = shared;
+const collected = new FinalizationRegistry<{ readonly table: Table; readonly key: string }>(
+  ({ table, key }) => {
+    if (table.get(key)?.deref() === undefined) table.delete(key);
+  },
+);
 let nextId = 0;
+
+/** Keeps what is made apart alive until it is done; undefined where nodes are made for the process. */
+let held: Node[] | undefined;
+
+/**
+ * Runs `build` as the first to make expressions: no node is found that was made before. The order of
+ * ids, which decides the order of sums and kernels, then follows from what `build` does alone, and not
+ * from what the process made earlier or has forgotten by now.
+ */
+export const apart = <R>(build: () => R): R => {
+  const before = { interned, held };
+  interned = new Map();
+  held = [];
+  try {
+    return build();
+  } finally {
+    ({ interned, held } = before);
+  }
+};
 
 let path: readonly string[] = [];
 
@@ -166,7 +189,9 @@ export const intern = (
   const key = `${op} ${dtype} {${sorted}|${order}} (${args.map((arg) => arg.id).join()}) ${
     attributesKey(attributes)
   }`;
-  const found = interned.get(key)?.deref();
+  // Leaves of steps are looked up by what they are wherever a scan is read.
+  const table = op === "local" ? shared : interned;
+  const found = table.get(key)?.deref();
   if (found !== undefined) return found;
   for (const axis of Object.keys(axes)) {
     const size = axes[axis];
@@ -177,8 +202,9 @@ export const intern = (
     }
   }
   const made: Node = Object.freeze({ id: nextId++, op, dtype, axes, args, attributes, path });
-  interned.set(key, new WeakRef(made));
-  collected.register(made, key);
+  table.set(key, new WeakRef(made));
+  collected.register(made, { table, key });
+  held?.push(made);
   return made;
 };
 
@@ -211,6 +237,28 @@ export const rewrite = (
     );
   }
   return roots.map((root) => done.get(root)!);
+};
+
+/** The same graph, steps included, made anew where nodes are made now, in the same order. */
+export const copied = (roots: readonly Node[]): readonly Node[] => {
+  const done = new Map<Node, Node>();
+  const copy = (some: readonly Node[]): readonly Node[] => {
+    for (const of of reachable(some)) {
+      if (done.has(of)) continue;
+      const { op, dtype, axes, args, attributes: { step, ...plain } } = of;
+      const all = (nodes: Readonly<Record<string, Node>>) => {
+        const made = copy(Object.values(nodes));
+        return Object.fromEntries(Object.keys(nodes).map((name, k) => [name, made[k]]));
+      };
+      const attributes = step === undefined
+        ? plain
+        : { ...plain, step: { ...step, next: all(step.next), out: all(step.out) } };
+      const made = args.map((arg) => done.get(arg)!);
+      done.set(of, inPlaceOf(of, () => intern(op, dtype, axes, made, attributes)));
+    }
+    return some.map((root) => done.get(root)!);
+  };
+  return copy(roots);
 };
 
 /** The path of a node as a sentence shows it: `encoder > block 3 > attention > contract`. */

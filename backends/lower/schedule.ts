@@ -4,7 +4,7 @@
 // that several kernels need are stored by the one that computes them anyway, where no cycle forms.
 import { absorb } from "../../dsl/absorb.ts";
 import { volume } from "../../dsl/axes.ts";
-import { type Node, node, reachable, rewrite } from "../../dsl/node.ts";
+import { copied, type Node, node, reachable, rewrite } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
 import { roles } from "../../dsl/scan.ts";
 import type { Program } from "../backend.ts";
@@ -64,10 +64,10 @@ export const lower = (
 ): Lowered => {
   const outputs = Object.entries(program.outputs);
   const updates = Object.entries(program.updates ?? {});
-  const asked = [
+  const asked = copied([
     ...outputs.map(([, output]) => node(output.of)),
     ...updates.map(([, of]) => node(of)),
-  ];
+  ]);
   const absorbed = absorb(
     rewrite(sinkRenames(shareProducts(withLoops(asked, limit))), inStages),
   ).roots;

@@ -1,5 +1,6 @@
 // From a program to what a machine needs to run it, without a machine: kernels as functions, and the
 // places of intermediate values. Also the report of all that.
+import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Program, ProgramReport } from "../backend.ts";
 import { plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
@@ -48,10 +49,15 @@ const writesOf = (kernel: Kernel): readonly Storage[] => [
 ];
 
 /** Compiles a program; `storedLimit` as for lowering. */
-export const compile = (
-  program: Program,
-  options: { readonly relaxed: boolean; readonly storedLimit?: number },
-): Compiled => {
+export const compile = (program: Program, options: Options): Compiled =>
+  apart(() => compileHere(program, options));
+
+interface Options {
+  readonly relaxed: boolean;
+  readonly storedLimit?: number;
+}
+
+const compileHere = (program: Program, options: Options): Compiled => {
   const lowered = lower(program, options.storedLimit);
   const { stored } = lowered;
   const print = (kernel: Kernel): readonly Launch[] => {

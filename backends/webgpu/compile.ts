@@ -1,5 +1,6 @@
 // From a program to what a device needs to run it, without touching a device: kernels as WGSL, places
 // in the arena, and refusals in words where the device is too small. Also the report of all that.
+import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Precision, Program, ProgramReport } from "../backend.ts";
 import { byteLength, plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
@@ -103,7 +104,10 @@ const refuseTooLarge = (
 };
 
 /** Compiles a program. A RangeError says what a device is too small for. */
-export const compile = (program: Program, place: Place): Compiled => {
+export const compile = (program: Program, place: Place): Compiled =>
+  apart(() => compileHere(program, place));
+
+const compileHere = (program: Program, place: Place): Compiled => {
   const { limits, target, oneForParams = false } = place;
   const began = performance.now();
   const { storedLimit, halvesFrom } = target;

@@ -2,6 +2,7 @@
 // that is computed in parts, here or on several machines, takes two: gradients, and the update.
 import type { Output, Program } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
+import { apart } from "../../dsl/node.ts";
 import { type Parameter, parameters } from "../../dsl/parameters.ts";
 import type { Encoder } from "../../models/encoder.ts";
 import {
@@ -51,7 +52,11 @@ const scalars = (
  * The programs of a run whose batches are computed in `parts` parts: `train`, or for more than one
  * `gradients` and `update`; `evaluate`; and `exchange`, where averages are kept.
  */
-export const programsOf = (spec: Spec, parts = 1): Programs => {
+export const programsOf = (spec: Spec, parts = 1): Programs =>
+  // A run that goes on in another process, or after other runs of a study, must be the same program.
+  apart(() => programsHere(spec, parts));
+
+const programsHere = (spec: Spec, parts: number): Programs => {
   const { precision } = spec;
   // Whether or not the device computes in f16: the scale of the loss changes no digit.
   const optimiser = { ...spec.optimiser, lossScaling: precision === "f16" };

@@ -1,0 +1,52 @@
+// A process of its own, as far as expressions go: compiles a training step after others were built.
+import { ok } from "assert";
+import * as E from "fp-ts/Either.js";
+import { compile as compileWasm } from "../../backends/wasm/compile.ts";
+import { showFunc } from "../../backends/wasm/print.ts";
+import { compile as compileWebgpu, type Place } from "../../backends/webgpu/compile.ts";
+import { decodeSpec, type Spec } from "../../experiments/spec.ts";
+import { programsOf } from "../../experiments/train/programs.ts";
+import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
+
+const little = (depth: number): Spec => {
+  const decoded = decodeSpec({
+    ...mamba,
+    clip: { frames: 40 },
+    encoder: { ...mamba.encoder, dim: 16, depth, state: 4 },
+    batch: 2,
+  });
+  ok(E.isRight(decoded));
+  return decoded.right;
+};
+
+const place: Place = {
+  name: "a GPU",
+  limits: {
+    maxStorageBuffersPerShaderStage: 10,
+    maxStorageBufferBindingSize: Infinity,
+    maxBufferSize: Infinity,
+    minStorageBufferOffsetAlignment: 256,
+  } as unknown as GPUSupportedLimits,
+  target: { onCpu: false },
+  oneForParams: true,
+};
+
+const code = (spec: Spec) => {
+  const { train } = programsOf(spec).programs;
+  return {
+    wgsl: compileWebgpu(train, place).steps.map(({ code }) => code.wgsl),
+    wasm: compileWasm(train, { relaxed: true }).steps.flatMap(({ launches }) =>
+      launches.map(({ func }) => showFunc(func))
+    ),
+  };
+};
+
+const scope = self as unknown as {
+  onmessage: (event: MessageEvent<{ readonly before: readonly number[] }>) => void;
+  postMessage: (code: unknown) => void;
+};
+scope.onmessage = ({ data: { before } }) => {
+  // They stay alive, so that what they share with the program would be found again.
+  const built = before.map((depth) => programsOf(little(depth)));
+  scope.postMessage({ ...code(little(1)), built: built.length });
+};
