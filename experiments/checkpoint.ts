@@ -22,6 +22,7 @@ import {
   safetensorsErrorText,
   type TensorData,
 } from "./safetensors.ts";
+import { readTensors } from "./tensors_file.ts";
 
 /** What a checkpoint says of the encoder that it holds. */
 export interface Description {
@@ -69,20 +70,30 @@ export const readCheckpoint =
   (file: string): TaskEither<CheckpointError, Checkpoint> => async () => {
     let bytes: Uint8Array;
     try {
-      bytes = await Deno.readFile(file);
+      const read = readTensors(file);
+      if (E.isLeft(read)) return E.left({ _tag: "NotSafetensors", file, error: read.left });
+      bytes = read.right;
     } catch (error) {
       return E.left({ _tag: "Unreadable", file, reason: reasonText(error) });
     }
-    const decoded = decodeCheckpoint(bytes, file);
-    if (E.isRight(decoded) || decoded.left._tag !== "ModuleMissing") return decoded;
-    const loaded = await loadEncoder(decoded.left.encoder);
-    return E.isRight(loaded) ? decodeCheckpoint(bytes, file) : E.left({
-      _tag: "BadMetadata",
-      file,
-      key: "encoder",
-      problems: [moduleErrorText(loaded.left)],
-    });
+    return await openCheckpoint(bytes, file);
   };
+
+/** The checkpoint in some bytes, whose module is loaded if its encoder is of one. */
+export const openCheckpoint = async (
+  bytes: Uint8Array,
+  file: string,
+): Promise<E.Either<CheckpointError, Checkpoint>> => {
+  const decoded = decodeCheckpoint(bytes, file);
+  if (E.isRight(decoded) || decoded.left._tag !== "ModuleMissing") return decoded;
+  const loaded = await loadEncoder(decoded.left.encoder);
+  return E.isRight(loaded) ? decodeCheckpoint(bytes, file) : E.left({
+    _tag: "BadMetadata",
+    file,
+    key: "encoder",
+    problems: [moduleErrorText(loaded.left)],
+  });
+};
 
 /** The checkpoint in some bytes; `file` is what errors call them. */
 export const decodeCheckpoint = (
