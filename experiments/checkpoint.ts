@@ -22,6 +22,7 @@ import {
   safetensorsErrorText,
   type TensorData,
 } from "./safetensors.ts";
+import { readTensors } from "./tensors_file.ts";
 
 /** What a checkpoint says of the encoder that it holds. */
 export interface Description {
@@ -69,7 +70,9 @@ export const readCheckpoint =
   (file: string): TaskEither<CheckpointError, Checkpoint> => async () => {
     let bytes: Uint8Array;
     try {
-      bytes = await Deno.readFile(file);
+      const read = readTensors(file);
+      if (E.isLeft(read)) return E.left({ _tag: "NotSafetensors", file, error: read.left });
+      bytes = read.right;
     } catch (error) {
       return E.left({ _tag: "Unreadable", file, reason: reasonText(error) });
     }

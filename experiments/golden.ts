@@ -14,6 +14,7 @@ import { type Golden, GoldenError, type Row, runAsked } from "./golden/rows.ts";
 import { runRuntime } from "./golden/runtime.ts";
 import { runTiny, type TinyCompanion } from "./golden/tiny.ts";
 import { decode, type Safetensors, safetensorsErrorText } from "./safetensors.ts";
+import { readTensors } from "./tensors_file.ts";
 
 export { GoldenError, type Row };
 
@@ -49,13 +50,13 @@ const runnerOf = (name: string): Runner | undefined => {
  * Throws `GoldenError` with one sentence for a file that is not there, damaged, or of no known kind.
  */
 export const checkGolden = async (file: string, backend: Backend): Promise<readonly Row[]> => {
-  let bytes: Uint8Array;
+  let read: ReturnType<typeof readTensors>;
   try {
-    bytes = new Uint8Array(readFileSync(file));
+    read = readTensors(file);
   } catch {
     throw new GoldenError(`${file} can not be read; give the path of a golden .safetensors file`);
   }
-  const decoded = decode(bytes);
+  const decoded = E.isLeft(read) ? read : decode(read.right);
   if (E.isLeft(decoded)) throw new GoldenError(safetensorsErrorText(decoded.left, file));
   const { metadata, tensors }: Safetensors = decoded.right;
   let companion: TinyCompanion | undefined;

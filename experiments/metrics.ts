@@ -2,7 +2,8 @@
 // device decide, so that two runs of one spec have the same file, bit for bit, whatever stopped them in
 // between; `timing.jsonl` holds what the clock says. Lines are only ever added, whole and at once, so
 // that a killed run leaves readable files; only a resumed run takes back the lines that came after its
-// checkpoint, because it will write them again.
+// checkpoint, because it will write them again. What a machine without power made of the last of those
+// does not matter then.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import { pipe } from "fp-ts/function.js";
@@ -162,12 +163,16 @@ function openLines<A extends { readonly step: number }>(
   through: number | undefined,
 ): E.Either<MetricsError, LinesFile<A>> {
   return pipe(
-    through === undefined ? E.right([]) : readLines(codec, path),
+    through === undefined ? E.right([]) : readLines(codec, path, true),
     E.chain((lines) => {
       const kept = lines.filter((line) => line.step <= (through ?? -1));
       return attempt("opened", path, () => {
         const fresh = `${path}.new`;
         Deno.writeTextFileSync(fresh, kept.map(lineOf).join(""));
+        if (kept.length > 0) {
+          using file = Deno.openSync(fresh, { write: true });
+          file.syncSync();
+        }
         Deno.renameSync(fresh, path);
         return { kept, file: Deno.openSync(path, { append: true }) };
       });
@@ -185,7 +190,11 @@ function openLines<A extends { readonly step: number }>(
   );
 }
 
-function readLines<A>(codec: t.Type<A>, path: string): E.Either<MetricsError, readonly A[]> {
+function readLines<A>(
+  codec: t.Type<A>,
+  path: string,
+  spoiltEnd = false,
+): E.Either<MetricsError, readonly A[]> {
   return pipe(
     attempt("read", path, () => {
       try {
@@ -195,18 +204,21 @@ function readLines<A>(codec: t.Type<A>, path: string): E.Either<MetricsError, re
         throw error;
       }
     }),
-    E.chain((text) => parseLines(codec, text, path)),
+    E.chain((text) => parseLines(codec, text, path, spoiltEnd)),
   );
 }
 
+// With `spoiltEnd`, lines at the end that are none are left out.
 function parseLines<A>(
   codec: t.Type<A>,
   text: string,
   path: string,
+  spoiltEnd = false,
 ): E.Either<MetricsError, readonly A[]> {
   const lines: A[] = [];
-  for (const [index, line] of text.split("\n").slice(0, -1).entries()) {
-    const read = parseLine(codec, line);
+  const reads = text.split("\n").slice(0, -1).map((line) => parseLine(codec, line));
+  const end = spoiltEnd ? reads.findLastIndex(E.isRight) + 1 : reads.length;
+  for (const [index, read] of reads.slice(0, end).entries()) {
     if (E.isLeft(read)) {
       return E.left({ _tag: "MetricsLine", path, line: index + 1, problem: read.left });
     }
@@ -249,5 +261,5 @@ function attempt<A>(
 export function metricsErrorText(error: MetricsError): string {
   return error._tag === "MetricsFile"
     ? `${error.path} could not be ${error.doing}: ${error.reason}`
-    : `${error.path}, line ${error.line}: ${error.problem}`;
+    : `${error.path}, line ${error.line}: ${error.problem}; remove the line to do without it`;
 }

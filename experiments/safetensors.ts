@@ -105,22 +105,58 @@ interface Entry {
  * shape and place do not go together, or tensors overlap or leave bytes that belong to none.
  */
 export function decode(bytes: Uint8Array): E.Either<SafetensorsError, Safetensors> {
+  const length = headerLength(bytes);
+  if (E.isLeft(length)) return length;
+  const header = checkedHeader(bytes.subarray(8, 8 + length.right), length.right, bytes.length);
+  if (E.isLeft(header)) return header;
+  const { metadata, entries } = header.right, start = 8 + length.right;
+  return E.right({
+    metadata,
+    tensors: new Map(entries.map(({ name, dtype, shape, begin, end }) => {
+      const copy = bytes.slice(start + begin, start + end);
+      return [name, { dtype, shape, data: new arrays[dtype](copy.buffer) } as TensorData];
+    })),
+  });
+}
+
+/**
+ * What is wrong with a file of `size` bytes, by its header alone; `read` gives the bytes from one
+ * place up to another, or fewer where the file ends. Nothing for a file that `decode` takes.
+ */
+export function fault(
+  read: (begin: number, end: number) => Uint8Array,
+  size: number,
+): SafetensorsError | undefined {
+  const length = headerLength(read(0, 8));
+  if (E.isLeft(length)) return length.left;
+  const header = checkedHeader(read(8, 8 + length.right), length.right, size);
+  return E.isLeft(header) ? header.left : undefined;
+}
+
+/** The length of the header that the first bytes of a file announce. */
+function headerLength(bytes: Uint8Array): E.Either<SafetensorsError, number> {
   if (bytes.length < 8) return truncated("the header's length", bytes.length, 8);
   const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  if (length > most.header) {
-    return E.left({ _tag: "HeaderTooLarge", bytes: length, most: most.header });
-  }
-  const start = 8 + Number(length);
-  if (bytes.length < start) return truncated("the header", bytes.length, start);
+  return length > most.header
+    ? E.left({ _tag: "HeaderTooLarge", bytes: length, most: most.header })
+    : E.right(Number(length));
+}
 
-  const header = readHeader(bytes.subarray(8, start));
+/** A header whose tensors fill the rest of a file of `size` bytes, each once. */
+function checkedHeader(
+  bytes: Uint8Array,
+  length: number,
+  size: number,
+): E.Either<SafetensorsError, Header> {
+  const start = 8 + length;
+  if (bytes.length < length) return truncated("the header", size, start);
+  const header = readHeader(bytes);
   if (E.isLeft(header)) return header;
-  const { metadata, entries } = header.right;
-
   // In the order of the file, each tensor must begin where the one before ended.
   let at = 0;
   for (
-    const { name, begin, end } of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)
+    const { name, begin, end } of [...header.right.entries]
+      .sort((a, b) => a.begin - b.begin || a.end - b.end)
   ) {
     if (begin !== at) {
       return badTensor(
@@ -132,18 +168,10 @@ export function decode(bytes: Uint8Array): E.Either<SafetensorsError, Safetensor
     }
     at = end;
   }
-  if (bytes.length < start + at) return truncated("the tensors", bytes.length, start + at);
-  if (bytes.length > start + at) {
-    return badHeader(`${bytes.length - start - at} bytes at the end belong to no tensor`);
-  }
-
-  return E.right({
-    metadata,
-    tensors: new Map(entries.map(({ name, dtype, shape, begin, end }) => {
-      const copy = bytes.slice(start + begin, start + end);
-      return [name, { dtype, shape, data: new arrays[dtype](copy.buffer) } as TensorData];
-    })),
-  });
+  if (size < start + at) return truncated("the tensors", size, start + at);
+  return size > start + at
+    ? badHeader(`${size - start - at} bytes at the end belong to no tensor`)
+    : header;
 }
 
 /**

@@ -247,6 +247,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     const schedule = { peak: peakLearningRate(spec), least: 0, warmup: warmupSteps, total: steps };
     const started = performance.now();
     let since = started, counted = 0, waited = 0;
+    const seen = new Set(source.skipped().map(({ path }) => path));
     let clipsBefore: readonly Float32Array[] | undefined;
     if (from < steps) coming = readParts(source, spec, division, from);
     for (let step = from; step < steps; step++) {
@@ -255,6 +256,10 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       const asked = performance.now();
       const clips = await coming!;
       waited += performance.now() - asked;
+      for (const { path, reason } of source.skipped().filter(({ path }) => !seen.has(path))) {
+        bar.note(`${path} is skipped: ${reason}`);
+        seen.add(path);
+      }
       if (E.isLeft(clips)) return await leave(step, dataErrorText(clips.left));
       const rate = learningRate(schedule, step);
       const now = step + 1, last = now === steps;
@@ -282,10 +287,10 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
           before: clipsBefore,
         });
         const kept = E.isLeft(written) ? fileErrorText(written.left) : `its clips are in ${path}`;
-        return await stop(
-          `${what}; ${kept}; lower the learning rate or set optimiser.clipNorm`,
-          false,
-        );
+        const advice = spec.optimiser.clipNorm === undefined
+          ? "lower the learning rate or set optimiser.clipNorm"
+          : "lower the learning rate";
+        return await stop(`${what}; ${kept}; ${advice}`, false);
       };
       if (!Number.isFinite(loss)) return await failed(`the loss of step ${now} is not a number`);
       clipsBefore = clips.right;
@@ -324,7 +329,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       }
     }
     const scores = shown ?? (await scored()).scores;
-    const first = log.metrics[0].heldOutLoss ?? NaN;
+    const first = log.metrics[0]?.heldOutLoss ?? NaN;
     const baselines = held.map((clip, k) => meanLoss(clip, scores.masks[k], spec));
     const baseline = baselines.reduce((a, b) => a + b, 0) / held.length;
     const result: RunResult = { first, last: scores.loss, baseline };
@@ -345,6 +350,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       versions: record.versions,
     });
     const written = [
+      await log.table(),
       await saveExamples(folder, examples)(),
       await writeWhole(`${folder}/report.html`, page)(),
     ].find(E.isLeft);

@@ -3,11 +3,17 @@
 import type { Program } from "../backends/backend.ts";
 import { NEEDED_LIMITS } from "../backends/webgpu/discover.ts";
 import { faithful } from "../models/fidelity.ts";
+import type { Scaling } from "../models/optimiser.ts";
 import { type FamilyName, publishedEncoder } from "../models/sizes.ts";
 import { trainingStep } from "../models/training.ts";
 
-/** One step in SSAST style with AdamW. */
-export const tinyStep = (family: FamilyName, loss: "all" | "masked", depth: number): Program => {
+/** One step in SSAST style with AdamW and what else is asked for. */
+export const tinyStep = (
+  family: FamilyName,
+  loss: "all" | "masked",
+  depth: number,
+  more: Partial<Scaling> = {},
+): Program => {
   const step = trainingStep(
     {
       encoder: { ...publishedEncoder(family, "tiny"), depth },
@@ -19,7 +25,7 @@ export const tinyStep = (family: FamilyName, loss: "all" | "masked", depth: numb
       mels: 80,
       seed: 0,
     },
-    { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.05 },
+    { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.05, ...more },
   );
   return { outputs: { loss: { of: step.loss, order: [] } }, updates: step.updates };
 };

@@ -143,7 +143,7 @@ export const assemble = (
 
   const mayRound = halvesFrom === Infinity
     ? new Set<Node>()
-    : roundable(reachable(roots), halvesFrom);
+    : roundable(reachable(roots), halvesFrom, new Set(updates.map(([name]) => name)));
   /** True for the sum or maximum of a row. */
   const isStatistic = (of: Node, { over, contraction }: Draft): boolean =>
     contraction === undefined && over !== undefined && !over.every((axis) => axis in of.axes);

@@ -1,17 +1,46 @@
 // Which values may be stored as f16. What follows from given floats by arithmetic may be rounded; what
 // follows from counters and random bits alone may not: positions beyond 2048 and ranks of noise would
-// fall together.
-import type { Node } from "../../dsl/node.ts";
+// fall together. Nor may what an optimiser keeps and makes its steps of: squares of small gradients
+// would be nothing.
 import { volume } from "../../dsl/axes.ts";
+import type { Node } from "../../dsl/node.ts";
+import { scalarRow } from "../../dsl/scalar.ts";
 
 /** Values of fewer elements are not worth rounding. */
 export const worthHalving = 2 ** 12;
 
 /**
- * The floats with at least `least` elements that follow from an input or a parameter with an axis, of
- * nodes in topological order.
+ * What follows from the state that a program updates without training it, such as moments, and what
+ * arithmetic makes for nothing else, such as a gradient without its scale.
  */
-export const roundable = (order: readonly Node[], least: number): ReadonlySet<Node> => {
+const stateOf = (order: readonly Node[], updated: ReadonlySet<string>): ReadonlySet<Node> => {
+  const state = new Set<Node>(), users = new Map<Node, Node[]>();
+  for (const of of order) {
+    const isKept = of.op === "param" && of.attributes.trainable === false &&
+      updated.has(of.attributes.name!) && Object.keys(of.axes).length > 0;
+    if (isKept || of.args.some((arg) => state.has(arg))) state.add(of);
+    for (const arg of of.args) {
+      if (!users.has(arg)) users.set(arg, []);
+      users.get(arg)!.push(of);
+    }
+  }
+  for (const of of [...order].reverse()) {
+    const by = users.get(of) ?? [];
+    const isPart = scalarRow(of.op) !== undefined && by.length > 0;
+    if (isPart && by.every((user) => state.has(user))) state.add(of);
+  }
+  return state;
+};
+
+/**
+ * The floats with at least `least` elements that follow from an input or a parameter with an axis, of
+ * nodes in topological order; `updated` are the names of the parameters that the program updates.
+ */
+export const roundable = (
+  order: readonly Node[],
+  least: number,
+  updated: ReadonlySet<string>,
+): ReadonlySet<Node> => {
   const given = new Set<Node>();
   for (const of of order) {
     const isGiven = of.op === "input" || of.op === "param"
@@ -19,5 +48,8 @@ export const roundable = (order: readonly Node[], least: number): ReadonlySet<No
       : (of.dtype === "f32" || of.op === "scan") && of.args.some((arg) => given.has(arg));
     if (isGiven) given.add(of);
   }
-  return new Set([...given].filter((of) => of.dtype === "f32" && volume(of.axes) >= least));
+  const state = stateOf(order, updated);
+  return new Set(
+    [...given].filter((of) => of.dtype === "f32" && volume(of.axes) >= least && !state.has(of)),
+  );
 };

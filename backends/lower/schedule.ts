@@ -392,6 +392,33 @@ export const lower = (
     } else store(of);
   }
 
+  // Where none of the reductions came that values of whole rows were stored for, there are no rows.
+  for (const draft of [...drafts]) {
+    if (draft.over === undefined || draft.reductions.length > 0) continue;
+    if (draft.scan !== undefined || draft.contraction !== undefined) continue;
+    const ofRows = draft.roots.filter((root) => sameKeys(root, rowAxes(draft)));
+    const others = draft.roots.filter((root) => !ofRows.includes(root));
+    draft.over = undefined;
+    if (ofRows.length === 0) continue;
+    if (others.length === 0) {
+      draft.full = fullOf(ofRows[0]);
+      continue;
+    }
+    const first = begin({ roots: [], full: fullOf(ofRows[0]) }, ofRows[0]);
+    draft.again.forEach((of) => first.again.add(of));
+    // A value of a row follows from none of more axes without a reduction.
+    for (const [of, by] of uses) {
+      const seen = by.get(draft);
+      if (seen !== undefined && !others.includes(of)) by.set(first, { ...seen });
+    }
+    draft.roots.splice(0, Infinity, ...others);
+    for (const of of ofRows) {
+      first.roots.push(of);
+      if (home.get(of) === draft) home.set(of, first);
+      use(of, draft, true, volume(others[0].axes));
+    }
+  }
+
   const updated = updatesOf(program, roots);
   const isUpdate = (draft: Draft) =>
     draft.scan === undefined &&

@@ -14,6 +14,7 @@ import { encoderScenes, logMelScenes, type Scenes } from "../hear/scenes.ts";
 import { initialValues } from "../initialise.ts";
 import { parseJson } from "../json.ts";
 import { decode } from "../safetensors.ts";
+import { readTensors } from "../tensors_file.ts";
 import type { EvaluatedModel } from "./results.ts";
 
 /** A checkpoint with what it is called. */
@@ -37,7 +38,11 @@ export const readCheckpoints = async (
   for (const file of files) {
     let bytes: Uint8Array;
     try {
-      bytes = new Uint8Array(await Deno.readFile(file));
+      const read = readTensors(file);
+      if (E.isLeft(read)) {
+        return E.left(checkpointErrorText({ _tag: "NotSafetensors", file, error: read.left }));
+      }
+      bytes = read.right;
     } catch (error) {
       const reason = error instanceof Deno.errors.NotFound
         ? "there is no such file"

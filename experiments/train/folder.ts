@@ -97,7 +97,8 @@ export const examine = (
   if (steps.length === 0) return E.right(fresh);
   if (!resume) {
     if (record?.state === "finished") return E.right(fresh);
-    const differs = unlike(readJson(`${folder}/spec.json`), spec);
+    const there = readJson(`${folder}/spec.json`) ?? latest(folder).saved?.spec;
+    const differs = unlike(there, spec);
     return E.left({ _tag: "Unfinished", folder, step: steps[0], differences: differs });
   }
   const { saved, damaged } = latest(folder);

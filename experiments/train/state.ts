@@ -12,6 +12,7 @@ import { ensureFolder, type FileError, writeWhole } from "../files.ts";
 import { fidelityOf } from "../model_codec.ts";
 import { decode, encode, safetensorsErrorText, type TensorData } from "../safetensors.ts";
 import type { Spec } from "../spec.ts";
+import { readTensors } from "../tensors_file.ts";
 import { encoderOf, type Programs } from "./programs.ts";
 
 /** A tensor that is kept, by name. */
@@ -76,8 +77,9 @@ export const savedSteps = (run: string): readonly number[] => {
 };
 
 /**
- * Writes the checkpoint of a step: first what a run needs to go on, then `checkpoint.safetensors`, the
- * model by itself, and `average.safetensors` where averages are kept. Older ones go afterwards.
+ * Writes the checkpoint of a step: `checkpoint.safetensors`, the model by itself, `average.safetensors`
+ * where averages are kept, and last what a run needs to go on, so that where this is there all is. Older
+ * ones go afterwards.
  */
 export const saveState = async (
   run: string,
@@ -93,8 +95,6 @@ export const saveState = async (
     );
   const made = await ensureFolder(folderOf(run))();
   if (E.isLeft(made)) return made;
-  const all = await writeWhole(fileOf(run, step), tensors(kept(of, spec)))();
-  if (E.isLeft(all)) return all;
   const alone = await writeWhole(`${run}/checkpoint.safetensors`, tensors(model(of)))();
   if (E.isLeft(alone)) return alone;
   if (spec.optimiser.emaDecay !== undefined) {
@@ -108,6 +108,8 @@ export const saveState = async (
     const written = await writeWhole(`${run}/average.safetensors`, tensors(list, plain))();
     if (E.isLeft(written)) return written;
   }
+  const all = await writeWhole(fileOf(run, step), tensors(kept(of, spec)))();
+  if (E.isLeft(all)) return all;
   for (const old of savedSteps(run).slice(spec.keepCheckpoints)) {
     // One that stays does no harm, and goes next time.
     try {
@@ -130,7 +132,9 @@ export interface Saved {
 const load = (file: string): E.Either<string, Saved> => {
   let bytes: Uint8Array;
   try {
-    bytes = Deno.readFileSync(file);
+    const read = readTensors(file);
+    if (E.isLeft(read)) return E.left(safetensorsErrorText(read.left, file));
+    bytes = read.right;
   } catch (error) {
     return E.left(`${file} cannot be read: ${error instanceof Error ? error.message : error}`);
   }

@@ -3,6 +3,7 @@ import { ok, strictEqual } from "assert";
 import type { Program } from "../../backends/backend.ts";
 import { lower } from "../../backends/lower/schedule.ts";
 import { compile, programReport } from "../../backends/webgpu/compile.ts";
+import { type Node, reachable } from "../../dsl/node.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import * as d from "../../mod.ts";
 import { randomMask } from "../../models/masking.ts";
@@ -48,6 +49,26 @@ Deno.test("statistics of rows, carries, parameters and outputs stay f32", () => 
       }
     }
     ok(halves > 20, `${halves} values in f16`);
+  }
+});
+
+Deno.test("clipped, scaled and averaged, the optimiser's numbers stay f32, and rows have reductions", () => {
+  const all = { clipNorm: 1, emaDecay: 0.9, lossScaling: true };
+  for (const family of ["transformer", "mamba", "xlstm"] as const) {
+    const program = tinyStep(family, "masked", 1, all);
+    const isMoment = (of: Node): boolean =>
+      of.op === "param" && /^(adamw|ema)\./.test(of.attributes.name!);
+    let kept = 0;
+    for (const kernel of lower(program, undefined, 1).kernels) {
+      if (kernel.shape === "scan") continue;
+      ok(kernel.shape !== "row" || kernel.reductions.length > 0, `${family}: ${kernel.path}`);
+      for (const { node, storage } of kernel.roots) {
+        if (!reachable([node]).some(isMoment)) continue;
+        ok(!storage.half, `${family}: ${kernel.path} ${node.op}`);
+        kept++;
+      }
+    }
+    ok(kept > 20, `${kept} values of the optimiser`);
   }
 });
 

@@ -62,6 +62,22 @@ Deno.test("a killed run's torn line is left out, and a resumed run gives the sam
     assert.deepEqual(right(readMetrics(path)), lines);
   }));
 
+Deno.test("what a loss of power makes of the end of a file does not keep a run from going on", () =>
+  inFolder((folder) => {
+    const path = `${folder}/metrics.jsonl`;
+    write(path, lines);
+    Deno.writeTextFileSync(path, `${"\0".repeat(300)}\n\0\0`, { append: true });
+    assert.ok(E.isLeft(readMetrics(path)));
+    write(path, lines.slice(2), 1);
+    assert.deepEqual(right(readMetrics(path)), lines);
+    // In the middle it is damage.
+    const spoilt = [...lines.map((line) => JSON.stringify(line)).toSpliced(2, 0, "{"), ""];
+    Deno.writeTextFileSync(path, spoilt.join("\n"));
+    const opened = openMetrics(path, 3);
+    assert.ok(E.isLeft(opened));
+    assert.match(metricsErrorText(opened.left), /metrics\.jsonl, line 3: it is not JSON; remove/);
+  }));
+
 Deno.test("a loss that is not a number survives", () =>
   inFolder((folder) => {
     const path = `${folder}/metrics.jsonl`;
@@ -85,7 +101,7 @@ Deno.test("a spoilt line is told by its number and what is wrong", () => {
   for (const [line, sentence] of cases) {
     const read = parseMetrics(`{"step":0}\n${line}\n`, "m.jsonl");
     assert.ok(E.isLeft(read));
-    assert.equal(metricsErrorText(read.left), sentence);
+    assert.equal(metricsErrorText(read.left), `${sentence}; remove the line to do without it`);
   }
 });
 

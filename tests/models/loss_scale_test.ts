@@ -99,17 +99,23 @@ Deno.test({
   fn: async () => {
     // Half precision ends at 6e-8.
     const tiny = [2 ** -26];
-    const wanted = await after(referenceBackend(), numbersOf, tiny);
-    const off = async (lossScaling: boolean) => {
-      const { values } = await after(webgpuHalves!, { ...numbersOf, lossScaling }, tiny);
-      const { mean } = moments("w");
-      const want = wanted.values[mean], got = values[mean];
+    const off = async (optimiser: Scaling, of: string) => {
+      const wanted = await after(referenceBackend(), optimiser, tiny);
+      const { values } = await after(webgpuHalves!, optimiser, tiny);
+      const want = wanted.values[of], got = values[of];
       const largest = Math.max(...want.map(Math.abs));
       return Math.max(...want.map((x, k) => Math.abs(x - got[k]))) / largest;
     };
-    const [plain, scaled] = [await off(false), await off(true)];
-    ok(scaled < 5e-3, `${scaled} with the scale`);
-    ok(plain > 10 * scaled, `${plain} without, ${scaled} with`);
+    const { mean, square } = moments("w");
+    const plain = await off(numbersOf, mean);
+    for (const more of [{}, { clipNorm: 1 }, { clipNorm: 1, emaDecay: 0.9 }]) {
+      const optimiser = { ...numbersOf, ...more, lossScaling: true };
+      const scaled = await off(optimiser, mean);
+      ok(scaled < 5e-3, `${scaled} with the scale`);
+      ok(plain > 10 * scaled, `${plain} without, ${scaled} with`);
+      // Squares of what f16 just holds are far below it.
+      ok(await off(optimiser, square) < 1e-2, `with ${JSON.stringify(more)}`);
+    }
   },
 });
 
