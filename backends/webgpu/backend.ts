@@ -19,6 +19,8 @@ export interface WebgpuDevice {
   readonly name: string;
   /** True when a software driver runs the shaders. */
   readonly onCpu: boolean;
+  /** True when the driver unrolls loops of constant bounds, however long that takes it. */
+  readonly unrolls?: boolean;
   /** Products of more bytes that are only summed up again are not stored; 64 MiB. */
   readonly storedLimit?: number;
   /** The size of all subgroups, where a software driver runs each on a vector. */
@@ -48,7 +50,7 @@ interface Executable {
 
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
-  const { device, name, onCpu, storedLimit, subgroup, settle } = webgpu;
+  const { device, name, onCpu, unrolls, storedLimit, subgroup, settle } = webgpu;
   const { halvesFrom = worthHalving, tuning, apart, matrices = [] } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
@@ -92,6 +94,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       const of = (type: "f16" | "f32") => matrices.find(({ component }) => component === type);
       return {
         onCpu,
+        unrolls,
         storedLimit,
         subgroup: onCpu ? subgroup : undefined,
         matrices: (halves ? of("f16") : undefined) ?? of("f32"),

@@ -348,6 +348,7 @@ const open = async (
     device,
     name,
     onCpu,
+    unrolls: onCpu,
     ...(onCpu && features.subgroups && least === most ? { subgroup: least } : {}),
     settle,
     close,

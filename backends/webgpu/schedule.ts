@@ -7,6 +7,8 @@ import type { Matrices } from "./matrices.ts";
 export interface Target {
   /** The driver runs shaders on a CPU: barriers are dear there, and memory is cached. */
   readonly onCpu: boolean;
+  /** The driver unrolls loops of constant bounds, however long that takes it. */
+  readonly unrolls?: boolean;
   /** Products of more bytes that are only summed up again are not stored. */
   readonly storedLimit?: number;
   /** The size of all subgroups, where each runs on a CPU's vector, consecutive invocations in one. */
