@@ -85,6 +85,7 @@ const describe = (finding: Finding): readonly string[] =>
     `    shader-f16 ${yesNo(finding.features.shaderF16)}`,
     `    subgroups ${yesNo(finding.features.subgroups)}`,
     `    timestamp-query ${yesNo(finding.features.timestampQuery)}`,
+    `    subgroup-matrix ${yesNo(finding.features.subgroupMatrix)}`,
     ...Object.entries(finding.limits).map(([limit, value]) =>
       `    ${limit} ${value}${limit in NEEDED_LIMITS ? ` (needed: ${NEEDED_LIMITS[limit]})` : ""}`
     ),

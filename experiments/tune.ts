@@ -7,7 +7,7 @@ import * as E from "fp-ts/Either.js";
 import type { Machine, Program } from "../backends/backend.ts";
 import { webgpuBackend, type WebgpuDevice } from "../backends/webgpu/backend.ts";
 import { deviceErrorMessage, deviceRequest, openDevice } from "../backends/webgpu/discover.ts";
-import { type Edit, NUMBERS, type Tuning } from "../backends/webgpu/schedule.ts";
+import { type Edit, NUMBERS, type Tuning, WORDS } from "../backends/webgpu/schedule.ts";
 import { filled, leavesOf } from "./explain.ts";
 import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
 import { readSpec, specReadErrorText } from "./spec/read.ts";
@@ -19,7 +19,7 @@ import { tuningPath, type TuningTable } from "./tuning.ts";
  * the shape of their carries.
  */
 export const candidates: readonly Edit[] = [
-  ...(["tiles", "memory"] as const).map((from) => ({ from })),
+  ...WORDS.from.map((from) => ({ from })),
   ...[[8, 8], [8, 4], [4, 8], [4, 4], [2, 4], [4, 2], [2, 2]].map(([down, across]) => ({
     down,
     across,

@@ -5,6 +5,7 @@ import type { Backend } from "../backends/backend.ts";
 import { wasmBackend } from "../backends/wasm/backend.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import { deviceErrorMessage, openDevice } from "../backends/webgpu/discover.ts";
+import { plainMatrices } from "./plain_matrices.ts";
 
 const found = await openDevice("auto")();
 if (E.isLeft(found)) {
@@ -40,6 +41,13 @@ export const webgpuHalves: Backend | undefined = E.isLeft(found) || !found.right
         ),
     };
   })();
+
+/** The same device, on which products go the way of tensor cores, which plain loops stand for. */
+export const webgpuByMatrices: Backend | undefined = E.isLeft(found) ? undefined : webgpuBackend({
+  ...found.right,
+  onCpu: false,
+  matrices: [plainMatrices("f32", { rows: 16, columns: 8, over: 8 }, 32)],
+});
 
 /** WebAssembly as users get it: with all threads, and fused multiply-add where there is some. */
 export const wasm: Backend = wasmBackend();

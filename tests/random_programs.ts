@@ -151,6 +151,27 @@ const contraction: Maker = ({ picks: [i, j, k] }, floats) => {
   return keep(apply("mul", made, float(1 / times)), x.bound * y.bound);
 };
 
+/**
+ * A product over two axes of one size, whatever their names; large values rather than small ones. Axes
+ * of the other operand that both have are a batch, or become columns.
+ */
+const product: Maker = ({ picks: [i, j, k] }, floats, _ints, _truths, fresh) => {
+  const large = floats.filter((one) => volume(one.of.axes) >= 300);
+  const x = at(large, i), over = axisOf(x.of, j)!, size = known(x.of.axes, over);
+  const other = at(large.filter((one) => Object.values(one.of.axes).includes(size)), k);
+  const alike = Object.keys(other.of.axes).find((axis) => known(other.of.axes, axis) === size)!;
+  const names = Object.keys(other.of.axes).filter((axis) => axis !== alike);
+  const apart = names.filter((axis) => axis in x.of.axes && (k % 2 === 0 || axis === over));
+  const renamed = apart.reduce(
+    (of, axis, n) => structure.rename(of, axis, `${fresh}.${n}`),
+    structure.rename(other.of, alike, `${fresh}.over`),
+  );
+  const y = structure.rename(renamed, `${fresh}.over`, over);
+  if (!fitting(x.of, y) || volume({ ...x.of.axes, ...y.axes }) > 20 * MOST_ELEMENTS) return;
+  const made = structure.reduce(apply("mul", x.of, y), "add", [over]);
+  return keep(apply("mul", made, float(1 / size)), x.bound * other.bound);
+};
+
 const softmax: Maker = ({ picks: [i, j] }, floats) => {
   const x = at(floats, i);
   if (rank(x.of) === 0) return undefined;
@@ -262,15 +283,24 @@ const scanned: Maker = ({ picks: [i, j, k], step }, floats, ints) => {
   return h === undefined ? undefined : keep(apply("sin", read), 1);
 };
 
-const everything: readonly Maker[] = [
-  ...inStep,
+/** What kernels are made of; drawn more often than the rest. */
+const large: readonly Maker[] = [
   contraction,
+  product,
+  product,
   scanned,
   scanned,
-  reduction("max"),
   softmax,
   cascade,
-  cascade,
+  reduction("add"),
+  reduction("max"),
+];
+
+const everything: readonly Maker[] = [
+  ...inStep,
+  ...large,
+  ...large,
+  ...large,
   lookUp,
   away("log", Math.log(2 * LARGEST + 1)),
   away("sqrt", Math.sqrt(2 * LARGEST + 1)),
@@ -364,10 +394,16 @@ const grown = (
   return { floats: by.f32, words: by.u32, all };
 };
 
+/** Mostly one of the newest values, so that one thing is done after the other. */
+const pick: fc.Arbitrary<number> = fc.oneof(
+  { weight: 2, arbitrary: fc.nat(2) },
+  { weight: 1, arbitrary: fc.nat(11) },
+);
+
 const line = (depth: number): fc.Arbitrary<Line> =>
   fc.record({
     kind: fc.nat(everything.length * inStep.length - 1),
-    picks: fc.tuple(fc.nat(11), fc.nat(11), fc.nat(11)),
+    picks: fc.tuple(pick, pick, pick),
     step: depth === 0 ? fc.constant([]) : fc.array(line(depth - 1), { maxLength: 4 }),
   });
 
@@ -381,7 +417,7 @@ export const recipes: fc.Arbitrary<Recipe> = fc.record({
       fc.Arbitrary<number>,
     ],
   ),
-  lines: fc.array(line(1), { minLength: 1, maxLength: 12 }),
+  lines: fc.array(line(1), { minLength: 1, maxLength: 16 }),
 });
 
 /** The programs of a recipe: its last float with the inputs to differentiate for, and its last words. */
@@ -399,6 +435,8 @@ export const programs = ({ sizes: [a, b, c, d], lines }: Recipe): readonly Case[
     given("x", { b, c }, "f32"),
     given("y", { c, d, a }, "f32"),
     given("z", { d, b }, "f32"),
+    given("l", { m: 18, k: 20 }, "f32"),
+    given("r", { n: 21, k: 20 }, "f32"),
   ];
   const ints = [
     given("p", { a }, "u32"),

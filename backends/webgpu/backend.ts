@@ -6,6 +6,7 @@ import { byteLength } from "../lower/memory.ts";
 import { axesOf, type Storage } from "../lower/program.ts";
 import { allocate, fill, paramPlaces, take } from "./buffers.ts";
 import { compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
+import type { Matrices } from "./matrices.ts";
 import type { Target, Tuning } from "./schedule.ts";
 import { debugLevel, showNotFinite, showProgram } from "./debug.ts";
 import { type Dispatch, measurePeaks, timeDispatches } from "./timing.ts";
@@ -18,10 +19,14 @@ export interface WebgpuDevice {
   readonly name: string;
   /** True when a software driver runs the shaders. */
   readonly onCpu: boolean;
+  /** True when the driver unrolls loops of constant bounds, however long that takes it. */
+  readonly unrolls?: boolean;
   /** Products of more bytes that are only summed up again are not stored; 64 MiB. */
   readonly storedLimit?: number;
   /** The size of all subgroups, where a software driver runs each on a vector. */
   readonly subgroup?: number;
+  /** What the device multiplies in one go: of each precision one at most. */
+  readonly matrices?: readonly Matrices[];
   /** Schedules that were measured to be better than the usual ones. */
   readonly tuning?: Tuning;
   /** Every kernel is a dispatch of its own, so that each can be measured. */
@@ -45,8 +50,8 @@ interface Executable {
 
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
-  const { device, name, onCpu, storedLimit, subgroup, settle } = webgpu;
-  const { halvesFrom = worthHalving, tuning, apart } = webgpu;
+  const { device, name, onCpu, unrolls, storedLimit, subgroup, settle } = webgpu;
+  const { halvesFrom = worthHalving, tuning, apart, matrices = [] } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
   const timed = device.features.has("timestamp-query");
@@ -84,14 +89,20 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       limits: device.limits,
       oneForParams: together !== undefined,
     };
-    const targetOf = ({ precision = "f32" }: Program): Target => ({
-      onCpu,
-      storedLimit,
-      subgroup: onCpu ? subgroup : undefined,
-      tuning,
-      apart,
-      halvesFrom: precision === "f16" && hasHalves ? halvesFrom : undefined,
-    });
+    const targetOf = ({ precision = "f32" }: Program): Target => {
+      const halves = precision === "f16" && hasHalves;
+      const of = (type: "f16" | "f32") => matrices.find(({ component }) => component === type);
+      return {
+        onCpu,
+        unrolls,
+        storedLimit,
+        subgroup: onCpu ? subgroup : undefined,
+        matrices: (halves ? of("f16") : undefined) ?? of("f32"),
+        tuning,
+        apart,
+        halvesFrom: halves ? halvesFrom : undefined,
+      };
+    };
     const compiled = new Map(
       Object.entries(programs).map(([key, program]) =>
         [key, compile(program, { ...place, target: targetOf(program) })] as const

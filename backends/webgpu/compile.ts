@@ -154,7 +154,7 @@ const compileHere = (program: Program, place: Place): Compiled => {
       : print(kernels, oneForParams ? "all" : "arena");
     return {
       kernels,
-      code: target.onCpu ? { ...code, wgsl: withHiddenBounds(code.wgsl) } : code,
+      code: target.unrolls ? { ...code, wgsl: withHiddenBounds(code.wgsl) } : code,
     };
   });
   const printing = performance.now() - began - lowering;

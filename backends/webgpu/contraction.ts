@@ -10,9 +10,11 @@ import {
   type Storage,
 } from "../lower/program.ts";
 import { readsAlong, storeRoots } from "./access.ts";
-import { type Emitter, type Env, rounded } from "./emit.ts";
-import { type Body, fold, gridLimit } from "./module.ts";
+import type { Emitter, Env } from "./emit.ts";
+import { printMatrices } from "./matrices.ts";
+import type { Body } from "./module.ts";
 import { productKey, productSchedule, type Target, threads } from "./schedule.ts";
+import { named, placeTile, stage } from "./tiles.ts";
 
 /** A tiled product: tiles of both operands in workgroup memory, a small tile a thread in registers. */
 export const printContraction = (
@@ -23,79 +25,26 @@ export const printContraction = (
   target: Target,
 ): Body => {
   const rows = size(of.rows), columns = size(of.columns), over = size(of.over);
-  const batch = size(of.batch);
-  const count = threads;
   const schedule = productSchedule(of, target);
+  const tuned = productKey(of, target);
+  if (schedule.from === "matrices") {
+    return { ...printMatrices(kernel, of, emit, stored, target), tuned };
+  }
   const { depth } = schedule;
-  const sideRows = schedule.side, sideColumns = count / sideRows;
+  const sideRows = schedule.side, sideColumns = threads / sideRows;
   // Each invocation accumulates a grid of results in registers, interleaved with its neighbours'.
   const down = Array.from({ length: schedule.down }, (_, i) => i);
   const across = Array.from({ length: schedule.across }, (_, j) => j);
   const tileRows = sideRows * down.length, tileColumns = sideColumns * across.length;
-  const groupsX = Math.ceil(columns / tileColumns), groupsY = Math.ceil(rows / tileRows);
-  const { x: batchX, y: batchY } = fold(batch);
-  if (groupsX * batchX > gridLimit || groupsY * batchY > gridLimit) {
-    throw new Error(
-      `a product of ${batch} x ${rows} x ${columns} needs more workgroups than a dispatch has`,
-    );
-  }
   emit.line("let lane = i32(local);");
   emit.line(`let tx = lane % ${sideColumns};`);
   emit.line(`let ty = lane / ${sideColumns};`);
-  emit.line(`let column0 = (i32(group.x) % ${groupsX}) * ${tileColumns};`);
-  emit.line(`let row0 = (i32(group.y) % ${groupsY}) * ${tileRows};`);
-  emit.line(`let item = i32(group.x) / ${groupsX} + (i32(group.y) / ${groupsY}) * ${batchX};`);
-  if (batchX * batchY > batch) emit.line(`if (item >= ${batch}) { return; }`);
-  const named = (text: string, extent: number, depends: readonly string[] = []): affine.Int =>
-    extent === 1 ? affine.int(0) : {
-      constant: 0,
-      terms: [{ atom: { text, low: 0, high: extent - 1, depends }, times: 1 }],
-    };
-  const outer = emit.unflatten(named("item", batch), of.batch);
+  const { grid, outer } = placeTile(of, tileRows, tileColumns, emit);
   for (const i of down) for (const j of across) emit.line(`var acc${i}_${j} = 0.0;`);
   // Products of halves are exact in f32, in which they are summed.
   const halves = target.halvesFrom !== undefined;
   const tileAt = (text: string) => halves ? `f32(${text})` : text;
 
-  const fill = (
-    which: "left" | "right",
-    tile: number,
-    extent: number,
-    dims: readonly Dim[],
-    origin: string,
-    k0: string,
-    alongK: boolean,
-  ) => {
-    const operand = which === "left" ? of.left : of.right;
-    const e = emit.fresh("e");
-    const total = tile * depth;
-    emit.block(
-      `for (var ${e} = lane; ${e} < ${total}; ${e} += ${count})`,
-      [e],
-      total / count,
-      () => {
-        const m = emit.fresh("m"), k = emit.fresh("k");
-        emit.line(`let ${m} = ${alongK ? `${e} / ${depth}` : `${e} % ${tile}`};`);
-        emit.line(`let ${k} = ${alongK ? `${e} % ${depth}` : `${e} / ${tile}`};`);
-        const mm = emit.fresh("m"), kk = emit.fresh("k");
-        // Positions beyond the edge read the last one, and count as zero.
-        emit.line(`let ${mm} = min(${origin} + ${m}, ${extent - 1});`);
-        emit.line(`let ${kk} = min(${k0} + ${k}, ${over - 1});`);
-        const env = new Map([
-          ...outer,
-          ...emit.unflatten(named(mm, extent, [e]), dims),
-          ...emit.unflatten(named(kk, over, [e]), of.over),
-        ]);
-        const value = emit.emit(operand, env).text;
-        const inside = [
-          ...(extent % tile === 0 ? [] : [`${origin} + ${m} < ${extent}`]),
-          ...(over % depth === 0 ? [] : [`${k0} + ${k} < ${over}`]),
-        ].join(" && ");
-        const term = inside === "" ? value : `select(0.0, ${value}, ${inside})`;
-        emit.line(`${which}[${k} * ${tile} + ${m}] = ${halves ? rounded(term) : term};`);
-      },
-    );
-  };
   /** Sums straight from where the operands are. */
   const sumDirectly = () => {
     const positions = (
@@ -141,12 +90,31 @@ export const printContraction = (
 
   /** Sums from tiles of both operands in workgroup memory. */
   const sumByTiles = () => {
-    const leftAlong = readsAlong(of.left, of.over, stored);
-    const rightAlong = readsAlong(of.right, of.over, stored);
+    const common = { depth, over: of.over, halves, threads };
+    const left = {
+      ...common,
+      area: "left" as const,
+      stride: tileRows,
+      operand: of.left,
+      tile: tileRows,
+      dims: of.rows,
+      origin: "row0",
+      along: readsAlong(of.left, of.over, stored),
+    };
+    const right = {
+      ...common,
+      area: "right" as const,
+      stride: tileColumns,
+      operand: of.right,
+      tile: tileColumns,
+      dims: of.columns,
+      origin: "column0",
+      along: readsAlong(of.right, of.over, stored),
+    };
     const steps = Math.ceil(over / depth);
     emit.block(`for (var k0 = 0; k0 < ${over}; k0 += ${depth})`, ["k0"], steps, () => {
-      fill("left", tileRows, rows, of.rows, "row0", "k0", leftAlong);
-      fill("right", tileColumns, columns, of.columns, "column0", "k0", rightAlong);
+      stage(left, outer, emit);
+      stage(right, outer, emit);
       emit.line("workgroupBarrier();");
       emit.block(`for (var k = 0; k < ${depth}; k++)`, ["k"], depth, () => {
         for (const j of across) {
@@ -192,10 +160,10 @@ export const printContraction = (
   ];
   return {
     emit,
-    workgroup: count,
+    workgroup: threads,
     areas: shared,
-    grid: [groupsX * batchX, groupsY * batchY, 1],
-    flops: 2 * batch * rows * columns * over,
-    tuned: productKey(of, target),
+    grid,
+    flops: 2 * size(of.batch) * rows * columns * over,
+    tuned,
   };
 };

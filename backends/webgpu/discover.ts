@@ -4,6 +4,7 @@
 import * as E from "fp-ts/Either.js";
 import type * as TE from "fp-ts/TaskEither.js";
 import type { WebgpuDevice } from "./backend.ts";
+import { matricesOf, type MatrixConfig, soundMatrices } from "./matrix_units.ts";
 import { swiftshader } from "./swiftshader.ts";
 import { settler } from "./wait.ts";
 
@@ -24,6 +25,8 @@ export interface DeviceFeatures {
   readonly subgroups: boolean;
   /** Time stamps around a pass. */
   readonly timestampQuery: boolean;
+  /** Multiplication of small matrices by subgroups: tensor cores. */
+  readonly subgroupMatrix: boolean;
 }
 
 /** An open device: what the WebGPU backend needs, and what it is. */
@@ -88,7 +91,8 @@ const RAISED_LIMITS: readonly string[] = [
   "maxComputeWorkgroupsPerDimension",
 ];
 
-const FEATURES = ["shader-f16", "subgroups", "timestamp-query"] as const;
+const MATRICES = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
+const FEATURES = ["shader-f16", "subgroups", "timestamp-query", MATRICES] as const;
 
 /** The limits in which a device falls short of what kernels count on; empty if it will do. */
 export const shortfalls = (limits: Readonly<Record<string, number>>): readonly Shortfall[] =>
@@ -200,9 +204,10 @@ const requestFrom = async (gpu: GPU): Promise<GPUAdapter | null> => {
 
 // Generated code reads and divides within bounds by construction (lower/affine.ts keeps ranges), so
 // Dawn need not check again: a step on a software driver takes 0.6 of the time. Timestamps are not
-// rounded to 0.1 ms: that is for pages that may not be trusted with a clock.
+// rounded to 0.1 ms: that is for pages that may not be trusted with a clock. Subgroup matrices count
+// as unsafe because they are new.
 const toggles = [
-  "enable-dawn-features=disable_robustness,disable_polyfills_on_integer_div_and_mod",
+  "enable-dawn-features=disable_robustness,disable_polyfills_on_integer_div_and_mod,allow_unsafe_apis",
   "disable-dawn-features=timestamp_quantization",
 ];
 
@@ -273,6 +278,7 @@ const candidate = (kind: DeviceKind): TE.TaskEither<Refusal, Candidate> => async
       shaderF16: adapter.features.has("shader-f16"),
       subgroups: adapter.features.has("subgroups"),
       timestampQuery: adapter.features.has("timestamp-query"),
+      subgroupMatrix: adapter.features.has(MATRICES),
     };
     return E.right({ kind, name, adapter, features, limits });
   } catch (cause) {
@@ -338,10 +344,11 @@ const open = async (
   };
   const onCpu = isSoftware(words(adapter));
   const { subgroupMinSize: least, subgroupMaxSize: most } = adapter.info;
-  return {
+  const opened = {
     device,
     name,
     onCpu,
+    unrolls: onCpu,
     ...(onCpu && features.subgroups && least === most ? { subgroup: least } : {}),
     settle,
     close,
@@ -350,6 +357,12 @@ const open = async (
     notes,
     ...(sharesCode(adapter) ? { another } : {}),
   };
+  if (!features.subgroupMatrix || least !== most) return opened;
+  const { subgroupMatrixConfigs: offered = [] } = adapter.info as GPUAdapterInfo & {
+    readonly subgroupMatrixConfigs?: readonly MatrixConfig[];
+  };
+  const { matrices, refused } = await soundMatrices(opened, matricesOf(offered, most));
+  return { ...opened, matrices, notes: [...notes, ...refused] };
 };
 
 /**

@@ -25,6 +25,10 @@ export interface Body {
   readonly flops: number;
   /** What a tuning table calls it. */
   readonly tuned?: string;
+  /** Extensions of WGSL that it needs, other than those that its values show. */
+  readonly enables?: readonly string[];
+  /** Parameters of the entry point that it needs besides the usual ones. */
+  readonly builtins?: readonly string[];
 }
 
 /** Code ready to become a pipeline and a dispatch. */
@@ -125,16 +129,24 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
   const areas = sharedAreas(bodies);
   const storages = [...binder.bindings().map(({ storage }) => storage), ...binder.packed()];
   const usesHalves = storages.some((of) => of.half) || areas.some((area) => area.type === "f16");
+  const enables = new Set([
+    ...usesHalves ? ["f16"] : [],
+    ...usesSubgroups ? ["subgroups"] : [],
+    ...bodies.flatMap((body) => body.enables ?? []),
+  ]);
+  const parameters = new Set([
+    "@builtin(workgroup_id) group: vec3<u32>",
+    "@builtin(local_invocation_index) local: u32",
+    ...usesSubgroups ? ["@builtin(subgroup_invocation_id) sg: u32"] : [],
+    ...bodies.flatMap((body) => body.builtins ?? []),
+  ]);
   const wgsl = [
-    ...usesHalves ? ["enable f16;"] : [],
-    ...usesSubgroups ? ["enable subgroups;"] : [],
+    ...[...enables].map((name) => `enable ${name};`),
     ...declarations(binder),
     ...areas.map(({ name, type, length }) => `var<workgroup> ${name}: array<${type}, ${length}>;`),
     ...new Set(bodies.flatMap((body) => body.emit.helpers())),
     `@compute @workgroup_size(${first.workgroup})`,
-    `fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32${
-      usesSubgroups ? ", @builtin(subgroup_invocation_id) sg: u32" : ""
-    }) {`,
+    `fn main(${[...parameters].join(", ")}) {`,
     ...indented(lines),
     "}",
     "",

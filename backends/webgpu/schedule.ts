@@ -1,17 +1,22 @@
 // What code is printed for, and how: kernels have a schedule that follows from their sizes, and a
 // tuning table may edit it for kernels that were measured on a device.
 import { type Contraction, type ExpressionKernel, size } from "../lower/program.ts";
+import type { Matrices } from "./matrices.ts";
 
 /** What the code is printed for. */
 export interface Target {
   /** The driver runs shaders on a CPU: barriers are dear there, and memory is cached. */
   readonly onCpu: boolean;
+  /** The driver unrolls loops of constant bounds, however long that takes it. */
+  readonly unrolls?: boolean;
   /** Products of more bytes that are only summed up again are not stored. */
   readonly storedLimit?: number;
   /** The size of all subgroups, where each runs on a CPU's vector, consecutive invocations in one. */
   readonly subgroup?: number;
   /** Values between kernels of at least so many elements are stored as f16. */
   readonly halvesFrom?: number;
+  /** What the device multiplies in one go, for products of this precision. */
+  readonly matrices?: Matrices;
   /** Schedules that were found by measuring. */
   readonly tuning?: Tuning;
   /** Every kernel is a dispatch of its own, so that each can be measured. */
@@ -28,8 +33,11 @@ export interface ProductSchedule {
   readonly across: number;
   /** Positions of the summed axes that are in workgroup memory at a time: 8, 16 or 32. */
   readonly depth: number;
-  /** Whether operands are summed from tiles in workgroup memory, or from where they are. */
-  readonly from: "tiles" | "memory";
+  /**
+   * Whether operands are summed from tiles in workgroup memory, from where they are, or from tiles by
+   * units for small matrices; those have tiles of their own, whatever the other fields say.
+   */
+  readonly from: "tiles" | "memory" | "matrices";
 }
 
 /** How the reductions of rows are shared out. */
@@ -50,7 +58,7 @@ export const NUMBERS = {
 } as const;
 /** What fields of schedules may be that are words. */
 export const WORDS = {
-  from: ["tiles", "memory"],
+  from: ["tiles", "memory", "matrices"],
   by: ["invocation", "workgroup", "subgroup"],
 } as const;
 
@@ -64,22 +72,25 @@ export type Tuning = Readonly<Record<string, readonly Edit[]>>;
 const edited = <S extends ProductSchedule | RowSchedule>(
   schedule: S,
   key: string,
-  { tuning }: Target,
-  isSound: (edited: S) => boolean,
+  target: Target,
+  isSound: (edited: S, target: Target) => boolean,
 ): S =>
-  (tuning?.[key] ?? []).reduce<S>((now, edit) => {
+  (target.tuning?.[key] ?? []).reduce<S>((now, edit) => {
     const next = { ...now, ...edit };
-    return isSound(next) ? next : now;
+    return isSound(next, target) ? next : now;
   }, schedule);
 
 /** Bytes of workgroup memory that every device has. */
-const workgroupBytes = 16384;
+export const workgroupBytes = 16384;
 /** Most results in the registers of an invocation. */
 const mostResults = 64;
 
 /** True when a product's tiles and results fit a device. */
-const isSoundProduct = ({ side, down, across, depth, from }: ProductSchedule): boolean =>
-  down * across <= mostResults &&
+const isSoundProduct = (
+  { side, down, across, depth, from }: ProductSchedule,
+  { matrices }: Target,
+): boolean =>
+  down * across <= mostResults && (from !== "matrices" || matrices !== undefined) &&
   (from === "memory" || 4 * depth * (side * down + threads / side * across) <= workgroupBytes);
 
 /** Invocations of a workgroup that computes a product, a map, or rows where nothing else is said. */
@@ -96,6 +107,17 @@ const sideOf = (rows: number, columns: number): number => rows <= 4 ? 4 : column
 const resultsOf = (extent: number, side: number): number =>
   extent > 4 * side ? 8 : extent > 2 * side ? 4 : extent > side ? 2 : 1;
 
+/** Where a product's operands are summed from: a CPU's caches do what workgroup memory is for. */
+const sourceOf = (
+  { rows, columns, over }: Contraction,
+  target: Target,
+): ProductSchedule["from"] => {
+  const { matrices, onCpu } = target;
+  const isLarge = matrices !== undefined &&
+    [rows, columns, over].every((dims) => size(dims) >= matrices.least);
+  return isLarge ? "matrices" : onCpu ? "memory" : "tiles";
+};
+
 /** How a contraction is computed on a target. */
 export const productSchedule = (of: Contraction, target: Target): ProductSchedule => {
   const rows = size(of.rows), columns = size(of.columns);
@@ -105,8 +127,7 @@ export const productSchedule = (of: Contraction, target: Target): ProductSchedul
     down: resultsOf(rows, side),
     across: resultsOf(columns, threads / side),
     depth: 16,
-    // A CPU's caches do what workgroup memory is for.
-    from: target.onCpu ? "memory" : "tiles",
+    from: sourceOf(of, target),
   };
   return edited(sound, productKey(of, target), target, isSoundProduct);
 };

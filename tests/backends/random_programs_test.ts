@@ -15,6 +15,7 @@ import {
   wasmPlain,
   webgpu,
   webgpuAsGpu,
+  webgpuByMatrices,
   webgpuHalves,
   webgpuInLoops,
 } from "../device.ts";
@@ -100,6 +101,7 @@ const devices = [
   ["WebGPU", webgpu, 1, TOLERANCE],
   ["WebGPU with a GPU's kernels", webgpuAsGpu, 3, TOLERANCE],
   ["WebGPU in loops", webgpuInLoops, 3, TOLERANCE],
+  ["WebGPU by matrices", webgpuByMatrices, 5, TOLERANCE],
   ["WebGPU in f16", webgpuHalves, 3, ROUNDED],
   ["WebAssembly", wasm, 1, TOLERANCE],
   ["WebAssembly with plain SIMD", wasmPlain, 3, TOLERANCE],
