@@ -54,6 +54,8 @@ export interface Shared {
   readonly most: { readonly train: number; readonly valid: number; readonly trials: number };
   /** The score of some clips' probabilities; higher is better. */
   readonly score: (clips: Uint32Array, probabilities: Float32Array) => number;
+  /** What no score is above: there is nothing to wait for once it is reached. */
+  readonly highest: number;
 }
 
 /** Machines that train probes, each opened when its sizes are first asked for, and used again. */
@@ -122,7 +124,7 @@ const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, row
  */
 export const runTrials = async (
   trainers: Trainers,
-  { sizes: shape, embeddings, targets, training, most, score }: Shared,
+  { sizes: shape, embeddings, targets, training, most, score, highest }: Shared,
   trials: readonly Trial[],
   { onProgress, interrupted }: {
     readonly onProgress: (at: TrialProgress) => void;
@@ -174,7 +176,8 @@ export const runTrials = async (
       one.epoch += training.every;
       const isBetter = validation > one.best.validation ||
         (Number.isNaN(one.best.validation) && !Number.isNaN(validation));
-      one.waited = isBetter ? 0 : Number.isNaN(validation) ? training.patience : one.waited + 1;
+      const isOver = Number.isNaN(validation) || validation >= highest;
+      one.waited = isOver ? training.patience : isBetter ? 0 : one.waited + 1;
       if (isBetter) one.best = { ...one.best, validation, epoch: one.epoch };
       return isBetter ? one : undefined;
     });

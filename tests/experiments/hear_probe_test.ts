@@ -148,6 +148,15 @@ Deno.test("training stops where it is told to, and where it does not get better"
   assert.equal(await epochs({ epochs: 10, patience: 100 }), 9);
   const stopped = await epochs({ epochs: 500, patience: 4 });
   assert.ok(stopped < 400 && stopped >= 15, `${stopped}`);
+  // No accuracy is above 1, so that training ends where it is reached: 20 validations would follow.
+  const rate = 1e-2, epochsOf = { grid: [{ layers: 1, dropout: 0, rate }], patience: 20 } as const;
+  const perfect = await probeTask(trainers, task, embeddings, {
+    seeds: [0],
+    protocol: { ...quick, ...epochsOf },
+  });
+  const [{ folds: [{ validation, epoch }] }] = perfect!.seeds;
+  assert.equal(validation, 1);
+  assert.equal(perfect!.epochs, epoch);
   // Sums of these overflow: there is nothing to wait for, and no score.
   const splits = embeddings.splits.map((of) => of.slice().fill(1e38));
   const options = { seeds: [0], protocol: quick };
