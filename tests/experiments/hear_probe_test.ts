@@ -10,6 +10,7 @@ import {
 import { interval } from "../../experiments/hear/statistics.ts";
 import { trainersOn } from "../../experiments/hear/trials.ts";
 import { wasm } from "../device.ts";
+import { pythonWithTorch, runPython } from "./torch.ts";
 import reference from "./hear/probe_reference.json" with { type: "json" };
 
 const trainers = trainersOn(wasm);
@@ -40,8 +41,10 @@ const taskOf = (
   rate: 16000,
 });
 
-Deno.test("scores are those of PyTorch's runs of the published probe, within their spread", async () => {
-  const { classes, features, hidden, folds, scores } = reference.scores;
+type Reference = typeof reference;
+
+/** Compares our scores of a reference's embeddings with the scores that PyTorch gave there. */
+const holds = async ({ classes, features, hidden, folds, scores }: Reference["scores"]) => {
   const task = taskOf(folds.map(({ labels }) => labels.map((label) => [label])), classes);
   const embeddings: TaskEmbeddings = {
     width: features,
@@ -68,6 +71,32 @@ Deno.test("scores are those of PyTorch's runs of the published probe, within the
     const count = truth.filter((of) => of === label).length;
     assert.ok(Math.abs(row.reduce((a, b) => a + b, 0) - count) < 1e-9);
   });
+};
+
+Deno.test(
+  "scores are those of PyTorch's runs of the published probe, within their spread",
+  () => holds(reference.scores),
+);
+
+const python = pythonWithTorch();
+Deno.test({
+  name: "and of its runs on this machine" +
+    (python === undefined ? " (ignored: no python3 here has torch)" : ""),
+  ignore: python === undefined,
+  fn: async () => {
+    const script = new URL("./hear/probe_reference.py", import.meta.url).pathname;
+    const made: Reference = JSON.parse(runPython(python!, [script]));
+    // The embeddings come from Python's own random numbers, which no version changes.
+    assert.deepEqual(made.scores.folds, reference.scores.folds);
+    made.steps.forEach(({ losses }, k) =>
+      losses.forEach((loss, step) =>
+        assert.ok(Math.abs(loss - reference.steps[k].losses[step]) < 1e-4)
+      )
+    );
+    const there = interval(reference.scores.scores), here = interval(made.scores.scores);
+    assert.ok(Math.abs(here.mean - there.mean) <= there.halfWidth! + here.halfWidth!);
+    await holds(made.scores);
+  },
 });
 
 /** Three splits of clips whose labels can be told from their embeddings. */
