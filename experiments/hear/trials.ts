@@ -115,7 +115,7 @@ const mostPredicted = 1024;
  * How many probes are trained at a time: as many as keep a processor busy, and no more, since places
  * that are empty at the end cost as much as those that are not. A GPU is busy with many only.
  */
-const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
+export const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
   backend.name === "webgpu" ? 20 : Math.max(4, Math.min(20, Math.floor(2 ** 20 / (hidden * rows))));
 
 /**
