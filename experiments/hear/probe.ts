@@ -227,10 +227,11 @@ const inKitOrder = (task: Task, { width, splits }: TaskEmbeddings) => {
   );
   labels.forEach((of, at) => of.forEach((label) => targets[at * classes + label] = 1));
   const labelsOf = (clips: Uint32Array) => Array.from(clips, (at) => labels[at]);
+  const [main] = task.metadata.evaluation;
   const score: Shared["score"] = (clips, scores) =>
-    scoreOf(task.metadata.evaluation[0], { classes, scores, labels: labelsOf(clips) });
+    scoreOf(main, { classes, scores, labels: labelsOf(clips) });
   return {
-    shared: { embeddings, targets, score },
+    shared: { embeddings, targets, score, highest: main === "d_prime" ? Infinity : 1 },
     labelsOf,
     clipsOf: (names: readonly string[]): Uint32Array =>
       Uint32Array.from(names.flatMap((name) => {

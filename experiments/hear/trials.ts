@@ -54,6 +54,8 @@ export interface Shared {
   readonly most: { readonly train: number; readonly valid: number; readonly trials: number };
   /** The score of some clips' probabilities; higher is better. */
   readonly score: (clips: Uint32Array, probabilities: Float32Array) => number;
+  /** What no score is above: there is nothing to wait for once it is reached. */
+  readonly highest: number;
 }
 
 /** Machines that train probes, each opened when its sizes are first asked for, and used again. */
@@ -113,7 +115,7 @@ const mostPredicted = 1024;
  * How many probes are trained at a time: as many as keep a processor busy, and no more, since places
  * that are empty at the end cost as much as those that are not. A GPU is busy with many only.
  */
-const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
+export const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
   backend.name === "webgpu" ? 20 : Math.max(4, Math.min(20, Math.floor(2 ** 20 / (hidden * rows))));
 
 /**
@@ -122,7 +124,7 @@ const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, row
  */
 export const runTrials = async (
   trainers: Trainers,
-  { sizes: shape, embeddings, targets, training, most, score }: Shared,
+  { sizes: shape, embeddings, targets, training, most, score, highest }: Shared,
   trials: readonly Trial[],
   { onProgress, interrupted }: {
     readonly onProgress: (at: TrialProgress) => void;
@@ -174,7 +176,8 @@ export const runTrials = async (
       one.epoch += training.every;
       const isBetter = validation > one.best.validation ||
         (Number.isNaN(one.best.validation) && !Number.isNaN(validation));
-      one.waited = isBetter ? 0 : Number.isNaN(validation) ? training.patience : one.waited + 1;
+      const isOver = Number.isNaN(validation) || validation >= highest;
+      one.waited = isOver ? training.patience : isBetter ? 0 : one.waited + 1;
       if (isBetter) one.best = { ...one.best, validation, epoch: one.epoch };
       return isBetter ? one : undefined;
     });

@@ -184,13 +184,30 @@ Deno.test("evaluate: what is wrong is told before any work", async () => {
       assert.doesNotMatch(err, /\n {4}at /);
       assert.deepEqual(names(folder), ["checkpoint.safetensors", "tasks"]);
     };
-    Deno.removeSync(`${folder}/tasks/other/16000/test/test1.wav`);
+    const other = `${folder}/tasks/other`, nfc = "é東.wav".normalize("NFC");
+    Deno.removeSync(`${other}/16000/test/test1.wav`);
+    Deno.writeTextFileSync(`${other}/valid.json`, "{}");
+    Deno.writeFileSync(`${other}/16000/train/train0.wav`, wav16(new Float32Array(800), 44100));
+    const [train2, nfd] = ["train2.wav", nfc.normalize("NFD")].map((name) =>
+      `${other}/16000/train/${name}`
+    );
+    Deno.renameSync(train2, nfd);
+    const train = Deno.readTextFileSync(`${other}/train.json`);
+    Deno.writeTextFileSync(
+      `${other}/train.json`,
+      train.replace("train2.wav", nfc).replace("{", '{"train1.wav": ["high"], '),
+    );
     Deno.writeTextFileSync(`${folder}/tasks/tones-v1-small/valid.json`, '{"valid0.wav": ["loud"]}');
     await fails(
       [],
       1,
       /tasks\/other cannot be used/,
       /16000\/test\/test1\.wav: there is no such file/,
+      /valid\.json: it names no clip/,
+      /16000\/train\/train0\.wav: its sample rate is 44100 Hz, where 16000 Hz are expected/,
+      /train\.json: it names 'train1\.wav' more than once/,
+      /16000\/train\/é東\.wav: there is no such file; .*Unicode form NFC, the file's name in NFD/,
+      /tasks\/tones-v1-small cannot be used/,
       /valid\.json: the label 'loud'/,
       /16000\/valid\/valid1\.wav: valid\.json does not name it/,
     );

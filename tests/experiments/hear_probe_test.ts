@@ -10,6 +10,7 @@ import {
 import { interval } from "../../experiments/hear/statistics.ts";
 import { trainersOn } from "../../experiments/hear/trials.ts";
 import { wasm } from "../device.ts";
+import { pythonWithTorch, runPython } from "./torch.ts";
 import reference from "./hear/probe_reference.json" with { type: "json" };
 
 const trainers = trainersOn(wasm);
@@ -40,8 +41,10 @@ const taskOf = (
   rate: 16000,
 });
 
-Deno.test("scores are those of PyTorch's runs of the published probe, within their spread", async () => {
-  const { classes, features, hidden, folds, scores } = reference.scores;
+type Reference = typeof reference;
+
+/** Compares our scores of a reference's embeddings with the scores that PyTorch gave there. */
+const holds = async ({ classes, features, hidden, folds, scores }: Reference["scores"]) => {
   const task = taskOf(folds.map(({ labels }) => labels.map((label) => [label])), classes);
   const embeddings: TaskEmbeddings = {
     width: features,
@@ -68,6 +71,32 @@ Deno.test("scores are those of PyTorch's runs of the published probe, within the
     const count = truth.filter((of) => of === label).length;
     assert.ok(Math.abs(row.reduce((a, b) => a + b, 0) - count) < 1e-9);
   });
+};
+
+Deno.test(
+  "scores are those of PyTorch's runs of the published probe, within their spread",
+  () => holds(reference.scores),
+);
+
+const python = pythonWithTorch();
+Deno.test({
+  name: "and of its runs on this machine" +
+    (python === undefined ? " (ignored: no python3 here has torch)" : ""),
+  ignore: python === undefined,
+  fn: async () => {
+    const script = new URL("./hear/probe_reference.py", import.meta.url).pathname;
+    const made: Reference = JSON.parse(runPython(python!, [script]));
+    // The embeddings come from Python's own random numbers, which no version changes.
+    assert.deepEqual(made.scores.folds, reference.scores.folds);
+    made.steps.forEach(({ losses }, k) =>
+      losses.forEach((loss, step) =>
+        assert.ok(Math.abs(loss - reference.steps[k].losses[step]) < 1e-4)
+      )
+    );
+    const there = interval(reference.scores.scores), here = interval(made.scores.scores);
+    assert.ok(Math.abs(here.mean - there.mean) <= there.halfWidth! + here.halfWidth!);
+    await holds(made.scores);
+  },
 });
 
 /** Three splits of clips whose labels can be told from their embeddings. */
@@ -148,6 +177,15 @@ Deno.test("training stops where it is told to, and where it does not get better"
   assert.equal(await epochs({ epochs: 10, patience: 100 }), 9);
   const stopped = await epochs({ epochs: 500, patience: 4 });
   assert.ok(stopped < 400 && stopped >= 15, `${stopped}`);
+  // No accuracy is above 1, so that training ends where it is reached: 20 validations would follow.
+  const rate = 1e-2, epochsOf = { grid: [{ layers: 1, dropout: 0, rate }], patience: 20 } as const;
+  const perfect = await probeTask(trainers, task, embeddings, {
+    seeds: [0],
+    protocol: { ...quick, ...epochsOf },
+  });
+  const [{ folds: [{ validation, epoch }] }] = perfect!.seeds;
+  assert.equal(validation, 1);
+  assert.equal(perfect!.epochs, epoch);
   // Sums of these overflow: there is nothing to wait for, and no score.
   const splits = embeddings.splits.map((of) => of.slice().fill(1e38));
   const options = { seeds: [0], protocol: quick };
