@@ -1,18 +1,20 @@
 // `deno task experiment NAME`: reads the spec and the clips, opens a device, trains, and says where
-// the results are.
+// the results are. Under mpirun or srun every process does so, and the first one speaks for all.
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "./backend.ts";
 import { openSource } from "./data/open.ts";
 import { type DataError, dataErrorText, type Source } from "./data/source.ts";
 import { evaluate, foldersOf } from "./evaluate.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
-import { progress, standardError } from "./progress.ts";
+import { agree, openProcesses, type Processes, told } from "./parallel.ts";
+import { progress, silence, standardError } from "./progress.ts";
 import type { DeviceName, Spec } from "./spec.ts";
 import { folderData } from "./spec/data.ts";
 import { specList } from "./spec/list.ts";
 import { readSpec, type SpecReadError, specReadErrorText } from "./spec/read.ts";
 import { train } from "./train.ts";
-import { examine, folderErrorText } from "./train/folder.ts";
+import { examine, folderErrorText, isBusy } from "./train/folder.ts";
+import { savedSteps } from "./train/state.ts";
 
 /** What the command line says. */
 export interface ExperimentOptions {
@@ -59,10 +61,14 @@ export const printList = async (): Promise<number> => {
 };
 
 // Data that is read before training is told of, as it may take minutes.
-const openShown = async (spec: Spec): Promise<E.Either<DataError, Source>> => {
-  const bar = progress(standardError()), began = performance.now();
+const openShown = async (
+  spec: Spec,
+  { share: { rank }, threads }: Processes,
+): Promise<E.Either<DataError, Source>> => {
+  const bar = progress(rank === 0 ? standardError() : silence), began = performance.now();
   let shown = false;
   const opened = await openSource(spec, {
+    ...(threads === undefined ? {} : { threads: Math.max(1, threads - 1) }),
     onProgress: (step, steps) => {
       const elapsed = (performance.now() - began) / 1000;
       shown ||= elapsed > 1;
@@ -73,79 +79,171 @@ const openShown = async (spec: Spec): Promise<E.Either<DataError, Source>> => {
   return opened;
 };
 
-/** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
-export const experiment = async (options: ExperimentOptions): Promise<number> => {
+/** What a run needs that can be found out before any work. */
+interface Prepared {
+  readonly spec: Spec;
+  readonly folder: string;
+}
+
+const prepare = async (
+  options: ExperimentOptions,
+  { share: { rank } }: Processes,
+): Promise<E.Either<string, Prepared>> => {
   const read = await specOf(options);
-  if (E.isLeft(read)) return complain(specReadErrorText(read.left));
+  if (E.isLeft(read)) return E.left(specReadErrorText(read.left));
   const spec = read.right;
   const folder = options.out ?? `runs/${spec.name}`;
-  const writable = await ensureFolder(folder)();
-  if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
-  // Before any work; the run asks again once the folder is its own.
+  const writable = rank === 0 ? await ensureFolder(folder)() : E.right(undefined);
+  if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
+  // The run asks again once the folder is its own.
   const prior = examine(folder, spec, options.resume);
-  if (E.isLeft(prior)) return complain(folderErrorText(prior.left));
+  if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
   const { evaluation } = spec;
   const tasks = evaluation === undefined
     ? E.right([])
     : foldersOf(evaluation.tasks, evaluation.names ?? []);
-  if (E.isLeft(tasks)) return complain(`evaluation: ${tasks.left}`);
-  const trained = await trainNow(spec, folder, options.resume);
-  if (trained !== 0 || evaluation === undefined) return trained;
+  return E.isLeft(tasks) ? E.left(`evaluation: ${tasks.left}`) : E.right({ spec, folder });
+};
+
+/** Runs an experiment. Gives the exit status: 0, or 1 after one message that says what was wrong. */
+export const experiment = async (options: ExperimentOptions): Promise<number> => {
+  const found = await openProcesses();
+  if (E.isLeft(found)) {
+    console.error(found.left);
+    return 1;
+  }
+  const processes = found.right;
+  const ran = await trainTogether(options, processes).catch((error) => {
+    // A mistake of ours, or a device that was lost. The others wait for this process: they must end too.
+    if (processes.share.of > 1) console.error(told(processes, `${error?.message ?? error}`));
+    processes.abort();
+    throw error;
+  });
+  if (E.isLeft(ran) && processes.share.rank === 0) console.error(ran.left);
+  await processes.finish();
+  if (E.isLeft(ran)) return 1;
+  const { spec: { evaluation, device }, folder } = ran.right;
+  if (evaluation === undefined || processes.share.rank !== 0) return 0;
   return await evaluate({
     checkpoints: [`${folder}/checkpoint.safetensors`],
     tasks: evaluation.tasks,
     names: evaluation.names ?? [],
     seeds: evaluation.seeds,
-    device: spec.device,
+    device,
     out: `${folder}/evaluation`,
     json: false,
   });
 };
 
-const complain = (message: string): number => {
-  console.error(message);
-  return 1;
+const trainTogether = async (
+  options: ExperimentOptions,
+  processes: Processes,
+): Promise<E.Either<string, Prepared>> => {
+  const own = await prepare(options, processes);
+  const wrong = await agree(processes, E.isLeft(own) ? told(processes, own.left) : undefined);
+  if (E.isLeft(own) || wrong !== undefined) return E.left(`${wrong}`);
+  const { spec, folder } = own.right;
+  const trained = await trainNow(spec, folder, options.resume, processes);
+  return E.isLeft(trained) ? trained : own;
 };
 
-const trainNow = async (spec: Spec, folder: string, resume: boolean): Promise<number> => {
-  const chosen = await openBackend(spec.device);
-  if (E.isLeft(chosen)) return complain(chosen.left);
-  const { backend, notes } = chosen.right;
-  notes.forEach((note) => console.error(note));
-  console.error(`device: ${backend.device}`);
-  let stop = false;
-  const onInterrupt = () => {
-    stop = true;
+/** Calls `stop` when the user, or what started the processes, wants an end; gives what stops listening. */
+const listen = (folder: string, { share, grace }: Processes, stop: () => void): () => void => {
+  Deno.addSignalListener("SIGINT", stop);
+  if (share.of === 1) return () => Deno.removeSignalListener("SIGINT", stop);
+  // mpirun and Slurm end processes with SIGTERM, when the user asks them to and when one has died. If
+  // none has, all stop together after a step and save it.
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const terminate = () => {
+    stop();
+    // The first process speaks; where it is the one that died, and writes no more, the second does.
+    const speaks = share.rank === 0 || share.rank === 1 && !isBusy(folder);
+    timer ??= setTimeout(() => {
+      const [step] = savedSteps(folder);
+      const kept = step === undefined
+        ? "there is no checkpoint yet"
+        : `the checkpoint of step ${step} is in ${folder}, and --resume goes on from it`;
+      if (speaks) {
+        console.error(
+          `the run was told to end (SIGTERM), and not all of its ${share.of} processes answer: ` +
+            `one of them has died, or takes long over a step; ${kept}`,
+        );
+      }
+      Deno.exit(143);
+    }, grace);
   };
-  Deno.addSignalListener("SIGINT", onInterrupt);
-  const source = await openShown(spec);
+  Deno.addSignalListener("SIGTERM", terminate);
+  return () => {
+    clearTimeout(timer);
+    Deno.removeSignalListener("SIGINT", stop);
+    Deno.removeSignalListener("SIGTERM", terminate);
+  };
+};
+
+/** The devices of all processes in words: `2 × WebAssembly (relaxed SIMD, 1 thread)`. */
+const devicesText = (devices: readonly string[]): string =>
+  [...new Set(devices)].map((device) => {
+    const count = devices.filter((one) => one === device).length;
+    return devices.length === 1 ? device : `${count} × ${device}`;
+  }).join(", ");
+
+const trainNow = async (
+  spec: Spec,
+  folder: string,
+  resume: boolean,
+  processes: Processes,
+): Promise<E.Either<string, void>> => {
+  const say = (text: string) => {
+    if (processes.share.rank === 0) console.error(text);
+  };
+  const chosen = await openBackend(spec.device, processes.threads);
+  const lacking = E.isLeft(chosen) ? told(processes, chosen.left) : undefined;
+  const noDevice = await agree(processes, lacking);
+  if (E.isLeft(chosen) || noDevice !== undefined) {
+    if (E.isRight(chosen)) chosen.right.backend.close();
+    return E.left(`${noDevice}`);
+  }
+  const { backend, notes } = chosen.right;
+  notes.forEach(say);
+  const device = devicesText(await processes.gather(backend.device));
+  say(`device: ${device}`);
+  let stop = false;
+  const unlisten = listen(folder, processes, () => {
+    stop = true;
+  });
+  const source = await openShown(spec, processes);
   try {
-    if (E.isLeft(source)) return complain(dataErrorText(source.left));
+    const noData = await agree(
+      processes,
+      E.isLeft(source) ? told(processes, dataErrorText(source.left)) : undefined,
+    );
+    if (E.isLeft(source) || noData !== undefined) return E.left(`${noData}`);
     const skipped = source.right.skipped();
     if (skipped.length > 0) {
-      console.error(
-        `${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`,
-      );
-      skipped.forEach(({ path, reason }) => console.error(`  ${path}: ${reason}`));
+      say(`${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`);
+      skipped.forEach(({ path, reason }) => say(`  ${path}: ${reason}`));
     }
     const result = await train({
       spec,
-      backend,
+      backend: { ...backend, device },
       folder,
       resume,
       interrupted: () => stop,
       source: source.right,
+      processes,
     });
-    if (E.isLeft(result)) return complain(result.left.message);
-    const { first, last, baseline } = result.right;
-    console.log(
-      `held-out loss ${first.toFixed(4)} at step 0, ${last.toFixed(4)} at the end; ` +
-        `predicting each clip's mean gives ${baseline.toFixed(4)}`,
-    );
-    console.log(`report: ${folder}/report.html`);
-    return 0;
+    if (E.isLeft(result)) return E.left(result.left.message);
+    if (processes.share.rank === 0) {
+      const { first, last, baseline } = result.right;
+      console.log(
+        `held-out loss ${first.toFixed(4)} at step 0, ${last.toFixed(4)} at the end; ` +
+          `predicting each clip's mean gives ${baseline.toFixed(4)}`,
+      );
+      console.log(`report: ${folder}/report.html`);
+    }
+    return E.right(undefined);
   } finally {
-    Deno.removeSignalListener("SIGINT", onInterrupt);
+    unlisten();
     if (E.isRight(source)) source.right.close();
     backend.close();
   }
