@@ -6,6 +6,7 @@ import { openSource } from "./data/open.ts";
 import { type DataError, dataErrorText, type Source } from "./data/source.ts";
 import { evaluate, foldersOf } from "./evaluate.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
+import type { LastWords } from "./last_words.ts";
 import { agree, openProcesses, type Processes, told } from "./parallel.ts";
 import { progress, silence, standardError } from "./progress.ts";
 import type { DeviceName, Spec } from "./spec.ts";
@@ -13,8 +14,7 @@ import { folderData } from "./spec/data.ts";
 import { specList } from "./spec/list.ts";
 import { readSpec, type SpecReadError, specReadErrorText } from "./spec/read.ts";
 import { train } from "./train.ts";
-import { examine, folderErrorText, isBusy } from "./train/folder.ts";
-import { savedSteps } from "./train/state.ts";
+import { examine, folderErrorText } from "./train/folder.ts";
 
 /** What the command line says. */
 export interface ExperimentOptions {
@@ -148,35 +148,16 @@ const trainTogether = async (
 };
 
 /** Calls `stop` when the user, or what started the processes, wants an end; gives what stops listening. */
-const listen = (folder: string, { share, grace }: Processes, stop: () => void): () => void => {
-  Deno.addSignalListener("SIGINT", stop);
-  if (share.of === 1) return () => Deno.removeSignalListener("SIGINT", stop);
-  // mpirun and Slurm end processes with SIGTERM, when the user asks them to and when one has died. If
-  // none has, all stop together after a step and save it.
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const terminate = () => {
-    stop();
-    // The first process speaks; where it is the one that died, and writes no more, the second does.
-    const speaks = share.rank === 0 || share.rank === 1 && !isBusy(folder);
-    timer ??= setTimeout(() => {
-      const [step] = savedSteps(folder);
-      const kept = step === undefined
-        ? "there is no checkpoint yet"
-        : `the checkpoint of step ${step} is in ${folder}, and --resume goes on from it`;
-      if (speaks) {
-        console.error(
-          `the run was told to end (SIGTERM), and not all of its ${share.of} processes answer: ` +
-            `one of them has died, or takes long over a step; ${kept}`,
-        );
-      }
-      Deno.exit(143);
-    }, grace);
-  };
-  Deno.addSignalListener("SIGTERM", terminate);
+const listen = (folder: string, { share }: Processes, stop: () => void): () => void => {
+  const signals: readonly Deno.Signal[] = share.of === 1 ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  signals.forEach((signal) => Deno.addSignalListener(signal, stop));
+  const speaker = share.of > 1 && share.rank < 2
+    ? new Worker(new URL("./last_words.ts", import.meta.url).href, { type: "module" })
+    : undefined;
+  speaker?.postMessage({ folder, ...share } satisfies LastWords);
   return () => {
-    clearTimeout(timer);
-    Deno.removeSignalListener("SIGINT", stop);
-    Deno.removeSignalListener("SIGTERM", terminate);
+    signals.forEach((signal) => Deno.removeSignalListener(signal, stop));
+    speaker?.terminate();
   };
 };
 

@@ -126,16 +126,16 @@ export const openWorld = (
   const fixed = (bytes: Uint8Array): Uint8Array<ArrayBuffer> =>
     new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
   // Nor may they be collected, which what lies only in MPI's hands would be.
-  let held: readonly Uint8Array[] = [];
+  const held = new Set<Uint8Array>();
   const transfer =
     (begin: Library["MPI_Ialltoall"], pieceOf: (send: Uint8Array) => number) =>
     async (send: Uint8Array, receive: Uint8Array): Promise<void> => {
       const piece = pieceOf(send), request = new Uint8Array(8);
       const from = fixed(send), to = fixed(receive);
-      held = [from, to];
+      held.add(from).add(to);
       begin(from, piece, byte, to, piece, byte, comm, request);
       await finished(request);
-      held = [];
+      held.clear();
     };
   return E.right({
     rank,

@@ -28,8 +28,6 @@ export interface Processes {
   readonly reduce: (own: Sums) => Promise<Sums>;
   /** Threads that this process may use without disturbing the others; undefined: all there are. */
   readonly threads?: number;
-  /** Milliseconds that are left to save and to speak after the launcher says that it ends them. */
-  readonly grace?: number;
   /** Waits for all, and parts; nothing is said any more. */
   readonly finish: () => Promise<void>;
   /** Ends all of them at once, when this one cannot say why it ends. */
@@ -148,31 +146,11 @@ export const processesOf = (world: World): Processes => {
   };
 };
 
-/** What started this process together with others. */
-interface Launcher {
-  /** The variable that says how many it started. */
-  readonly size: string;
-  /** Milliseconds between its SIGTERM and its SIGKILL, less some to be sure. */
-  readonly grace: number;
-}
-
-const launchers: readonly Launcher[] = [
-  // Open MPI's mpirun waits for a second.
-  { size: "OMPI_COMM_WORLD_SIZE", grace: 600 },
-  // MPICH's mpiexec and its kin, and srun --mpi=pmi2.
-  { size: "PMI_SIZE", grace: 600 },
-  // Slurm waits for KillWait, which is 30 s where nobody changed it.
-  { size: "SLURM_STEP_NUM_TASKS", grace: 20_000 },
-];
-
-/** How many processes were started together with this one, itself included, and by what. */
-export const launched = (
-  env: (name: string) => string | undefined,
-): { readonly size: number; readonly grace: number } => {
-  const found = launchers.find(({ size }) => /^\d+$/.test(env(size) ?? ""));
-  return found === undefined
-    ? { size: 1, grace: 0 }
-    : { size: Number(env(found.size)), grace: found.grace };
+/** How many processes a launcher says that it started together, this one included; 1 without one. */
+export const launched = (env: (name: string) => string | undefined): number => {
+  // Open MPI's mpirun; MPICH's mpiexec and its kin, and srun --mpi=pmi2; srun.
+  const names = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+  return Number(names.map(env).find((size) => /^\d+$/.test(size ?? "")) ?? 1);
 };
 
 /** The processors that the system lets this process use, where it says so. */
@@ -190,7 +168,7 @@ const processors = (): string => {
  * and then no MPI library is looked for. On the left, why they cannot find each other, in words.
  */
 export const openProcesses = async (): Promise<E.Either<string, Processes>> => {
-  const { size, grace } = launched((name) => Deno.env.get(name));
+  const size = launched((name) => Deno.env.get(name));
   if (size <= 1) return E.right(alone);
   const opened = openWorld();
   if (E.isLeft(opened)) return opened;
@@ -209,7 +187,6 @@ export const openProcesses = async (): Promise<E.Either<string, Processes>> => {
   const sharing = places.filter((place) => place === places[world.rank]).length;
   return E.right({
     ...processes,
-    grace,
     threads: Math.max(1, Math.floor(navigator.hardwareConcurrency / sharing)),
   });
 };
