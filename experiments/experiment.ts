@@ -15,6 +15,7 @@ import { specList } from "./spec/list.ts";
 import { readSpec, type SpecReadError, specReadErrorText } from "./spec/read.ts";
 import { train } from "./train.ts";
 import { examine, folderErrorText } from "./train/folder.ts";
+import { indivisible } from "./train/step.ts";
 
 /** What the command line says. */
 export interface ExperimentOptions {
@@ -87,13 +88,15 @@ interface Prepared {
 
 const prepare = async (
   options: ExperimentOptions,
-  { share: { rank } }: Processes,
+  processes: Processes,
 ): Promise<E.Either<string, Prepared>> => {
   const read = await specOf(options);
   if (E.isLeft(read)) return E.left(specReadErrorText(read.left));
   const spec = read.right;
+  const uneven = indivisible(spec, processes);
+  if (uneven !== undefined) return E.left(uneven);
   const folder = options.out ?? `runs/${spec.name}`;
-  const writable = rank === 0 ? await ensureFolder(folder)() : E.right(undefined);
+  const writable = processes.share.rank === 0 ? await ensureFolder(folder)() : E.right(undefined);
   if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
   // The run asks again once the folder is its own.
   const prior = examine(folder, spec, options.resume);

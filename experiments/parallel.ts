@@ -60,12 +60,11 @@ export const differing = async (
     .map((text): typeof own => JSON.parse(text));
   for (const [k, other] of others.entries()) {
     const what = Object.keys(own).find((name) => other[name] !== first[name]);
-    if (what !== undefined) {
-      return `process ${
-        k + 1
-      } has another ${what} than process 0; all processes of a run need the ` +
-        "same files: put them where all machines see them";
-    }
+    if (what === undefined) continue;
+    return `the ${what} of process ${
+      k + 1
+    } is not that of process 0; all processes of a run need ` +
+      "the same files: put them where all machines see them";
   }
   return undefined;
 };

@@ -30,7 +30,7 @@ import { openLog, silentLog } from "./train/log.ts";
 import { programsOf } from "./train/programs.ts";
 import { assembled, meanLoss, score, type Scores } from "./train/score.ts";
 import { lacking, notFinite, saveState, stateNames } from "./train/state.ts";
-import { type Division, makeStep, partsOf, readParts } from "./train/step.ts";
+import { type Division, indivisible, makeStep, partsOf, readParts } from "./train/step.ts";
 import version from "../deno.json" with { type: "json" };
 
 /** What a run needs. */
@@ -103,13 +103,9 @@ const goesOn = ", and --resume goes on from it";
  */
 export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> => {
   const { spec, source, folder, processes = alone } = run;
-  const { share } = processes, parts = share.of * spec.accumulate;
-  if (spec.batch % parts !== 0) {
-    return fail(
-      `the batch, ${spec.batch}, is not divisible by ${share.of} processes × ${spec.accumulate} parts`,
-    );
-  }
-  const claimed = share.rank === 0 ? await claim(folder) : E.right(() => {});
+  const uneven = indivisible(spec, processes);
+  if (uneven !== undefined) return fail(uneven);
+  const claimed = processes.share.rank === 0 ? await claim(folder) : E.right(() => {});
   try {
     const prior = E.isLeft(claimed) ? claimed : examine(folder, spec, run.resume ?? false);
     // Nothing is written before all have read what is there.

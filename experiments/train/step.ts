@@ -19,6 +19,18 @@ export interface Division {
 export const partsOf = ({ processes, accumulate }: Division): number =>
   processes.share.of * accumulate;
 
+/** Why a spec's batch cannot be divided among processes, in words; undefined where it can. */
+export const indivisible = (
+  { batch, accumulate }: Spec,
+  { share: { of } }: Processes,
+): string | undefined =>
+  batch % (of * accumulate) === 0
+    ? undefined
+    : `the batch, ${batch}, is not divisible by ${of} processes × ${accumulate} ` +
+      `${
+        accumulate === 1 ? "part" : "parts"
+      }; start another number of processes, or set another batch`;
+
 /** The clips of this process's parts of a batch, in order; on the left, why they could not be read. */
 export const readParts = async (
   source: Source,
