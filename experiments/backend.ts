@@ -22,10 +22,20 @@ export interface Chosen {
 /** Names of devices that are not kinds of WebGPU devices. */
 export const OTHERS: readonly string[] = ["wasm", "reference"];
 
-/** Opens `auto`, one kind of device, `wasm` or `reference`. On the left, why not, in words. */
-export const openBackend = async (name: string): Promise<E.Either<string, Chosen>> => {
+/**
+ * Opens `auto`, one kind of device, `wasm` or `reference`; where `threads` are given, what computes on
+ * the processor uses so many. On the left, why not, in words.
+ */
+export const openBackend = async (
+  name: string,
+  threads?: number,
+): Promise<E.Either<string, Chosen>> => {
   if (name === "reference") return E.right({ backend: referenceBackend(), notes: [] });
-  if (name === "wasm") return E.right({ backend: wasmBackend(), notes: [] });
+  if (name === "wasm") return E.right({ backend: wasmBackend({ threads }), notes: [] });
+  // Mesa's software driver reads this when it starts.
+  if (threads !== undefined && !Deno.env.has("LP_NUM_THREADS")) {
+    Deno.env.set("LP_NUM_THREADS", `${threads}`);
+  }
   const request = deviceRequest(name);
   if (E.isLeft(request)) return E.left(deviceErrorMessage(request.left));
   const opened = await openDevice(request.right === "auto" ? "gpu" : request.right)();
@@ -42,5 +52,5 @@ export const openBackend = async (name: string): Promise<E.Either<string, Chosen
   const why = opened.left._tag === "NoDevice" ? opened.left.refusals.map(refusalMessage) : [];
   const note = `${why.join("; ")}; so this runs as WebAssembly, which is faster than WebGPU on a` +
     ` software driver; to use a GPU, ${ADVICE}`;
-  return E.right({ backend: wasmBackend(), notes: [note] });
+  return E.right({ backend: wasmBackend({ threads }), notes: [note] });
 };

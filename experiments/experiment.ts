@@ -1,7 +1,8 @@
 // `deno task experiment NAME`: reads what a name or a file describes, and makes that run, or all runs of
-// that study.
+// that study. Under mpirun or srun every process does so, and the first one speaks for all.
 import * as E from "fp-ts/Either.js";
-import { runSpec } from "./run.ts";
+import { agree, openProcesses, type Processes, told } from "./parallel.ts";
+import { evaluateRun, trainRun } from "./run.ts";
 import type { DeviceName, Spec } from "./spec.ts";
 import { folderData } from "./spec/data.ts";
 import { specList } from "./spec/list.ts";
@@ -72,18 +73,49 @@ const complain = (message: string, status = 1): number => {
 
 /** Runs an experiment. Gives the exit status: 0, or 1 after messages that say what was wrong. */
 export const experiment = async (options: ExperimentOptions): Promise<number> => {
+  const found = await openProcesses();
+  if (E.isLeft(found)) return complain(found.left);
+  const processes = found.right;
+  return await runTogether(options, processes).catch((error) => {
+    // A mistake of ours, or a device that was lost. The others wait for this process: they must end too.
+    if (processes.share.of > 1) console.error(told(processes, `${error?.message ?? error}`));
+    processes.abort();
+    throw error;
+  });
+};
+
+const runTogether = async (
+  options: ExperimentOptions,
+  processes: Processes,
+): Promise<number> => {
+  const speaks = processes.share.rank === 0;
+  const ended = async (message: string, status = 1): Promise<number> => {
+    if (speaks) console.error(message);
+    await processes.finish();
+    return status;
+  };
   const of = await experimentOf(options);
-  if (E.isLeft(of)) return complain(specReadErrorText(of.left));
+  const wrong = await agree(
+    processes,
+    E.isLeft(of) ? told(processes, specReadErrorText(of.left)) : undefined,
+  );
+  if (E.isLeft(of) || wrong !== undefined) return await ended(`${wrong}`);
   const { resume, shard, out } = options;
-  if (of.right.kind === "run") {
-    const { spec } = of.right;
-    return shard === undefined
-      ? await runSpec(spec, { folder: out ?? `runs/${spec.name}`, resume })
-      : complain(
-        `--shard: '${options.spec}' is one run; only the runs of a study are shared out`,
-        2,
-      );
+  if (of.right.kind === "study") {
+    const { study } = of.right;
+    const at = { folder: out ?? `runs/${study.name}`, resume, shard };
+    const status = await runStudy(study, at, processes);
+    await processes.finish();
+    return status;
   }
-  const { study } = of.right;
-  return await runStudy(study, { folder: out ?? `runs/${study.name}`, resume, shard });
+  const { spec } = of.right;
+  if (shard !== undefined) {
+    const why = `'${options.spec}' is one run; only the runs of a study are shared out`;
+    return await ended(`--shard: ${why}`, 2);
+  }
+  const at = { folder: out ?? `runs/${spec.name}`, resume };
+  const trained = await trainRun(spec, at, processes);
+  if (E.isLeft(trained)) return await ended(trained.left);
+  await processes.finish();
+  return speaks ? await evaluateRun(spec, at) : 0;
 };

@@ -65,6 +65,9 @@ export function standardError(): ProgressOutput {
   };
 }
 
+/** Where nothing is shown. */
+export const silence: ProgressOutput = { write: () => {}, terminal: false, columns: () => 80 };
+
 const clearLine = "\r\x1b[K";
 
 // Fast steps are not drawn one by one: ten times a second is all that an eye follows.

@@ -1,5 +1,6 @@
 // One run from its spec to its end: opens the device and the clips, trains, and scores the encoder on
-// downstream tasks where the spec names some.
+// downstream tasks where the spec names some. Under mpirun or srun every process trains its share, and
+// the first one speaks and scores for all.
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "./backend.ts";
 import { openSource } from "./data/open.ts";
@@ -8,11 +9,13 @@ import { suiteErrorText, writeSuite } from "./data/suite.ts";
 import { syntheticTasks } from "./data/synthetic.ts";
 import { evaluate, tasksIn } from "./evaluate.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
-import { progress, standardError } from "./progress.ts";
-import type { EvaluationSpec, Spec } from "./spec.ts";
-import type { NoEvaluation } from "./spec/evaluation.ts";
+import type { LastWords } from "./last_words.ts";
+import { agree, type Processes, told } from "./parallel.ts";
+import { progress, silence, standardError } from "./progress.ts";
+import type { Spec } from "./spec.ts";
 import { train } from "./train.ts";
 import { examine, folderErrorText } from "./train/folder.ts";
+import { indivisible } from "./train/step.ts";
 
 /** Where a run is made, and how. */
 export interface RunIn {
@@ -25,46 +28,55 @@ export interface RunIn {
   readonly again?: boolean;
 }
 
-const complain = (message: string): number => {
-  console.error(message);
-  return 1;
-};
-
-/** Makes a run. Gives the exit status: 0, or 1 after one message that says what was wrong. */
-export const runSpec = async (
+/** What can be found out before any work; on the left, why the run can not begin, in words. */
+const prepare = async (
   spec: Spec,
-  { folder, resume, kept, again = false }: RunIn,
-): Promise<number> => {
-  const writable = await ensureFolder(folder)();
-  if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
-  // Before any work; the run asks again once the folder is its own.
+  { folder, resume }: RunIn,
+  processes: Processes,
+): Promise<E.Either<string, void>> => {
+  const uneven = indivisible(spec, processes);
+  if (uneven !== undefined) return E.left(uneven);
+  const writable = processes.share.rank === 0 ? await ensureFolder(folder)() : E.right(undefined);
+  if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
+  // The run asks again once the folder is its own.
   const prior = examine(folder, spec, resume);
-  if (E.isLeft(prior)) return complain(folderErrorText(prior.left));
+  if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
   const { evaluation = { kind: "none" }, frontEnd: { sampleRate } } = spec;
-  if (evaluation.kind === "hear") {
-    const tasks = await tasksIn(evaluation.tasks, evaluation.names ?? [], sampleRate);
-    if (E.isLeft(tasks)) return complain(`evaluation: ${tasks.left}`);
-  }
-  const trained = await trainNow(spec, folder, resume, again);
-  return trained !== 0 || evaluation.kind === "none"
-    ? trained
-    : await evaluateRun(spec, evaluation, folder, kept);
+  if (evaluation.kind !== "hear") return E.right(undefined);
+  const tasks = await tasksIn(evaluation.tasks, evaluation.names ?? [], sampleRate);
+  return E.isLeft(tasks) ? E.left(`evaluation: ${tasks.left}`) : E.right(undefined);
 };
 
-/** Scores the encoder of a finished run on the tasks that its spec names. */
-const evaluateRun = async (
-  { device }: Spec,
-  evaluation: Exclude<EvaluationSpec, NoEvaluation>,
-  folder: string,
-  kept: string | undefined,
+/** Trains; on the left, what was wrong, in words, the same for all processes. */
+export const trainRun = async (
+  spec: Spec,
+  at: RunIn,
+  processes: Processes,
+): Promise<E.Either<string, void>> => {
+  const own = await prepare(spec, at, processes);
+  const wrong = await agree(processes, E.isLeft(own) ? told(processes, own.left) : undefined);
+  return wrong === undefined ? await trainNow(spec, at, processes) : E.left(wrong);
+};
+
+/**
+ * Scores the encoder of a finished run on the tasks that its spec names. Gives the exit status: 0, or 1
+ * after messages that say what was wrong.
+ */
+export const evaluateRun = async (
+  { device, evaluation = { kind: "none" } }: Spec,
+  { folder, kept }: RunIn,
 ): Promise<number> => {
+  if (evaluation.kind === "none") return 0;
   const out = `${folder}/evaluation`, names = evaluation.names ?? [];
   const made = `${kept ?? out}/tasks`;
   if (evaluation.kind === "synthetic") {
     const tasks = syntheticTasks.filter(({ name }) => names.length === 0 || names.includes(name));
     const options = { seed: 0, clips: evaluation.clips };
     const written = await writeSuite(made, options, { tasks })();
-    if (E.isLeft(written)) return complain(suiteErrorText(written.left));
+    if (E.isLeft(written)) {
+      console.error(suiteErrorText(written.left));
+      return 1;
+    }
   }
   return await evaluate({
     checkpoints: [`${folder}/checkpoint.safetensors`],
@@ -79,10 +91,14 @@ const evaluateRun = async (
 };
 
 // Data that is read before training is told of, as it may take minutes.
-const openShown = async (spec: Spec): Promise<E.Either<DataError, Source>> => {
-  const bar = progress(standardError()), began = performance.now();
+const openShown = async (
+  spec: Spec,
+  { share: { rank }, threads }: Processes,
+): Promise<E.Either<DataError, Source>> => {
+  const bar = progress(rank === 0 ? standardError() : silence), began = performance.now();
   let shown = false;
   const opened = await openSource(spec, {
+    ...(threads === undefined ? {} : { threads: Math.max(1, threads - 1) }),
     onProgress: (step, steps) => {
       const elapsed = (performance.now() - began) / 1000;
       shown ||= elapsed > 1;
@@ -93,52 +109,82 @@ const openShown = async (spec: Spec): Promise<E.Either<DataError, Source>> => {
   return opened;
 };
 
+/** Calls `stop` when the user, or what started the processes, wants an end; gives what stops listening. */
+const listen = (folder: string, { share }: Processes, stop: () => void): () => void => {
+  const signals: readonly Deno.Signal[] = share.of === 1 ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  signals.forEach((signal) => Deno.addSignalListener(signal, stop));
+  const speaker = share.of > 1 && share.rank < 2
+    ? new Worker(new URL("./last_words.ts", import.meta.url).href, { type: "module" })
+    : undefined;
+  speaker?.postMessage({ folder, ...share } satisfies LastWords);
+  return () => {
+    signals.forEach((signal) => Deno.removeSignalListener(signal, stop));
+    speaker?.terminate();
+  };
+};
+
+/** The devices of all processes in words: `2 × WebAssembly (relaxed SIMD, 1 thread)`. */
+const devicesText = (devices: readonly string[]): string =>
+  [...new Set(devices)].map((device) => {
+    const count = devices.filter((one) => one === device).length;
+    return devices.length === 1 ? device : `${count} × ${device}`;
+  }).join(", ");
+
 const trainNow = async (
   spec: Spec,
-  folder: string,
-  resume: boolean,
-  again: boolean,
-): Promise<number> => {
-  const chosen = await openBackend(spec.device);
-  if (E.isLeft(chosen)) return complain(chosen.left);
-  const { backend, notes } = chosen.right;
-  if (!again) {
-    notes.forEach((note) => console.error(note));
-    console.error(`device: ${backend.device}`);
-  }
-  let stop = false;
-  const onInterrupt = () => {
-    stop = true;
+  { folder, resume, again = false }: RunIn,
+  processes: Processes,
+): Promise<E.Either<string, void>> => {
+  const say = (text: string) => {
+    if (processes.share.rank === 0) console.error(text);
   };
-  Deno.addSignalListener("SIGINT", onInterrupt);
-  const source = await openShown(spec);
+  const chosen = await openBackend(spec.device, processes.threads);
+  const lacking = E.isLeft(chosen) ? told(processes, chosen.left) : undefined;
+  const noDevice = await agree(processes, lacking);
+  if (E.isLeft(chosen) || noDevice !== undefined) {
+    if (E.isRight(chosen)) chosen.right.backend.close();
+    return E.left(`${noDevice}`);
+  }
+  const { backend, notes } = chosen.right;
+  const device = devicesText(await processes.gather(backend.device));
+  if (!again) [...notes, `device: ${device}`].forEach(say);
+  let stop = false;
+  const unlisten = listen(folder, processes, () => {
+    stop = true;
+  });
+  const source = await openShown(spec, processes);
   try {
-    if (E.isLeft(source)) return complain(dataErrorText(source.left));
+    const noData = await agree(
+      processes,
+      E.isLeft(source) ? told(processes, dataErrorText(source.left)) : undefined,
+    );
+    if (E.isLeft(source) || noData !== undefined) return E.left(`${noData}`);
     const skipped = source.right.skipped();
     if (skipped.length > 0) {
-      console.error(
-        `${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`,
-      );
-      skipped.forEach(({ path, reason }) => console.error(`  ${path}: ${reason}`));
+      say(`${skipped.length} ${skipped.length === 1 ? "file was" : "files were"} skipped:`);
+      skipped.forEach(({ path, reason }) => say(`  ${path}: ${reason}`));
     }
     const result = await train({
       spec,
-      backend,
+      backend: { ...backend, device },
       folder,
       resume,
       interrupted: () => stop,
       source: source.right,
+      processes,
     });
-    if (E.isLeft(result)) return complain(result.left.message);
-    const { first, last, baseline } = result.right;
-    console.log(
-      `held-out loss ${first.toFixed(4)} at step 0, ${last.toFixed(4)} at the end; ` +
-        `predicting each clip's mean gives ${baseline.toFixed(4)}`,
-    );
-    console.log(`report: ${folder}/report.html`);
-    return 0;
+    if (E.isLeft(result)) return E.left(result.left.message);
+    if (processes.share.rank === 0) {
+      const { first, last, baseline } = result.right;
+      console.log(
+        `held-out loss ${first.toFixed(4)} at step 0, ${last.toFixed(4)} at the end; ` +
+          `predicting each clip's mean gives ${baseline.toFixed(4)}`,
+      );
+      console.log(`report: ${folder}/report.html`);
+    }
+    return E.right(undefined);
   } finally {
-    Deno.removeSignalListener("SIGINT", onInterrupt);
+    unlisten();
     if (E.isRight(source)) source.right.close();
     backend.close();
   }

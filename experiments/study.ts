@@ -3,7 +3,8 @@
 // runs left. Finished runs are kept, so a study that was stopped goes on with --resume.
 import * as E from "fp-ts/Either.js";
 import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
-import { runSpec } from "./run.ts";
+import { agree, alone, type Processes } from "./parallel.ts";
+import { evaluateRun, trainRun } from "./run.ts";
 import type { Spec } from "./spec.ts";
 import type { Study } from "./spec/sweep.ts";
 import { isDone } from "./study/folder.ts";
@@ -31,35 +32,51 @@ export const shared = (
   shard: Shard = { index: 1, of: 1 },
 ): readonly Spec[] => runs.filter((_, k) => k % shard.of === shard.index - 1);
 
-const complain = (message: string): number => {
-  console.error(message);
-  return 1;
-};
-
-/** Makes the runs of a study, and its report of all that are finished. Gives the exit status. */
-export const runStudy = async (
+/** What has to be so before any work; on the left, why it is not, in words. */
+const prepare = async (
   study: Study,
-  { folder, resume, shard }: StudyIn,
-): Promise<number> => {
+  own: readonly Spec[],
+  { folder, resume }: StudyIn,
+): Promise<E.Either<string, void>> => {
   const writable = await ensureFolder(folder)();
-  if (E.isLeft(writable)) return complain(fileErrorText(writable.left));
-  const own = shared(study.runs, shard);
-  const at = ({ name }: Spec) => `${folder}/${name}`;
-  // Before any work, and with the same words as for a run by itself.
+  if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
   for (const spec of own) {
-    const prior = examine(at(spec), spec, true);
-    if (E.isLeft(prior)) return complain(folderErrorText(prior.left));
+    // With the same words as for a run by itself.
+    const prior = examine(`${folder}/${spec.name}`, spec, true);
+    if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
   }
-  const begun = own.filter((spec) => readRecord(at(spec)) !== undefined);
+  const begun = own.filter(({ name }) => readRecord(`${folder}/${name}`) !== undefined);
   if (begun.length > 0 && !resume) {
-    return complain(
+    return E.left(
       `${folder} holds ${begun.length} of the ${own.length} runs; add --resume to go on with the ` +
         "study, in which finished runs are kept, give another folder with --out, or remove it " +
         `with: deno task runs delete ${folder}`,
     );
   }
   const written = await writeWhole(`${folder}/study.json`, `${JSON.stringify(study, null, 2)}\n`)();
-  if (E.isLeft(written)) return complain(fileErrorText(written.left));
+  return E.isLeft(written) ? E.left(fileErrorText(written.left)) : E.right(undefined);
+};
+
+/**
+ * Makes the runs of a study, each by all processes, and its report of all that are finished. Gives the
+ * exit status.
+ */
+export const runStudy = async (
+  study: Study,
+  at: StudyIn,
+  processes: Processes = alone,
+): Promise<number> => {
+  const { folder, shard } = at, own = shared(study.runs, shard);
+  const speaks = processes.share.rank === 0;
+  const complain = (message: string): number => {
+    if (speaks) console.error(message);
+    return 1;
+  };
+  // What the first process finds in the folder holds for all.
+  const prepared = speaks ? await prepare(study, own, at) : E.right(undefined);
+  const wrong = await agree(processes, E.isLeft(prepared) ? prepared.left : undefined);
+  if (wrong !== undefined) return complain(wrong);
+  const done = (spec: Spec): boolean => isDone(`${folder}/${spec.name}`, spec);
   let stop = false;
   const onInterrupt = () => {
     stop = true;
@@ -70,28 +87,36 @@ export const runStudy = async (
     let again = false;
     for (const [k, spec] of own.entries()) {
       const place = `run ${k + 1} of ${own.length}, ${spec.name}`;
-      if (isDone(at(spec), spec)) {
-        console.error(`${place}: finished before`);
-        continue;
-      }
-      console.error(`${place}:`);
-      const status = await runSpec(spec, {
-        folder: at(spec),
+      const [next] = await processes.gather(
+        stop ? "stop" : speaks && done(spec) ? "pass" : "train",
+      );
+      if (next === "stop") break;
+      if (speaks) console.error(next === "pass" ? `${place}: finished before` : `${place}:`);
+      if (next === "pass") continue;
+      const where = {
+        folder: `${folder}/${spec.name}`,
         resume: true,
         kept: `${folder}/kept`,
         again,
-      });
+      };
       again = true;
-      if (stop) {
-        const done = own.filter((spec) => isDone(at(spec), spec)).length;
-        return complain(
-          `interrupted; ${done} of ${own.length} runs are finished, and --resume goes on from there`,
-        );
-      }
-      if (status === 0) continue;
-      // What kept a run from beginning would keep the others too.
-      if (readRecord(at(spec))?.state !== "stopped") return status;
-      failed.push(spec.name);
+      const trained = await trainRun(spec, where, processes);
+      if (E.isLeft(trained)) complain(trained.left);
+      const status = E.isLeft(trained) ? 1 : speaks ? await evaluateRun(spec, where) : 0;
+      const [state] = await processes.gather(
+        stop ? "stop" : status === 0 ? "done" : readRecord(where.folder)?.state ?? "none",
+      );
+      if (state === "stop") break;
+      // What kept a run from beginning, or its scores from being made, would keep the others too.
+      if (state !== "done" && state !== "stopped") return 1;
+      if (state === "stopped") failed.push(spec.name);
+    }
+    if (!speaks) return failed.length === 0 ? 0 : 1;
+    if (stop) {
+      const finished = own.filter(done).length;
+      return complain(
+        `interrupted; ${finished} of ${own.length} runs are finished, and --resume goes on from there`,
+      );
     }
     if (shard === undefined || shard.index === 1) {
       const lengths = await lengthsOf(study, folder, () => stop);

@@ -12,7 +12,8 @@ import { dataErrorText, type Source } from "./data/source.ts";
 import { fileErrorText, writeWhole } from "./files.ts";
 import { initialValues } from "./initialise.ts";
 import { metricsErrorText, type Timing } from "./metrics.ts";
-import { progress, standardError } from "./progress.ts";
+import { agree, alone, differing, type Processes, told } from "./parallel.ts";
+import { progress, silence, standardError } from "./progress.ts";
 import { type Example, reportPage } from "./report.ts";
 import { peakLearningRate, type Spec } from "./spec.ts";
 import { saveExamples } from "./train/examples.ts";
@@ -30,14 +31,7 @@ import { openLog, silentLog } from "./train/log.ts";
 import { programsOf } from "./train/programs.ts";
 import { assembled, meanLoss, score, type Scores } from "./train/score.ts";
 import { lacking, notFinite, saveState, stateNames } from "./train/state.ts";
-import {
-  type Division,
-  makeStep,
-  partsOf,
-  readParts,
-  type Reduce,
-  type Share,
-} from "./train/step.ts";
+import { type Division, indivisible, makeStep, partsOf, readParts } from "./train/step.ts";
 import version from "../deno.json" with { type: "json" };
 
 /** What a run needs. */
@@ -51,10 +45,8 @@ export interface Run {
   readonly resume?: boolean;
   /** True once the user has asked to stop. */
   readonly interrupted: () => boolean;
-  /** Which share of every batch is computed here; all of it by default. Only share 0 writes files. */
-  readonly share?: Share;
-  /** Adds up gradients over all shares. */
-  readonly reduce?: Reduce;
+  /** The processes that share every batch; this one alone by default. Only the first writes files. */
+  readonly processes?: Processes;
 }
 
 /** A run that ended before its last step, in words. */
@@ -63,7 +55,7 @@ export interface RunError {
   readonly message: string;
 }
 
-/** What a finished run reports. */
+/** What a finished run reports; where processes share it, the first, as the others score nothing. */
 export interface RunResult {
   readonly first: number;
   readonly last: number;
@@ -105,43 +97,52 @@ interface Unsaved {
 
 const goesOn = ", and --resume goes on from it";
 
-const whole: Share = { rank: 0, of: 1 };
-
 /**
  * Trains, and writes `spec.json`, `run.json`, `metrics.jsonl`, `timing.jsonl`, `metrics.csv`,
  * `checkpoints`, `checkpoint.safetensors` and `report.html` into the run's folder, each file whole or
  * not at all. On the left, why it stopped early, in words.
  */
 export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> => {
-  const { spec, folder, share = whole } = run;
-  const parts = share.of * spec.accumulate;
-  if (spec.batch % parts !== 0) {
-    return fail(
-      `the batch, ${spec.batch}, is not divisible by ${share.of} processes × ${spec.accumulate} parts`,
-    );
-  }
-  const claimed = share.rank === 0 ? await claim(folder) : E.right(() => {});
-  if (E.isLeft(claimed)) return fail(folderErrorText(claimed.left));
+  const { spec, source, folder, processes = alone } = run;
+  const uneven = indivisible(spec, processes);
+  if (uneven !== undefined) return fail(uneven);
+  const claimed = processes.share.rank === 0 ? await claim(folder) : E.right(() => {});
   try {
-    const prior = examine(folder, spec, run.resume ?? false);
-    if (E.isLeft(prior)) return fail(folderErrorText(prior.left));
-    return await trainIn(run, prior.right);
+    const prior = E.isLeft(claimed) ? claimed : examine(folder, spec, run.resume ?? false);
+    // Nothing is written before all have read what is there.
+    const wrong = await agree(
+      processes,
+      E.isLeft(prior) ? told(processes, folderErrorText(prior.left)) : undefined,
+    ) ??
+      await differing(processes, {
+        spec: JSON.stringify(spec),
+        data: source.identity,
+        checkpoint: `${E.isRight(prior) ? prior.right.saved?.step : ""}`,
+      });
+    return E.isLeft(prior) || wrong !== undefined
+      ? fail(`${wrong}`)
+      : await trainIn(run, prior.right);
   } finally {
-    claimed.right();
+    if (E.isRight(claimed)) claimed.right();
   }
 };
 
 const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunResult>> => {
-  const { spec, backend, source, folder, interrupted, share = whole, reduce } = run;
-  const { saved } = prior;
-  const division: Division = { share, accumulate: spec.accumulate, reduce };
+  const { spec, backend, source, folder, interrupted, processes = alone } = run;
+  const { saved } = prior, { share } = processes;
+  const division: Division = { processes, accumulate: spec.accumulate };
   const parts = partsOf(division), writes = share.rank === 0;
-  const bar = progress(standardError());
+  const bar = progress(writes ? standardError() : silence);
   prior.notes.forEach(bar.note);
+  /** Ends the run here, for a reason that the others hear in place of what this process says next. */
+  const end = async (reason: string): Promise<E.Either<RunError, never>> => {
+    await agree(processes, reason);
+    return fail(reason);
+  };
 
   const before = prior.record?.data;
   if (saved !== undefined && before !== undefined && before !== source.identity) {
-    return fail(
+    return await end(
       `the data is not what it was when the run in ${folder} began: then ${before}; ` +
         `now ${source.identity}; put back what was there, or start another run with --out`,
     );
@@ -155,26 +156,26 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
   };
   if (writes) {
     const cleared = saved === undefined ? clear(folder) : E.right(undefined);
-    if (E.isLeft(cleared)) return fail(fileErrorText(cleared.left));
+    if (E.isLeft(cleared)) return await end(fileErrorText(cleared.left));
     const written = [
       await writeWhole(`${folder}/spec.json`, `${JSON.stringify(spec, null, 2)}\n`)(),
       await writeRecord(folder, record),
     ].find(E.isLeft);
-    if (written !== undefined) return fail(fileErrorText(written.left));
+    if (written !== undefined) return await end(fileErrorText(written.left));
   }
 
   const held = source.heldOut.map(({ frames }) => frames);
   const programs = programsOf(spec, parts);
   const { trained, all } = programs;
   const lacks = saved === undefined ? undefined : lacking(saved, programs, spec);
-  if (lacks !== undefined) return fail(`${lacks}; the run cannot go on from it`);
+  if (lacks !== undefined) return await end(`${lacks}; the run cannot go on from it`);
   bar.note(`compiling for ${backend.device}`);
   const machine = await backend.open(programs.programs);
   record = { ...record, parameters: count(trained), ...stepCost(machine, spec.accumulate, parts) };
   const opened = writes ? openLog(folder, saved?.step) : E.right(silentLog());
   if (E.isLeft(opened)) {
     machine.close();
-    return fail(metricsErrorText(opened.left));
+    return await end(metricsErrorText(opened.left));
   }
   const log = opened.right;
 
@@ -183,12 +184,15 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     savedStep === 0
       ? "there is no checkpoint yet"
       : `the checkpoint of step ${savedStep} is in ${folder}`;
-  /** Ends the run early; the record says why, where it still can. */
-  const stop = async (message: string, resumable = true): Promise<E.Either<RunError, never>> => {
+  /** The reason of an early end; the record says it, where it still can. */
+  const recorded = async (message: string, resumable: boolean): Promise<string> => {
     const reason = `${message}; ${where()}${savedStep > 0 && resumable ? goesOn : ""}`;
     if (writes) await writeRecord(folder, { ...record, state: "stopped", reason });
-    return fail(reason);
+    return reason;
   };
+  /** Ends the run early, for a reason that the others do not know yet. */
+  const stop = async (message: string, resumable = true) =>
+    await end(await recorded(message, resumable));
   /** Writes the checkpoint of a step, unless it is there. */
   const save = async (step: number): Promise<E.Either<Unsaved, void>> => {
     if (!writes || step === savedStep) return E.right(undefined);
@@ -202,10 +206,10 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     const table = E.isRight(written) ? await log.table() : written;
     return E.isLeft(table) ? E.left({ finite: true, why: fileErrorText(table.left) }) : table;
   };
-  /** Ends the run early between two steps, and saves what was done. */
+  /** Ends the run early between two steps, as all do, and saves what was done. */
   const leave = async (step: number, message: string): Promise<E.Either<RunError, never>> => {
     const saved = await save(step);
-    return await stop(E.isLeft(saved) ? `${message}; ${saved.left.why}` : message);
+    return fail(await recorded(E.isLeft(saved) ? `${message}; ${saved.left.why}` : message, true));
   };
   /** Scores the held-out clips, and again with the averages where there are some. */
   const scored = async () => {
@@ -235,12 +239,12 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     });
     const from = saved?.step ?? 0, { steps, warmupSteps } = spec.schedule;
     let shown: Scores | undefined;
-    if (saved === undefined) {
-      const { losses } = await scored();
-      const recorded = log.record({ step: 0, ...losses }, timing(0));
-      if (E.isLeft(recorded)) return await stop(metricsErrorText(recorded.left));
-    } else {
+    if (saved !== undefined) {
       bar.note(`going on from step ${from}`);
+    } else if (writes) {
+      const { losses } = await scored();
+      const logged = log.record({ step: 0, ...losses }, timing(0));
+      if (E.isLeft(logged)) return await stop(metricsErrorText(logged.left));
     }
     let heldOutLoss = log.metrics.findLast((metric) => metric.heldOutLoss !== undefined)
       ?.heldOutLoss;
@@ -260,23 +264,27 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
         bar.note(`${path} is skipped: ${reason}`);
         seen.add(path);
       }
-      if (E.isLeft(clips)) return await leave(step, dataErrorText(clips.left));
+      const problem = await agree(
+        processes,
+        E.isLeft(clips)
+          ? told(processes, dataErrorText(clips.left))
+          : interrupted()
+          ? `interrupted after step ${step}`
+          : undefined,
+      );
+      if (E.isLeft(clips) || problem !== undefined) return await leave(step, `${problem}`);
       const rate = learningRate(schedule, step);
       const now = step + 1, last = now === steps;
       const making = makeStep(machine, trained, division, {
         step,
         rate,
         parts: clips.right,
-        stopping: interrupted(),
       });
       // The next batch is read while the device computes this one.
       const reading = performance.now();
       coming = last ? undefined : readParts(source, spec, division, now);
       waited += performance.now() - reading;
-      const made = await making;
-      if (E.isLeft(made)) return await stop(made.left);
-      const { loss, gradientNorm, lossScale, stopped } = made.right;
-      if (stopped) return await leave(step, `interrupted after step ${step}`);
+      const { loss, gradientNorm, lossScale } = await making;
       const failed = async (what: string) => {
         const path = `${folder}/failed-step${writes ? "" : `-${share.rank}`}.safetensors`;
         const written = await writeFailedStep(path, spec, {
@@ -297,7 +305,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       counted += spec.batch;
       const spent = (performance.now() - since) / 1000;
       const speed = { clipsPerSecond: counted / spent, dataWait: waited / 1000 / spent };
-      const scoring = last || now % spec.evaluateEvery === 0;
+      const scoring = writes && (last || now % spec.evaluateEvery === 0);
       const result = scoring ? await scored() : undefined;
       if (result !== undefined) {
         shown = result.scores;
@@ -313,8 +321,8 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
           ...(gradientNorm === undefined ? {} : { gradientNorm }),
           ...(lossScale === undefined ? {} : { lossScale }),
         };
-        const recorded = log.record(metric, timing(now, speed));
-        if (E.isLeft(recorded)) return await stop(metricsErrorText(recorded.left));
+        const logged = log.record(metric, timing(now, speed));
+        if (E.isLeft(logged)) return await stop(metricsErrorText(logged.left));
       }
       const elapsed = (performance.now() - started) / 1000;
       const { clipsPerSecond } = speed;
@@ -328,12 +336,14 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
         counted = waited = 0;
       }
     }
+    const problem = await agree(processes);
+    if (problem !== undefined) return await leave(steps, problem);
+    if (!writes) return E.right({ first: NaN, last: NaN, baseline: NaN });
     const scores = shown ?? (await scored()).scores;
     const first = log.metrics[0]?.heldOutLoss ?? NaN;
     const baselines = held.map((clip, k) => meanLoss(clip, scores.masks[k], spec));
     const baseline = baselines.reduce((a, b) => a + b, 0) / held.length;
     const result: RunResult = { first, last: scores.loss, baseline };
-    if (!writes) return E.right(result);
     const examples = examplesOf(spec, source, scores);
     const page = reportPage({
       spec,
@@ -354,7 +364,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       await saveExamples(folder, examples)(),
       await writeWhole(`${folder}/report.html`, page)(),
     ].find(E.isLeft);
-    if (written !== undefined) return await stop(fileErrorText(written.left));
+    if (written !== undefined) return fail(await recorded(fileErrorText(written.left), true));
     const ended = await writeRecord(folder, { ...record, state: "finished", baseline });
     return E.isLeft(ended) ? fail(fileErrorText(ended.left)) : E.right(result);
   } finally {

@@ -8,8 +8,9 @@ import { openSource } from "../../experiments/data/open.ts";
 import { type Metric, parseMetrics } from "../../experiments/metrics.ts";
 import { decodeSpec, type Spec, specErrorText } from "../../experiments/spec.ts";
 import { train } from "../../experiments/train.ts";
-import type { Reduce, Sums } from "../../experiments/train/step.ts";
+import { processesOf } from "../../experiments/parallel.ts";
 import { wasm, webgpu } from "../device.ts";
+import { worlds } from "./worlds.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
 
 const little = (changes: Record<string, unknown>): Spec => {
@@ -50,7 +51,7 @@ const trained = async (
   spec: Spec,
   backend: Backend,
   folder: string,
-  shared: Pick<Parameters<typeof train>[0], "share" | "reduce" | "interrupted"> = {
+  shared: Pick<Parameters<typeof train>[0], "processes" | "interrupted"> = {
     interrupted: () => false,
   },
 ) => {
@@ -59,27 +60,7 @@ const trained = async (
   return await train({ spec, backend, source: source.right, folder, ...shared });
 };
 
-/** Processes that add up what each gives, all in this one. */
-const together = (of: number): readonly Reduce[] => {
-  let given: Sums[] = [];
-  let settle: ((all: E.Either<string, Sums>) => void)[] = [];
-  return Array.from({ length: of }, (): Reduce => (own) =>
-    new Promise((resolve) => {
-      given.push(own);
-      settle.push(resolve);
-      if (given.length < of) return;
-      const all = Object.fromEntries(
-        Object.keys(own).map((name) => [
-          name,
-          given.map((sums) => sums[name]).reduce((a, b) => a.map((x, k) => x + b[k])),
-        ]),
-      );
-      const heard = settle;
-      given = [];
-      settle = [];
-      heard.forEach((tell) => tell(E.right(all)));
-    }));
-};
+const together = (of: number) => worlds(of).map(processesOf);
 
 const assertSameCurve = (got: readonly Metric[], want: readonly Metric[], within: number) => {
   assert.equal(got.length, want.length);
@@ -113,14 +94,12 @@ for (const [name, backend] of backends) {
         assert.ok(E.isRight(await trained(parts, backend!, `${folder}/parts`)));
         assertSameCurve(await metricsIn(`${folder}/parts`), want, 1e-5);
 
-        const shares = together(2).map((reduce, rank) =>
-          trained(little({ ...steps, accumulate: 2 }), backend!, `${folder}/shared`, {
-            share: { rank, of: 2 },
-            reduce,
-            interrupted: () => false,
-          })
+        const spec = little({ ...steps, accumulate: 2 });
+        const results = await Promise.all(
+          together(2).map((processes) =>
+            trained(spec, backend!, `${folder}/shared`, { processes, interrupted: () => false })
+          ),
         );
-        const results = await Promise.all(shares);
         assert.ok(results.every(E.isRight));
         assertSameCurve(await metricsIn(`${folder}/shared`), want, 1e-5);
       }),
@@ -132,10 +111,9 @@ Deno.test("all processes stop in the step in which one is asked to", () =>
     const spec = little({});
     let asked = 0;
     const results = await Promise.all(
-      together(2).map((reduce, rank) =>
+      together(2).map((processes, rank) =>
         trained(spec, wasm, folder, {
-          share: { rank, of: 2 },
-          reduce,
+          processes,
           interrupted: () => rank === 1 && ++asked > 7,
         })
       ),
