@@ -16,8 +16,10 @@ import {
 } from "../../experiments/study/results.ts";
 import { latexTables, scoresTable, textTable } from "../../experiments/study/table.ts";
 import { interval } from "../../experiments/hear/statistics.ts";
+import { processesOf } from "../../experiments/parallel.ts";
 import { readRecord } from "../../experiments/train/folder.ts";
 import { inFolder } from "./hear/made.ts";
+import { worlds } from "./worlds.ts";
 
 const document = (changes: Readonly<Record<string, unknown>> = {}) => ({
   extends: "mamba",
@@ -152,6 +154,35 @@ Deno.test("a run that breaks down is told, and the others are made", () =>
       /Not finished: .* \(the loss of step \d is not a number/,
     );
     assert.equal(readRecord(`${folder}/${study.runs[1].name}`)?.state, "finished");
+  }));
+
+Deno.test("processes that share the runs of a study agree, and the first one reports", () =>
+  inFolder(async (place) => {
+    const study = await studyOf(place, document({ sweep: [{ extends: ["mamba"], seed: [0, 1] }] }));
+    const at = (name: string) => ({ folder: `${place}/${name}`, resume: false });
+    const one = await heard(() => runStudy(study, at("one")));
+    assert.equal(one.of, 0, one.err);
+    const both = await heard(() =>
+      Promise.all(worlds(2).map((world) => runStudy(study, at("both"), processesOf(world))))
+    );
+    assert.deepEqual(both.of, [0, 0], both.err);
+    assert.equal(both.err.match(/^run 2 of 2, mamba_seed-1:$/gm)?.length, 1);
+    for (const { name } of study.runs) {
+      const [own, shared] = ["one", "both"].map((of) =>
+        readStudy(study, `${place}/${of}`).runs.find(({ spec }) => spec.name === name)!.metrics
+      );
+      own.forEach(({ heldOutLoss, loss }, k) => {
+        const near = (a = 0, b = 0) => assert.ok(Math.abs(a - b) < 1e-5, `${a} and ${b}`);
+        near(heldOutLoss, shared[k].heldOutLoss);
+        near(loss, shared[k].loss);
+      });
+    }
+    // The first finds what is there for all.
+    const again = await heard(() =>
+      Promise.all(worlds(2).map((world) => runStudy(study, at("both"), processesOf(world))))
+    );
+    assert.deepEqual(again.of, [1, 1]);
+    assert.equal(again.err.match(/add --resume/g)?.length, 1);
   }));
 
 Deno.test("what keeps every run from beginning ends a study at once", () =>
