@@ -147,12 +147,20 @@ export const costFigure = (result: StudyResult): string => {
     return `<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/>` +
       `<text x="-9" y="${y}" dy="4" text-anchor="end">${label}</text>`;
   });
+  const named: { readonly x: number; readonly y: number }[] = [];
   const dots = points.map(({ row, x, y }) => {
-    const at = place(across, x), cx = percent(at), cy = percent(1 - place(up, y));
-    const end = at > 0.7;
-    return `<circle class="${familyOf(row)}" r="5" cx="${cx}" cy="${cy}"><title>${
+    const at = { x: place(across, x), y: place(up, y) };
+    const cx = percent(at.x), cy = percent(1 - at.y);
+    const dot = `<circle class="${familyOf(row)}" r="5" cx="${cx}" cy="${cy}"><title>${
       escape(`${row.label}: ${x.toFixed(1)} Mflop a clip, ${y.toPrecision(3)}`)
-    }</title></circle><text class="name" x="${cx}" y="${cy}" dx="${end ? -9 : 9}" dy="4"${
+    }</title></circle>`;
+    // Names that would cover each other are left to the pointer; earlier rows have theirs.
+    if (named.some((other) => Math.abs(other.x - at.x) < 0.3 && Math.abs(other.y - at.y) < 0.06)) {
+      return dot;
+    }
+    named.push(at);
+    const end = at.x > 0.6;
+    return `${dot}<text class="name" x="${cx}" y="${cy}" dx="${end ? -9 : 9}" dy="4"${
       end ? ' text-anchor="end"' : ""
     }>${escape(row.label)}</text>`;
   });
@@ -208,6 +216,7 @@ svg path.dash-1, svg line.dash-1 { stroke-dasharray: 6 4; }
 svg path.dash-2, svg line.dash-2 { stroke-dasharray: 2 3; }
 svg path.dash-3, svg line.dash-3 { stroke-dasharray: 10 3 2 3; }
 svg circle[class*="dash-"] { stroke: var(--page); stroke-width: 1; }
+.lines { margin-top: 0.75rem; }
 .tasks .plot { padding: 1rem 0.75rem 2rem; }
 .tasks .plot > svg { width: 100%; }
 .tasks circle.hollow { fill: var(--page); }
