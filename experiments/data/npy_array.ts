@@ -13,6 +13,7 @@ export interface NpyArray {
 
 /** The header at the beginning of bytes, or why there is none, in words that follow the file's name. */
 export const npyArray = (bytes: Uint8Array): E.Either<string, NpyArray> => {
+  if (bytes.length === 0) return E.left("the file is empty");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
   if (bytes.length < 12 || magic.some((byte, k) => bytes[k] !== byte)) {

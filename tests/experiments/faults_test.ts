@@ -83,16 +83,29 @@ Deno.test({
     inFolder(async (folder) => {
       const spec = little(), at = `${folder}/run`;
       assert.ok(E.isRight(await run(spec, `${folder}/untouched`)));
-      const full = () =>
-        Deno.symlinkSync("/dev/full", `${at}/checkpoints/step-0000006.safetensors.partial`);
-      const stopped = whyNot(await run(spec, at, { around: atStep(5, spec.batch, full) }));
-      assert.match(
-        stopped,
-        /^cannot write the file .*step-0000006\.safetensors: the disk is full; make room .*; the checkpoint of step 4 is in .*\/run, and --resume goes on from it$/,
-      );
-      assert.deepEqual(savedSteps(at), [4, 2]);
-      assert.ok(E.isRight(decode(bytes(`${at}/checkpoint.safetensors`))));
-      assert.deepEqual(readRecord(at)?.state, "stopped");
+      const cases = [
+        { file: "checkpoints/step-0000006.safetensors", step: 5, saved: [4, 2] },
+        // The last step's: a run that goes on has nothing else to do.
+        { file: "checkpoint.safetensors", step: 7, saved: [6, 4] },
+      ];
+      for (const { file, step, saved } of cases) {
+        const full = () => Deno.symlinkSync("/dev/full", `${at}/${file}.partial`);
+        const resume = saved[0] === 6;
+        const stopped = whyNot(
+          await run(spec, at, { resume, around: atStep(step, spec.batch, full) }),
+        );
+        assert.match(stopped, /^cannot write the file .*: the disk is full; make room .*;/);
+        assert.ok(stopped.includes(`${at}/${file}: `), stopped);
+        assert.ok(
+          stopped.endsWith(
+            `; the checkpoint of step ${saved[0]} is in ${at}, and --resume goes on from it`,
+          ),
+          stopped,
+        );
+        assert.deepEqual(savedSteps(at), saved);
+        assert.ok(E.isRight(decode(bytes(`${at}/checkpoint.safetensors`))));
+        assert.deepEqual(readRecord(at)?.state, "stopped");
+      }
       assert.ok(E.isRight(await run(spec, at, { resume: true })));
       for (const name of ["checkpoint.safetensors", "metrics.jsonl"]) {
         assert.deepEqual(bytes(`${at}/${name}`), bytes(`${folder}/untouched/${name}`), name);
