@@ -156,7 +156,7 @@ const contraction: Maker = ({ picks: [i, j, k] }, floats) => {
  * of the other operand that both have are a batch, or become columns.
  */
 const product: Maker = ({ picks: [i, j, k] }, floats, _ints, _truths, fresh) => {
-  const large = floats.filter((one) => volume(one.of.axes) >= 300);
+  const large = floats.filter((one) => volume(one.of.axes) >= 150);
   const x = at(large, i), over = axisOf(x.of, j)!, size = known(x.of.axes, over);
   const other = at(large.filter((one) => Object.values(one.of.axes).includes(size)), k);
   const alike = Object.keys(other.of.axes).find((axis) => known(other.of.axes, axis) === size)!;
@@ -417,7 +417,7 @@ export const recipes: fc.Arbitrary<Recipe> = fc.record({
       fc.Arbitrary<number>,
     ],
   ),
-  lines: fc.array(line(1), { minLength: 1, maxLength: 16 }),
+  lines: fc.array(line(1), { minLength: 1, maxLength: 12 }),
 });
 
 /** The programs of a recipe: its last float with the inputs to differentiate for, and its last words. */
@@ -435,8 +435,8 @@ export const programs = ({ sizes: [a, b, c, d], lines }: Recipe): readonly Case[
     given("x", { b, c }, "f32"),
     given("y", { c, d, a }, "f32"),
     given("z", { d, b }, "f32"),
-    given("l", { m: 18, k: 20 }, "f32"),
-    given("r", { n: 21, k: 20 }, "f32"),
+    given("l", { m: 9, k: 20 }, "f32"),
+    given("r", { n: 12, k: 20 }, "f32"),
   ];
   const ints = [
     given("p", { a }, "u32"),

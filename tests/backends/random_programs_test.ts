@@ -8,6 +8,7 @@ import type { Backend, Program, Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type Case, checkDerivatives, disagreement, program, read } from "../check.ts";
 import { programs, type Recipe, recipes } from "../random_programs.ts";
+import { unfused } from "../unfused.ts";
 import { type Node, node, reachable } from "../../dsl/node.ts";
 import {
   wasm,
@@ -39,6 +40,15 @@ const whole = (recipe: Recipe, k: number): { program: Program; values: Values } 
   return { program: all, values: read(all, values) };
 };
 
+/** The same program with its outputs laid out the other way round. */
+const turned = ({ outputs }: Program): Program => ({
+  outputs: Object.fromEntries(
+    Object.entries(outputs).map((
+      [name, { of, order }],
+    ) => [name, { of, order: order.toReversed() }]),
+  ),
+});
+
 /** What the backend says wrong about each of some recipes. */
 const complaints = async (
   backend: Backend,
@@ -47,7 +57,9 @@ const complaints = async (
 ): Promise<readonly (string | undefined)[]> => {
   const made = list.map(({ recipe, k }) => whole(recipe, k));
   const open = Object.fromEntries(
-    made.flatMap((one, k) => one === undefined ? [] : [[`${k}`, one.program]]),
+    made.flatMap((one, k) =>
+      one === undefined ? [] : [[`${k}`, k % 2 === 0 ? one.program : turned(one.program)]]
+    ),
   );
   const [expected, found] = await Promise.all(
     [referenceBackend(), backend].map((one) => one.open(open)),
@@ -69,6 +81,35 @@ const complaints = async (
   } finally {
     expected.close();
     found.close();
+  }
+};
+
+/** What is different about each of some recipes when no operation is fused with another. */
+const complaintsUnfused = async (
+  backend: Backend,
+  list: readonly { readonly recipe: Recipe; readonly k: number }[],
+): Promise<readonly (string | undefined)[]> => {
+  const made = list.map(({ recipe, k }) => {
+    const one = whole(recipe, k);
+    return one === undefined ? undefined : { ...one, apart: unfused(`${k}`, one.program) };
+  });
+  const open = made.map((one, k) =>
+    one === undefined ? {} : { [`${k}`]: one.program, ...one.apart.programs }
+  );
+  const machine = await backend.open(Object.assign({}, ...open));
+  try {
+    const said: (string | undefined)[] = [];
+    for (const [k, one] of made.entries()) {
+      if (one === undefined) {
+        said.push(undefined);
+        continue;
+      }
+      const fused = await machine.run(`${k}`, one.values);
+      said.push(disagreement(await one.apart.run(machine, one.values), fused, TOLERANCE, 1));
+    }
+    return said;
+  } finally {
+    machine.close();
   }
 };
 
@@ -96,22 +137,29 @@ Deno.test("derivatives of random programs agree with central differences", () =>
   ok(checked > 100, `only ${checked} programs have a gradient`);
 });
 
-/** Devices, the share of the programs that each gets, and how far it may be off. */
-const devices = [
-  ["WebGPU", webgpu, 1, TOLERANCE],
-  ["WebGPU with a GPU's kernels", webgpuAsGpu, 3, TOLERANCE],
-  ["WebGPU in loops", webgpuInLoops, 3, TOLERANCE],
-  ["WebGPU by matrices", webgpuByMatrices, 5, TOLERANCE],
-  ["WebGPU in f16", webgpuHalves, 3, ROUNDED],
-  ["WebAssembly", wasm, 1, TOLERANCE],
-  ["WebAssembly with plain SIMD", wasmPlain, 3, TOLERANCE],
-  ["WebAssembly in loops", wasmInLoops, 3, TOLERANCE],
-] as const;
+type Compare = typeof complaintsUnfused;
+const toReference = (tolerance: number): Compare => (backend, list) =>
+  complaints(backend, list, tolerance);
+const exact = toReference(TOLERANCE);
 
-for (const [name, backend, share, tolerance] of devices) {
+/** Devices, the share of the programs that each gets, and what they are compared with. */
+const devices: readonly (readonly [string, Backend | undefined, number, Compare])[] = [
+  ["WebGPU agree with the reference", webgpu, 1, exact],
+  ["WebGPU with a GPU's kernels agree with the reference", webgpuAsGpu, 3, exact],
+  ["WebGPU in loops agree with the reference", webgpuInLoops, 3, exact],
+  ["WebGPU by matrices agree with the reference", webgpuByMatrices, 5, exact],
+  ["WebGPU in f16 agree with the reference", webgpuHalves, 3, toReference(ROUNDED)],
+  ["WebGPU agree with themselves unfused", webgpu, 10, complaintsUnfused],
+  ["WebAssembly agree with the reference", wasm, 1, exact],
+  ["WebAssembly with plain SIMD agree with the reference", wasmPlain, 3, exact],
+  ["WebAssembly in loops agree with the reference", wasmInLoops, 3, exact],
+  ["WebAssembly agree with themselves unfused", wasm, 3, complaintsUnfused],
+];
+
+for (const [name, backend, share, compare] of devices) {
   const count = Math.ceil(COUNT / share);
   Deno.test({
-    name: `${count} random programs on ${name} agree with the reference`,
+    name: `${count} random programs on ${name}`,
     ignore: backend === undefined,
     fn: async () => {
       const all = fc.sample(recipes, { seed, numRuns: count }).map((recipe, k) => ({ recipe, k }));
@@ -119,7 +167,7 @@ for (const [name, backend, share, tolerance] of devices) {
         const group = all.slice(start, start + GROUP);
         let said: readonly (string | undefined)[];
         try {
-          said = await complaints(backend!, group, tolerance);
+          said = await compare(backend!, group);
         } catch {
           // One of the group does not open; which one, the runs below find out.
           said = group.map(() => "the group does not open");
@@ -127,7 +175,7 @@ for (const [name, backend, share, tolerance] of devices) {
         for (const [i, { k }] of group.entries()) {
           if (said[i] === undefined) continue;
           const property = fc.asyncProperty(recipes, async (recipe) => {
-            const [alone] = await complaints(backend!, [{ recipe, k }], tolerance);
+            const [alone] = await compare(backend!, [{ recipe, k }]);
             ok(alone === undefined, `${alone}\n${show(recipe)}`);
           });
           await fc.assert(property, { seed, path: `${k}`, numRuns: 1, endOnFailure: false });
