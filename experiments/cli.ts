@@ -17,7 +17,8 @@ const usage: Readonly<Record<string, string>> = {
 deno task experiment --list | --schema
 
 Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
-checkpoint.safetensors and report.html.
+checkpoint.safetensors and report.html. Processes that mpirun or srun starts share every batch; see
+docs/clusters.md.
 
   NAME         ${specNamesText()}; or the path of a JSON file
   --data DIR   a folder of recordings (wav, flac, ogg, mp3); without it sounds are synthesised
