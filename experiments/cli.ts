@@ -19,6 +19,8 @@ deno task experiment --list | --schema
 Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
 checkpoint.safetensors and report.html. A study is many runs: it writes runs/NAME/RUN for each, and
 a report.html, tables.tex and .csv files that compare them.
+checkpoint.safetensors and report.html. Processes that mpirun or srun starts share every batch; see
+docs/clusters.md.
 
   NAME         ${specNamesText()};
                a study, ${studyNames.join(" or ")}; or the path of a JSON file
