@@ -38,6 +38,8 @@ export interface Trained {
   /** NaN when predictions never were numbers. */
   readonly validation: number;
   readonly epoch: number;
+  /** Epochs that it was trained for. */
+  readonly epochs: number;
   /** Probabilities of the test clips, `[clip, class]`. */
   readonly test: Float32Array;
 }
@@ -191,7 +193,7 @@ export const runTrials = async (
       if (one === undefined) return;
       const { index, epoch, waited, best } = one;
       if (waited < training.patience && epoch + training.every <= training.epochs) return;
-      found[index] = best;
+      found[index] = { ...best, epochs: epoch };
       running[place] = undefined;
       ended++;
     });
@@ -207,7 +209,7 @@ const beginning = (tests: number): Omit<Running, "index" | "of"> => ({
   epoch: 0,
   step: 0,
   waited: 0,
-  best: { validation: NaN, epoch: 0, test: new Float32Array(tests).fill(NaN) },
+  best: { validation: NaN, epoch: 0, epochs: 0, test: new Float32Array(tests).fill(NaN) },
 });
 
 const openMachine = async (
