@@ -9,7 +9,14 @@ import {
   precisionsFigure,
   projectionFigure,
 } from "./figures.ts";
-import { type EvaluatedTask, type Evaluation, intervalOf, resultOf, summaryOf } from "./results.ts";
+import {
+  type EvaluatedTask,
+  type Evaluation,
+  intervalOf,
+  perClass,
+  resultOf,
+  summaryOf,
+} from "./results.ts";
 import { rowsOf } from "./table.ts";
 
 /** The page, which needs no other file. */
@@ -99,7 +106,7 @@ const summaryText = (of: Evaluation): string => {
 
 const taskSection = (of: Evaluation, task: EvaluatedTask): string => {
   const looks = of.models.filter(({ kind }) => kind === "pre-trained").map(({ name }) => {
-    const { score: { confusion, precisions } } = resultOf(of, name, task.name);
+    const { confusion, precisions } = perClass(resultOf(of, name, task.name));
     return `<div><h3>${escape(name)}</h3>${
       confusion !== undefined
         ? confusionFigure(task, confusion)

@@ -11,11 +11,10 @@ import {
   placed,
 } from "../hear/aggregate.ts";
 import type { ScoreName } from "../hear/metadata.ts";
-import type { Protocol, TaskEmbeddings, TaskScore } from "../hear/probe.ts";
+import type { Protocol, SeedScore, TaskEmbeddings } from "../hear/probe.ts";
 import type { Projection } from "../hear/projection.ts";
 import { type Interval, interval } from "../hear/statistics.ts";
 import type { Task } from "../hear/task.ts";
-import { parseJson } from "../json.ts";
 
 /** Something that gives embeddings. */
 export interface EvaluatedModel {
@@ -46,7 +45,8 @@ export interface Picture extends Projection {
 export interface Result {
   readonly model: string;
   readonly task: string;
-  readonly score: TaskScore;
+  /** In the order of the evaluation's seeds. */
+  readonly seeds: readonly SeedScore[];
   readonly picture: Picture;
 }
 
@@ -73,7 +73,25 @@ export const intervalOf = (
   of: Evaluation,
   model: string,
   { name, score }: EvaluatedTask,
-): Interval => interval(resultOf(of, model, name).score.seeds.map(({ scores }) => scores[score]!));
+): Interval => interval(resultOf(of, model, name).seeds.map(({ scores }) => scores[score]!));
+
+const meanOf = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** What is known of the classes of a task, on the mean of the seeds. */
+export const perClass = ({ seeds }: Result): Pick<SeedScore, "confusion" | "precisions"> => {
+  const [{ confusion, precisions }] = seeds;
+  return {
+    ...(confusion === undefined ? {} : {
+      confusion: confusion.map((row, truth) =>
+        row.map((_, guess) => meanOf(seeds.map((of) => of.confusion![truth][guess])))
+      ),
+    }),
+    ...(precisions === undefined ? {} : {
+      precisions: precisions.map((_, label) => meanOf(seeds.map((of) => of.precisions![label]))),
+    }),
+  };
+};
 
 /** s(m) of all models, with the interval of each over seeds; or why there is none, in a sentence. */
 export interface Summary {
@@ -91,7 +109,7 @@ export const summaryOf = (of: Evaluation): E.Either<string, Summary> => {
   const found = aggregate(byModel((model, task) => intervalOf(of, model, task).mean));
   if (E.isLeft(found)) return E.left<string>(aggregateErrorText(found.left as AggregateError));
   const perSeed = of.seeds.map((_, k) =>
-    byModel((model, { name, score }) => resultOf(of, model, name).score.seeds[k].scores[score]!)
+    byModel((model, { name, score }) => resultOf(of, model, name).seeds[k].scores[score]!)
   );
   const models = of.models.map(({ name }) => ({
     model: name,
@@ -105,11 +123,12 @@ export const documentOf = (of: Evaluation): unknown => {
   const summary = summaryOf(of);
   return {
     ...of,
-    results: of.results.map(({ model, task, score }) => ({
-      model,
-      task,
-      ...intervalOf(of, model, of.tasks.find(({ name }) => name === task)!),
-      ...score,
+    results: of.results.map((result) => ({
+      model: result.model,
+      task: result.task,
+      ...intervalOf(of, result.model, of.tasks.find(({ name }) => name === result.task)!),
+      ...perClass(result),
+      seeds: result.seeds.map(({ confusion: _, precisions: __, ...seed }) => seed),
     })),
     summary: E.isRight(summary) ? summary.right : { problem: summary.left },
   };
@@ -117,48 +136,50 @@ export const documentOf = (of: Evaluation): unknown => {
 
 // ---------------------------------------------------------------- what is kept
 
-/** All that the scores of a task depend on, as a hash. */
+/** All that the scores of a task depend on beside the seed, as a hash. */
 export const scoreKey = (
   backend: string,
   task: Task,
   embeddings: TaskEmbeddings,
-  seeds: readonly number[],
   protocol: Protocol,
 ): string => {
   const { metadata, labels, splits } = task;
   const clips = splits.map(({ name, clips }) => [name, clips.map(({ labels }) => labels)]);
   const hash = createHash("sha256");
-  hash.update(JSON.stringify(["probe 1", backend, metadata, labels, clips, seeds, protocol]));
+  hash.update(JSON.stringify(["probe 2", backend, metadata, labels, clips, protocol]));
   for (const { buffer, byteOffset, byteLength } of embeddings.splits) {
     hash.update(new Uint8Array(buffer, byteOffset, byteLength));
   }
   return hash.digest("hex");
 };
 
-/** The scores that are kept under a key, if they are. */
-export const keptScore = (folder: string, key: string): TaskScore | undefined => {
+/** The scores of seeds that are kept under a key. */
+export const keptScores = (folder: string, key: string): readonly SeedScore[] => {
   let text: string;
   try {
     text = Deno.readTextFileSync(`${folder}/${key}.json`);
   } catch {
-    return undefined;
+    return [];
   }
-  const parsed = parseJson(text);
-  if (E.isLeft(parsed)) return undefined;
-  const { key: found, score } = (parsed.right ?? {}) as { key?: unknown; score?: TaskScore };
-  return found === key ? score : undefined;
+  const parsed = E.tryCatch((): unknown => JSON.parse(text, restored), () => "it is not JSON");
+  if (E.isLeft(parsed)) return [];
+  const { key: found, seeds } = (parsed.right ?? {}) as { key?: unknown; seeds?: SeedScore[] };
+  return found === key ? seeds ?? [] : [];
 };
 
-/** Keeps scores that are numbers; others would not survive as JSON. */
-export const keepScore = async (
+// JSON has no words for numbers that are not finite, which d' of a perfect ranking is; they are kept as
+// text. Elements of lists, such as names of splits, have numbers for keys and stay what they are.
+const spelt = (_: string, value: unknown): unknown =>
+  typeof value === "number" && !Number.isFinite(value) ? `${value}` : value;
+const restored = (key: string, value: unknown): unknown =>
+  /\D/.test(key) && typeof value === "string" && /^(NaN|-?Infinity)$/.test(value)
+    ? Number(value)
+    : value;
+
+/** Keeps scores of seeds. */
+export const keepScores = (
   folder: string,
   key: string,
-  score: TaskScore,
-): Promise<E.Either<FileError, void>> => {
-  const numbers = score.seeds.flatMap(({ folds, scores }) => [
-    ...Object.values(scores),
-    ...folds.flatMap(({ validation, scores }) => [validation, ...Object.values(scores)]),
-  ]);
-  if (!numbers.every(Number.isFinite)) return E.right(undefined);
-  return await writeWhole(`${folder}/${key}.json`, JSON.stringify({ key, score }))();
-};
+  seeds: readonly SeedScore[],
+): Promise<E.Either<FileError, void>> =>
+  writeWhole(`${folder}/${key}.json`, JSON.stringify({ key, seeds }, spelt))();

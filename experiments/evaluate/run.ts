@@ -12,6 +12,7 @@ import {
   faithfulProtocol,
   probeTask,
   type Protocol,
+  type SeedScore,
   type TaskEmbeddings,
 } from "../hear/probe.ts";
 import { principalComponents } from "../hear/projection.ts";
@@ -25,8 +26,8 @@ import {
   type EvaluatedTask,
   type Evaluation,
   intervalOf,
-  keepScore,
-  keptScore,
+  keepScores,
+  keptScores,
   type Picture,
   type Result,
   scoreKey,
@@ -148,27 +149,36 @@ const evaluateOne = async (
   const folder = `${out}/embeddings/${model.name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}`;
   const written = await writeEmbeddings(folder, task, width, splits)();
   if (E.isLeft(written)) return E.left(layoutErrorText(written.left));
-  const key = scoreKey(trainers.backend.name, task, embedded.right, seeds, protocol);
-  const { name } = evaluatedTask(task);
-  const found = keptScore(`${kept}/scores`, key);
-  const score = found ?? await probeTask(trainers, task, embedded.right, {
-    seeds,
-    protocol,
-    interrupted,
-    onProgress: ({ ended, trials }) => show(embeddingShare + (1 - embeddingShare) * ended / trials),
-  });
-  if (score === undefined) return E.left("interrupted; scores so far are kept");
-  if (found === undefined) {
-    const saved = await keepScore(`${kept}/scores`, key, score);
+  const key = scoreKey(trainers.backend.name, task, embedded.right, protocol);
+  let known = keptScores(`${kept}/scores`, key);
+  const scored = (seed: number) => known.find((of) => of.seed === seed);
+  const wanted = seeds.filter((seed) => scored(seed) === undefined);
+  const together = seedsTogether(trainers.backend);
+  for (let first = 0; first < wanted.length; first += together) {
+    const some: readonly SeedScore[] | undefined = await probeTask(trainers, task, embedded.right, {
+      seeds: wanted.slice(first, first + together),
+      protocol,
+      interrupted,
+      onProgress: ({ ended, trials }) => {
+        const done = first + Math.min(together, wanted.length - first) * ended / trials;
+        show(embeddingShare + (1 - embeddingShare) * done / wanted.length);
+      },
+    });
+    if (some === undefined) return E.left("interrupted; scores so far are kept");
+    known = [...known, ...some];
+    const saved = await keepScores(`${kept}/scores`, key, known);
     if (E.isLeft(saved)) return E.left(fileErrorText(saved.left));
   }
   return E.right({
     model: model.name,
-    task: name,
-    score,
+    task: evaluatedTask(task).name,
+    seeds: seeds.map((seed) => scored(seed)!),
     picture: pictureOf(task, embedded.right),
   });
 };
+
+/** Seeds that are trained before their scores are kept: all at once only where that is faster. */
+const seedsTogether = (backend: Backend): number => backend.name === "webgpu" ? 10 : 2;
 
 /** Clips that a picture shows at most. */
 const mostDots = 600;

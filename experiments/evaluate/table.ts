@@ -59,8 +59,8 @@ export const csv = ({ models, tasks, results }: Evaluation): string => {
     tasks.findIndex(({ name }) => name === task) * models.length +
     models.findIndex(({ name }) => name === model);
   const lines = results.toSorted((a, b) => order(a.model, a.task) - order(b.model, b.task))
-    .flatMap(({ model, task, score }) =>
-      score.seeds.flatMap(({ seed, scores }) =>
+    .flatMap(({ model, task, seeds }) =>
+      seeds.flatMap(({ seed, scores }) =>
         Object.entries(scores).map(([name, value]) =>
           [model, task, name, `${seed}`, `${value}`].map(cell).join(",")
         )
@@ -70,8 +70,14 @@ export const csv = ({ models, tasks, results }: Evaluation): string => {
 };
 
 const tex = (text: string): string =>
-  text.replace(/[&%$#_{}]/g, (sign) => `\\${sign}`).replaceAll("~", "\\textasciitilde{}")
-    .replaceAll("±", "$\\pm$");
+  text.replace(/[&%$#_{}\\~^±]/g, (sign) => texSigns[sign] ?? `\\${sign}`);
+
+const texSigns: Readonly<Record<string, string>> = {
+  "\\": "\\textbackslash{}",
+  "~": "\\textasciitilde{}",
+  "^": "\\textasciicircum{}",
+  "±": "$\\pm$",
+};
 
 /** The table in LaTeX: a row for each model, a column for each task; the best of a column is bold. */
 export const latex = (of: Evaluation): string => {

@@ -70,29 +70,24 @@ export interface SeedScore {
   readonly folds: readonly FoldScore[];
   /** Means over the partitions. */
   readonly scores: Readonly<Partial<Record<ScoreName, number>>>;
-}
-
-/** What a task came to. */
-export interface TaskScore {
-  readonly seeds: readonly SeedScore[];
-  /** How often a class (row) was taken for each, on the mean of the seeds; of multiclass tasks. */
+  /** How often a class (row) was taken for each, in all partitions; of multiclass tasks. */
   readonly confusion?: readonly (readonly number[])[];
-  /** The average precision of each class, on the mean of seeds and partitions; of multilabel tasks. */
+  /** The average precision of each class, on the mean of the partitions; of multilabel tasks. */
   readonly precisions?: readonly number[];
-  /** Epochs that all probes were trained for. */
+  /** Epochs that all its probes were trained for. */
   readonly epochs: number;
 }
 
-/** How far the probes of a task are. */
+/** How many of a task's probes are trained. */
 export interface ProbeProgress {
   readonly ended: number;
   readonly trials: number;
-  readonly epochs: number;
 }
 
 /**
- * Scores a task's embeddings with the probes of some seeds. Whoever opened the trainers closes them. Gives undefined when it was interrupted.
- * The same embeddings, seeds and device give the same scores.
+ * Scores a task's embeddings with the probes of some seeds. Whoever opened the trainers closes them.
+ * Gives undefined when it was interrupted. The same embeddings and device give a seed the same scores,
+ * whichever others are beside it.
  */
 export const probeTask = async (
   trainers: Trainers,
@@ -104,7 +99,7 @@ export const probeTask = async (
     readonly onProgress?: (at: ProbeProgress) => void;
     readonly interrupted?: () => boolean;
   },
-): Promise<TaskScore | undefined> => {
+): Promise<readonly SeedScore[] | undefined> => {
   const rows = inKitOrder(task, embeddings);
   const { grid } = protocol;
   const parts = partitions(task.metadata).map(({ train, valid, test }) => ({
@@ -115,7 +110,7 @@ export const probeTask = async (
   }));
   const searched = seeds.length * grid.length;
   const total = searched + seeds.length * (parts.length - 1);
-  let ended = 0, epochs = 0;
+  let ended = 0;
 
   /** Trains some points on some partitions, networks of one form after the other. */
   const trained = async (wanted: readonly Wanted[]): Promise<readonly Trained[] | undefined> => {
@@ -144,17 +139,12 @@ export const probeTask = async (
         ...grid[point],
         ...parts[part],
       }));
-      let last = 0;
       const results = await runTrials(trainers, shared, trials, {
         interrupted,
-        onProgress: (at) => {
-          last = at.epochs;
-          onProgress({ ended: ended + at.ended, trials: total, epochs: epochs + at.epochs });
-        },
+        onProgress: (at) => onProgress({ ended: ended + at.ended, trials: total }),
       });
       if (results === undefined) return undefined;
       ended += results.length;
-      epochs += last;
       of.forEach((one, k) => found[wanted.indexOf(one)] = results[k]);
     }
     return found;
@@ -180,26 +170,26 @@ export const probeTask = async (
   if (others === undefined) return undefined;
 
   const { evaluation } = task.metadata, classes = task.labels.length;
-  const predictions = (k: number, part: number) => {
-    const of = part === 0
-      ? first[k * grid.length + chosen[k]]
-      : others[k * (parts.length - 1) + part - 1];
-    const labels = rows.labelsOf(parts[part].test);
-    return { of, predictions: { classes, scores: of.test, labels } };
-  };
-  const each = seeds.map((seed, k): SeedScore => {
+  return seeds.map((seed, k): SeedScore => {
+    const searched = first.slice(k * grid.length, (k + 1) * grid.length);
+    const rest = others.slice(k * (parts.length - 1), (k + 1) * (parts.length - 1));
+    const best = [searched[chosen[k]], ...rest];
+    const predictions = best.map(({ test }, part): Predictions => ({
+      classes,
+      scores: test,
+      labels: rows.labelsOf(parts[part].test),
+    }));
     const folds = parts.map(({ names }, part): FoldScore => {
-      const { of: { validation, epoch }, predictions: said } = predictions(k, part);
+      const { validation, epoch } = best[part], said = predictions[part];
       const scores = Object.fromEntries(evaluation.map((name) => [name, scoreOf(name, said)]));
       return { test: names, validation, epoch, scores };
     });
     const scores = Object.fromEntries(
       evaluation.map((name) => [name, meanOf(folds.map((fold) => fold.scores[name]!))]),
     );
-    return { seed, point: grid[chosen[k]], folds, scores };
+    const epochs = [...searched, ...rest].reduce((sum, { epochs }) => sum + epochs, 0);
+    return { seed, point: grid[chosen[k]], folds, scores, ...perClass(task, predictions), epochs };
   });
-  const all = seeds.flatMap((_, k) => parts.map((_, part) => predictions(k, part).predictions));
-  return { seeds: each, ...perClass(task, all, seeds.length), epochs };
 };
 
 interface Wanted {
@@ -247,8 +237,7 @@ const meanOf = (values: readonly number[]): number =>
 const perClass = (
   { labels, metadata }: Task,
   all: readonly Predictions[],
-  seeds: number,
-): Pick<TaskScore, "confusion" | "precisions"> => {
+): Pick<SeedScore, "confusion" | "precisions"> => {
   if (metadata.prediction === "multilabel") {
     const each = all.map(averagePrecisions);
     return { precisions: labels.map((_, k) => meanOf(each.map((of) => of[k]))) };
@@ -256,7 +245,7 @@ const perClass = (
   const each = all.map(confusion);
   return {
     confusion: labels.map((_, row) =>
-      labels.map((_, column) => each.reduce((sum, of) => sum + of[row][column], 0) / seeds)
+      labels.map((_, column) => each.reduce((sum, of) => sum + of[row][column], 0))
     ),
   };
 };

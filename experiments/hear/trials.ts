@@ -1,8 +1,9 @@
 // Trains many probes on a device, some at a time: each has a place along the axis of trials, and when one
 // has stopped early the next begins in its place. Embeddings, weights and moments stay on the device;
 // a step is sent which rows it reads. What a probe becomes does not depend on those beside it.
-import type { Backend, Machine, Values } from "../../backends/backend.ts";
+import type { Backend, Machine, Program, Values } from "../../backends/backend.ts";
 import { volume } from "../../dsl/axes.ts";
+import { apart } from "../../dsl/node.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import { probePredictions, type ProbeSizes, probeStart, probeStep } from "../../models/probe.ts";
 import { pythonShuffles } from "./shuffle.ts";
@@ -38,6 +39,8 @@ export interface Trained {
   /** NaN when predictions never were numbers. */
   readonly validation: number;
   readonly epoch: number;
+  /** Epochs that it was trained for. */
+  readonly epochs: number;
   /** Probabilities of the test clips, `[clip, class]`. */
   readonly test: Float32Array;
 }
@@ -191,7 +194,7 @@ export const runTrials = async (
       if (one === undefined) return;
       const { index, epoch, waited, best } = one;
       if (waited < training.patience && epoch + training.every <= training.epochs) return;
-      found[index] = best;
+      found[index] = { ...best, epochs: epoch };
       running[place] = undefined;
       ended++;
     });
@@ -207,7 +210,7 @@ const beginning = (tests: number): Omit<Running, "index" | "of"> => ({
   epoch: 0,
   step: 0,
   waited: 0,
-  best: { validation: NaN, epoch: 0, test: new Float32Array(tests).fill(NaN) },
+  best: { validation: NaN, epoch: 0, epochs: 0, test: new Float32Array(tests).fill(NaN) },
 });
 
 const openMachine = async (
@@ -215,17 +218,20 @@ const openMachine = async (
   sizes: ProbeSizes,
   rows: Rows,
 ): Promise<Machine> => {
-  const { updates } = probeStep(sizes, rows.train);
-  const read = parameters(Object.values(updates));
-  const changed = read.filter(({ name }) => name in updates);
-  const probabilities = probePredictions(sizes, rows.predict);
-  const machine = await backend.open({
-    start: { outputs: {}, updates: probeStart(sizes, changed) },
-    train: { outputs: {}, updates },
-    predict: {
-      outputs: { probabilities: { of: probabilities, order: ["trial", "row", "channel"] } },
-    },
+  const { changed, programs } = apart(() => {
+    const { updates } = probeStep(sizes, rows.train);
+    const changed = parameters(Object.values(updates)).filter(({ name }) => name in updates);
+    const probabilities = probePredictions(sizes, rows.predict);
+    const programs: Readonly<Record<string, Program>> = {
+      start: { outputs: {}, updates: probeStart(sizes, changed) },
+      train: { outputs: {}, updates },
+      predict: {
+        outputs: { probabilities: { of: probabilities, order: ["trial", "row", "channel"] } },
+      },
+    };
+    return { changed, programs };
   });
+  const machine = await backend.open(programs);
   // `start` reads what was there before; anything finite will do.
   for (const { name, axes } of changed) machine.write({ [name]: new Float32Array(volume(axes)) });
   return machine;

@@ -4,11 +4,11 @@ import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { parametersOf } from "../../experiments/checkpoint.ts";
 import type { EmbeddingModel } from "../../experiments/embedding.ts";
-import type { Evaluation } from "../../experiments/evaluate/results.ts";
+import { type Evaluation, keepScores, keptScores } from "../../experiments/evaluate/results.ts";
 import { csv, latex, textTable } from "../../experiments/evaluate/table.ts";
 import { evaluationPage } from "../../experiments/evaluate/page.ts";
 import { embeddingsErrorText, embedTask } from "../../experiments/hear/embeddings.ts";
-import { correctedProtocol } from "../../experiments/hear/probe.ts";
+import { correctedProtocol, type SeedScore } from "../../experiments/hear/probe.ts";
 import { principalComponents } from "../../experiments/hear/projection.ts";
 import { encoderScenes, logMelScenes, type Scenes } from "../../experiments/hear/scenes.ts";
 import { readTask } from "../../experiments/hear/task.ts";
@@ -162,7 +162,18 @@ Deno.test("evaluate: a table, files, the kit's layout, and nothing is done twice
     );
     assert.equal(one.code, 0, one.err);
     assert.doesNotMatch(one.out, /folds/);
-    assert.equal(names(`${out}/scores`).length, 9);
+    assert.equal(names(`${out}/scores`).length, 6);
+    // A seed more: those that are kept are as they were.
+    const three = await ran(
+      [...args, "--seeds", "3", "--device", "wasm", "--task", "tones-v1-small", "--json"],
+      folder,
+    );
+    assert.equal(three.code, 0, three.err);
+    const seedsIn = (of: { results: { model: string; task: string; seeds: unknown[] }[] }) =>
+      of.results.find(({ model, task }) => model === "little" && task === "tones-v1-small")!.seeds;
+    assert.equal(seedsIn(JSON.parse(three.out)).length, 3);
+    assert.deepEqual(seedsIn(JSON.parse(three.out)).slice(0, 2), seedsIn(document));
+    assert.equal(names(`${out}/scores`).length, 6);
   });
 });
 
@@ -233,7 +244,7 @@ Deno.test("an experiment ends with the scores of its encoder on the tasks that i
       schedule: { warmupSteps: 1, steps: 2 },
       batch: 2,
       data: { clips: 4, seconds: 1 },
-      evaluation: { clips: 60, names: ["synthetic_stroke"], seeds: 1 },
+      evaluation: { clips: 60, names: ["synthetic_keyword"], seeds: 1 },
       report: { examples: 1 },
     };
     Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify(spec));
@@ -251,12 +262,12 @@ Deno.test("an experiment ends with the scores of its encoder on the tasks that i
 
     const { code, out, err } = await ran(args, folder, "experiment");
     assert.equal(code, 0, err);
-    assert.match(out, /^synthetic_stroke +top1_acc( +\d+\.\d){3}$/m);
+    assert.match(out, /^synthetic_keyword +top1_acc( +\d+\.\d){3}$/m);
     const run = `${folder}/runs/little`, link = "evaluation/evaluation.html";
     assert.match(out, new RegExp(`^page: runs/little/${link}$`, "m"));
     assert.ok(Deno.readTextFileSync(`${run}/report.html`).includes(`href="${link}"`));
-    assert.match(Deno.readTextFileSync(`${run}/${link}`), /<h2>synthetic_stroke<\/h2>/);
-    assert.deepEqual(names(`${run}/evaluation/tasks`), ["synthetic_stroke"]);
+    assert.match(Deno.readTextFileSync(`${run}/${link}`), /<h2>synthetic_keyword<\/h2>/);
+    assert.deepEqual(names(`${run}/evaluation/tasks`), ["synthetic_keyword"]);
   });
 });
 
@@ -351,16 +362,16 @@ const made: Evaluation = {
       [["one", one, "top1_acc"], ["two", two, "d_prime"]].map(([task, values, score]) => ({
         model: model as string,
         task: task as string,
-        score: {
+        seeds: (values as number[]).map((value, seed) => ({
+          seed,
+          point: correctedProtocol.grid[0],
+          folds: [],
+          scores: { [score as string]: value },
+          ...(task === "one"
+            ? { confusion: [[2 * seed, 2 - 2 * seed], [0, 2]] }
+            : { precisions: [0.5 * seed, 0.5] }),
           epochs: 3,
-          ...(task === "one" ? { confusion: [[1, 1], [0, 2]] } : { precisions: [0.25, 0.5] }),
-          seeds: (values as number[]).map((value, seed) => ({
-            seed,
-            point: correctedProtocol.grid[0],
-            folds: [],
-            scores: { [score as string]: value },
-          })),
-        },
+        })),
         picture: {
           points: Float64Array.of(0, 1, 2, 3),
           explained: [0.5, 0.25] as const,
@@ -445,3 +456,17 @@ Deno.test("principal components are those of a known shape", () => {
   assert.deepEqual([...flat.points, ...flat.explained], [0, 0, 0, 0, 0, 0]);
   assert.equal(principalComponents(Float32Array.of(1, 2, 4), 1).explained[1], 0);
 });
+
+Deno.test("scores are kept whole, also those that are not finite", () =>
+  inFolder(async (folder) => {
+    const score = (seed: number, value: number): SeedScore => ({
+      seed,
+      point: { layers: 1, dropout: 0.1, rate: 1e-4 },
+      folds: [{ test: ["NaN"], validation: 1, epoch: 3, scores: { d_prime: value } }],
+      scores: { d_prime: value },
+    } as unknown as SeedScore);
+    const all = [score(0, Infinity), score(1, NaN), score(2, 1.5)];
+    assert.ok(E.isRight(await keepScores(folder, "key", all)));
+    assert.deepEqual(keptScores(folder, "key"), all);
+    assert.deepEqual(keptScores(folder, "other"), []);
+  }));
