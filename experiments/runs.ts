@@ -5,7 +5,7 @@ import { reasonText } from "./files.ts";
 import { readMetrics, readTimings } from "./metrics.ts";
 import { clock } from "./progress.ts";
 import { differences, differenceText } from "./spec/difference.ts";
-import { isBusy, readRecord } from "./train/folder.ts";
+import { isBusy, isOfRun, readRecord } from "./train/folder.ts";
 import { savedSteps } from "./train/state.ts";
 
 /** One run as the list shows it. */
@@ -153,6 +153,18 @@ export const deleteRun = (name: string, root: string): E.Either<RunsError, strin
   }
   if (Deno.lstatSync(folder).isSymlink) {
     return fail(`${folder} is a link; delete the folder that it leads to, or remove the link`);
+  }
+  const others = isRun(folder)
+    ? [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => !isOfRun(name)).sort()
+    : [];
+  if (others.length > 0) {
+    const few = others.slice(0, 3).join(", ");
+    return fail(
+      `${folder} holds more than a run: ${few}${
+        others.length > 3 ? ", ..." : ""
+      }; move that away, ` +
+        "or remove the folder by hand",
+    );
   }
   const gone = `${folder}.deleted-${Date.now()}`;
   try {

@@ -93,11 +93,22 @@ Deno.test("what is not understood is refused with status 2", () =>
       2,
     );
     await refused(["train"], folder, /there is no command 'train'/, 2);
-    await refused(["experiment", "mamba", "--stepz", "3"], folder, /Unknown option '--stepz'/, 2);
+    await refused(
+      ["experiment", "mamba", "--steps", "3"],
+      folder,
+      /Unknown option '--steps'; a field of the spec is set with --set, such as --set schedule\.steps/,
+      2,
+    );
+    await refused(
+      ["experiment", "mamba", "--set", "encoder.dim", "=", "64"],
+      folder,
+      /one experiment is named; there is nothing to do with '=', '64'; see deno task experiment/,
+      2,
+    );
     await refused(
       ["experiment", "mamba", "--device", "cuda"],
       folder,
-      /cuda.*auto.*swiftshader/s,
+      /there is no device 'cuda'; the devices are auto, gpu, wasm, software, swiftshader,/,
       2,
     );
   }));
