@@ -136,7 +136,8 @@ const locked = (file: Deno.FsFile): boolean => {
   }
 };
 
-const written = [
+/** What a run writes into its folder. */
+export const written: readonly string[] = [
   // First, so that no spec is ever beside the checkpoints of another.
   "checkpoints",
   "run.json",

@@ -2,7 +2,7 @@
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { deleteRun, runsDifference, runsText, summaries } from "../../experiments/runs.ts";
-import { claim } from "../../experiments/train/folder.ts";
+import { claim, written } from "../../experiments/train/folder.ts";
 
 const inFolder = async (body: (root: string) => void | Promise<void>) => {
   const root = await Deno.makeTempDir();
@@ -99,3 +99,8 @@ Deno.test("only the folder of a run that nobody writes is deleted", () =>
     assert.deepEqual(left, ["link", "precious"]);
     assert.equal(Deno.readTextFileSync(`${root}/precious/thesis.txt`), "years");
   }));
+
+Deno.test("docs/runs.md tells of all that a run writes", () => {
+  const page = Deno.readTextFileSync(new URL("../../docs/runs.md", import.meta.url));
+  for (const name of written) assert.ok(page.includes(`| \`${name}`), name);
+});
