@@ -26,6 +26,8 @@ export interface Compiled {
   readonly arenaBytes: number;
   /** Bytes of scratch memory that each thread needs. */
   readonly scratchBytes: number;
+  /** Milliseconds that lowering took, and that printing took. */
+  readonly took: { readonly lowering: number; readonly printing: number };
 }
 
 /** Places begin at multiples of so many bytes: a line of the processor's cache. */
@@ -42,7 +44,8 @@ export const describe = (storage: Storage): string =>
       size(storage.dims)
     } elements`;
 
-const writesOf = (kernel: Kernel): readonly Storage[] => [
+/** The storages that a kernel writes. */
+export const writesOf = (kernel: Kernel): readonly Storage[] => [
   ...kernel.roots.map((root) => root.storage),
   ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
 ];
@@ -52,7 +55,9 @@ export const compile = (
   program: Program,
   options: { readonly relaxed: boolean; readonly storedLimit?: number },
 ): Compiled => {
+  const began = performance.now();
   const lowered = lower(program, options.storedLimit);
+  const lowering = performance.now() - began;
   const { stored } = lowered;
   const print = (kernel: Kernel): readonly Launch[] => {
     switch (kernel.shape) {
@@ -75,7 +80,15 @@ export const compile = (
     0,
     ...steps.flatMap(({ launches }) => launches.map((one) => one.scratch)),
   );
-  return { lowered, steps, offsets: arena.offsets, arenaBytes: arena.bytes, scratchBytes };
+  const printing = performance.now() - began - lowering;
+  return {
+    lowered,
+    steps,
+    offsets: arena.offsets,
+    arenaBytes: arena.bytes,
+    scratchBytes,
+    took: { lowering, printing },
+  };
 };
 
 const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): KernelReport => {
