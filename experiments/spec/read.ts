@@ -136,9 +136,9 @@ const readJson = async (
   const from = below.at(-1);
   const noSuch = E.left<SpecReadError>({
     _tag: "NoSuchSpec",
+    ...(from === undefined ? {} : { by: from.shown }),
     asked: nameOrPath,
     known: specNames(),
-    ...(from === undefined ? {} : { by: from.shown }),
   });
   const at = placeOf(nameOrPath, from);
   if (at === undefined) return noSuch;
