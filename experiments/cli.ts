@@ -4,7 +4,7 @@
 // failed, 2 when it was not understood.
 import { parseArgs } from "cli";
 import { OTHERS } from "./backend.ts";
-import { deviceErrorMessage, deviceRequest } from "../backends/webgpu/discover.ts";
+import { deviceRequest } from "../backends/webgpu/discover.ts";
 import * as E from "fp-ts/Either.js";
 import { specNamesText, studyNames } from "./spec/read.ts";
 
@@ -247,14 +247,26 @@ const run = async (args: readonly string[]): Promise<number> => {
     }));
   } catch (error) {
     const reason = error instanceof Error ? error.message.split(". ")[0] : `${error}`;
-    return misunderstood(`${reason}; see deno task ${command} --help`);
+    const fields =
+      /^Unknown option/.test(reason) && "set" in options[command as keyof typeof options]
+        ? "; a field of the spec is set with --set, such as --set schedule.steps=100"
+        : "";
+    return misunderstood(`${reason}${fields}; see deno task ${command} --help`);
   }
   const device = `${values.device ?? "auto"}`;
   if (!OTHERS.includes(device)) {
     const request = deviceRequest(device);
-    if (E.isLeft(request)) return misunderstood(deviceErrorMessage(request.left));
+    if (E.isLeft(request)) {
+      return misunderstood(`there is no device '${device}'; the devices are ${devices}`);
+    }
   }
   const changes = (values.set ?? []) as readonly string[];
+  if (["experiment", "explain", "tune"].includes(command) && positionals.length > 1) {
+    const surplus = positionals.slice(1).map((text) => `'${text}'`).join(", ");
+    return misunderstood(
+      `one experiment is named; there is nothing to do with ${surplus}; see deno task ${command} --help`,
+    );
+  }
   const one = (): string | undefined => positionals.length === 1 ? positionals[0] : undefined;
   switch (command) {
     case "doctor": {
@@ -443,6 +455,11 @@ const run = async (args: readonly string[]): Promise<number> => {
 };
 
 if (import.meta.main) {
+  // A scheduler that ends a job asks for what Ctrl-C asks for. A terminal that closes does not: what was
+  // started with nohup is to go on.
+  if (Deno.build.os !== "windows") {
+    Deno.addSignalListener("SIGTERM", () => Deno.kill(Deno.pid, "SIGINT"));
+  }
   // What reaches here is a mistake of ours; a user still gets a sentence and not a stack.
   const status = await run(Deno.args).catch((error) => {
     console.error(error instanceof Error ? error.message : `${error}`);

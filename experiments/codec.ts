@@ -16,8 +16,15 @@ export type FieldError =
   | {
     readonly _tag: "UnknownField";
     readonly path: string;
+    /** The name of a field here that may be meant, or the path of one in a field here. */
     readonly nearest?: string;
     readonly known: readonly string[];
+    /** What the field `tag` beside it is where there is such a field, and what it is here. */
+    readonly variants?: {
+      readonly tag: string;
+      readonly having: readonly string[];
+      readonly here: string;
+    };
   };
 
 /** What a codec takes, as JSON Schema (draft 2020-12). */
@@ -139,11 +146,13 @@ export const listOf = <A>(codec: t.Type<A>, expected: string): t.Type<readonly A
 // ---------------------------------------------------------------- objects
 
 // The codec that stands in an error's context where a field is not known.
-interface NoField extends t.Type<never> {
-  readonly nearest?: string;
-  readonly known: readonly string[];
-}
-const noField = (known: readonly string[], nearest?: string): NoField =>
+interface NoField extends t.Type<never>, Pick<UnknownField, "nearest" | "known" | "variants"> {}
+type UnknownField = Extract<FieldError, { readonly _tag: "UnknownField" }>;
+const noField = (
+  known: readonly string[],
+  nearest?: string,
+  variants?: UnknownField["variants"],
+): NoField =>
   Object.assign(
     new t.Type<never>(
       "no such field",
@@ -151,7 +160,7 @@ const noField = (known: readonly string[], nearest?: string): NoField =>
       (u, c) => t.failure(u, c),
       t.identity,
     ),
-    { known, nearest },
+    { known, nearest, variants },
   );
 
 /** What each field of an object is for, in a sentence or two. */
@@ -188,7 +197,12 @@ export const fields = <A>(
       ...reads.flatMap(({ read }) => E.isLeft(read) ? read.left : []),
       ...strange.map((field) => ({
         value: u[field.key],
-        context: t.appendContext(c, field.key, noField(known, field.nearest), u[field.key]),
+        context: t.appendContext(
+          c,
+          field.key,
+          noField(known, field.nearest ?? fieldInside(field.key, codecs)),
+          u[field.key],
+        ),
       })),
     ];
     if (errors.length > 0) return t.failures(errors);
@@ -231,9 +245,23 @@ export const tagged = <V extends Readonly<Record<string, t.Any>>>(
 ): t.Type<t.TypeOf<V[keyof V]>> => {
   type A = t.TypeOf<V[keyof V]>;
   const names = oneOf(...Object.keys(variants));
-  const of = (u: unknown): t.Type<A> | undefined => {
+  const nameOf = (u: unknown): string | undefined => {
     const name = t.UnknownRecord.is(u) ? u[tag] : undefined;
-    return names.is(name) ? variants[name] : undefined;
+    return names.is(name) ? name : undefined;
+  };
+  const of = (u: unknown): t.Type<A> | undefined => {
+    const name = nameOf(u);
+    return name === undefined ? undefined : variants[name];
+  };
+  /** An unknown field of this object that other variants have. */
+  const ofOthers = (u: unknown, depth: number) => (error: t.ValidationError): t.ValidationError => {
+    const { key, type, actual } = error.context[error.context.length - 1];
+    if (error.context.length !== depth + 1 || !("known" in type)) return error;
+    const having = Object.keys(variants)
+      .filter((name) => Object.hasOwn(schemaOf(variants[name]).properties ?? {}, key));
+    if (having.length === 0) return error;
+    const other = noField((type as NoField).known, undefined, { tag, having, here: nameOf(u)! });
+    return { ...error, context: t.appendContext(error.context.slice(0, -1), key, other, actual) };
   };
   return withSchema(
     new t.Type<A>(
@@ -241,7 +269,11 @@ export const tagged = <V extends Readonly<Record<string, t.Any>>>(
       (u): u is A => of(u)?.is(u) ?? false,
       (u, c) => {
         const codec = of(u);
-        if (codec !== undefined) return codec.validate(u, c);
+        if (codec !== undefined) {
+          return E.mapLeft((errors: t.Errors) => errors.map(ofOthers(u, c.length)))(
+            codec.validate(u, c),
+          );
+        }
         if (!t.UnknownRecord.is(u) || Array.isArray(u)) return t.failure(u, c);
         return t.failures([{ value: u[tag], context: t.appendContext(c, tag, names, u[tag]) }]);
       },
@@ -256,8 +288,14 @@ export function fieldError(error: t.ValidationError): FieldError {
   const path = error.context.map((entry) => entry.key).filter((key) => key !== "").join(".");
   const { type, actual } = error.context[error.context.length - 1];
   if ("known" in type) {
-    const { known, nearest } = type as NoField;
-    return { _tag: "UnknownField", path, known, ...(nearest === undefined ? {} : { nearest }) };
+    const { known, nearest, variants } = type as NoField;
+    return {
+      _tag: "UnknownField",
+      path,
+      known,
+      ...(nearest === undefined ? {} : { nearest }),
+      ...(variants === undefined ? {} : { variants }),
+    };
   }
   return actual === undefined
     ? { _tag: "MissingField", path, expected: type.name }
@@ -279,23 +317,51 @@ export function fieldErrorText(error: FieldError): string {
     case "MissingField":
       return `${at}missing; expected ${error.expected}`;
     case "UnknownField":
+      if (error.variants !== undefined) {
+        const { tag, having, here } = error.variants;
+        return `${at}a field only where ${tag} is ${having.join(" or ")}, and it is ${here}; ` +
+          `the fields here are ${error.known.join(", ")}`;
+      }
       return error.nearest === undefined
         ? `${at}unknown field; the fields here are ${error.known.join(", ")}`
         : `${at}unknown field; did you mean '${error.nearest}'?`;
   }
 }
 
+const plainName = (name: string): string => name.toLowerCase().replace(/[_-]/g, "");
+
+// True for names of which one is the end or the beginning of the other, or the whole.
+const isPart = (one: string, other: string): boolean => {
+  const [short, long] = [plainName(one), plainName(other)].sort((a, b) => a.length - b.length);
+  return short === long || short.length >= 4 && (long.startsWith(short) || long.endsWith(short));
+};
+
 // The name that a misspelt one most likely stands for, if any is near.
 function nearest(name: string, names: readonly string[]): string | undefined {
   const best = names
-    .map((known) => ({ known, edits: edits(name.toLowerCase(), known.toLowerCase()) }))
+    .map((known) => ({ known, edits: edits(plainName(name), plainName(known)) }))
     .reduce<{ known: string; edits: number } | undefined>(
       (a, b) => a === undefined || b.edits < a.edits ? b : a,
       undefined,
     );
   return best !== undefined && best.edits <= Math.max(1, Math.floor(best.known.length / 3))
     ? best.known
-    : undefined;
+    : names.find((known) => isPart(name, known));
+}
+
+// The path of the field that may be meant, in an object that stands here.
+function fieldInside(
+  name: string,
+  codecs: Readonly<Record<string, t.Any>>,
+): string | undefined {
+  const paths = Object.keys(codecs).flatMap((key) => {
+    const schema = schemaOf(codecs[key]);
+    return [schema, ...schema.anyOf ?? []]
+      .flatMap(({ properties }) => Object.keys(properties ?? {}))
+      .map((inner) => ({ inner, path: `${key}.${inner}` }));
+  });
+  const same = paths.find(({ inner }) => plainName(inner) === plainName(name));
+  return (same ?? paths.find(({ inner }) => isPart(name, inner)))?.path;
 }
 
 // Least number of insertions, deletions, replacements and swaps of neighbours from a to b.

@@ -36,7 +36,8 @@ export function parseJson(text: string): E.Either<JsonError, unknown> {
 function shownAt(text: string, at: number): string {
   if (at >= text.length) return "the end of the text";
   const word = /^(?:"[^"\n]{0,40}"?|[\w.+-]{1,40}|.)/su.exec(text.slice(at))![0];
-  return word === "\n" ? "the end of the line" : word.startsWith('"') ? word : `'${word}'`;
+  if (word === "\n") return "the end of the line";
+  return word.startsWith('"') ? word : word === "'" ? "a single quote" : `'${word}'`;
 }
 
 interface Mistake {
@@ -65,6 +66,9 @@ function mistake(text: string): Mistake {
     match("text", at) ??
       fail(at, text[at] === '"' ? "a text that is closed on its line" : expected);
 
+  const isComment = (at: number): boolean => /^(\/\/|\/\*|#)/.test(text.slice(at, at + 2));
+  const noComment = "no comment, which JSON does not have";
+
   const items = (start: number, close: string, item: (at: number) => number): number => {
     let at = skip(start + 1);
     if (text[at] === close) return at + 1;
@@ -73,10 +77,11 @@ function mistake(text: string): Mistake {
       if (text[at] === close) return at + 1;
       if (text[at] !== ",") fail(at, `',' or '${close}'`);
       at = skip(at + 1);
+      if (text[at] === close) fail(at, "something after the last comma, or no comma");
     }
   };
   const field = (start: number): number => {
-    const at = skip(string(start, "a field name in double quotes"));
+    const at = skip(string(start, isComment(start) ? noComment : "a field name in double quotes"));
     if (text[at] !== ":") fail(at, "':' after the field name");
     return value(skip(at + 1));
   };
@@ -84,7 +89,12 @@ function mistake(text: string): Mistake {
     if (text[at] === "{") return items(at, "}", field);
     if (text[at] === "[") return items(at, "]", value);
     if (text[at] === '"') return string(at, "a text");
-    return match("scalar", at) ?? fail(at, "a value");
+    const expected = isComment(at)
+      ? noComment
+      : text[at] === "'"
+      ? "a text in double quotes"
+      : "a value";
+    return match("scalar", at) ?? fail(at, expected);
   };
 
   try {

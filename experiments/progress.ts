@@ -46,13 +46,20 @@ export function progress(output: ProgressOutput): Progress {
   return output.terminal ? drawn(output) : written(output);
 }
 
-/** Standard error, as it is here: results on standard output stay clean. */
+/**
+ * Standard error, as it is here: results on standard output stay clean. A run goes on when nobody reads
+ * it any more, as after a terminal was closed.
+ */
 export function standardError(): ProgressOutput {
   const encoder = new TextEncoder();
   return {
     write: (text) => {
       const bytes = encoder.encode(text);
-      for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+      try {
+        for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+      } catch {
+        // What cannot be shown is in metrics.jsonl.
+      }
     },
     terminal: Deno.stderr.isTerminal(),
     columns: () => {

@@ -187,6 +187,9 @@ function numbers(data: ReportData): string {
     ...measured("Held-out loss, first", first),
     ...measured("Held-out loss, best", best),
     ...measured(after, last),
+    ...(last?.averageHeldOutLoss === undefined
+      ? []
+      : [["The same with averaged parameters", lossText(last.averageHeldOutLoss)] as const]),
     ...baselines.map((baseline): Row => [capital(baseline.label), lossText(baseline.loss)]),
     [
       "Steps",
@@ -204,7 +207,11 @@ function numbers(data: ReportData): string {
   const setting: readonly Row[] = [
     ["Specification", spec.name],
     ["Device", data.device],
-    ["Encoder", `${families[encoder.family]}, ${encoder.depth} blocks of ${encoder.dim} channels`],
+    [
+      "Encoder",
+      `${families[encoder.family]}, ${count(encoder.depth, "block")} of ` +
+      count(encoder.dim, "channel"),
+    ],
     ["Order", encoder.order],
     [
       "Objective",

@@ -6,7 +6,7 @@ import { readMetrics, readTimings } from "./metrics.ts";
 import { clock } from "./progress.ts";
 import { differences, differenceText } from "./spec/difference.ts";
 import { studyIn } from "./study/folder.ts";
-import { isBusy, readRecord } from "./train/folder.ts";
+import { isBusy, isOfRun, readRecord } from "./train/folder.ts";
 import { savedSteps } from "./train/state.ts";
 
 /** One run as the list shows it. */
@@ -159,11 +159,27 @@ export const deleteRun = (name: string, root: string): E.Either<RunsError, strin
   const found = study === undefined ? folderOf(name, root) : E.right(study);
   if (E.isLeft(found)) return found;
   const folder = found.right;
-  if (study === undefined ? isBusy(folder) : studyIn(folder)!.busy) {
+  const { runs, others: beside } = studyIn(folder) ?? { runs: [folder], others: [] };
+  if (runs.some(isBusy)) {
     return fail(`a process is writing ${folder}; stop it first, with Ctrl-C where it runs`);
   }
   if (Deno.lstatSync(folder).isSymlink) {
     return fail(`${folder} is a link; delete the folder that it leads to, or remove the link`);
+  }
+  const others = [
+    ...beside,
+    ...runs.flatMap((run) =>
+      [...Deno.readDirSync(run)].map(({ name }) => name).filter((name) => !isOfRun(name)).sort()
+    ),
+  ];
+  if (others.length > 0) {
+    const few = others.slice(0, 3).join(", ");
+    return fail(
+      `${folder} holds more than ${study === undefined ? "a run" : "a study"}: ${few}${
+        others.length > 3 ? ", ..." : ""
+      }; move that away, ` +
+        "or remove the folder by hand",
+    );
   }
   const gone = `${folder}.deleted-${Date.now()}`;
   try {

@@ -2,10 +2,18 @@
 // places are planned before anything runs. Equal kernels share a function, and are told by their
 // arguments where their values lie.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
-import { size } from "../lower/program.ts";
+import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
+import { axesOf, size } from "../lower/program.ts";
 import { assemble, type Func, hasRelaxed, memoryOf } from "./assemble.ts";
 import type { Call, Ended } from "./calls.ts";
-import { byteLength, compile, describe, programReport } from "./compile.ts";
+import {
+  byteLength,
+  compile,
+  type Compiled,
+  describe,
+  programReport,
+  writesOf,
+} from "./compile.ts";
 import { helpers } from "./micro.ts";
 import { type Held, layOut } from "./memory.ts";
 import { measurePeaks } from "./peaks.ts";
@@ -40,6 +48,7 @@ const functionTable = (relaxed: boolean) => {
 /** The backend on this machine's processor. */
 export const wasmBackend = (options: WasmOptions = {}): Backend => {
   const relaxed = options.relaxed ?? hasRelaxed();
+  const level = debugLevel();
   const pool = openPool(options.threads ?? navigator.hardwareConcurrency);
   const { threads } = pool;
   const name = `WebAssembly (${relaxed ? "relaxed SIMD" : "SIMD"}, ${threads} ${
@@ -66,8 +75,18 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       return list;
     });
     const memory = memoryOf(layout.pages, pool.shared);
+    const began = performance.now();
     const module = await WebAssembly.compile(assemble(table.functions, pool.shared));
-    const team = pool.open({ module, memory, programs: calls, scratch: layout.scratch });
+    const compiling = performance.now() - began;
+    // Where kernels are looked at one by one, each call is a program of its own as well.
+    const checked = level >= 4;
+    const singles = checked ? calls.flat().map((call) => [call]) : [];
+    const team = pool.open({
+      module,
+      memory,
+      programs: [...calls, ...singles],
+      scratch: layout.scratch,
+    });
     const { buffer } = memory;
     for (const [key, { steps }] of compiled) {
       steps.flatMap(({ launches }) => launches).forEach(({ storages }, k) => {
@@ -103,8 +122,38 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       if (found !== undefined) return found;
       throw new RangeError(`there is no program '${key}'; there is ${keys.join(", ")}`);
     };
+    const report = (key: string) => programReport(programOf(key), functionsOf.get(key)!.size);
+    if (level >= 1) {
+      for (const [key, { took }] of compiled) {
+        showProgram(level, key, report(key), {
+          ...took,
+          pieces: "functions",
+          compiling,
+          devices: 1,
+        });
+      }
+    }
+    /** Runs kernels one at a time, and says which was the first to write a value that is not finite. */
+    const runChecked = (key: string, { steps }: Compiled) => {
+      const before = keys.slice(0, keys.indexOf(key)).flatMap((one) => programOf(one).steps);
+      let single = calls.length + before.flatMap(({ launches }) => launches).length;
+      let sound = true;
+      for (const { kernel, launches } of steps) {
+        launches.forEach(() => team.run(single++));
+        if (!sound) continue;
+        const floats = writesOf(kernel).filter(({ dtype }) => dtype === "f32");
+        sound = !floats.some((storage) =>
+          showNotFinite(
+            key,
+            kernel.path,
+            axesOf(storage.dims),
+            elements({ storage, address: layout.address(key, storage) }) as Float32Array,
+          )
+        );
+      }
+    };
     const run = (key: string, inputs: Values, ended?: Ended): Values => {
-      const { lowered } = programOf(key);
+      const one = programOf(key), { lowered } = one;
       const missing = lowered.params.find((storage) => !written.has(storage.name!));
       if (missing !== undefined) {
         throw new RangeError(`the parameter '${missing.name}' has not been set`);
@@ -113,7 +162,8 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
         if (inputs[name] === undefined) throw new RangeError(`the input '${name}' is missing`);
         fill(held, inputs[name], `the input '${name}'`);
       }
-      team.run(keys.indexOf(key), ended);
+      if (checked && ended === undefined) runChecked(key, one);
+      else team.run(keys.indexOf(key), ended);
       const bytes = new Uint8Array(buffer);
       for (const { from, to } of lowered.copies) {
         const at = layout.address(key, from);
@@ -157,7 +207,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
           });
           return times;
         }),
-      report: (key) => programReport(programOf(key), functionsOf.get(key)!.size),
+      report,
       close: team.close,
     };
   };

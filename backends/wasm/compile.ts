@@ -27,6 +27,8 @@ export interface Compiled {
   readonly arenaBytes: number;
   /** Bytes of scratch memory that each thread needs. */
   readonly scratchBytes: number;
+  /** Milliseconds that lowering took, and that printing took. */
+  readonly took: { readonly lowering: number; readonly printing: number };
 }
 
 /** Places begin at multiples of so many bytes: a line of the processor's cache. */
@@ -43,7 +45,8 @@ export const describe = (storage: Storage): string =>
       size(storage.dims)
     } elements`;
 
-const writesOf = (kernel: Kernel): readonly Storage[] => [
+/** The storages that a kernel writes. */
+export const writesOf = (kernel: Kernel): readonly Storage[] => [
   ...kernel.roots.map((root) => root.storage),
   ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
 ];
@@ -58,7 +61,9 @@ interface Options {
 }
 
 const compileHere = (program: Program, options: Options): Compiled => {
+  const began = performance.now();
   const lowered = lower(program, options.storedLimit);
+  const lowering = performance.now() - began;
   const { stored } = lowered;
   const print = (kernel: Kernel): readonly Launch[] => {
     switch (kernel.shape) {
@@ -81,7 +86,15 @@ const compileHere = (program: Program, options: Options): Compiled => {
     0,
     ...steps.flatMap(({ launches }) => launches.map((one) => one.scratch)),
   );
-  return { lowered, steps, offsets: arena.offsets, arenaBytes: arena.bytes, scratchBytes };
+  const printing = performance.now() - began - lowering;
+  return {
+    lowered,
+    steps,
+    offsets: arena.offsets,
+    arenaBytes: arena.bytes,
+    scratchBytes,
+    took: { lowering, printing },
+  };
 };
 
 const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): KernelReport => {

@@ -3,12 +3,12 @@
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { worthHalving } from "../lower/halves.ts";
 import { byteLength } from "../lower/memory.ts";
+import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
 import { axesOf, type Storage } from "../lower/program.ts";
 import { allocate, fill, paramPlaces, take } from "./buffers.ts";
 import { compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
 import type { Matrices } from "./matrices.ts";
 import type { Target, Tuning } from "./schedule.ts";
-import { debugLevel, showNotFinite, showProgram } from "./debug.ts";
 import { type Dispatch, measurePeaks, timeDispatches } from "./timing.ts";
 import { warmer } from "./warm.ts";
 
@@ -140,7 +140,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
         one.steps.map(({ code }, k) => ({ code: code.wgsl, ...dispatches[k] }))
       ),
     );
-    const pipelines = performance.now() - began;
+    const compiling = performance.now() - began;
 
     const executable = (key: string): Executable => {
       const found = executables.get(key);
@@ -152,7 +152,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
     const report = (key: string) => programReport(executable(key).one);
     if (level >= 1) {
       for (const [key, { took }] of compiled) {
-        showProgram(level, key, report(key), { ...took, pipelines, devices });
+        showProgram(level, key, report(key), { ...took, pieces: "pipelines", compiling, devices });
       }
     }
 

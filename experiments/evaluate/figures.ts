@@ -13,7 +13,7 @@ const short = (label: string): string => label.length > 18 ? `${label.slice(0, 1
 
 /**
  * Counts of clips as a square of cells: rows are what is true, columns what was predicted. How dark a
- * cell is says its share of its row.
+ * cell is says its share of its row; the darkest still lets its number be read.
  */
 export const confusionFigure = (
   { labels, name }: EvaluatedTask,
@@ -31,15 +31,13 @@ export const confusionFigure = (
         ? `<text x="${percent((guess + 0.5) / size)}" y="${
           percent((truth + 0.5) / size)
         }" dy="4" ` +
-          `text-anchor="middle"${count > total / 2 ? ' class="on"' : ""}>${
-            Number(count.toFixed(count < 10 ? 1 : 0))
-          }</text>`
+          `text-anchor="middle" class="count">${Number(count.toFixed(count < 10 ? 1 : 0))}</text>`
         : "";
       return [
         `<rect class="${truth === guess ? "right" : "wrong"}" x="${guess * step}%" y="${
           truth * step
         }%" width="${step}%" height="${step}%" fill-opacity="${
-          (0.08 + 0.92 * count / total).toFixed(3)
+          (0.08 + 0.42 * count / total).toFixed(3)
         }"><title>${escape(about)}</title></rect>${number}`,
       ];
     });
@@ -139,7 +137,7 @@ export const figureStyle = `
 .confusion svg svg { overflow: visible; }
 svg rect.right { fill: var(--train); }
 svg rect.wrong { fill: var(--held-out); }
-.confusion text.on { fill: var(--page); }
+.confusion text.count { fill: var(--ink); }
 .projections { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
 .projection > svg { width: 100%; aspect-ratio: 1; height: auto; border: 1px solid var(--line); }
 .projection circle { fill-opacity: 0.8; }

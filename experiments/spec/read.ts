@@ -18,7 +18,13 @@ import {
 
 /** Why a spec could not be read. */
 export type SpecReadError =
-  | { readonly _tag: "NoSuchSpec"; readonly asked: string; readonly known: readonly string[] }
+  | {
+    readonly _tag: "NoSuchSpec";
+    readonly asked: string;
+    readonly known: readonly string[];
+    /** The spec that extends it, if one does. */
+    readonly by?: string;
+  }
   | { readonly _tag: "SpecUnreadable"; readonly path: string; readonly reason: string }
   | { readonly _tag: "SpecNotJson"; readonly path: string; readonly at: JsonError }
   | { readonly _tag: "SpecExtends"; readonly path: string; readonly problem: string }
@@ -153,6 +159,7 @@ const readLayers = async (
   const from = below.at(-1);
   const noSuch = E.left<SpecReadError>({
     _tag: "NoSuchSpec",
+    ...(from === undefined ? {} : { by: from.shown }),
     asked: nameOrPath,
     known: [...specNames(), ...studyNames],
   });
@@ -161,7 +168,11 @@ const readLayers = async (
   const refused = (problem: string): E.Either<SpecReadError, never> =>
     E.left({ _tag: "SpecExtends", path: from!.shown, problem });
   if (below.some(({ place }) => `${place}` === `${at.place}`)) {
-    return refused(`it extends ${at.shown}, which extends it in turn`);
+    return refused(
+      at.shown === from!.shown
+        ? "it extends itself"
+        : `it extends ${at.shown}, which extends it in turn`,
+    );
   }
   if (below.length > deepest) return refused(`more than ${deepest} specs extend each other`);
   let text: string;
@@ -418,12 +429,40 @@ export function specFrom(path: string, text: string): E.Either<SpecReadError, Sp
     : decoded(path, json.right);
 }
 
+const tagOf: Readonly<Record<string, string>> = {
+  encoder: "family",
+  masking: "kind",
+  objective: "style",
+  data: "kind",
+  evaluation: "kind",
+};
+
+/** What to do where much is missing. */
+const missingText = (errors: readonly SpecError[]): readonly string[] => {
+  const missing = errors.flatMap(({ _tag, path }) => _tag === "MissingField" ? [path] : []);
+  if (missing.filter((path) => !path.includes(".")).length > 4) {
+    return ['a spec that extends another, "extends": "mamba", takes from it what it does not give'];
+  }
+  return Object.keys(tagOf).flatMap((field) =>
+    missing.filter((path) => path.startsWith(`${field}.`)).length > 1
+      ? [
+        `another ${
+          tagOf[field]
+        } takes the place of the whole ${field}, and nothing is taken over: ` +
+        "give all its fields, or extend a spec that has them",
+      ]
+      : []
+  );
+};
+
 /** Why a spec could not be read, in words; one line, or for an invalid spec one for each mistake. */
 export function specReadErrorText(error: SpecReadError): string {
   switch (error._tag) {
-    case "NoSuchSpec":
-      return `there is no experiment '${error.asked}': give the path of a .json file or one of ` +
+    case "NoSuchSpec": {
+      const by = error.by === undefined ? "" : `, which ${error.by} extends`;
+      return `there is no experiment '${error.asked}'${by}: give the path of a .json file or one of ` +
         error.known.join(", ");
+    }
     case "SpecUnreadable":
       return `${error.path} could not be read: ${error.reason}`;
     case "SpecNotJson":
@@ -443,8 +482,11 @@ export function specReadErrorText(error: SpecReadError): string {
       return `${error.path}: encoder.module: ${moduleErrorText(error.error)}`;
     case "SpecInvalid": {
       const count = error.errors.length === 1 ? "1 mistake" : `${error.errors.length} mistakes`;
-      return [`${error.path} has ${count}:`, ...error.errors.map((e) => `  ${specErrorText(e)}`)]
-        .join("\n");
+      return [
+        `${error.path} has ${count}:`,
+        ...error.errors.map((e) => `  ${specErrorText(e)}`),
+        ...missingText(error.errors),
+      ].join("\n");
     }
   }
 }

@@ -52,6 +52,7 @@ const rules: readonly Rule[] = [
   {
     path: "masking.ratio",
     reads: [
+      "masking.kind",
       "masking.ratio",
       "clip.frames",
       "patch.time",

@@ -1,6 +1,6 @@
 // A study's folder: `study.json`, and a folder for each run.
 import type { Spec } from "../spec.ts";
-import { isBusy, readRecord } from "../train/folder.ts";
+import { readRecord } from "../train/folder.ts";
 
 const exists = (path: string): boolean => {
   try {
@@ -15,13 +15,29 @@ export const isDone = (folder: string, { evaluation }: Spec): boolean =>
   readRecord(folder)?.state === "finished" &&
   ((evaluation?.kind ?? "none") === "none" || exists(`${folder}/evaluation/evaluation.json`));
 
-/** Whether a folder holds a study, and whether some process makes one of its runs. */
-export const studyIn = (
-  folder: string,
-): { readonly busy: boolean } | undefined => {
+/** What a study's folder holds: its runs, and by its name what is there for no study. */
+export interface StudyFolder {
+  readonly runs: readonly string[];
+  readonly others: readonly string[];
+}
+
+/** What lies in a study's folder beside its runs. */
+const written = [
+  "study.json",
+  "report.html",
+  "tables.tex",
+  "runs.csv",
+  "scores.csv",
+  "lengths.csv",
+  "lengths.json",
+  "kept",
+];
+
+/** The study in a folder; undefined where there is none. */
+export const studyIn = (folder: string): StudyFolder | undefined => {
   if (!exists(`${folder}/study.json`)) return undefined;
-  const runs = [...Deno.readDirSync(folder)]
-    .filter(({ isDirectory, name }) => isDirectory && readRecord(`${folder}/${name}`) !== undefined)
-    .map(({ name }) => `${folder}/${name}`);
-  return { busy: runs.some(isBusy) };
+  const names = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+  const runs = names.filter((name) => readRecord(`${folder}/${name}`) !== undefined);
+  const others = names.filter((name) => !runs.includes(name) && !written.includes(name));
+  return { runs: runs.map((name) => `${folder}/${name}`), others };
 };

@@ -149,7 +149,8 @@ const locked = (file: Deno.FsFile): boolean => {
   }
 };
 
-const written = [
+/** What a run writes into its folder. */
+export const written: readonly string[] = [
   // First, so that no spec is ever beside the checkpoints of another.
   "checkpoints",
   "run.json",
@@ -164,6 +165,11 @@ const written = [
   "report.html",
   "evaluation",
 ];
+
+/** Whether something in a run's folder is there because of the run, by its name. */
+export const isOfRun = (name: string): boolean =>
+  written.includes(name) ||
+  /^(\.lock|\.writable-.*|failed-step-\d+\..*|.*\.(partial|new))$/.test(name);
 
 const removeIfThere = (path: string): void => {
   try {

@@ -94,11 +94,22 @@ Deno.test("what is not understood is refused with status 2", () =>
       2,
     );
     await refused(["train"], folder, /there is no command 'train'/, 2);
-    await refused(["experiment", "mamba", "--stepz", "3"], folder, /Unknown option '--stepz'/, 2);
+    await refused(
+      ["experiment", "mamba", "--steps", "3"],
+      folder,
+      /Unknown option '--steps'; a field of the spec is set with --set, such as --set schedule\.steps/,
+      2,
+    );
+    await refused(
+      ["experiment", "mamba", "--set", "encoder.dim", "=", "64"],
+      folder,
+      /one experiment is named; there is nothing to do with '=', '64'; see deno task experiment/,
+      2,
+    );
     await refused(
       ["experiment", "mamba", "--device", "cuda"],
       folder,
-      /cuda.*auto.*swiftshader/s,
+      /there is no device 'cuda'; the devices are auto, gpu, wasm, software, swiftshader,/,
       2,
     );
   }));
@@ -148,7 +159,7 @@ Deno.test("an output folder that can not be written is refused before any work",
     assert.equal(await Deno.readTextFile(`${folder}/taken`), "");
   }));
 
-Deno.test("an interrupt leaves the last checkpoint whole", () =>
+const asked = (signal: Deno.Signal) =>
   inFolder(async (folder) => {
     const long = { ...little, schedule: { warmupSteps: 1, steps: 5000 } };
     await Deno.writeTextFile(`${folder}/little.json`, JSON.stringify(long));
@@ -157,7 +168,7 @@ Deno.test("an interrupt leaves the last checkpoint whole", () =>
     for (let k = 0; k < 600 && !(await Deno.stat(file).catch(() => undefined)); k++) {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    child.kill("SIGINT");
+    child.kill(signal);
     const { code, stderr } = await child.output();
     const err = new TextDecoder().decode(stderr);
     assert.notEqual(code, 0);
@@ -175,6 +186,23 @@ Deno.test("an interrupt leaves the last checkpoint whole", () =>
       "spec.json",
       "timing.jsonl",
     ]);
+  });
+
+Deno.test("an interrupt leaves the last checkpoint whole", () => asked("SIGINT"));
+
+Deno.test({
+  name: "so does a scheduler that ends the job",
+  ignore: Deno.build.os === "windows",
+  fn: () => asked("SIGTERM"),
+});
+
+Deno.test("a run goes on when nobody reads what it says any more", () =>
+  inFolder(async (folder) => {
+    const child = start(experiment("--out", "out"), folder).spawn();
+    await child.stderr.cancel();
+    await child.stdout.cancel();
+    assert.equal((await child.status).code, 0);
+    assert.equal(JSON.parse(Deno.readTextFileSync(`${folder}/out/run.json`)).state, "finished");
   }));
 
 Deno.test("doctor says what it finds, and golden tells a file that is none", () =>

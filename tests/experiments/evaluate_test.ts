@@ -20,6 +20,7 @@ import { corrected } from "../../models/fidelity.ts";
 import { publishedEncoder } from "../../models/sizes.ts";
 import { numbers } from "../check.ts";
 import { wasm } from "../device.ts";
+import { hasBrowser, lookAt } from "./browser.ts";
 import { filesOf, fourFolds, inFolder, type Made, metadataOf, writeFiles } from "./hear/made.ts";
 
 const patch = { time: 2, frequency: 4 };
@@ -422,6 +423,18 @@ Deno.test("the page shows confusions, precisions and planes, with names escaped"
   assert.equal([...page.matchAll(/class="projection"/g)].length, 4);
   assert.match(page, /75% of the variance/);
   assert.doesNotMatch(page, /<x>|NaN|undefined/);
+});
+
+Deno.test({
+  name: "Chromium shows the page whole, readable and quiet, on a desk and a phone, light and dark",
+  ignore: !hasBrowser,
+  fn: () =>
+    inFolder(async (folder) => {
+      await Deno.writeTextFile(`${folder}/evaluation.html`, evaluationPage(made));
+      for (const { width, scheme, problems } of await lookAt(`${folder}/evaluation.html`)) {
+        assert.deepEqual(problems, [], `${width} ${scheme}`);
+      }
+    }),
 });
 
 Deno.test("principal components are those of a known shape", () => {

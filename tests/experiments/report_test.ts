@@ -11,6 +11,7 @@ import { encodePng, type Picture } from "../../experiments/report/png.ts";
 import { melTicks, place, roundStep, ticks } from "../../experiments/report/scale.ts";
 import { colourRange, panels, picture, score } from "../../experiments/report/spectrogram.ts";
 import type { Spec } from "../../experiments/spec.ts";
+import { hasBrowser, lookAt } from "./browser.ts";
 
 // ---------------------------------------------------------------- pictures
 
@@ -319,6 +320,11 @@ Deno.test("the summary and the numbers say what the run did", () => {
     ]
   ) assert.ok(text.includes(part), part);
   assert.match(text, /"family": "mamba"/);
+  const one = { ...data.spec, encoder: { ...data.spec.encoder, depth: 1 } };
+  const averaged = metrics.map((metric) => ({ ...metric, averageHeldOutLoss: 0.55 }));
+  const other = visible(reportPage({ ...data, spec: one, metrics: averaged }));
+  assert.ok(other.includes("Mamba, 1 block of 64 channels"));
+  assert.ok(other.includes("Held-out loss, last 0.600 The same with averaged parameters 0.550"));
 });
 
 Deno.test("a run that went badly or was stopped is told as such", () => {
@@ -371,4 +377,43 @@ Deno.test("a long run is thinned and smoothed, and a large first loss makes the 
   const spiked = lossFigure(long.slice(0, 50), []);
   assert.match(spiked, />100<\/text>/);
   assert.match(spiked, />10<\/text>/);
+});
+
+Deno.test({
+  name: "Chromium shows the page whole, readable and quiet, on a desk and a phone, light and dark",
+  ignore: !hasBrowser,
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      const skipped = [{
+        path: `${"a/long/path/".repeat(20)}x.wav`,
+        reason: "it is empty ".repeat(9),
+      }];
+      await Deno.writeTextFile(`${folder}/report.html`, reportPage({ ...data, skipped }));
+      for (const { width, scheme, problems } of await lookAt(`${folder}/report.html`)) {
+        assert.deepEqual(problems, [], `${width} ${scheme}`);
+      }
+      // What is looked for is found.
+      const bad =
+        "<body style='background: #fff'><p style='color: #999; font-size: 9px'>faint</p>" +
+        "<p style='width: 2000px'>wide</p><img src='http://127.0.0.1:9/x.png'>" +
+        "<script>console.error('loud')</script>";
+      await Deno.writeTextFile(`${folder}/bad.html`, bad);
+      const [look] = await lookAt(`${folder}/bad.html`);
+      for (
+        const problem of [
+          /2008 wide/,
+          /beyond 1280/,
+          /9px/,
+          /contrast of 2\.8/,
+          /asks for http/,
+          /loud/,
+        ]
+      ) {
+        assert.ok(look.problems.some((one) => problem.test(one)), `${look.problems}`);
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
 });

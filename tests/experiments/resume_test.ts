@@ -130,6 +130,10 @@ const plugPulled = (device: string, spec: typeof little) =>
     // A pipe takes 64 kB that nobody reads.
     assert.ok(size > 2 * 65536, `${size}`);
     const lines = Deno.readTextFileSync(`${folder}/untouched/timing.jsonl`).trim().split("\n");
+    // Memory is flat once a run is going.
+    const memory = lines.map((line) => JSON.parse(line).memory as number);
+    const [early, late] = [memory.slice(20, 40), memory.slice(-20)].map((of) => Math.max(...of));
+    assert.ok(late < early + 50e6, `${early} bytes, then ${late}`);
     const perStep = 1000 * JSON.parse(lines.at(-1)!).elapsed / steps;
 
     const random = dice(20);

@@ -2,7 +2,7 @@
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { deleteRun, runsDifference, runsText, summaries } from "../../experiments/runs.ts";
-import { claim } from "../../experiments/train/folder.ts";
+import { claim, written } from "../../experiments/train/folder.ts";
 
 const inFolder = async (body: (root: string) => void | Promise<void>) => {
   const root = await Deno.makeTempDir();
@@ -81,6 +81,16 @@ Deno.test("only the folder of a run that nobody writes is deleted", () =>
     assert.ok(E.isRight(mine));
     assert.match(message(deleteRun("b", root)), /a process is writing .*\/b; stop it first/);
     mine.right();
+    // A run that was written into a folder of somebody's.
+    Deno.writeTextFileSync(`${root}/b/thesis.txt`, "years");
+    assert.match(
+      message(deleteRun("b", root)),
+      /\/b holds more than a run: thesis\.txt; move that away, or remove the folder by hand$/,
+    );
+    Deno.removeSync(`${root}/b/thesis.txt`);
+    for (const name of [".lock", "failed-step-2.safetensors", "metrics.csv.partial"]) {
+      Deno.writeTextFileSync(`${root}/b/${name}`, "");
+    }
     Deno.symlinkSync(`${root}/a`, `${root}/link`);
     assert.match(message(deleteRun("link", root)), /is a link/);
     assert.deepEqual(deleteRun("a", root), E.right(`${root}/a`));
@@ -89,3 +99,8 @@ Deno.test("only the folder of a run that nobody writes is deleted", () =>
     assert.deepEqual(left, ["link", "precious"]);
     assert.equal(Deno.readTextFileSync(`${root}/precious/thesis.txt`), "years");
   }));
+
+Deno.test("docs/runs.md tells of all that a run writes", () => {
+  const page = Deno.readTextFileSync(new URL("../../docs/runs.md", import.meta.url));
+  for (const name of written) assert.ok(page.includes(`| \`${name}`), name);
+});

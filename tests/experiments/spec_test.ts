@@ -379,7 +379,16 @@ Deno.test("broken JSON is told by line, column and what was expected", () => {
   const cases: readonly (readonly [string, string])[] = [
     ["", "line 1, column 1: expected a value, found the end of the text"],
     ["{\n  a: 1\n}", "line 2, column 3: expected a field name in double quotes, found 'a'"],
-    ['{"a": 1,}', "line 1, column 9: expected a field name in double quotes, found '}'"],
+    [
+      '{"a": 1,}',
+      "line 1, column 9: expected something after the last comma, or no comma, found '}'",
+    ],
+    ["{'a': 1}", "line 1, column 2: expected a field name in double quotes, found a single quote"],
+    [`{"a": 'b'}`, "line 1, column 7: expected a text in double quotes, found a single quote"],
+    [
+      '{\n  "a": 1, // one\n  "b": 2\n}',
+      "line 2, column 11: expected no comment, which JSON does not have, found '/'",
+    ],
     ['{"a" 1}', "line 1, column 6: expected ':' after the field name, found '1'"],
     ['{"a": [1 2]}', "line 1, column 10: expected ',' or ']', found '2'"],
     ['{"a": .5}', "line 1, column 7: expected a value, found '.5'"],
@@ -403,4 +412,58 @@ Deno.test("an invalid spec is one line for each mistake", () => {
       "  seed: expected a whole number of at least 0, found -1\n" +
       "  batch: expected a whole number of at least 1, found 0",
   );
+});
+
+Deno.test("a field in the wrong place, or of another variant, is told where it belongs", () => {
+  const told = (path: string, value: unknown) => complaints(changed(path, value));
+  for (
+    const [field, meant] of [
+      ["steps", "schedule.steps"],
+      ["learningRate", "optimiser.peakLearningRate"],
+      ["weight_decay", "optimiser.weightDecay"],
+      ["batchSize", "batch"],
+      ["ratio", "masking.ratio"],
+    ]
+  ) {
+    assert.deepEqual(told(field, 3), [`${field}: unknown field; did you mean '${meant}'?`]);
+  }
+  assert.match(told("epochs", 3)[0], /^epochs: unknown field; the fields here are version, name,/);
+  assert.deepEqual(told("encoder.heads", 4), [
+    "encoder.heads: a field only where family is transformer or xlstm, and it is mamba; the fields " +
+    "here are family, dim, depth, order, norm, positions, registers, stochasticDepth, state, conv, " +
+    "expand, form",
+  ]);
+  assert.deepEqual(told("data.path", "sounds"), [
+    "data.path: a field only where kind is folder, and it is synthetic; the fields here are kind, " +
+    "clips, seconds, heldOutFraction",
+  ]);
+  // Nothing is said of what a wrong kind leaves open.
+  assert.deepEqual(told("masking", { kind: "block" }), [
+    'masking.kind: expected "unstructured", "time", "frequency" or "blocks", found "block"',
+  ]);
+});
+
+Deno.test("what extends nothing, itself, what is not there or another family is led on", async () => {
+  const folder = await Deno.makeTempDir();
+  const told = async (json: unknown) => {
+    await Deno.writeTextFile(`${folder}/x.json`, JSON.stringify(json));
+    return (await whyNot(`${folder}/x.json`)).replaceAll(`${folder}/`, "");
+  };
+  try {
+    assert.match(
+      await told({ seed: 3 }),
+      /\na spec that extends another, "extends": "mamba", takes from it what it does not give$/,
+    );
+    assert.equal(await told({ extends: "x.json" }), "x.json: it extends itself");
+    assert.match(
+      await told({ extends: "y.json" }),
+      /^there is no experiment 'y\.json', which x\.json extends: give the path of a \.json file or/,
+    );
+    assert.match(
+      await told({ extends: "mamba", encoder: { family: "transformer", dim: 32 } }),
+      /^x\.json has 8 mistakes:\n(.*\n)+another family takes the place of the whole encoder, and nothing is taken over: give all its fields, or extend a spec that has them$/,
+    );
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });

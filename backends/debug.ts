@@ -1,7 +1,7 @@
 // What FORMANT_DEBUG shows developers, on standard error: 1, a line for each compiled program; 2, a
-// line for each kernel as well; 3, also its WGSL; 4, also the first value that is not finite in what
+// line for each kernel as well; 3, also its code; 4, also the first value that is not finite in what
 // a kernel wrote, by the kernel's path (kernels then run one at a time).
-import type { KernelReport, ProgramReport } from "../backend.ts";
+import type { KernelReport, ProgramReport } from "./backend.ts";
 
 /** How much is shown; 0 for nothing. */
 export const debugLevel = (): number => Number(globalThis.Deno?.env.get("FORMANT_DEBUG") ?? 0) || 0;
@@ -14,8 +14,10 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
 export interface Took {
   readonly lowering: number;
   readonly printing: number;
-  /** Of all programs opened together, by `devices` devices. */
-  readonly pipelines: number;
+  /** What code is in: "pipelines" or "functions". */
+  readonly pieces: string;
+  /** Compiling the code of all programs opened together, by `devices` devices. */
+  readonly compiling: number;
   readonly devices: number;
 }
 
@@ -34,12 +36,12 @@ export const showProgram = (
   took: Took,
 ): void => {
   say(
-    `program '${name}': ${kernels.length} kernels, ${pipelines} pipelines, ` +
+    `program '${name}': ${kernels.length} kernels, ${pipelines} ${took.pieces}, ` +
       `${megabytes(peakBytes)} of intermediate values; lowered in ${
         took.lowering.toFixed(0)
       } ms, ` +
-      `printed in ${took.printing.toFixed(0)} ms, pipelines of all programs in ` +
-      `${took.pipelines.toFixed(0)} ms` +
+      `printed in ${took.printing.toFixed(0)} ms, ${took.pieces} of all programs in ` +
+      `${took.compiling.toFixed(0)} ms` +
       (took.devices > 1 ? ` on ${took.devices} devices` : ""),
   );
   kernels.forEach((kernel, k) => {
