@@ -44,10 +44,11 @@ Compares files of reference numbers with what a device computes. Status 0 only w
   doctor: `deno task doctor
 
 Says which devices this machine has, which one would be used, and what to install.`,
-  explain: `deno task explain NAME [--set FIELD=VALUE]... [--time] [--json] [--code]
+  explain: `deno task explain NAME... [--set FIELD=VALUE]... [--time] [--json] [--code]
 
 Shows the kernels of an experiment's training step: shape, grid, flops, bytes read and written, the
-bytes if every operation read and wrote memory (the floor without fusion), and the totals.
+bytes if every operation read and wrote memory (the floor without fusion), and the totals. Of several
+experiments, only the totals: a line for each.
 
   NAME         ${specNamesText()}; or the path of a JSON file
   --set FIELD=VALUE  another value for a field of the spec, such as fidelity=faithful,
@@ -392,10 +393,9 @@ const run = async (args: readonly string[]): Promise<number> => {
       return await golden(positionals, { device, json: values.json === true });
     }
     case "explain": {
-      const spec = one();
-      if (spec === undefined) return misunderstood(help);
+      if (positionals.length === 0) return misunderstood(help);
       const { explain } = await import("./explain.ts");
-      return await explain(spec, {
+      return await explain(positionals, {
         changes,
         device,
         json: values.json === true,

@@ -6,6 +6,7 @@ import type {
   KernelReport,
   Machine,
   Peaks,
+  Precision,
   Program,
   ProgramReport,
   Values,
@@ -15,6 +16,7 @@ import { volume } from "../dsl/axes.ts";
 import { type Node, node, reachable } from "../dsl/node.ts";
 import { openBackend } from "./backend.ts";
 import { draw } from "./draw.ts";
+import type { Spec } from "./spec.ts";
 import { readSpec, specReadErrorText } from "./spec/read.ts";
 import { programsOf } from "./train/programs.ts";
 
@@ -116,12 +118,62 @@ export const explanationText = (
   ].join("\n");
 };
 
+/** Kernels, bytes, flops and, where it was measured, time of a whole program. */
+export interface Totals {
+  readonly kernels: number;
+  readonly pipelines: number;
+  readonly peakBytes: number;
+  readonly precision: Precision;
+  readonly flops: number;
+  /** Bytes read and written. */
+  readonly bytes: number;
+  readonly unfusedBytes: number;
+  readonly ms?: number;
+}
+
+/** The totals of an explanation. */
+export const totalsOf = ({ report, unfusedBytes, timing }: Explanation): Totals => ({
+  kernels: report.kernels.length,
+  pipelines: report.pipelines,
+  peakBytes: report.peakBytes,
+  precision: report.precision,
+  flops: sum(report.kernels.map((kernel) => kernel.flops)),
+  bytes: sum(report.kernels.map(moved)),
+  unfusedBytes,
+  ...(timing === undefined ? {} : { ms: sum(timing.kernels) }),
+});
+
+/** The totals of several programs, a line for each. */
+export const totalsText = (named: Readonly<Record<string, Totals>>): string => {
+  const timed = Object.values(named).some(({ ms }) => ms !== undefined);
+  const head = ["kernels", "pipelines", "peak MB", "Gflop", "moved MB", "unfused MB"];
+  const rows = [
+    ["", ...head, ...(timed ? ["ms"] : [])],
+    ...Object.entries(named).map(([name, of]) => [
+      name,
+      `${of.kernels}`,
+      `${of.pipelines}`,
+      megabytes(of.peakBytes),
+      (of.flops / 1e9).toFixed(2),
+      megabytes(of.bytes),
+      megabytes(of.unfusedBytes),
+      ...(timed ? [of.ms?.toFixed(2) ?? "-"] : []),
+    ]),
+  ];
+  const width = (k: number) => Math.max(...rows.map((row) => row[k].length));
+  return rows.map((row) =>
+    row.map((cell, k) => k === 0 ? cell.padEnd(width(0)) : cell.padStart(width(k))).join("  ")
+      .trimEnd()
+  ).join("\n");
+};
+
 /** An explanation as one JSON object; times in milliseconds, shares between 0 and 1. */
 export const explanationJson = (
-  { report, unfusedBytes, timing }: Explanation,
+  explanation: Explanation,
   device: string,
   code: boolean,
 ): string => {
+  const { report, timing } = explanation;
   const kernels = report.kernels.map(({ code: wgsl, ...kernel }, k) => ({
     ...kernel,
     ...(code ? { code: wgsl } : {}),
@@ -135,17 +187,12 @@ export const explanationJson = (
       ),
     }),
   }));
-  const totals = {
-    kernels: kernels.length,
-    pipelines: report.pipelines,
-    peakBytes: report.peakBytes,
-    precision: report.precision,
-    flops: sum(kernels.map((kernel) => kernel.flops)),
-    bytes: sum(report.kernels.map(moved)),
-    unfusedBytes,
-    ...(timing === undefined ? {} : { ms: sum(timing.kernels) }),
-  };
-  return JSON.stringify({ device, kernels, totals, peaks: timing?.peaks });
+  return JSON.stringify({
+    device,
+    kernels,
+    totals: totalsOf(explanation),
+    peaks: timing?.peaks,
+  });
 };
 
 /** The inputs and parameters that a program reads. */
@@ -196,11 +243,31 @@ export const measured = async (
   return E.right({ kernels: runs[0].map((_, k) => median(k)), peaks: await backend.peaks() });
 };
 
-/** Prints the explanation of a spec's training step. Gives the exit status. */
+/** The explanation of a spec's training step on a device. */
+const explained = async (backend: Backend, spec: Spec, time: boolean): Promise<Explanation> => {
+  const program = programsOf(spec).programs.train;
+  const machine = await backend.open({ train: program });
+  try {
+    const timing = time ? await measured(backend, machine, "train", program) : E.left(undefined);
+    if (E.isLeft(timing) && timing.left !== undefined) console.error(timing.left);
+    return {
+      report: machine.report("train"),
+      unfusedBytes: unfusedBytesOf(program),
+      ...(E.isRight(timing) ? { timing: timing.right } : {}),
+    };
+  } finally {
+    machine.close();
+  }
+};
+
+/**
+ * Prints the explanation of a spec's training step, or for several specs the totals of each. Gives
+ * the exit status.
+ */
 export const explain = async (
-  name: string,
+  names: readonly string[],
   options: {
-    /** Fields of the spec with other values, `path=value`. */
+    /** Fields of the specs with other values, `path=value`. */
     readonly changes: readonly string[];
     readonly device: string;
     readonly json: boolean;
@@ -208,10 +275,14 @@ export const explain = async (
     readonly time: boolean;
   },
 ): Promise<number> => {
-  const spec = await readSpec(name, options.changes)();
-  if (E.isLeft(spec)) {
-    console.error(specReadErrorText(spec.left));
-    return 1;
+  const specs: Spec[] = [];
+  for (const name of names) {
+    const spec = await readSpec(name, options.changes)();
+    if (E.isLeft(spec)) {
+      console.error(specReadErrorText(spec.left));
+      return 1;
+    }
+    specs.push(spec.right);
   }
   const chosen = await openBackend(options.device);
   if (E.isLeft(chosen)) {
@@ -220,24 +291,22 @@ export const explain = async (
   }
   const { backend, notes } = chosen.right;
   notes.forEach((note) => console.error(note));
-  console.error(`device: ${backend.device}`);
-  const program = programsOf(spec.right).programs.train;
-  const machine = await backend.open({ train: program });
-  const timing = options.time
-    ? await measured(backend, machine, "train", program)
-    : E.left(undefined);
-  if (E.isLeft(timing) && timing.left !== undefined) console.error(timing.left);
-  const explanation = {
-    report: machine.report("train"),
-    unfusedBytes: unfusedBytesOf(program),
-    ...(E.isRight(timing) ? { timing: timing.right } : {}),
-  };
-  console.log(
-    options.json
-      ? explanationJson(explanation, backend.device, options.code)
-      : explanationText(explanation, options.code),
-  );
-  machine.close();
+  const { device } = backend;
+  console.error(`device: ${device}`);
+  if (specs.length === 1) {
+    const explanation = await explained(backend, specs[0], options.time);
+    console.log(
+      options.json
+        ? explanationJson(explanation, device, options.code)
+        : explanationText(explanation, options.code),
+    );
+  } else {
+    const totals: Record<string, Totals> = {};
+    for (const [k, spec] of specs.entries()) {
+      totals[names[k]] = totalsOf(await explained(backend, spec, options.time));
+    }
+    console.log(options.json ? JSON.stringify({ device, totals }) : totalsText(totals));
+  }
   backend.close();
   return 0;
 };

@@ -40,7 +40,7 @@ const perElement = 16;
 /** Additions that take as long as reading an element once more that was read just before. */
 const perRepeat = 2;
 /** Additions that take as long as starting one more kernel. */
-const perKernel = 2 ** 20;
+const perKernel = 2 ** 22;
 /** A value that is used after so many products and scans may be computed again rather than kept. */
 const patience = 8;
 /** True for a value of which a kernel computes elements in more than one workgroup. */

@@ -118,14 +118,30 @@ const sourceOf = (
   return isLarge ? "matrices" : onCpu ? "memory" : "tiles";
 };
 
+/** Fewer workgroups than this leave processors of a GPU without work. */
+const fewGroups = 128;
+
+/** Results of an invocation along the rows and the columns: fewer where a GPU has too little to do. */
+const resultsFor = (of: Contraction, side: number, onCpu: boolean): readonly [number, number] => {
+  const rows = size(of.rows), columns = size(of.columns), sideColumns = threads / side;
+  let down = resultsOf(rows, side), across = resultsOf(columns, sideColumns);
+  const groups = () =>
+    size(of.batch) * Math.ceil(rows / (side * down)) * Math.ceil(columns / (sideColumns * across));
+  while (!onCpu && groups() < fewGroups && Math.max(down, across) > 2) {
+    if (side * down >= sideColumns * across && down > 2) down /= 2;
+    else across /= 2;
+  }
+  return [down, across];
+};
+
 /** How a contraction is computed on a target. */
 export const productSchedule = (of: Contraction, target: Target): ProductSchedule => {
-  const rows = size(of.rows), columns = size(of.columns);
-  const side = sideOf(rows, columns);
+  const side = sideOf(size(of.rows), size(of.columns));
+  const [down, across] = resultsFor(of, side, target.onCpu);
   const sound: ProductSchedule = {
     side,
-    down: resultsOf(rows, side),
-    across: resultsOf(columns, threads / side),
+    down,
+    across,
     depth: 16,
     from: sourceOf(of, target),
   };

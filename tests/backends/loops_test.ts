@@ -1,19 +1,21 @@
 // Loops instead of large products: the same values, and nothing large is stored.
 import assert from "assert";
+import type { Machine, Program } from "../../backends/backend.ts";
 import { volume } from "../../dsl/axes.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
 import { node, reachable, tensor } from "../../dsl/node.ts";
 import { substitute } from "../../dsl/scan.ts";
-import { input, mul, sum } from "../../dsl/ops.ts";
+import { contract, input, mul, softmax, sum } from "../../dsl/ops.ts";
+import { rename } from "../../dsl/structure.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { withLoops } from "../../backends/lower/loops.ts";
 import type { Sequence } from "../../models/layers.ts";
-import { parallelMlstm } from "../../models/mlstm.ts";
+import { chunkwiseMlstm, parallelMlstm } from "../../models/mlstm.ts";
 import { attention } from "../../models/transformer.ts";
-import { type Case, checkBackend, numbers } from "../check.ts";
-import { wasmInLoops, webgpuInLoops } from "../device.ts";
+import { type Case, checkBackend, disagreement, numbers } from "../check.ts";
+import { wasm, wasmInLoops, webgpu, webgpuInLoops } from "../device.ts";
 
 /** An expression's value and gradients, by loops and without them. */
 const check = (name: string, of: AnyTensor, leaves: Readonly<Record<string, AnyTensor>>) => {
@@ -137,6 +139,80 @@ for (
       };
       const [less, more] = [await peak(1000), await peak(4000)];
       assert.ok(more < 4.5 * less && more < 4000 * 4000, `${less} bytes, then ${more}`);
+    },
+  });
+}
+
+/** A value and its gradients for all inputs and parameters, as a program. */
+const whole = (of: AnyTensor, inputs: Readonly<Record<string, AnyTensor>>): Program => {
+  const slope: AnyTensor = input("slope", node(of).axes);
+  const loss: AnyTensor = sum(mul(of, slope) as AnyTensor, Object.keys(node(of).axes));
+  const values = { value: of, ...grad(loss, inputs) };
+  return {
+    outputs: Object.fromEntries(
+      Object.entries(values).map((
+        [name, of],
+      ) => [name, { of, order: Object.keys(node(of).axes).sort() }]),
+    ),
+  };
+};
+
+for (
+  const [device, stored, inLoops, names] of [
+    // The mLSTM's kernels take a software driver half a minute to compile.
+    ["WebGPU", webgpu, webgpuInLoops, ["attention"]],
+    ["WebAssembly", wasm, wasmInLoops, ["attention", "parallel", "chunks"]],
+  ] as const
+) {
+  Deno.test({
+    name: `600 tokens on ${device}: ${names.join(", ")} give the same with and without loops`,
+    ignore: stored === undefined,
+    fn: async () => {
+      const token: number = 600;
+      const qkv = Object.fromEntries(
+        ["query", "key", "value"].map((
+          name,
+        ) => [name, input(name, { head: 2, token, feature: 8 })]),
+      );
+      const other = (x: AnyTensor): AnyTensor => tensor(rename(node(x), "token", "other"));
+      const scores: AnyTensor = contract(qkv.query, other(qkv.key), "feature");
+      const read: AnyTensor = contract(softmax(scores, "other"), other(qkv.value), "other");
+      const vector = { batch: 1, head: 2, token, feature: 8 }, gate = { batch: 1, head: 2, token };
+      const cell = {
+        q: input("q", vector),
+        k: input("k", vector),
+        v: input("v", vector),
+        inputGate: input("inputGate", gate),
+        forgetGate: input("forgetGate", gate),
+      };
+      const inputs = cell as unknown as Parameters<typeof parallelMlstm>[0];
+      const programs = {
+        attention: whole(read, qkv),
+        parallel: whole(parallelMlstm(inputs), cell),
+        chunks: whole(chunkwiseMlstm(inputs), cell),
+      };
+      const valuesOf = (of: Program) =>
+        Object.fromEntries(
+          reachable(Object.values(of.outputs).map(({ of }) => node(of)))
+            .filter(({ op }) => op === "input")
+            .map(({ attributes: { name }, axes }) => [name!, numbers(name!.length, volume(axes))]),
+        );
+      const some = Object.fromEntries(names.map((name) => [name, programs[name]]));
+      const full = await stored!.open(some), loops = await inLoops!.open(some);
+      const run = (machine: Machine, name: keyof typeof programs) =>
+        machine.run(name, valuesOf(programs[name]));
+      const square = 4 * 2 * token * token;
+      for (const name of names) {
+        const isStored = full.report(name).peakBytes > square;
+        assert.equal(isStored, name !== "chunks");
+        assert.ok(loops.report(name).peakBytes < square);
+        const want = await run(full, name === "chunks" ? "parallel" : name);
+        for (const machine of [full, loops]) {
+          assert.equal(disagreement(want, await run(machine, name), 1e-4), undefined, name);
+        }
+      }
+      full.close();
+      loops.close();
     },
   });
 }

@@ -1,6 +1,6 @@
 // Schedules from a tuning table: whatever they say, values stay as they are, and what a device could
 // not run is left out.
-import { ok, strictEqual } from "assert";
+import { deepStrictEqual, ok, strictEqual } from "assert";
 import * as E from "fp-ts/Either.js";
 import type { Program } from "../../backends/backend.ts";
 import { lower } from "../../backends/lower/schedule.ts";
@@ -113,4 +113,21 @@ Deno.test("kernels with workgroups of different sizes are not joined", () => {
     strictEqual(code.wgsl.match(/@workgroup_size\((\d+)\)/)![1], `${code.workgroup}`);
     ok(code.tuned.every((key) => !keys.includes(key) || code.workgroup === 256), code.wgsl);
   }
+});
+
+Deno.test("on a GPU small products have small tiles, so that there are more of them", () => {
+  const tiles = (rows: number, columns: number, onCpu: boolean) => {
+    const x = d.input("x", { row: rows, inner: 96 });
+    const y = d.input("y", { inner: 96, column: columns });
+    const of = d.contract(x, y, "inner");
+    const [kernel] = lower({ outputs: { of: { of, order: ["row", "column"] } } }).kernels;
+    ok(kernel.shape === "contraction");
+    const { side, down, across } = productSchedule(kernel.contraction!, { onCpu });
+    return [side * down, 64 / side * across];
+  };
+  deepStrictEqual(tiles(2048, 2048, false), [64, 64]);
+  deepStrictEqual(tiles(192, 768, false), [32, 32]);
+  deepStrictEqual(tiles(64, 64, false), [16, 16]);
+  deepStrictEqual(tiles(8, 3000, false), [8, 16]);
+  deepStrictEqual(tiles(192, 768, true), [64, 64]);
 });

@@ -13,6 +13,8 @@ import {
   explanationJson,
   explanationText,
   measured,
+  totalsOf,
+  totalsText,
 } from "../../experiments/explain.ts";
 import { webgpu } from "../device.ts";
 
@@ -76,6 +78,15 @@ const timed: Explanation = {
   ...untimed,
   timing: { kernels: [2, 8], peaks: { bytesPerSecond: 4e9, flopsPerSecond: 2e9 } },
 };
+
+Deno.test("several programs are a line of totals each", () => {
+  deepStrictEqual(totalsText({ one: totalsOf(timed), other: totalsOf(untimed) }).split("\n"), [
+    "       kernels  pipelines  peak MB  Gflop  moved MB  unfused MB     ms",
+    "one          2          2     5.00   0.01      6.00       18.00  10.00",
+    "other        2          2     5.00   0.01      6.00       18.00      -",
+  ]);
+  doesNotMatch(totalsText({ other: totalsOf(untimed) }), /ms/);
+});
 
 Deno.test("the table names every kernel, its bytes, the floor and the totals", () => {
   const text = explanationText(untimed, false);
