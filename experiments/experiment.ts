@@ -3,7 +3,6 @@
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "./backend.ts";
 import { openSource } from "./data/open.ts";
-import { usualThreads } from "./data/pool.ts";
 import { type DataError, dataErrorText, type Source } from "./data/source.ts";
 import { evaluate, foldersOf } from "./evaluate.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
@@ -65,13 +64,12 @@ export const printList = async (): Promise<number> => {
 // Data that is read before training is told of, as it may take minutes.
 const openShown = async (
   spec: Spec,
-  { share: { rank, of }, threads }: Processes,
+  { share: { rank }, threads }: Processes,
 ): Promise<E.Either<DataError, Source>> => {
   const bar = progress(rank === 0 ? standardError() : silence), began = performance.now();
   let shown = false;
   const opened = await openSource(spec, {
-    ...(threads === undefined ? {} : { threads: usualThreads(threads) }),
-    sharing: of,
+    ...(threads === undefined ? {} : { threads: Math.max(1, threads - 1) }),
     onProgress: (step, steps) => {
       const elapsed = (performance.now() - began) / 1000;
       shown ||= elapsed > 1;
