@@ -11,6 +11,7 @@ const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.u
 const little = {
   ...mamba,
   name: "little",
+  evaluation: undefined,
   clip: { frames: 40 },
   encoder: { ...mamba.encoder, dim: 16, depth: 2, state: 4, stochasticDepth: 0.4 },
   schedule: { warmupSteps: 2, steps: 50 },
