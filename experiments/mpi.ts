@@ -77,12 +77,16 @@ const load = (files: readonly string[]): E.Either<string, Library> => {
     try {
       return E.right(Deno.dlopen(file, functions).symbols);
     } catch (error) {
-      refused.push(error instanceof Error ? error.message : `${error}`);
+      const reason = error instanceof Error ? error.message : `${error}`;
+      const own = reason.replace(/^(Could not open library: )+/, "");
+      refused.push(
+        /: No such file/.test(own) && own.startsWith(`${file}:`) ? `${file} is missing` : own,
+      );
     }
   }
   return E.left(
     `no MPI library could be loaded (${refused.join("; ")}); install Open MPI (Debian: ` +
-      "libopenmpi3) or MPICH (libmpich12), or name the library's file in FORMANT_MPI",
+      "openmpi-bin) or MPICH (mpich), or name the library's file in FORMANT_MPI",
   );
 };
 

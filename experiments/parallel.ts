@@ -61,10 +61,8 @@ export const differing = async (
   for (const [k, other] of others.entries()) {
     const what = Object.keys(own).find((name) => other[name] !== first[name]);
     if (what === undefined) continue;
-    return `the ${what} of process ${
-      k + 1
-    } is not that of process 0; all processes of a run need ` +
-      "the same files: put them where all machines see them";
+    const whose = `the ${what} of process ${k + 1} is not that of process 0`;
+    return `${whose}; all processes of a run need the same files, where all machines see them`;
   }
   return undefined;
 };
@@ -97,8 +95,8 @@ export const processesOf = (world: World): Processes => {
   // Gradients lie behind each other in one array, which is summed a bucket at a time. Of a bucket each
   // process gets one piece from all, adds it up in the order of the ranks, and gives the sum to all. So
   // each sum is made once, in one place and in a fixed order: all processes have the same bits, in every
-  // run, whatever the MPI library does; and no process sends more than twice what it has. MPI's own
-  // all-reduce promises neither.
+  // run, whatever the MPI library does, which for its own all-reduce is only advised to see to that. No
+  // process sends more than twice what it has.
   const most = Math.max(1, Math.floor(bucketBytes / 4 / size));
   const pieces = new Float32Array(most * size), sums = new Float32Array(most);
   const exact = new Float64Array(most);

@@ -24,6 +24,8 @@ export interface ReadingOptions {
   readonly store?: StoreSpec;
   /** Threads that read; what is read does not depend on it. */
   readonly threads?: number;
+  /** Processes that fill the same store. */
+  readonly sharing?: number;
 }
 
 /** What is known of recordings before any is read. */
@@ -41,11 +43,11 @@ export interface Members {
 
 /** The threads that read recordings of a form; they share what room is left in the store. */
 export const readingPool = (form: Form, options: ReadingOptions): Pool => {
-  const { frontEnd, frames, store, threads = usualThreads() } = options;
+  const { frontEnd, frames, store, threads = usualThreads(), sharing = 1 } = options;
   const kept = store === undefined ? {} : {
     store: {
       path: store.path,
-      room: Math.max(0, store.gigabytes * 1e9 - storedBytes(store.path)) / threads,
+      room: Math.max(0, store.gigabytes * 1e9 - storedBytes(store.path)) / threads / sharing,
     },
   };
   return openPool({ form, frontEnd, frames, ...kept }, threads);

@@ -16,6 +16,8 @@ import type { DataError, Source } from "./source.ts";
 export interface OpenOptions {
   /** Threads that read; as many as there are processors but one if left out. */
   readonly threads?: number;
+  /** Processes that open the same data, and share what room is left in its store; 1 if left out. */
+  readonly sharing?: number;
   /** Hears how many recordings of how many were looked at. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -23,7 +25,7 @@ export interface OpenOptions {
 /** The source that a spec names, on its own or for all the processes of a run. */
 export const openSource = async (
   { seed, frontEnd, clip: { frames }, data }: Pick<Spec, "seed" | "frontEnd" | "clip" | "data">,
-  { threads, onProgress }: OpenOptions = {},
+  { threads, sharing, onProgress }: OpenOptions = {},
 ): Promise<E.Either<DataError, Source>> => {
   const order = {
     seed,
@@ -43,6 +45,7 @@ export const openSource = async (
     frames,
     ...(store === undefined ? {} : { store }),
     ...(threads === undefined ? {} : { threads }),
+    ...(sharing === undefined ? {} : { sharing }),
   });
   const members = await membersOf(data, pool);
   if (E.isLeft(members)) {

@@ -9,8 +9,8 @@ export interface Pool {
 }
 
 /** As many threads as there are processors but one, which computes; at least one and at most 16. */
-export const usualThreads = (): number =>
-  Math.max(1, Math.min(16, navigator.hardwareConcurrency - 1));
+export const usualThreads = (processors: number = navigator.hardwareConcurrency): number =>
+  Math.max(1, Math.min(16, processors - 1));
 
 interface Waiting {
   readonly question: Question;

@@ -11,6 +11,7 @@ const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.u
 const little = {
   ...mamba,
   name: "little",
+  evaluation: undefined,
   clip: { frames: 40 },
   encoder: { ...mamba.encoder, dim: 16, depth: 2, state: 4, stochasticDepth: 0.4 },
   schedule: { warmupSteps: 2, steps: 50 },
@@ -41,12 +42,20 @@ const launcher = (command: string, says: RegExp, args: readonly string[]): Launc
 // More processes than processors, and by root, as in a container.
 const openMpi = launcher("mpirun", /Open MPI/, ["--allow-run-as-root", "--oversubscribe"]);
 const mpich = launcher("mpirun.mpich", /HYDRA/, []) ?? launcher("mpirun", /HYDRA/, []);
-const missing = [["Open MPI", openMpi], ["MPICH", mpich]].filter(([, one]) => one === undefined);
-for (const [name] of missing) {
-  const told = `runs of several processes were not tested with ${name}: its mpirun is missing`;
-  if (Deno.env.has("FORMANT_REQUIRE_MPI")) throw new Error(told);
-  console.log(told);
-}
+type Name = "Open MPI" | "MPICH";
+const launchers = { "Open MPI": openMpi, MPICH: mpich };
+const test = (what: string, name: Name, body: (launched: Launcher) => Promise<void>) => {
+  const launched = launchers[name];
+  if (launched === undefined && Deno.env.has("FORMANT_REQUIRE_MPI")) {
+    throw new Error(`${name} is required, and its mpirun was not found`);
+  }
+  Deno.test({
+    // A quiet run shows nothing but names.
+    name: launched === undefined ? `${what} (skipped, as ${name} is not installed)` : what,
+    ignore: launched === undefined,
+    fn: () => body(launched!),
+  });
+};
 
 /** A folder with the spec, and in `one` the run by a single process, which is made once. */
 const folder = await Deno.makeTempDir();
@@ -104,38 +113,34 @@ const assertSameCurve = (got: readonly Metric[], want: readonly Metric[]) => {
 
 const count = (text: string, of: RegExp): number => text.match(new RegExp(of, "g"))?.length ?? 0;
 
-const cases = [["Open MPI", openMpi, 2], ["Open MPI", openMpi, 4], ["MPICH", mpich, 2]] as const;
-for (const [name, launched, processes] of cases) {
-  Deno.test({
-    name: `${processes} processes of ${name} give the losses of one`,
-    ignore: launched === undefined,
-    fn: async () => {
-      const run = `${name.replace(" ", "-")}-${processes}`, args = ["--out", run];
-      const { code, out, err } = await ran(...by(launched!, processes), ...experiment, ...args);
-      assert.equal(code, 0, err);
-      const want = await byOne();
-      assert.equal(want.length, 51);
-      assert.ok(want.at(-1)!.heldOutLoss! < want[0].heldOutLoss!);
-      assertSameCurve(metricsIn(run), want);
-      // One of them speaks, and all of them compute.
-      assert.equal(count(out, /report: /), 1, out);
-      assert.equal(count(err, /step 50 of 50/), 1, err);
-      assert.ok(err.includes(`device: ${processes} × WebAssembly (`), err);
-    },
+for (const [name, processes] of [["Open MPI", 2], ["Open MPI", 4], ["MPICH", 2]] as const) {
+  test(`${processes} processes of ${name} give the losses of one`, name, async (launched) => {
+    const run = `${name.replace(" ", "-")}-${processes}`;
+    const { code, out, err } = await ran(...by(launched, processes), ...experiment, "--out", run);
+    assert.equal(code, 0, err);
+    const want = await byOne();
+    assert.equal(want.length, 51);
+    assert.ok(want.at(-1)!.heldOutLoss! < want[0].heldOutLoss!);
+    assertSameCurve(metricsIn(run), want);
+    // One of them speaks, and all of them compute.
+    assert.equal(count(out, /report: /), 1, out);
+    assert.equal(count(err, /step 50 of 50/), 1, err);
+    const device = /^device: (\d) × WebAssembly \(.*, (\d+) threads?\)$/m.exec(err);
+    assert.equal(Number(device?.[1]), processes, err);
+    // They do not take processors from each other.
+    const threads = Number(device?.[2]);
+    assert.ok(threads === 1 || threads * processes <= navigator.hardwareConcurrency, err);
   });
 }
 
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 /** Starts two processes, kills one with a checkpoint there, and gives what was said. */
-const killed = async (victim: number, run: string) => {
+const killed = async (launched: Launcher, victim: number, run: string) => {
   // Each leaves its number behind and becomes the experiment.
   const own = 'echo $$ > "$0-$OMPI_COMM_WORLD_RANK"; exec "$@"';
-  const child = start([
-    ...by(openMpi!, 2),
-    ...["sh", "-c", own, run],
-    ...[...experiment, "--out", run],
-  ]).spawn();
+  const command = ["sh", "-c", own, run, ...experiment, "--out", run];
+  const child = start([...by(launched, 2), ...command]).spawn();
   let ended = false;
   const end = child.output().then((output) => {
     ended = true;
@@ -156,24 +161,23 @@ const killed = async (victim: number, run: string) => {
 };
 
 for (const [victim, on, goes] of [[0, 1, "one goes"], [1, 4, "four go"]] as const) {
-  Deno.test({
-    name: `process ${victim} of two is killed: all end with a clear message, and ${goes} on`,
-    ignore: openMpi === undefined,
-    fn: async () => {
-      const run = `killed-${victim}`;
-      const { code, out, err } = await killed(victim, run);
-      assert.notEqual(code, 0, err);
-      assert.equal(out, "");
-      assert.match(
-        err,
-        /the run was told to end \(SIGTERM\), as when one of its 2 processes dies; the checkpoint of step \d+ is in killed-\d, and --resume goes on from it\n/,
-      );
-      assert.equal(count(err, /told to end/), 1, err);
-      const launch = on === 1 ? [] : by(openMpi!, on);
-      const end = await ran(...launch, ...experiment, "--out", run, "--resume");
-      assert.equal(end.code, 0, end.err);
-      assert.match(end.err, /going on from step \d+/);
-      assertSameCurve(metricsIn(run), await byOne());
-    },
+  const what = `process ${victim} of two is killed: all end with a clear message, and ${goes} on`;
+  test(what, "Open MPI", async (launched) => {
+    const run = `killed-${victim}`;
+    const { code, out, err } = await killed(launched, victim, run);
+    assert.notEqual(code, 0, err);
+    assert.equal(out, "");
+    assert.match(
+      err,
+      /the run was told to end \(SIGTERM\), as when one of its 2 processes dies; the checkpoint of step \d+ is in killed-\d, and --resume goes on from it\n/,
+    );
+    assert.equal(count(err, /told to end/), 1, err);
+    const end = await ran(
+      ...(on === 1 ? [] : by(launched, on)),
+      ...[...experiment, "--out", run, "--resume"],
+    );
+    assert.equal(end.code, 0, end.err);
+    assert.match(end.err, /going on from step \d+/);
+    assertSameCurve(metricsIn(run), await byOne());
   });
 }
