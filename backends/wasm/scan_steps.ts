@@ -4,12 +4,15 @@ import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, substitute } from "../../dsl/scan.ts";
 import { dependents, movedAxes } from "../lower/together.ts";
 
-/** How a value reads a leaf: not at all, at its own position, or at others too. Sums are read apart. */
+/**
+ * How a value reads a leaf: not at all, at its own position, or at others too. Sums are added up
+ * before they are read, so they read nothing themselves.
+ */
 export const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
   const memo = new Map<Node, "no" | "own" | "others">();
   const look = (of: Node): "no" | "own" | "others" => {
     if (of === leaf) return "own";
-    if (of.op === "reduce" && of !== root) return "no";
+    if (of.op === "reduce") return "no";
     const known = memo.get(of);
     if (known !== undefined) return known;
     const below = of.args.map(look);
