@@ -239,14 +239,37 @@ export const emitter = (
       : make.op("v128.bitselect", value, literal(fill, of.dtype), mask);
   };
 
+  /**
+   * The factors of a product of products, those that are known farthest out first: what does not
+   * vary in a loop is multiplied outside of it.
+   */
+  const factors = (of: Node, env: Env): readonly Value[] => {
+    const list = (of: Node): readonly Value[] =>
+      of.op === "mul" && of.dtype === "f32" && isPlain(of)
+        ? of.args.flatMap(list)
+        : [emit(of, env)];
+    return list(of).toSorted((a, b) => a.level - b.level);
+  };
+  const product = (of: readonly Value[]): Value => of.reduce((a, b) => make.op("f32x4.mul", a, b));
+  /** Two values whose product is a node's. */
+  const sides = (of: Node, env: Env): readonly [Value, Value] => {
+    const list = factors(of, env);
+    const [a, b] = of.args;
+    // As it is written, other products may share its parts.
+    if (list.every(({ level }) => level === list[0].level)) return [emit(a, env), emit(b, env)];
+    return [product(list.slice(0, -1)), list.at(-1)!];
+  };
+
+  const plus: Emitter["plus"] = (sum, of, env) =>
+    of.op === "mul" && isPlain(of)
+      ? math.madd(...sides(of, env), sum)
+      : make.op("f32x4.add", emit(of, env), sum);
+
   const joined: Emitter["joined"] = (reduction, sum, env, lanesToo) => {
     const isSum = reduction.attributes.how === "add";
     const [x] = reduction.args;
     const all = !lanesToo || lanes === undefined || lanes.count === width;
-    if (isSum && all && x.op === "mul" && isPlain(x)) {
-      const [a, b] = x.args.map((arg) => emit(arg, env));
-      return math.madd(a, b, sum);
-    }
+    if (isSum && all) return plus(sum, x, env);
     const value = emit(x, env);
     const term = all ? value : onlyCounted(value, make.splat(isSum ? 0 : -Infinity));
     return make.op(isSum ? "f32x4.add" : "f32x4.pmax", term, sum);
@@ -314,11 +337,9 @@ export const emitter = (
       if (of.op === "add" && of.dtype === "f32") {
         // A product that is added to something is one instruction with the addition.
         const k = of.args.findIndex((arg) => arg.op === "mul" && isPlain(arg));
-        if (k >= 0) {
-          const [a, b] = of.args[k].args.map((arg) => emit(arg, env));
-          return math.madd(a, b, emit(of.args[1 - k], env));
-        }
+        if (k >= 0) return plus(emit(of.args[1 - k], env), of.args[k], env);
       }
+      if (of.op === "mul" && of.dtype === "f32") return make.op("f32x4.mul", ...sides(of, env));
       return scalar({ make, math }, of.args.map((arg) => emit(arg, env)));
     }
     switch (of.op) {
@@ -469,7 +490,8 @@ export const emitter = (
     math,
     emit,
     override: (of, by) => {
-      overrides.set(of, by);
+      if (by === undefined) overrides.delete(of);
+      else overrides.set(of, by);
       // What was computed with an earlier meaning is not that of this one.
       memo.clear();
     },
@@ -490,6 +512,7 @@ export const emitter = (
     lanes: () => lanes,
     eachLane,
     counted: onlyCounted,
+    plus,
     joined,
     fresh,
     storages: () => storages,

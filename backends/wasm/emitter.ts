@@ -30,8 +30,8 @@ export interface Emitter {
   readonly math: VectorMath;
   /** The value of a node at an environment. */
   readonly emit: (of: Node, env: Env) => Value;
-  /** Says what a node is in this kernel, where it is not computed from its arguments. */
-  readonly override: (of: Node, by: (env: Env) => Value) => void;
+  /** Says what a node is from here on, or that it is computed from its arguments again. */
+  readonly override: (of: Node, by: ((env: Env) => Value) | undefined) => void;
   /** The number that an integer expression is; multiplied by `by`. */
   readonly whole: (of: affine.Int, by?: number) => Value;
   /** Positions of `dims` from one flattened index. */
@@ -66,6 +66,8 @@ export interface Emitter {
   ) => Value;
   /** `value`, but `rest` in lanes that do not count. */
   readonly counted: (value: Value, rest: Value) => Value;
+  /** The sum of a value and a node's, one instruction where that is a product. */
+  readonly plus: (sum: Value, of: Node, env: Env) => Value;
   /** A sum or maximum with one more term; with `lanesToo`, its lanes will be joined as well. */
   readonly joined: (reduction: Node, sum: Value, env: Env, lanesToo: boolean) => Value;
   readonly fresh: (prefix: string) => string;

@@ -20,7 +20,7 @@ import { acrossLanes } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { bindLocals, onlyOnce, position, stepsOf, timeOf } from "./scan_values.ts";
-import { readsOf, renewed, steadyIn, without } from "./scan_steps.ts";
+import { alike, readsOf, renewed, steadyIn, without, withoutFactors } from "./scan_steps.ts";
 import { printTogether } from "./scan_together.ts";
 
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
@@ -28,6 +28,8 @@ const lanesOfUnit = 16;
 
 /** Most values of one kind that are computed before the steps. */
 const mostSteady = 512;
+/** Most vectors of one value that are kept for the steps of a segment. */
+const mostSlots = 1024;
 
 /** A value of a step as it is kept: a local, or vectors in scratch memory, one a held position. */
 interface Kept {
@@ -35,6 +37,8 @@ interface Kept {
   readonly node: Node;
   readonly variable?: Variable;
   readonly offset: number;
+  /** Where in it the vectors of this step begin, if it has some for each step of a segment. */
+  readonly from?: affine.Int;
 }
 
 /** What one step must compute. */
@@ -44,6 +48,8 @@ interface Item {
   readonly phase: number;
   /** The held axes that its value has. */
   readonly nest: readonly Dim[];
+  /** What is computed, where that is not `of` alone. */
+  readonly value?: (env: Env) => Value;
   readonly run: (env: Env, value: Value) => void;
 }
 
@@ -132,12 +138,16 @@ const printByLanes = (
     if (dims.length > 0) return { dims, node: of, offset: take(size(dims)) };
     return { dims, node: of, variable: make.variable("v128", make.splat(0)), offset: 0 };
   };
-  const read = ({ variable, offset, dims }: Kept, env: Env): Value =>
-    variable === undefined ? readAt(offset, position(dims, env)) : make.current(variable);
-  const write = ({ variable, offset, dims }: Kept, env: Env, value: Value): void =>
-    variable === undefined
-      ? writeAt(offset, position(dims, env), value)
-      : make.assign(variable, value);
+  const within = ({ dims, from }: Kept, env: Env): affine.Int =>
+    from === undefined ? position(dims, env) : affine.sum(from, position(dims, env));
+  const read = (kept: Kept, env: Env): Value =>
+    kept.variable === undefined
+      ? readAt(kept.offset, within(kept, env))
+      : make.current(kept.variable);
+  const write = (kept: Kept, env: Env, value: Value): void =>
+    kept.variable === undefined
+      ? writeAt(kept.offset, within(kept, env), value)
+      : make.assign(kept.variable, value);
   /** Runs `inside` for every position of some held axes. */
   const over = (nest: readonly Dim[], env: Env, inside: (env: Env) => void): void => {
     if (nest.length === 0) return inside(env);
@@ -161,8 +171,14 @@ const printByLanes = (
         over: inLane,
       });
   };
-  const outs = roots.filter((root) => root.kind === "out")
-    .map((root) => ({ root, of: outNode(root) }));
+  const outRoots = roots.filter((root) => root.kind === "out");
+  const nextNames = Object.keys(scan.attributes.step!.next);
+  const better = withoutFactors([
+    ...nextNames.map((name) => scan.attributes.step!.next[name]),
+    ...outRoots.map(outNode),
+  ]);
+  const next = Object.fromEntries(nextNames.map((name, k) => [name, better[k]]));
+  const outs = outRoots.map((root, k) => ({ root, of: better[nextNames.length + k] }));
   // Sums across lanes are vectors while the lanes of a unit are run through, for all steps.
   const totals = new Map(
     outs.filter(({ root }) => acrossOf(root))
@@ -176,13 +192,18 @@ const printByLanes = (
 
   /** Prints all steps for the lanes at `start`. */
   const printSteps = (start: Env): void => {
-    /** Prints one step: its reductions, next carries and outputs, in loops over the held axes. */
+    /**
+     * Prints one step: its reductions, next carries and outputs, in loops over the held axes. Next
+     * carries are written to `places`, or in place of the carries; `more` values are kept.
+     */
     const step = (
       next: Readonly<Record<string, Node>>,
       leaves: Readonly<Record<string, Node>>,
       carries: Readonly<Record<string, Kept>>,
       outs: readonly { readonly of: Node; readonly root: ScanRoot }[],
       env: Env,
+      places?: Readonly<Record<string, Kept>>,
+      more: readonly Kept[] = [],
     ): void => {
       const phases = new Map<Node, number>();
       const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
@@ -207,8 +228,8 @@ const printByLanes = (
           of: of.args[0],
           phase: phases.get(of)!,
           nest: heldOf(of.args[0]),
-          run: (at, value) =>
-            write(kept, at, make.op(isSum ? "f32x4.add" : "f32x4.pmax", value, read(kept, at))),
+          value: (at) => emit.joined(of, read(kept, at), at, false),
+          run: (at, value) => write(kept, at, value),
         });
         emit.override(of, (at) => read(kept, at));
       }
@@ -217,15 +238,27 @@ const printByLanes = (
         const summed = partial?.reduction.args[0] ?? of;
         const put = (at: Env, value: Value) => {
           if (!acrossOf(root)) return emit.store(storage, at, value);
-          const term = emit.counted(value, make.splat(0));
-          const sum = totals.get(root)!, place = placeOf(of, at);
-          writeAt(sum, place, make.op("f32x4.add", readAt(sum, place), term));
+          writeAt(totals.get(root)!, placeOf(of, at), value);
+        };
+        /** A sum across lanes with one more term. Lanes that do not count are no part of it. */
+        const total = (at: Env): Value => {
+          const sum = readAt(totals.get(root)!, placeOf(of, at));
+          return emit.counted(emit.plus(sum, of, at), sum);
         };
         items.push({
           of,
           phase: phaseOf(of),
           nest: heldOf(of),
+          ...(acrossOf(root) ? { value: total } : {}),
           run: (at, value) => onlyOnce(emit, space, start, summed, () => put(at, value)),
+        });
+      }
+      for (const kept of more) {
+        items.push({
+          of: kept.node,
+          phase: 0,
+          nest: kept.dims,
+          run: (at, value) => write(kept, at, value),
         });
       }
       const commits: (() => void)[] = [];
@@ -243,17 +276,18 @@ const printByLanes = (
           return reads === "no" || item.phase < phase ||
             (item.phase === phase && reads === "own" && key(item.nest) === key(nest));
         });
-        const place = atOnce || kept.variable !== undefined ? kept : declare(of);
+        const place = places?.[name] ??
+          (atOnce || kept.variable !== undefined ? kept : declare(of));
         items.push({
           of,
           phase,
           nest,
           run: (at, value) => {
-            if (kept.variable !== undefined) commits.push(() => write(kept, at, value));
+            if (place.variable !== undefined) commits.push(() => write(place, at, value));
             else write(place, at, value);
           },
         });
-        if (place !== kept) {
+        if (place !== kept && places === undefined) {
           commits.push(() => over(kept.dims, new Map(), (at) => write(kept, at, read(place, at))));
         }
       }
@@ -265,7 +299,7 @@ const printByLanes = (
         );
         for (const group of nests.values()) {
           over(group[0].nest, env, (at) => {
-            const values = group.map((item) => emit.emit(item.of, at));
+            const values = group.map((item) => item.value?.(at) ?? emit.emit(item.of, at));
             group.forEach((item, k) => item.run(at, values[k]));
           });
         }
@@ -335,7 +369,6 @@ const printByLanes = (
       });
       return () => places.forEach(([x, kept]) => emit.override(x, (env) => read(kept, env)));
     };
-    const { next } = scan.attributes.step!;
     const steady = keepSteady(scan, own, [...Object.values(next), ...outs.map(({ of }) => of)]);
 
     if (recomputes === undefined) {
@@ -345,7 +378,7 @@ const printByLanes = (
         steady();
         saveCarries(s, t);
         const env = new Map([...start, [axis, t]]);
-        step(scan.attributes.step!.next, own.carry, carries, outs, env);
+        step(next, own.carry, carries, outs, env);
       });
     } else {
       const source = recomputes.scan;
@@ -354,13 +387,31 @@ const printByLanes = (
       const sourceFrom = roles(source).from;
       const again = renewed(source);
       const steadyAgain = keepSteady(source, again.leaves, Object.values(again.next));
-      const redone = Object.fromEntries(names.map((name) => [name, declare(sourceFrom[name])]));
-      const kept = Object.fromEntries(names.map((name) => {
-        const dims = heldOf(sourceFrom[name]);
-        return [name, { dims, offset: take(every * size(dims)) }];
-      }));
-      const slot = (name: string, k: affine.Int, env: Env): affine.Int =>
-        affine.sum(affine.times(k, size(kept[name].dims)), position(kept[name].dims, env));
+      /** Values of the steps of a segment: those that come into each, and what is worth keeping. */
+      const slots = (of: Node, count: number): Kept => {
+        const dims = heldOf(of);
+        return { dims, node: of, offset: take(count * size(dims)) };
+      };
+      const slot = (kept: Kept, k: affine.Int): Kept => ({
+        ...kept,
+        from: affine.times(k, size(kept.dims)),
+      });
+      const came = Object.fromEntries(
+        names.map((name) => [name, slots(sourceFrom[name], every + 1)]),
+      );
+      const cameInto = (k: affine.Int) =>
+        Object.fromEntries(names.map((name) => [name, slot(came[name], k)]));
+      const isOpen = (of: Node) =>
+        !["part", "scan", "gather", "local"].includes(of.op) &&
+        (!stored.has(of) || kernel.again.has(of));
+      const both = alike(
+        { scan: source, leaves: again.leaves, roots: Object.values(again.next) },
+        { scan, leaves: own, roots: [...Object.values(next), ...outs.map(({ of }) => of)] },
+        isOpen,
+        new Set(held.map((dim) => dim.axis)),
+      )
+        .filter(([of]) => every * size(heldOf(of)) <= mostSlots)
+        .map(([of, instead]) => ({ kept: slots(of, every), instead }));
       const segments = Math.ceil(steps / every);
       const stepAt = (g: affine.Int, k: affine.Int): affine.Int => {
         const s = affine.sum(affine.times(g, every), k);
@@ -372,27 +423,21 @@ const printByLanes = (
         const length = make.op("select", left, most, make.op("i32.lt_s", left, most));
         const lastOne = make.op("i32.sub", length, make.whole(1));
         for (const name of names) {
-          over(redone[name].dims, new Map([...start, [storage[name].dims[0].axis, g]]), (env) => {
-            write(redone[name], env, emit.load(storage[name], env));
+          over(came[name].dims, new Map([...start, [storage[name].dims[0].axis, g]]), (env) => {
+            write(came[name], env, emit.load(storage[name], env));
           });
         }
-        const keep = (k: affine.Int) => {
-          for (const name of names) {
-            over(redone[name].dims, start, (env) => {
-              writeAt(kept[name].offset, slot(name, k, env), read(redone[name], env));
-            });
-          }
-        };
+        // The last step is computed too where something is kept of it; nothing reads its carries.
         emit.loop(every, (k) => {
-          keep(k);
           const t = timeOf(stepAt(g, k), source);
-          bindLocals(emit, again.leaves, source, reading(redone), t);
+          const into = cameInto(k);
+          bindLocals(emit, again.leaves, source, reading(into), t);
           steadyAgain();
           const env = new Map([...start, [axis, t]]);
-          step(again.next, again.leaves.carry, redone, [], env);
-        }, lastOne);
-        // The carries that came into the last step need no further step.
-        keep(every === 1 ? affine.int(0) : emit.named(lastOne, every));
+          const onto = cameInto(affine.sum(k, affine.int(1)));
+          const keep = both.map(({ kept }) => slot(kept, k));
+          step(again.next, again.leaves.carry, into, [], env, onto, keep);
+        }, both.length > 0 ? length : lastOne);
         emit.loopDown(lastOne, every, (k) => {
           const t = timeOf(stepAt(g, k), source);
           const { each } = roles(scan);
@@ -401,13 +446,17 @@ const printByLanes = (
             if (of.op !== "part" || of.args[0] !== source) continue;
             const [kind, carry] = of.attributes.name!.split(/\.(.*)/s);
             if (kind !== "prev") continue;
-            instead[name] = (env) => readAt(kept[carry].offset, slot(carry, k, env));
+            instead[name] = (env) => read(slot(came[carry], k), env);
+          }
+          for (const { kept, instead } of both) {
+            emit.override(instead, (env) => read(slot(kept, k), env));
           }
           bindLocals(emit, own, scan, reading(carries), t, instead);
           steady();
           const env = new Map([...start, [axis, t]]);
-          step(scan.attributes.step!.next, own.carry, carries, outs, env);
+          step(next, own.carry, carries, outs, env);
         });
+        both.forEach(({ instead }) => emit.override(instead, undefined));
       });
     }
     for (const root of roots) {

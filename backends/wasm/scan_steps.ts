@@ -1,15 +1,22 @@
 // What the printer of scans must know of a step before it prints it: where a carry is read, what no
-// step changes, and a second copy of a step to stand beside the first.
-import { intern, type Node, reachable } from "../../dsl/node.ts";
-import { locals, substitute } from "../../dsl/scan.ts";
+// step changes, what two scans compute alike, sums without the factors that they need not have, and
+// a second copy of a step to stand beside the first.
+import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../dsl/node.ts";
+import { apply } from "../../dsl/scalar.ts";
+import { locals, roles, substitute } from "../../dsl/scan.ts";
+import { expand, reduce } from "../../dsl/structure.ts";
+import { costOf } from "../lower/costs.ts";
 import { dependents, movedAxes } from "../lower/together.ts";
 
-/** How a value reads a leaf: not at all, at its own position, or at others too. Sums are read apart. */
+/**
+ * How a value reads a leaf: not at all, at its own position, or at others too. Sums are added up
+ * before they are read, so they read nothing themselves.
+ */
 export const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
   const memo = new Map<Node, "no" | "own" | "others">();
   const look = (of: Node): "no" | "own" | "others" => {
     if (of === leaf) return "own";
-    if (of.op === "reduce" && of !== root) return "no";
+    if (of.op === "reduce") return "no";
     const known = memo.get(of);
     if (known !== undefined) return known;
     const below = of.args.map(look);
@@ -34,6 +41,124 @@ export const steadyIn = (roots: readonly Node[], changing: readonly Node[]): rea
   if (nodes.some((of) => moving.has(of) && movedAxes(of).length > 0)) return [];
   const read = nodes.filter((of) => moving.has(of)).flatMap((of) => of.args);
   return [...new Set([...roots, ...read])].filter((of) => !moving.has(of) && of.op !== "const");
+};
+
+/** Whether a value is its argument, at all positions of further axes. */
+const isExpanded = (of: Node): boolean =>
+  of.op === "index" && movedAxes(of).length === 0 &&
+  Object.entries(of.args[0].axes).every(([axis, size]) => of.axes[axis] === size);
+
+const factorsOf = (of: Node): readonly Node[] =>
+  (of.op === "mul" && of.dtype === "f32") || isExpanded(of) ? of.args.flatMap(factorsOf) : [of];
+
+/**
+ * The same values, sums having no factors that lack the summed axes: those are multiplied by once,
+ * afterwards, and sums that differ in nothing else are then one.
+ */
+export const withoutFactors = (roots: readonly Node[]): readonly Node[] =>
+  rewrite(roots, (of) => {
+    if (of.op !== "reduce" || of.attributes.how !== "add") return of;
+    const { over } = of.attributes;
+    const factors = [...factorsOf(of.args[0])].sort((a, b) => a.id - b.id);
+    const isInside = (one: Node) => over!.some((axis) => axis in one.axes);
+    const inside = factors.filter(isInside);
+    const axes = new Set(inside.flatMap((one) => Object.keys(one.axes)));
+    if (inside.length === factors.length || !over!.every((axis) => axes.has(axis))) return of;
+    const product = (list: readonly Node[]) => list.reduce((a, b) => apply("mul", a, b));
+    return inPlaceOf(of, () => {
+      const outside = factors.filter((one) => !isInside(one));
+      return expand(product([reduce(product(inside), "add", over!), ...outside]), of.axes);
+    });
+  });
+
+/** Values take so much to compute, in additions, that it pays to keep them in scratch memory. */
+const worthKeeping = 8;
+
+/** What the steps of a scan compute, and what their leaves stand for. */
+export interface Steps {
+  readonly scan: Node;
+  readonly leaves: ReturnType<typeof locals>;
+  readonly roots: readonly Node[];
+}
+
+/**
+ * Values of steps that are worth keeping, each by the node that it is with leaves replaced by what
+ * they stand for: those that change with time but not with carries, and are read where they are
+ * computed. Only `isOpen` nodes are computed from their arguments, and `held` axes are looped over.
+ */
+const worthwhile = (
+  { scan, leaves, roots }: Steps,
+  isOpen: (of: Node) => boolean,
+  held: ReadonlySet<string>,
+): ReadonlyMap<Node, Node> => {
+  const { each, rest } = roles(scan);
+  const time = scan.attributes.axis!;
+  const standsFor = new Map<Node, Node>([
+    ...Object.entries(leaves.each).map(([name, leaf]) => [leaf, each[name]] as const),
+    ...leaves.rest.map((leaf, k) => [leaf, rest[k]] as const),
+  ]);
+  const carries = new Set(Object.values(leaves.carry));
+  interface Found {
+    readonly as: Node;
+    readonly fixed: boolean;
+    readonly timed: boolean;
+  }
+  const seen = new Map<Node, Found>();
+  const elsewhere = new Set<Node>();
+  const look = (of: Node): Found => {
+    const found = seen.get(of);
+    if (found !== undefined) return found;
+    const other = standsFor.get(of);
+    const below = other !== undefined ? [look(other)] : isOpen(of) ? of.args.map(look) : [];
+    const as = other !== undefined ? below[0].as : intern(
+      of.op,
+      of.dtype,
+      of.axes,
+      of.args.map((arg, k) => below[k]?.as ?? arg),
+      of.attributes,
+    );
+    const made: Found = {
+      as,
+      fixed: !carries.has(of) && below.every(({ fixed }) => fixed),
+      timed: time in of.axes || below.some(({ timed }) => timed),
+    };
+    seen.set(of, made);
+    return made;
+  };
+  roots.forEach(look);
+  const leave = (of: Node): void => {
+    if (elsewhere.has(of)) return;
+    elsewhere.add(of);
+    const other = standsFor.get(of);
+    (other !== undefined ? [other] : isOpen(of) ? of.args : []).forEach(leave);
+  };
+  for (const of of seen.keys()) {
+    const other = of.op === "reduce"
+      ? of.attributes.over!.filter((axis) => !held.has(axis))
+      : movedAxes(of);
+    if (isOpen(of) && other.length > 0) of.args.forEach(leave);
+  }
+  return new Map(
+    [...seen].flatMap(([of, { as, fixed, timed }]) =>
+      fixed && timed && costOf(of) >= worthKeeping && isOpen(of) && !elsewhere.has(of)
+        ? [[as, of] as const]
+        : []
+    ),
+  );
+};
+
+/** What is worth keeping of the first steps for the second ones: a value of those, and of these. */
+export const alike = (
+  first: Steps,
+  second: Steps,
+  isOpen: (of: Node) => boolean,
+  held: ReadonlySet<string>,
+): readonly (readonly [Node, Node])[] => {
+  const there = worthwhile(second, isOpen, held);
+  return [...worthwhile(first, isOpen, held)].flatMap(([as, of]) => {
+    const found = there.get(as);
+    return found === undefined ? [] : [[of, found] as const];
+  });
 };
 
 /** Axes without some. */
