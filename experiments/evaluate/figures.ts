@@ -132,6 +132,7 @@ ${dots.join("\n")}
 export const figureStyle = `
 .scores { overflow-x: auto; }
 .scores th, .scores td { padding-right: 1.5rem; white-space: nowrap; }
+.scores th:first-child { position: sticky; left: 0; background: var(--page); }
 .scores td.best { font-weight: 600; }
 .looks { display: grid; gap: 2.5rem 3rem; margin-top: 1.25rem; }
 .confusion .cells { padding: 0.75rem 0 6.5rem 8.5rem; max-width: 36rem; }
@@ -139,6 +140,7 @@ export const figureStyle = `
 .confusion svg svg { overflow: visible; }
 svg rect.right { fill: var(--train); }
 svg rect.wrong { fill: var(--held-out); }
+.confusion text[text-anchor="middle"] { fill: var(--ink); }
 .confusion text.on { fill: var(--page); }
 .projections { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
 .projection > svg { width: 100%; aspect-ratio: 1; height: auto; border: 1px solid var(--line); }
