@@ -106,11 +106,19 @@ const foldersOf = (
 ): E.Either<string, readonly string[]> => {
   const listed = listTasks(folder);
   if (E.isLeft(listed)) return E.left(taskErrorText(listed.left));
-  const { tasks } = listed.right;
+  const { tasks, others } = listed.right;
   if (tasks.length === 0) {
     return E.left(
       `there is no task in ${folder}: no folder in it holds a task_metadata.json; ` +
         "'deno task data' makes or fetches some",
+    );
+  }
+  // A task that has lost its metadata must not be missing from the table without a word.
+  if (names.length === 0 && others.length > 0) {
+    const which = others.map((name) => `${folder}/${name}`).join(", ");
+    return E.left(
+      `${which}: there is no task_metadata.json in it, so it is no task; move it away, or name the ` +
+        "tasks that are meant, with --task or in the spec",
     );
   }
   const found: string[] = [];

@@ -130,6 +130,7 @@ ${dots.join("\n")}
 export const figureStyle = `
 .scores { overflow-x: auto; }
 .scores th, .scores td { padding-right: 1.5rem; white-space: nowrap; }
+.scores th:first-child { position: sticky; left: 0; background: var(--page); }
 .scores td.best { font-weight: 600; }
 .looks { display: grid; gap: 2.5rem 3rem; margin-top: 1.25rem; }
 .confusion .cells { padding: 0.75rem 0 6.5rem 8.5rem; max-width: 36rem; }

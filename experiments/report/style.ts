@@ -28,6 +28,7 @@ p { margin: 0.75rem 0; max-width: 44rem; text-wrap: pretty; }
 header p { font-size: 1.1rem; }
 .kind, .soft, figcaption span { color: var(--soft); }
 .kind { margin: 0 0 0.4rem; font-size: 0.9rem; }
+a { color: var(--train); }
 figure { margin: 0; }
 code, pre { font: 0.85em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 

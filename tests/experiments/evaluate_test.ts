@@ -223,7 +223,9 @@ Deno.test("evaluate: what is wrong is told before any work", async () => {
       /valid\.json: the label 'loud'/,
       /16000\/valid\/valid1\.wav: valid\.json does not name it/,
     );
-    await fails(["--task", "nothing"], 1, /no task 'nothing' in tasks; there is other, tones/);
+    Deno.removeSync(`${other}/task_metadata.json`);
+    await fails([], 1, /^tasks\/other: there is no task_metadata\.json in it, so it is no task/m);
+    await fails(["--task", "nothing"], 1, /no task 'nothing' in tasks; there is tones-v1-small/);
     await fails(["--seeds", "0"], 2, /--seeds: expected a whole number from 1 to 1000, found '0'/);
     await fails(["--fidelity", "good"], 2, /expected faithful or corrected, found 'good'/);
     await fails(["--checkpoint", "none"], 1, /the checkpoint none cannot be read/);
