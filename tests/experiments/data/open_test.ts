@@ -4,6 +4,7 @@ import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { openSource } from "../../../experiments/data/open.ts";
 import { dataErrorText, type Source } from "../../../experiments/data/source.ts";
+import { storedBytes } from "../../../experiments/data/store.ts";
 import { wav16 } from "../../../experiments/hear/wav.ts";
 import type { DataSpec } from "../../../experiments/spec/data.ts";
 import { synthesise } from "../../../experiments/synth.ts";
@@ -92,6 +93,23 @@ Deno.test("any number of threads, a store that is empty, full or there give the 
       );
     assert.equal(files(store.path), 15);
     assert.ok(files(small.path) >= 1 && files(small.path) < 15);
+  }));
+
+Deno.test("processes that open the same data share what room is left in its store", () =>
+  inFolder(async (folder) => {
+    writeSounds(`${folder}/sounds`);
+    const stored = async (sharing: number): Promise<number> => {
+      const store = { path: `${folder}/store-${sharing}`, gigabytes: 1e-4 };
+      const data = folderOf(`${folder}/sounds`, { store });
+      const spec = { seed: 3, frontEnd: publishedFrontEnd, clip: { frames: 50 }, data };
+      await withSource(openSource(spec, { threads: 1, sharing }), async (source) => {
+        await read(source, 0, 30);
+      });
+      return storedBytes(store.path);
+    };
+    const [alone, one] = [await stored(1), await stored(2)];
+    assert.ok(alone > 5e4 && alone <= 1e5, `${alone}`);
+    assert.ok(one > 0 && one <= 5e4, `${one}`);
   }));
 
 Deno.test("what is damaged in a store is not used, and a store that cannot be written is no error", () =>
