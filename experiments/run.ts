@@ -4,6 +4,7 @@
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "./backend.ts";
 import { openSource } from "./data/open.ts";
+import { usualThreads } from "./data/pool.ts";
 import { type DataError, dataErrorText, type Source } from "./data/source.ts";
 import { suiteErrorText, writeSuite } from "./data/suite.ts";
 import { syntheticTasks } from "./data/synthetic.ts";
@@ -93,12 +94,13 @@ export const evaluateRun = async (
 // Data that is read before training is told of, as it may take minutes.
 const openShown = async (
   spec: Spec,
-  { share: { rank }, threads }: Processes,
+  { share: { rank, of }, threads }: Processes,
 ): Promise<E.Either<DataError, Source>> => {
   const bar = progress(rank === 0 ? standardError() : silence), began = performance.now();
   let shown = false;
   const opened = await openSource(spec, {
-    ...(threads === undefined ? {} : { threads: Math.max(1, threads - 1) }),
+    ...(threads === undefined ? {} : { threads: usualThreads(threads) }),
+    sharing: of,
     onProgress: (step, steps) => {
       const elapsed = (performance.now() - began) / 1000;
       shown ||= elapsed > 1;
@@ -109,9 +111,13 @@ const openShown = async (
   return opened;
 };
 
-/** Calls `stop` when the user, or what started the processes, wants an end; gives what stops listening. */
-const listen = (folder: string, { share }: Processes, stop: () => void): () => void => {
-  const signals: readonly Deno.Signal[] = share.of === 1 ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+/** The signals by which the user, or what started several processes, asks for an end. */
+export const endings = ({ share }: Processes): readonly Deno.Signal[] =>
+  share.of === 1 ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+
+/** Calls `stop` when an end is asked for; gives what stops listening. */
+const listen = (folder: string, processes: Processes, stop: () => void): () => void => {
+  const { share } = processes, signals = endings(processes);
   signals.forEach((signal) => Deno.addSignalListener(signal, stop));
   const speaker = share.of > 1 && share.rank < 2
     ? new Worker(new URL("./last_words.ts", import.meta.url).href, { type: "module" })

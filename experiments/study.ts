@@ -4,7 +4,7 @@
 import * as E from "fp-ts/Either.js";
 import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
 import { agree, alone, type Processes } from "./parallel.ts";
-import { evaluateRun, trainRun } from "./run.ts";
+import { endings, evaluateRun, trainRun } from "./run.ts";
 import type { Spec } from "./spec.ts";
 import type { Study } from "./spec/sweep.ts";
 import { isDone } from "./study/folder.ts";
@@ -81,7 +81,8 @@ export const runStudy = async (
   const onInterrupt = () => {
     stop = true;
   };
-  Deno.addSignalListener("SIGINT", onInterrupt);
+  const signals = endings(processes);
+  signals.forEach((signal) => Deno.addSignalListener(signal, onInterrupt));
   try {
     const failed: string[] = [];
     let again = false;
@@ -128,6 +129,6 @@ export const runStudy = async (
     console.log(`report: ${folder}/report.html`);
     return failed.length === 0 ? 0 : complain(`stopped early: ${failed.join(", ")}`);
   } finally {
-    Deno.removeSignalListener("SIGINT", onInterrupt);
+    signals.forEach((signal) => Deno.removeSignalListener(signal, onInterrupt));
   }
 };
