@@ -8,9 +8,13 @@ import { type Evaluation, intervalOf, summaryOf } from "./results.ts";
 const isShare = (score: string): boolean => score !== "d_prime";
 
 /** A score with its interval: `64.5 ± 1.2`. */
-export const scoreText = ({ mean, halfWidth }: Interval, factor: number): string =>
-  Number.isNaN(mean) ? "no score" : `${(factor * mean).toFixed(1)}` +
-    (halfWidth === undefined ? "" : ` ± ${(factor * halfWidth).toFixed(1)}`);
+export const scoreText = ({ mean, halfWidth }: Interval, factor: number): string => {
+  // A sum that is nothing but rounding is not below 0.
+  const text = (of: number) => (factor * of).toFixed(1).replace(/^-(0\.0)$/, "$1");
+  return Number.isNaN(mean)
+    ? "no score"
+    : text(mean) + (halfWidth === undefined ? "" : ` ± ${text(halfWidth)}`);
+};
 
 /** The factor that a task's score is told with. */
 export const factorOf = (score: string): number => isShare(score) ? 100 : 1;

@@ -221,6 +221,7 @@ svg circle[class*="dash-"] { stroke: var(--page); stroke-width: 1; }
 .tasks .plot > svg { width: 100%; }
 .tasks circle.hollow { fill: var(--page); }
 .tasks circle { stroke-width: 1.75; }
+.tasks line.hollow { opacity: 0.4; }
 .tasks .legend svg { width: 0.8rem; height: 0.8rem; }
 svg text.task { fill: var(--ink); font-size: 13px; }
 svg text.name { fill: var(--ink); }
