@@ -5,20 +5,39 @@ import { expand, literal, log, scalarOf } from "../dsl/ops.ts";
 import { exp, iota, max, neg, shift, sub, toFloat } from "../dsl/ops.ts";
 import { normal, uniform } from "../dsl/random.ts";
 
+/**
+ * Initialisers of the same numbers are one object: a parameter that is made in two places, as that of a
+ * block which is run in both directions, is then one leaf and has one gradient.
+ */
+const once = <P extends readonly (number | string)[]>(
+  make: (...of: P) => Initialiser,
+): (...of: P) => Initialiser => {
+  const made = new Map<string, Initialiser>();
+  return (...of) => {
+    const key = of.join(" ");
+    if (!made.has(key)) made.set(key, make(...of));
+    return made.get(key)!;
+  };
+};
+
 /** The same number everywhere. */
-export const constant = (value: number): Initialiser => (_, axes) => expand(scalarOf(value), axes);
+export const constant: (value: number) => Initialiser = once((value: number) => (_, axes) =>
+  expand(scalarOf(value), axes)
+);
 /** Zero everywhere. */
 export const zeros: Initialiser = constant(0);
 /** One everywhere. */
 export const ones: Initialiser = constant(1);
 
 /** Uniform between -bound and bound. */
-export const within = (bound: number): Initialiser => (key, axes) =>
-  uniform(key, axes, -bound, bound);
+export const within: (bound: number) => Initialiser = once((bound: number) => (key, axes) =>
+  uniform(key, axes, -bound, bound)
+);
 
 /** Normal with mean 0. */
-export const spread = (deviation: number): Initialiser => (key, axes) =>
-  normal(key, axes, deviation);
+export const spread: (deviation: number) => Initialiser = once((deviation: number) => (key, axes) =>
+  normal(key, axes, deviation)
+);
 
 /** PyTorch's default for weights and biases of linear maps and convolutions: ±1/√fan-in. */
 export const fanIn = (inputs: number): Initialiser => within(1 / Math.sqrt(inputs));
@@ -28,34 +47,42 @@ export const xavier = (inputs: number, outputs: number): Initialiser =>
   within(Math.sqrt(6 / (inputs + outputs)));
 
 /** log 1, log 2, ... along the state axis: S4D-real, Mamba section 3.6. */
-export const logPositions = (axis: string): Initialiser => (_, axes) =>
-  expand(log(shift(toFloat(iota(axis, axes[axis])), 1)) as AnyTensor, axes);
+export const logPositions: (axis: string) => Initialiser = once((axis: string) => (_, axes) =>
+  expand(log(shift(toFloat(iota(axis, axes[axis])), 1)) as AnyTensor, axes)
+);
 
 /** The inverse of softplus at step sizes log-uniform in [low, high], not below `least` (Mamba 3.6). */
-export const stepSizes =
-  (low: number, high: number, least: number): Initialiser => (key, axes: Axes) => {
+export const stepSizes: (low: number, high: number, least: number) => Initialiser = once(
+  (low: number, high: number, least: number) => (key, axes: Axes) => {
     const chosen = exp(uniform(key, axes, Math.log(low), Math.log(high)) as AnyTensor);
     const size = max(chosen, scalarOf(least)) as AnyTensor;
     // softplus⁻¹(x) = x + log(1 - e^-x)
     const rest = log(sub(scalarOf(1), exp(neg(size)))) as AnyTensor;
     return expand(shift(sub(size, neg(rest)) as AnyTensor, 0), axes);
-  };
+  },
+);
 
 /** Evenly spaced numbers from `low` to `high` along the only axis. */
-export const ramp = (low: number, high: number): Initialiser => (_, axes) => {
-  const length = volume(axes);
-  return literal(
-    axes,
-    Float32Array.from({ length }, (_, k) => low + (high - low) * k / Math.max(1, length - 1)),
-  );
-};
+export const ramp: (low: number, high: number) => Initialiser = once(
+  (low: number, high: number) => (_, axes) => {
+    const length = volume(axes);
+    return literal(
+      axes,
+      Float32Array.from({ length }, (_, k) => low + (high - low) * k / Math.max(1, length - 1)),
+    );
+  },
+);
 
 /**
  * Biases of the sLSTM gates i, f, z, o of heads of `units`: zero but for the forget gate, which
  * falls from 5 to -7 within a head by a power that grows with the block's place in the stack (0 to 1),
  * as published with the xLSTM code.
  */
-export const gateBias = (units: number, place: number): Initialiser => (_, axes) => {
+export const gateBias: (units: number, place: number) => Initialiser = once((
+  units: number,
+  place: number,
+) =>
+(_, axes) => {
   const length = volume(axes), wide = length / 4;
   const forget = (k: number) =>
     5 - 12 * ((k % units) / Math.max(1, units - 1)) ** (0.3 + 1.3 * place);
@@ -63,4 +90,4 @@ export const gateBias = (units: number, place: number): Initialiser => (_, axes)
     axes,
     Float32Array.from({ length }, (_, k) => Math.floor(k / wide) === 1 ? forget(k) : 0),
   );
-};
+});

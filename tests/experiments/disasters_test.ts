@@ -21,6 +21,7 @@ const little = {
   schedule: { warmupSteps: 2, steps: 12 },
   batch: 2,
   data: { kind: "folder", path: "sounds", ...stored },
+  evaluation: undefined,
   evaluateEvery: 4,
   checkpointEvery: 3,
   report: { examples: 1 },
