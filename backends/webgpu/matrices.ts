@@ -7,7 +7,7 @@ import { type Contraction, type ExpressionKernel, size, type Storage } from "../
 import { readsAlong, storeRoots } from "./access.ts";
 import type { Emitter } from "./emit.ts";
 import type { Body } from "./module.ts";
-import { type Target, workgroupBytes } from "./schedule.ts";
+import { fewGroups, type Target, workgroupBytes } from "./schedule.ts";
 import { named, placeTile, stage } from "./tiles.ts";
 
 /** The sizes of the matrices of one multiplication. */
@@ -109,7 +109,7 @@ const tileOf = (
   { rows, columns }: MatrixSizes,
 ) => ({ tileRows: groupRows * down * rows, tileColumns: groupColumns * across * columns });
 
-/** The tiling that computes and reads least, what lies beyond the edges included. */
+/** The tiling that computes and reads least, with work for all processors, edges included. */
 export const matrixTiling = (of: Contraction, matrices: Matrices): MatrixTiling => {
   const rows = size(of.rows), columns = size(of.columns);
   const threads = Math.max(workgroup, matrices.subgroup);
@@ -125,8 +125,9 @@ export const matrixTiling = (of: Contraction, matrices: Matrices): MatrixTiling 
         const room = (workgroupBytes - results) / bytes / (tileRows + tileColumns + 2 * padding);
         const depth = matrices.over * Math.floor(Math.min(deepest, room) / matrices.over);
         if (depth === 0) continue;
-        const computed = Math.ceil(rows / tileRows) * tileRows *
-          Math.ceil(columns / tileColumns) * tileColumns;
+        const tiles = size(of.batch) * Math.ceil(rows / tileRows) *
+          Math.ceil(columns / tileColumns);
+        const computed = Math.max(tiles, fewGroups) * tileRows * tileColumns;
         const cost = computed * (1 + perElement / tileRows + perElement / tileColumns +
           perLoad / (down * matrices.rows) + perLoad / (across * matrices.columns));
         if (cost < least) [best, least] = [{ ...tiling, depth }, cost];

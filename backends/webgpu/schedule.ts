@@ -119,7 +119,7 @@ const sourceOf = (
 };
 
 /** Fewer workgroups than this leave processors of a GPU without work. */
-const fewGroups = 128;
+export const fewGroups = 128;
 
 /** Results of an invocation along the rows and the columns: fewer where a GPU has too little to do. */
 const resultsFor = (of: Contraction, side: number, onCpu: boolean): readonly [number, number] => {

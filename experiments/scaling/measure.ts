@@ -20,7 +20,7 @@ export interface Found {
   readonly kernels: number;
   /** Most bytes of intermediate values held at once; parameters and inputs not counted. */
   readonly peakBytes: number;
-  /** Milliseconds, the median of `runs`; absent where nothing was run. */
+  /** Milliseconds, the least of `runs`; absent where nothing was run. */
   readonly time?: { readonly ms: number; readonly runs: number };
 }
 
@@ -118,12 +118,8 @@ export const planned = (program: Program, at: Place = unlimited): E.Either<Troub
 /** Few runs where they are long, and many where a single one says little. */
 const enough = (runs: readonly number[]): boolean => {
   const total = runs.reduce((sum, ms) => sum + ms, 0);
-  return total > 10_000 || runs.length >= 15 || (runs.length >= 3 && total > 1000);
-};
-
-const medianOf = (values: readonly number[]): number => {
-  const sorted = [...values].sort((a, b) => a - b), half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  return runs.length >= 15 || (runs.length >= 5 && total > 3000) ||
+    (runs.length >= 3 && total > 15_000);
 };
 
 const timed = async (machine: Machine, program: Program): Promise<Found["time"]> => {
@@ -138,12 +134,13 @@ const timed = async (machine: Machine, program: Program): Promise<Found["time"]>
     await machine.run("pass", inputs);
     runs.push(performance.now() - began);
   }
-  return { ms: medianOf(runs), runs: runs.length };
+  return { ms: Math.min(...runs), runs: runs.length };
 };
 
 /**
  * A program on a device: what it needs, and the time from giving it the clip to having its result,
- * the median of a few runs after one that does not count. Parameters stay on the device.
+ * the least of a few runs after one that does not count, as other work of a machine only adds to it.
+ * Parameters stay on the device.
  */
 export const measured = async (
   backend: Backend,

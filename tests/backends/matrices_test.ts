@@ -228,8 +228,10 @@ Deno.test("tiles fit what they compute and the memory of a workgroup", () => {
     return [16 * groupRows * down, 16 * groupColumns * across];
   };
   deepStrictEqual(tile(2008, 768), [64, 64]);
-  deepStrictEqual(tile(2008, 16), [128, 16]);
-  deepStrictEqual(tile(16, 2008), [16, 128]);
+  deepStrictEqual(tile(20000, 16), [128, 16]);
+  deepStrictEqual(tile(16, 20000), [16, 128]);
+  // Few large tiles would leave processors without work.
+  deepStrictEqual(tile(192, 192), [32, 32]);
   deepStrictEqual(of(512, 512).depth, 32);
 });
 

@@ -1,5 +1,8 @@
 // The structural primitives and what is made of them: derivatives against central differences, and
 // devices against the reference. Sizes are 1, primes, and numbers that neither 4 nor 64 divides.
+import { ok, strictEqual } from "assert";
+import { size } from "../../backends/lower/program.ts";
+import { lower } from "../../backends/lower/schedule.ts";
 import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { volume } from "../../dsl/axes.ts";
 import type { Tensors } from "../../dsl/grad.ts";
@@ -235,6 +238,37 @@ for (
     });
   }
 }
+
+// All numbers are below zero: what fills up the last part must be no maximum.
+const long: Record<string, Case> = Object.fromEntries(
+  [70_001, 65_536].flatMap((i) => {
+    const below = { low: -2, high: -1 };
+    const maximum = made([{ i, j: 3 }], (x) => d.maximum(d.tanh(x), "i"), below);
+    const mean = made([{ j: 2, i }], (x) => d.mean(d.exp(x), "i"), below);
+    // Gradients have no reduction.
+    return [
+      [`the maximum of ${i}`, { ...maximum, wrt: {} }],
+      [`the mean of ${i}`, { ...mean, wrt: {} }],
+    ] as const;
+  }),
+);
+for (const [device, backend] of devices) {
+  Deno.test({
+    name: `${device} agrees with the reference: reductions along one long axis`,
+    ignore: backend === undefined,
+    fn: () => checkBackend(backend!, long),
+  });
+}
+
+Deno.test("a reduction along one long axis has work for many invocations", () => {
+  for (const { of } of Object.values(long)) {
+    const [first, second, ...others] = lower({ outputs: { of: { of, order: ["j"] } } }).kernels;
+    strictEqual(others.length, 0);
+    const most = (kernel: typeof first) =>
+      Math.max(...kernel.roots.map(({ storage }) => size(storage.dims)));
+    ok(most(first) >= 2 * 250 && most(second) <= 3, `${most(first)}, then ${most(second)}`);
+  }
+});
 
 Deno.test({
   name: "the tiled products of GPUs agree with the reference",

@@ -5,6 +5,7 @@ import { lower } from "../../backends/lower/schedule.ts";
 import { emitter } from "../../backends/webgpu/emit.ts";
 import { printExpression } from "../../backends/webgpu/kernels.ts";
 import { binder } from "../../backends/webgpu/bindings.ts";
+import { matricesOf } from "../../backends/webgpu/matrix_units.ts";
 import { moduleOf } from "../../backends/webgpu/module.ts";
 import { printScan } from "../../backends/webgpu/scan.ts";
 import type { AnyTensor, Axes } from "../../dsl/axes.ts";
@@ -207,6 +208,87 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 for (const [name, { of, is }] of Object.entries(kernels)) {
   Deno.test(`WGSL of a ${name}`, () => deepStrictEqual(kernel(of), is));
 }
+
+Deno.test("a product by matrices of subgroups", () => {
+  const x = d.input("x", { time: 20, channel: 32 });
+  const of = d.neg(d.contract(d.exp(x), d.input("w", { channel: 32, out: 16 }), "channel"));
+  const { kernels: [made], stored } = lower({ outputs: { y: { of, order: ["time", "out"] } } });
+  const [matrices] = matricesOf(
+    [{ componentType: "f16", resultComponentType: "f32", M: 16, N: 16, K: 16 }],
+    64,
+  );
+  const bound = binder();
+  ok(made.shape === "contraction");
+  const target = { onCpu: false, halvesFrom: 4096, matrices };
+  const code = moduleOf([printExpression(made, stored, target, bound)], bound);
+  deepStrictEqual(
+    code.wgsl.trim().split("\n"),
+    `
+enable f16;
+enable chromium_experimental_subgroup_matrix;
+enable subgroups;
+@group(0) @binding(0) var<storage, read> b0: array<f32>;
+@group(0) @binding(1) var<storage, read> b1: array<f32>;
+@group(0) @binding(2) var<storage, read_write> b2: array<f32>;
+var<workgroup> left: array<f16, 768>;
+var<workgroup> right: array<f16, 1280>;
+var<workgroup> results: array<f32, 512>;
+@compute @workgroup_size(128)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32, @builtin(subgroup_id) subgroup: u32) {
+  let lane = i32(local);
+  let sub_column = i32(subgroup) % 2 * 16;
+  let column0 = (i32(group.x) % 1) * 32;
+  let row0 = (i32(group.y) % 2) * 16;
+  let item = i32(group.x) / 1 + (i32(group.y) / 2) * 1;
+  var acc0_0: subgroup_matrix_result<f32, 16, 16>;
+  for (var k0 = 0; k0 < 32; k0 += 32) {
+    for (var e0 = lane; e0 < 512; e0 += 128) {
+      let m1 = e0 / 32;
+      let k2 = e0 % 32;
+      let m3 = min(row0 + m1, 19);
+      let k4 = min(k0 + k2, 31);
+      let v5: f32 = b0[(m3 * 32 + k4)];
+      let v6: f32 = exp(v5);
+      left[k2 * 24 + m1] = f16(select(0.0, v6, row0 + m1 < 20));
+    }
+    for (var e7 = lane; e7 < 1024; e7 += 128) {
+      let m8 = e7 % 32;
+      let k9 = e7 / 32;
+      let m10 = min(column0 + m8, 15);
+      let k11 = min(k0 + k9, 31);
+      let v12: f32 = b1[(k11 * 16 + m10)];
+      right[k9 * 40 + m8] = f16(select(0.0, v12, column0 + m8 < 16));
+    }
+    workgroupBarrier();
+    let x0_0 = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, col_major>(&left, u32(0), 24u);
+    let y0_0 = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&right, u32(sub_column + 0), 40u);
+    acc0_0 = subgroupMatrixMultiplyAccumulate(x0_0, y0_0, acc0_0);
+    let x16_0 = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, col_major>(&left, u32(384), 24u);
+    let y16_0 = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&right, u32(sub_column + 640), 40u);
+    acc0_0 = subgroupMatrixMultiplyAccumulate(x16_0, y16_0, acc0_0);
+    workgroupBarrier();
+  }
+  for (var turn = 0; turn < 1; turn++) {
+    switch (turn) {
+      default: {
+        subgroupMatrixStore<row_major>(&results, u32(subgroup * 256), acc0_0, 16u);
+      }
+    }
+    workgroupBarrier();
+    for (var e = lane; e < 512; e += 128) {
+      let r = row0 + (e / 256 / 2 * 1 + turn / 1) * 16 + e % 256 / 16;
+      let c = column0 + (e / 256 % 2 * 1 + turn % 1) * 16 + e % 16;
+      if (r < 20 && c < 16) {
+        let v13: f32 = (-results[e]);
+        b2[(r * 16 + c)] = v13;
+      }
+    }
+    workgroupBarrier();
+  }
+}
+`.trim().split("\n"),
+  );
+});
 
 Deno.test("on a CPU, the lanes of a subgroup read for each other", () => {
   const w = d.input("w", { channel: 70, out: 24 });
