@@ -2,6 +2,7 @@
 // over some axes. Vectors lie along whichever axis is contiguous in most of what is read and written:
 // within a row, or across rows that are neighbours in memory.
 import type { Node } from "../../dsl/node.ts";
+import { work } from "../lower/costs.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
@@ -17,6 +18,12 @@ const enoughUnits = 64;
 const leastElements = 1024;
 /** Sums that run at the same time, so that no addition waits for the one before. */
 const sumsAtOnce = 4;
+/** Rows of at most so many positions of an axis are summed up together: what they share is read once. */
+const fewRows = 4;
+/** Vectors of each of them at the same time. */
+const vectorsOfFew = 2;
+/** Operations that are rather done again for all vectors of the other side. */
+const cheap = 4;
 
 /** The values that a kernel computes itself although they are stored. */
 export const computedHere = (
@@ -153,7 +160,7 @@ const printRows = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
   const emit = fresh();
   const [along] = loop?.dims ?? [];
   const units = along !== undefined && space.includes(along)
-    ? printAcross(kernel, emit, along, full)
+    ? printAcross(kernel, emit, along, togetherIn(kernel, along), full)
     : printWithin(kernel, emit, along, full);
   return launchOf(emit, units);
 };
@@ -218,51 +225,100 @@ const printWithin = (
   return units;
 };
 
-/** Vectors lie across rows: each lane has a row of its own. */
+/** A short axis that something which is summed up lacks: its rows share the work. */
+const togetherIn = ({ space, over, reductions }: ExpressionKernel, along: Dim): Dim | undefined => {
+  const lacks = (of: Node, axis: string): boolean =>
+    over.some((dim) => dim.axis in of.axes) &&
+    (!(axis in of.axes) || (of.op !== "reduce" && of.args.some((arg) => lacks(arg, axis))));
+  return space.find((dim) =>
+    dim !== along && dim.size > 1 && dim.size <= fewRows &&
+    reductions.some((of) => lacks(of.args[0], dim.axis))
+  );
+};
+
+/**
+ * A product of which one side has few rows, as a kernel that sums up rows: packing the other side
+ * would take longer than reading it once. Nothing where it is not so.
+ */
+export const printThin = (
+  kernel: ExpressionKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  relaxed: boolean,
+): Launch | undefined => {
+  const { node, left, right, rows, columns, over } = kernel.contraction!;
+  const [few, many, other] = size(rows) <= fewRows ? [rows, columns, left] : [columns, rows, right];
+  if (few.length !== 1 || size(few) > fewRows || work(other).flops > cheap) return undefined;
+  const row: ExpressionKernel = { ...kernel, shape: "row", over, reductions: [node] };
+  const fresh = () => emitter(stored, relaxed, computedHere(row, stored));
+  const loop = vectorLoop(
+    many.map((dim) => [dim]),
+    [...kernel.space, ...over],
+    fresh,
+    (emit, env) => {
+      emit.emit(node.args[0], env);
+    },
+  );
+  if (loop === undefined) return undefined;
+  const emit = fresh();
+  const full = (of: Node) => over.every((dim) => dim.axis in of.axes);
+  return launchOf(emit, printAcross(row, emit, loop.dims[0], few[0], full));
+};
+
+/**
+ * Vectors lie across rows: each lane has a row of its own. Rows along `together` are summed up
+ * beside each other.
+ */
 const printAcross = (
   kernel: ExpressionKernel,
   emit: Emitter,
   along: Dim,
+  together: Dim | undefined,
   full: (of: Node) => boolean,
 ): number => {
   const { make } = emit;
   const { over } = kernel;
-  const outer = kernel.space.filter((dim) => dim !== along);
+  const outer = kernel.space.filter(({ axis }) => axis !== along.axis && axis !== together?.axis);
   const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
     if (k === over.length) return inside(env);
     const { axis, size } = over[k];
     emit.loop(size, (at) => loops(new Map([...env, [axis, at]]), inside, k + 1));
   };
-  const wide = sumsAtOnce * width;
+  const unroll = together === undefined ? sumsAtOnce : vectorsOfFew;
+  const wide = unroll * width;
   const piece = size(outer) >= enoughUnits ? along.size : Math.min(wide, along.size);
-  return inPieces(emit, outer, along.size, piece, sumsAtOnce, (env, ats) => {
-    const place = (at: affine.Int): Env => new Map([...env, [along.axis, at]]);
-    const key = (at: affine.Int) => affine.show(at);
+  return inPieces(emit, outer, along.size, piece, unroll, (env, ats) => {
+    const rows: readonly Env[] = together === undefined ? [new Map()] : Array.from(
+      { length: together.size },
+      (_, k) => new Map([[together.axis, affine.int(k)]]),
+    );
+    const places: readonly Env[] = rows.flatMap((row) =>
+      ats.map((at) => new Map([...row, [along.axis, at]]))
+    );
+    const key = (env: Env) =>
+      [along, ...(together === undefined ? [] : [together])]
+        .map(({ axis }) => affine.show(env.get(axis)!)).join();
     for (const stage of stages(kernel)) {
-      const sums = ats.map(() =>
+      const sums = places.map(() =>
         stage.map((reduction) => make.variable("v128", startOf(emit, reduction)))
       );
       loops(env, (inner) => {
-        ats.forEach((at, n) =>
+        places.forEach((place, n) =>
           stage.forEach((reduction, k) => {
             const sum = make.current(sums[n][k]);
-            const here = new Map([...inner, [along.axis, at]]);
+            const here = new Map([...inner, ...place]);
             make.assign(sums[n][k], emit.joined(reduction, sum, here, false));
           })
         );
       });
       stage.forEach((reduction, k) => {
-        const values = new Map(ats.map((at, n) => [key(at), make.current(sums[n][k])]));
-        emit.override(reduction, (env) => values.get(key(env.get(along.axis)!))!);
+        const values = new Map(places.map((place, n) => [key(place), make.current(sums[n][k])]));
+        emit.override(reduction, (env) => values.get(key(env))!);
       });
     }
-    storeRoots(emit, kernel, ats.map(place), (of) => !full(of));
+    const at = (inner: Env): readonly Env[] => places.map((place) => new Map([...inner, ...place]));
+    storeRoots(emit, kernel, at(env), (of) => !full(of));
     if (kernel.roots.some((root) => full(root.node))) {
-      loops(
-        env,
-        (inner) =>
-          storeRoots(emit, kernel, ats.map((at) => new Map([...inner, [along.axis, at]])), full),
-      );
+      loops(env, (inner) => storeRoots(emit, kernel, at(inner), full));
     }
   });
 };
