@@ -2,9 +2,10 @@
 // over some axes. Vectors lie along whichever axis is contiguous in most of what is read and written:
 // within a row, or across rows that are neighbours in memory.
 import type { Node } from "../../dsl/node.ts";
+import { reduce } from "../../dsl/structure.ts";
 import { work } from "../lower/costs.ts";
 import * as affine from "../lower/affine.ts";
-import { type Dim, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
+import { type Dim, dims, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
@@ -86,7 +87,9 @@ export const printElements = (
 ): Launch => {
   const here = computedHere(kernel, stored);
   const fresh = () => emitter(stored, relaxed, here);
-  return kernel.over.length === 0 ? printMap(kernel, fresh) : printRows(kernel, fresh);
+  return kernel.over.length === 0
+    ? printMap(kernel, fresh)
+    : printRows(inOne(kernel, stored), fresh);
 };
 
 const printMap = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
@@ -113,6 +116,43 @@ const printMap = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
 const pieceOf = (outer: number, extent: number): number => {
   const wanted = Math.max(leastElements, Math.ceil(outer * extent / enoughUnits));
   return outer >= enoughUnits || wanted >= extent ? extent : Math.ceil(wanted / 16) * 16;
+};
+
+/** Whether a value has all axes that a kernel sums over. */
+const isFull = ({ over }: ExpressionKernel, of: Node): boolean =>
+  over.every((dim) => dim.axis in of.axes);
+
+/** A kernel that sums up rows, and the sums that stand for its reductions while it is printed. */
+interface Rows {
+  readonly kernel: ExpressionKernel;
+  readonly terms: ReadonlyMap<Node, Node>;
+}
+
+/**
+ * Sums of sums as one: what rows share is then computed once for all of them. Only where all of a
+ * kernel's are over the same axes, and nothing is stored at every position of those.
+ */
+const inOne = (kernel: ExpressionKernel, stored: ReadonlyMap<Node, Storage>): Rows => {
+  const { over, reductions, roots } = kernel;
+  const innerOf = ({ attributes, args: [inner] }: Node): Node | undefined =>
+    inner.op === "reduce" && inner.attributes.how === attributes.how && !stored.has(inner) &&
+      !reductions.includes(inner)
+      ? inner
+      : undefined;
+  const inner = reductions.map(innerOf);
+  const axes = new Set(inner.map((of) => of?.attributes.over?.join()));
+  if (
+    axes.size !== 1 || inner[0] === undefined || roots.some((root) => isFull(kernel, root.node))
+  ) {
+    return { kernel, terms: new Map(reductions.map((of) => [of, of])) };
+  }
+  const more = dims(inner[0].args[0].axes, inner[0].attributes.over!);
+  const whole = (of: Node, k: number) =>
+    reduce(inner[k]!.args[0], of.attributes.how!, [...over, ...more].map((dim) => dim.axis));
+  return {
+    kernel: { ...kernel, over: [...over, ...more] },
+    terms: new Map(reductions.map((of, k) => [of, whole(of, k)])),
+  };
 };
 
 /** The stages of row reductions: each needs only those of earlier stages. */
@@ -146,33 +186,32 @@ export const acrossLanes = (emit: Emitter, reduction: Node, of: Value): Value =>
   return { ...op(how, two, shuffle(two, two, [1, 0, 3, 2])), varies: false };
 };
 
-const printRows = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
-  const { space, over } = kernel;
-  const full = (of: Node) => over.every((dim) => dim.axis in of.axes);
+const printRows = (rows: Rows, fresh: () => Emitter): Launch => {
+  const { kernel: { space, over, reductions }, terms } = rows;
   const all = [...space, ...over];
   const loop = vectorLoop(all.map((dim) => [dim]), all, fresh, (emit, env) => {
-    for (const reduction of kernel.reductions) {
+    for (const reduction of reductions) {
       emit.override(reduction, () => startOf(emit, reduction));
     }
-    kernel.reductions.forEach((reduction) => emit.emit(reduction.args[0], env));
-    storeRoots(emit, kernel, [env], full);
+    reductions.forEach((reduction) => emit.emit(terms.get(reduction)!.args[0], env));
+    storeRoots(emit, rows.kernel, [env], (of) => isFull(rows.kernel, of));
   });
   const emit = fresh();
   const [along] = loop?.dims ?? [];
   const units = along !== undefined && space.includes(along)
-    ? printAcross(kernel, emit, along, togetherIn(kernel, along), full)
-    : printWithin(kernel, emit, along, full);
+    ? printAcross(rows, emit, along, togetherIn(rows, along))
+    : printWithin(rows, emit, along);
   return launchOf(emit, units);
 };
 
 /** Vectors lie within a row: their lanes are joined at the end of each stage. */
 const printWithin = (
-  kernel: ExpressionKernel,
+  { kernel, terms }: Rows,
   emit: Emitter,
   along: Dim | undefined,
-  full: (of: Node) => boolean,
 ): number => {
   const { make } = emit;
+  const full = (of: Node) => isFull(kernel, of);
   const others = kernel.over.filter((dim) => dim !== along);
   const loops = (
     env: Env,
@@ -205,7 +244,7 @@ const printWithin = (
         stage.forEach((reduction, k) =>
           envs.forEach((inner, n) => {
             const sum = make.current(sums[k][n]);
-            make.assign(sums[k][n], emit.joined(reduction, sum, inner, true));
+            make.assign(sums[k][n], emit.joined(terms.get(reduction)!, sum, inner, true));
           })
         );
       });
@@ -226,13 +265,13 @@ const printWithin = (
 };
 
 /** A short axis that something which is summed up lacks: its rows share the work. */
-const togetherIn = ({ space, over, reductions }: ExpressionKernel, along: Dim): Dim | undefined => {
+const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim | undefined => {
   const lacks = (of: Node, axis: string): boolean =>
     over.some((dim) => dim.axis in of.axes) &&
     (!(axis in of.axes) || (of.op !== "reduce" && of.args.some((arg) => lacks(arg, axis))));
   return space.find((dim) =>
     dim !== along && dim.size > 1 && dim.size <= fewRows &&
-    reductions.some((of) => lacks(of.args[0], dim.axis))
+    [...terms.values()].some((of) => lacks(of.args[0], dim.axis))
   );
 };
 
@@ -260,8 +299,8 @@ export const printThin = (
   );
   if (loop === undefined) return undefined;
   const emit = fresh();
-  const full = (of: Node) => over.every((dim) => dim.axis in of.axes);
-  return launchOf(emit, printAcross(row, emit, loop.dims[0], few[0], full));
+  const rowsOf: Rows = { kernel: row, terms: new Map([[node, node]]) };
+  return launchOf(emit, printAcross(rowsOf, emit, loop.dims[0], few[0]));
 };
 
 /**
@@ -269,13 +308,13 @@ export const printThin = (
  * beside each other.
  */
 const printAcross = (
-  kernel: ExpressionKernel,
+  { kernel, terms }: Rows,
   emit: Emitter,
   along: Dim,
   together: Dim | undefined,
-  full: (of: Node) => boolean,
 ): number => {
   const { make } = emit;
+  const full = (of: Node) => isFull(kernel, of);
   const { over } = kernel;
   const outer = kernel.space.filter(({ axis }) => axis !== along.axis && axis !== together?.axis);
   const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
@@ -306,7 +345,7 @@ const printAcross = (
           stage.forEach((reduction, k) => {
             const sum = make.current(sums[n][k]);
             const here = new Map([...inner, ...place]);
-            make.assign(sums[n][k], emit.joined(reduction, sum, here, false));
+            make.assign(sums[n][k], emit.joined(terms.get(reduction)!, sum, here, false));
           })
         );
       });
