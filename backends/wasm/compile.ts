@@ -7,7 +7,7 @@ import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/
 import { lower } from "../lower/schedule.ts";
 import { unfusedBytes } from "../unfused.ts";
 import { printContraction } from "./contraction.ts";
-import { printElements } from "./kernels.ts";
+import { printElements, printThin } from "./kernels.ts";
 import type { Launch } from "./launch.ts";
 import { showFunc } from "./print.ts";
 import { printScan } from "./scan.ts";
@@ -69,8 +69,10 @@ const compileHere = (program: Program, options: Options): Compiled => {
     switch (kernel.shape) {
       case "scan":
         return [printScan(kernel, stored, options.relaxed)];
-      case "contraction":
-        return printContraction(kernel, stored, options.relaxed);
+      case "contraction": {
+        const thin = printThin(kernel, stored, options.relaxed);
+        return thin === undefined ? printContraction(kernel, stored, options.relaxed) : [thin];
+      }
       default:
         return [printElements(kernel, stored, options.relaxed)];
     }

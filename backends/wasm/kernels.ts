@@ -2,8 +2,10 @@
 // over some axes. Vectors lie along whichever axis is contiguous in most of what is read and written:
 // within a row, or across rows that are neighbours in memory.
 import type { Node } from "../../dsl/node.ts";
+import { reduce } from "../../dsl/structure.ts";
+import { work } from "../lower/costs.ts";
 import * as affine from "../lower/affine.ts";
-import { type Dim, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
+import { type Dim, dims, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
@@ -17,6 +19,12 @@ const enoughUnits = 64;
 const leastElements = 1024;
 /** Sums that run at the same time, so that no addition waits for the one before. */
 const sumsAtOnce = 4;
+/** Rows of at most so many positions of an axis are summed up together: what they share is read once. */
+const fewRows = 4;
+/** Vectors of each of them at the same time. */
+const vectorsOfFew = 2;
+/** Operations that are rather done again for all vectors of the other side. */
+const cheap = 4;
 
 /** The values that a kernel computes itself although they are stored. */
 export const computedHere = (
@@ -79,7 +87,9 @@ export const printElements = (
 ): Launch => {
   const here = computedHere(kernel, stored);
   const fresh = () => emitter(stored, relaxed, here);
-  return kernel.over.length === 0 ? printMap(kernel, fresh) : printRows(kernel, fresh);
+  return kernel.over.length === 0
+    ? printMap(kernel, fresh)
+    : printRows(inOne(kernel, stored), fresh);
 };
 
 const printMap = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
@@ -106,6 +116,43 @@ const printMap = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
 const pieceOf = (outer: number, extent: number): number => {
   const wanted = Math.max(leastElements, Math.ceil(outer * extent / enoughUnits));
   return outer >= enoughUnits || wanted >= extent ? extent : Math.ceil(wanted / 16) * 16;
+};
+
+/** Whether a value has all axes that a kernel sums over. */
+const isFull = ({ over }: ExpressionKernel, of: Node): boolean =>
+  over.every((dim) => dim.axis in of.axes);
+
+/** A kernel that sums up rows, and the sums that stand for its reductions while it is printed. */
+interface Rows {
+  readonly kernel: ExpressionKernel;
+  readonly terms: ReadonlyMap<Node, Node>;
+}
+
+/**
+ * Sums of sums as one: what rows share is then computed once for all of them. Only where all of a
+ * kernel's are over the same axes, and nothing is stored at every position of those.
+ */
+const inOne = (kernel: ExpressionKernel, stored: ReadonlyMap<Node, Storage>): Rows => {
+  const { over, reductions, roots } = kernel;
+  const innerOf = ({ attributes, args: [inner] }: Node): Node | undefined =>
+    inner.op === "reduce" && inner.attributes.how === attributes.how && !stored.has(inner) &&
+      !reductions.includes(inner)
+      ? inner
+      : undefined;
+  const inner = reductions.map(innerOf);
+  const axes = new Set(inner.map((of) => of?.attributes.over?.join()));
+  if (
+    axes.size !== 1 || inner[0] === undefined || roots.some((root) => isFull(kernel, root.node))
+  ) {
+    return { kernel, terms: new Map(reductions.map((of) => [of, of])) };
+  }
+  const more = dims(inner[0].args[0].axes, inner[0].attributes.over!);
+  const whole = (of: Node, k: number) =>
+    reduce(inner[k]!.args[0], of.attributes.how!, [...over, ...more].map((dim) => dim.axis));
+  return {
+    kernel: { ...kernel, over: [...over, ...more] },
+    terms: new Map(reductions.map((of, k) => [of, whole(of, k)])),
+  };
 };
 
 /** The stages of row reductions: each needs only those of earlier stages. */
@@ -139,33 +186,32 @@ export const acrossLanes = (emit: Emitter, reduction: Node, of: Value): Value =>
   return { ...op(how, two, shuffle(two, two, [1, 0, 3, 2])), varies: false };
 };
 
-const printRows = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
-  const { space, over } = kernel;
-  const full = (of: Node) => over.every((dim) => dim.axis in of.axes);
+const printRows = (rows: Rows, fresh: () => Emitter): Launch => {
+  const { kernel: { space, over, reductions }, terms } = rows;
   const all = [...space, ...over];
   const loop = vectorLoop(all.map((dim) => [dim]), all, fresh, (emit, env) => {
-    for (const reduction of kernel.reductions) {
+    for (const reduction of reductions) {
       emit.override(reduction, () => startOf(emit, reduction));
     }
-    kernel.reductions.forEach((reduction) => emit.emit(reduction.args[0], env));
-    storeRoots(emit, kernel, [env], full);
+    reductions.forEach((reduction) => emit.emit(terms.get(reduction)!.args[0], env));
+    storeRoots(emit, rows.kernel, [env], (of) => isFull(rows.kernel, of));
   });
   const emit = fresh();
   const [along] = loop?.dims ?? [];
   const units = along !== undefined && space.includes(along)
-    ? printAcross(kernel, emit, along, full)
-    : printWithin(kernel, emit, along, full);
+    ? printAcross(rows, emit, along, togetherIn(rows, along))
+    : printWithin(rows, emit, along);
   return launchOf(emit, units);
 };
 
 /** Vectors lie within a row: their lanes are joined at the end of each stage. */
 const printWithin = (
-  kernel: ExpressionKernel,
+  { kernel, terms }: Rows,
   emit: Emitter,
   along: Dim | undefined,
-  full: (of: Node) => boolean,
 ): number => {
   const { make } = emit;
+  const full = (of: Node) => isFull(kernel, of);
   const others = kernel.over.filter((dim) => dim !== along);
   const loops = (
     env: Env,
@@ -198,7 +244,7 @@ const printWithin = (
         stage.forEach((reduction, k) =>
           envs.forEach((inner, n) => {
             const sum = make.current(sums[k][n]);
-            make.assign(sums[k][n], emit.joined(reduction, sum, inner, true));
+            make.assign(sums[k][n], emit.joined(terms.get(reduction)!, sum, inner, true));
           })
         );
       });
@@ -218,51 +264,100 @@ const printWithin = (
   return units;
 };
 
-/** Vectors lie across rows: each lane has a row of its own. */
-const printAcross = (
+/** A short axis that something which is summed up lacks: its rows share the work. */
+const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim | undefined => {
+  const lacks = (of: Node, axis: string): boolean =>
+    over.some((dim) => dim.axis in of.axes) &&
+    (!(axis in of.axes) || (of.op !== "reduce" && of.args.some((arg) => lacks(arg, axis))));
+  return space.find((dim) =>
+    dim !== along && dim.size > 1 && dim.size <= fewRows &&
+    [...terms.values()].some((of) => lacks(of.args[0], dim.axis))
+  );
+};
+
+/**
+ * A product of which one side has few rows, as a kernel that sums up rows: packing the other side
+ * would take longer than reading it once. Nothing where it is not so.
+ */
+export const printThin = (
   kernel: ExpressionKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  relaxed: boolean,
+): Launch | undefined => {
+  const { node, left, right, rows, columns, over } = kernel.contraction!;
+  const [few, many, other] = size(rows) <= fewRows ? [rows, columns, left] : [columns, rows, right];
+  if (few.length !== 1 || size(few) > fewRows || work(other).flops > cheap) return undefined;
+  const row: ExpressionKernel = { ...kernel, shape: "row", over, reductions: [node] };
+  const fresh = () => emitter(stored, relaxed, computedHere(row, stored));
+  const loop = vectorLoop(
+    many.map((dim) => [dim]),
+    [...kernel.space, ...over],
+    fresh,
+    (emit, env) => {
+      emit.emit(node.args[0], env);
+    },
+  );
+  if (loop === undefined) return undefined;
+  const emit = fresh();
+  const rowsOf: Rows = { kernel: row, terms: new Map([[node, node]]) };
+  return launchOf(emit, printAcross(rowsOf, emit, loop.dims[0], few[0]));
+};
+
+/**
+ * Vectors lie across rows: each lane has a row of its own. Rows along `together` are summed up
+ * beside each other.
+ */
+const printAcross = (
+  { kernel, terms }: Rows,
   emit: Emitter,
   along: Dim,
-  full: (of: Node) => boolean,
+  together: Dim | undefined,
 ): number => {
   const { make } = emit;
+  const full = (of: Node) => isFull(kernel, of);
   const { over } = kernel;
-  const outer = kernel.space.filter((dim) => dim !== along);
+  const outer = kernel.space.filter(({ axis }) => axis !== along.axis && axis !== together?.axis);
   const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
     if (k === over.length) return inside(env);
     const { axis, size } = over[k];
     emit.loop(size, (at) => loops(new Map([...env, [axis, at]]), inside, k + 1));
   };
-  const wide = sumsAtOnce * width;
+  const unroll = together === undefined ? sumsAtOnce : vectorsOfFew;
+  const wide = unroll * width;
   const piece = size(outer) >= enoughUnits ? along.size : Math.min(wide, along.size);
-  return inPieces(emit, outer, along.size, piece, sumsAtOnce, (env, ats) => {
-    const place = (at: affine.Int): Env => new Map([...env, [along.axis, at]]);
-    const key = (at: affine.Int) => affine.show(at);
+  return inPieces(emit, outer, along.size, piece, unroll, (env, ats) => {
+    const rows: readonly Env[] = together === undefined ? [new Map()] : Array.from(
+      { length: together.size },
+      (_, k) => new Map([[together.axis, affine.int(k)]]),
+    );
+    const places: readonly Env[] = rows.flatMap((row) =>
+      ats.map((at) => new Map([...row, [along.axis, at]]))
+    );
+    const key = (env: Env) =>
+      [along, ...(together === undefined ? [] : [together])]
+        .map(({ axis }) => affine.show(env.get(axis)!)).join();
     for (const stage of stages(kernel)) {
-      const sums = ats.map(() =>
+      const sums = places.map(() =>
         stage.map((reduction) => make.variable("v128", startOf(emit, reduction)))
       );
       loops(env, (inner) => {
-        ats.forEach((at, n) =>
+        places.forEach((place, n) =>
           stage.forEach((reduction, k) => {
             const sum = make.current(sums[n][k]);
-            const here = new Map([...inner, [along.axis, at]]);
-            make.assign(sums[n][k], emit.joined(reduction, sum, here, false));
+            const here = new Map([...inner, ...place]);
+            make.assign(sums[n][k], emit.joined(terms.get(reduction)!, sum, here, false));
           })
         );
       });
       stage.forEach((reduction, k) => {
-        const values = new Map(ats.map((at, n) => [key(at), make.current(sums[n][k])]));
-        emit.override(reduction, (env) => values.get(key(env.get(along.axis)!))!);
+        const values = new Map(places.map((place, n) => [key(place), make.current(sums[n][k])]));
+        emit.override(reduction, (env) => values.get(key(env))!);
       });
     }
-    storeRoots(emit, kernel, ats.map(place), (of) => !full(of));
+    const at = (inner: Env): readonly Env[] => places.map((place) => new Map([...inner, ...place]));
+    storeRoots(emit, kernel, at(env), (of) => !full(of));
     if (kernel.roots.some((root) => full(root.node))) {
-      loops(
-        env,
-        (inner) =>
-          storeRoots(emit, kernel, ats.map((at) => new Map([...inner, [along.axis, at]])), full),
-      );
+      loops(env, (inner) => storeRoots(emit, kernel, at(inner), full));
     }
   });
 };

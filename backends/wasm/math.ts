@@ -2,12 +2,13 @@
 // coefficients are our own least-maximum fits. The bounds are of |error| / |exact value| in f32 over
 // normal numbers, and are tested (tests/wasm/math_test.ts):
 //
-//   exp    2e-7 up to 88.37, infinite beyond; 0 below -87.68
+//   exp    2.5e-7 up to 88.37, infinite beyond; 0 below -87.68
 //   log    2e-7 (of 1 near 1); denormal numbers count as 0
 //   log1p  3e-7
 //   tanh   4e-7
 //   erf    4e-7
 //   sin, cos  absolute 2e-7 up to |x| = 1000, growing with |x| beyond, 1e-3 at 100,000
+import { erfFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
 
 /** The functions for one builder; `relaxed` says whether fused multiply-add may be used. */
@@ -26,11 +27,10 @@ export interface VectorMath {
 const expTerms = [
   1,
   1,
-  0.49999993437193524,
-  0.1666652047547426,
-  0.041668389904759094,
-  0.008368735773517313,
-  0.001381455768224574,
+  0.4999923119574788,
+  0.16667114834953103,
+  0.04189020096823824,
+  0.00831251556953325,
 ];
 const logTerms = [
   0.3333333170969447,
@@ -55,22 +55,6 @@ const tanhUnder = [
   0.025876992710164262,
   0.00032856390270070035,
   7.776579191006897e-7,
-];
-const erfOver = [
-  1.1283791461512773,
-  0.19040659147357658,
-  0.05274873213171836,
-  0.0037656204347149428,
-  0.000284882502035037,
-  2.050082309704361e-6,
-];
-const erfUnder = [
-  1,
-  0.5020761890859665,
-  0.11410915660821033,
-  0.014969223521104845,
-  0.0011625358047804783,
-  3.809165186109519e-5,
 ];
 const sinTerms = [-0.16666653653348823, 0.008332099756816962, -0.0001950694318643594];
 const cosTerms = [0.04166664399633813, -0.0013887233430451664, 2.442362464324133e-5];
@@ -165,7 +149,7 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
     log,
     log1p,
     tanh: odd(tanhOver, tanhUnder, 9),
-    erf: odd(erfOver, erfUnder, 3.92),
+    erf: odd(erfFit.over, erfFit.under, erfFit.most),
     sin: (x) => wave(x, 0),
     cos: (x) => wave(x, 1),
     madd,

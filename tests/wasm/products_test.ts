@@ -1,8 +1,10 @@
 // Products of sizes that do not fit blocks, tiles and vectors, with operands whose terms are
 // neighbours in memory or not, beside sums in float64.
 import { ok } from "assert";
-import { add, contract, gelu, input, mul } from "../../dsl/ops.ts";
+import { add, contract, gelu, input, mul, param, scale, sub } from "../../dsl/ops.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
+import { referenceBackend } from "../../backends/reference/backend.ts";
+import { zeros } from "../../models/initialise.ts";
 import { wasm, wasmPlain } from "../device.ts";
 
 const value = (k: number): number => Math.sin(0.7 * k + 0.3 * (k % 13));
@@ -20,6 +22,8 @@ interface Case {
 const sizes: readonly (readonly [rows: number, terms: number, columns: number])[] = [
   [1, 3, 5],
   [2, 9, 1],
+  [4, 37, 21],
+  [19, 40, 4],
   [7, 260, 17],
   [41, 5, 3],
   [83, 513, 12],
@@ -84,6 +88,35 @@ for (const [name, backend] of [["fused", wasm], ["plain", wasmPlain]] as const) 
     }
   });
 }
+
+Deno.test("products with four rows or columns, in groups, that update what they are added to", async () => {
+  for (const [group, row, column] of [[1, 4, 21], [6, 4, 4], [3, 24, 4]]) {
+    const a: AnyTensor = input("a", { batch: 2, term: 37, group, row });
+    const b: AnyTensor = input("b", { batch: 2, term: 37, group, column });
+    const leaf = (name: string): AnyTensor => param(name, { group, row, column }, zeros);
+    const slope: AnyTensor = contract(a, b, ["batch", "term"] as never[]);
+    const mean: AnyTensor = add(scale(leaf("mean"), 0.9), scale(slope, 0.1));
+    const updates = { mean, weight: sub(leaf("weight"), scale(mean, 0.5)) as AnyTensor };
+    const results = [];
+    for (const backend of [wasm, referenceBackend()]) {
+      const machine = await backend.open({ main: { outputs: {}, updates } });
+      const count = group * row * column;
+      machine.write({ mean: filled(count), weight: filled(count) });
+      await machine.run("main", {
+        a: filled(2 * 37 * group * row),
+        b: filled(2 * 37 * group * column),
+      });
+      results.push(Object.values(await machine.read(["mean", "weight"])) as Float32Array[]);
+      machine.close();
+    }
+    const [found, expected] = results;
+    found.forEach((values, k) =>
+      values.forEach((x, i) =>
+        ok(Math.abs(x - expected[k][i]) < 1e-5, `${group} ${row} ${i}: ${x}`)
+      )
+    );
+  }
+});
 
 /** The share of a normal distribution below z, by Simpson's rule. */
 const half = (z: number): number => {
