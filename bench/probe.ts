@@ -82,10 +82,10 @@ const trainer = (trainers: Trainers, of: Sizes) => {
     score: accuracy,
     highest: 1,
   };
-  /** Trains some, `at` a time at most; gives the epochs of all together. */
-  const run = async (some: readonly Trial[], at: number, training: Training): Promise<number> => {
+  /** Trains some, so many at a time; gives the epochs of all together. */
+  const run = async (some: readonly Trial[], places: number, training: Training) => {
     let epochs = 0;
-    await runTrials(trainers, { ...shared, training, most: { train, valid, trials: at } }, some, {
+    await runTrials(trainers, { ...shared, training, most: { train, valid }, places }, some, {
       onProgress: (progress) => epochs = progress.epochs,
       interrupted: () => false,
     });
@@ -120,6 +120,7 @@ if (E.isLeft(opened)) {
   Deno.exit(1);
 }
 const { backend, name } = opened.right;
+const places = backend.name === "webgpu" ? 20 : 4;
 const fixed = (value: number, digits = 1) => value.toFixed(digits);
 const giga = (perSecond: number) => `${fixed(perSecond / 1e9)} GFLOP/s`;
 console.log(`device: ${name}; ${hidden} hidden units, ${grid.length} points, ${seeds} seeds`);
@@ -131,7 +132,6 @@ const tasks: readonly Sizes[] = [
 ];
 for (const of of tasks) {
   const trainers = trainersOn(backend), { trials, run } = trainer(trainers, of);
-  const places = placesFor(backend, { hidden }, count(of).train);
   const some = trials.slice(0, places), few = { ...faithfulProtocol, epochs: 2 * every };
   const pairs = await interleave(
     async () => void await run(some, places, few),
@@ -153,11 +153,13 @@ for (const of of tasks) {
     continue;
   }
   const began = performance.now(), sample = whole ? trials : some;
-  const epochs = await run(sample, places, faithfulProtocol) / sample.length;
+  const usual = placesFor(backend, { hidden }, count(of).train);
+  const epochs = await run(sample, usual, faithfulProtocol) / sample.length;
   const seconds = (performance.now() - began) / 1000 * trials.length / sample.length;
   const least = (patience + 1) * every;
   console.log(
-    `  ${sample.length} of ${trials.length} trials trained, ${fixed(epochs, 0)} epochs each: ` +
+    `  ${sample.length} of ${trials.length} trials trained, ${usual} at a time as by an evaluation, ` +
+      `${fixed(epochs, 0)} epochs each: ` +
       `${whole ? "" : "all would take "}${fixed(seconds, 0)} s\n` +
       `  the least that early stopping allows is ${least} epochs, ` +
       `${fixed(trials.length * least * flops(of) / 1e12)} TFLOP: ` +

@@ -178,7 +178,7 @@ const evaluateOne = async (
 };
 
 /** Seeds that are trained before their scores are kept: all at once only where that is faster. */
-const seedsTogether = (backend: Backend): number => backend.name === "webgpu" ? 10 : 2;
+const seedsTogether = (backend: Backend): number => backend.name === "webgpu" ? 10 : 1;
 
 /** Clips that a picture shows at most. */
 const mostDots = 600;

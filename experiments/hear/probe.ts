@@ -6,6 +6,7 @@ import { averagePrecisions, confusion, type Predictions, score as scoreOf } from
 import { kitOrder } from "./shuffle.ts";
 import type { Task } from "./task.ts";
 import {
+  placesFor,
   runTrials,
   type Shared,
   type Trained,
@@ -108,6 +109,10 @@ export const probeTask = async (
     test: rows.clipsOf(test),
     names: test,
   }));
+  const most = {
+    train: Math.max(...parts.map(({ train }) => train.length)),
+    valid: Math.max(...parts.map(({ valid }) => valid.length)),
+  };
   const searched = seeds.length * grid.length;
   const total = searched + seeds.length * (parts.length - 1);
   let ended = 0;
@@ -127,11 +132,11 @@ export const probeTask = async (
           clips: embeddings.splits.reduce((sum, { length }) => sum + length, 0) / embeddings.width,
         },
         training: protocol,
-        most: {
-          train: Math.max(...parts.map(({ train }) => train.length)),
-          valid: Math.max(...parts.map(({ valid }) => valid.length)),
-          trials: seeds.length * Math.max(grid.length, parts.length - 1),
-        },
+        most,
+        places: Math.min(
+          placesFor(trainers.backend, protocol, Math.min(most.train, protocol.batch)),
+          seeds.length * Math.max(grid.length, parts.length - 1),
+        ),
       };
       const trials = of.map(({ seed, point, part }): Trial => ({
         seed,

@@ -53,8 +53,10 @@ export interface Shared {
   /** Ones where a clip has a class, `[clip, class]`. */
   readonly targets: Float32Array;
   readonly training: Training;
-  /** Most clips that a trial trains on, most that one is validated on, most trials of a call. */
-  readonly most: { readonly train: number; readonly valid: number; readonly trials: number };
+  /** Most clips that a trial trains on, and most that one is validated on. */
+  readonly most: { readonly train: number; readonly valid: number };
+  /** Trials that are trained at a time; the same number is served by the same programs. */
+  readonly places: number;
   /** The score of some clips' probabilities; higher is better. */
   readonly score: (clips: Uint32Array, probabilities: Float32Array) => number;
   /** What no score is above: there is nothing to wait for once it is reached. */
@@ -115,11 +117,12 @@ interface Running {
 const mostPredicted = 1024;
 
 /**
- * How many probes are trained at a time: as many as keep a processor busy, and no more, since places
- * that are empty at the end cost as much as those that are not. A GPU is busy with many only.
+ * How many probes are trained at a time: as many as keep a device busy, and no more, since places that
+ * are empty at the end cost as much as those that are not. A GPU is busy with many only; a processor
+ * already with the products of one, unless it is tiny (bench/probe.ts).
  */
 export const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
-  backend.name === "webgpu" ? 20 : Math.max(4, Math.min(20, Math.floor(2 ** 20 / (hidden * rows))));
+  backend.name === "webgpu" ? 20 : Math.max(1, Math.min(20, Math.floor(2 ** 15 / (hidden * rows))));
 
 /**
  * Trains all trials, some at a time. Gives undefined when `interrupted` says so between
@@ -127,7 +130,7 @@ export const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden
  */
 export const runTrials = async (
   trainers: Trainers,
-  { sizes: shape, embeddings, targets, training, most, score, highest }: Shared,
+  { sizes: shape, embeddings, targets, training, most, places, score, highest }: Shared,
   trials: readonly Trial[],
   { onProgress, interrupted }: {
     readonly onProgress: (at: TrialProgress) => void;
@@ -139,7 +142,6 @@ export const runTrials = async (
     train: Math.min(most.train, training.batch),
     predict: Math.min(most.valid, mostPredicted),
   };
-  const places = Math.min(placesFor(trainers.backend, shape, rows.train), most.trials);
   const sizes = { ...shape, trials: places };
   const machine = await trainers.open(sizes, rows);
   machine.write({ embeddings, targets });
