@@ -1,23 +1,14 @@
 // A process of its own, as far as expressions go: compiles a training step after others were built.
-import { ok } from "assert";
-import * as E from "fp-ts/Either.js";
 import { compile as compileWasm } from "../../backends/wasm/compile.ts";
 import { showFunc } from "../../backends/wasm/print.ts";
 import { compile as compileWebgpu, type Place } from "../../backends/webgpu/compile.ts";
-import { decodeSpec, type Spec } from "../../experiments/spec.ts";
+import type { Spec } from "../../experiments/spec.ts";
 import { programsOf } from "../../experiments/train/programs.ts";
+import { littleSpec } from "../experiments/little.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
 
-const little = (depth: number): Spec => {
-  const decoded = decodeSpec({
-    ...mamba,
-    clip: { frames: 40 },
-    encoder: { ...mamba.encoder, dim: 16, depth, state: 4 },
-    batch: 2,
-  });
-  ok(E.isRight(decoded));
-  return decoded.right;
-};
+const little = (depth: number): Spec =>
+  littleSpec({ encoder: { ...mamba.encoder, dim: 16, depth, state: 4 } });
 
 const place: Place = {
   name: "a GPU",

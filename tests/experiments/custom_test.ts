@@ -9,17 +9,9 @@ import { readSpec, specReadErrorText } from "../../experiments/spec/read.ts";
 import { train } from "../../experiments/train.ts";
 import { encoderOf } from "../../experiments/train/programs.ts";
 import { wasm } from "../device.ts";
+import { inFolder } from "./little.ts";
 
 const examples = decodeURIComponent(new URL("../../docs/examples", import.meta.url).pathname);
-
-const inFolder = async (body: (folder: string) => Promise<void>) => {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-};
 
 const little = [
   "clip.frames=40",

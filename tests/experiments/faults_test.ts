@@ -6,40 +6,12 @@ import { openSource } from "../../experiments/data/open.ts";
 import type { Source } from "../../experiments/data/source.ts";
 import { readMetrics } from "../../experiments/metrics.ts";
 import { decode } from "../../experiments/safetensors.ts";
-import { decodeSpec, type Spec } from "../../experiments/spec.ts";
+import type { Spec } from "../../experiments/spec.ts";
 import { train } from "../../experiments/train.ts";
 import { claim, isBusy, readRecord } from "../../experiments/train/folder.ts";
 import { savedSteps } from "../../experiments/train/state.ts";
 import { wasm } from "../device.ts";
-import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
-
-const little = (changes: Record<string, unknown> = {}): Spec => {
-  const decoded = decodeSpec({
-    ...mamba,
-    name: "little",
-    clip: { frames: 40 },
-    encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4 },
-    schedule: { warmupSteps: 2, steps: 8 },
-    batch: 2,
-    data: { kind: "synthetic", clips: 6, seconds: 1, heldOutFraction: 0.3 },
-    logEvery: 1,
-    evaluateEvery: 4,
-    checkpointEvery: 2,
-    report: { examples: 1 },
-    ...changes,
-  });
-  assert.ok(E.isRight(decoded), JSON.stringify(decoded));
-  return decoded.right;
-};
-
-const inFolder = async (body: (folder: string) => Promise<void>) => {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-};
+import { inFolder, littleSpec as little } from "./little.ts";
 
 /** Runs a spec; `around` may stand between the run and its clips. */
 const run = async (

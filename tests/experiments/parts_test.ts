@@ -12,34 +12,18 @@ import { processesOf } from "../../experiments/parallel.ts";
 import { wasm, webgpu } from "../device.ts";
 import { worlds } from "./worlds.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
+import { inFolder, littleSpec } from "./little.ts";
 
-const little = (changes: Record<string, unknown>): Spec => {
-  const decoded = decodeSpec({
-    ...mamba,
-    name: "little",
-    clip: { frames: 40 },
+const little = (changes: Record<string, unknown>): Spec =>
+  littleSpec({
     encoder: { ...mamba.encoder, dim: 16, depth: 2, state: 4, stochasticDepth: 0.4 },
     schedule: { warmupSteps: 2, steps: 50 },
     batch: 8,
     data: { kind: "synthetic", clips: 20, seconds: 1, heldOutFraction: 0.3 },
-    logEvery: 1,
     evaluateEvery: 25,
     checkpointEvery: 50,
-    report: { examples: 1 },
     ...changes,
   });
-  assert.ok(E.isRight(decoded), JSON.stringify(decoded));
-  return decoded.right;
-};
-
-const inFolder = async (body: (folder: string) => Promise<void>) => {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-};
 
 const metricsIn = async (folder: string): Promise<readonly Metric[]> => {
   const parsed = parseMetrics(await Deno.readTextFile(`${folder}/metrics.jsonl`), "metrics.jsonl");

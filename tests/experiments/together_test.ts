@@ -7,41 +7,16 @@ import { openSource } from "../../experiments/data/open.ts";
 import type { Source } from "../../experiments/data/source.ts";
 import { type Metric, readMetrics } from "../../experiments/metrics.ts";
 import { alone, type Processes, processesOf } from "../../experiments/parallel.ts";
-import { decodeSpec, type Spec } from "../../experiments/spec.ts";
+import type { Spec } from "../../experiments/spec.ts";
 import { train } from "../../experiments/train.ts";
 import { readRecord } from "../../experiments/train/folder.ts";
 import { savedSteps } from "../../experiments/train/state.ts";
 import { wasmPlain } from "../device.ts";
-import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
 import { worlds } from "./worlds.ts";
+import { inFolder, littleSpec } from "./little.ts";
 
-const little = (changes: Record<string, unknown> = {}): Spec => {
-  const decoded = decodeSpec({
-    ...mamba,
-    name: "little",
-    clip: { frames: 40 },
-    encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4 },
-    schedule: { warmupSteps: 2, steps: 8 },
-    batch: 4,
-    data: { kind: "synthetic", clips: 6, seconds: 1, heldOutFraction: 0.3 },
-    logEvery: 1,
-    evaluateEvery: 4,
-    checkpointEvery: 2,
-    report: { examples: 1 },
-    ...changes,
-  });
-  assert.ok(E.isRight(decoded), JSON.stringify(decoded));
-  return decoded.right;
-};
-
-const inFolder = async (body: (folder: string) => Promise<void>) => {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-};
+const little = (changes: Record<string, unknown> = {}): Spec =>
+  littleSpec({ batch: 4, ...changes });
 
 const together = (of: number) => worlds(of).map(processesOf);
 

@@ -6,38 +6,14 @@ import { referenceBackend } from "../../backends/reference/backend.ts";
 import { openSource } from "../../experiments/data/open.ts";
 import { parseMetrics } from "../../experiments/metrics.ts";
 import { decode } from "../../experiments/safetensors.ts";
-import { decodeSpec, type Spec } from "../../experiments/spec.ts";
+import type { Spec } from "../../experiments/spec.ts";
 import { train } from "../../experiments/train.ts";
 import { wasm, webgpu } from "../device.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
+import { inFolder, littleSpec } from "./little.ts";
 
-const little = (changes: Record<string, unknown> = {}): Spec => {
-  const decoded = decodeSpec({
-    ...mamba,
-    name: "little",
-    clip: { frames: 40 },
-    encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4, expand: 2 },
-    schedule: { warmupSteps: 2, steps: 6 },
-    batch: 2,
-    data: { kind: "synthetic", clips: 6, seconds: 1, heldOutFraction: 0.3 },
-    logEvery: 1,
-    evaluateEvery: 3,
-    checkpointEvery: 2,
-    report: { examples: 1 },
-    ...changes,
-  });
-  assert.ok(E.isRight(decoded), JSON.stringify(decoded));
-  return decoded.right;
-};
-
-const inFolder = async (body: (folder: string) => Promise<void>) => {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-};
+const little = (changes: Record<string, unknown> = {}): Spec =>
+  littleSpec({ schedule: { warmupSteps: 2, steps: 6 }, evaluateEvery: 3, ...changes });
 
 const run = async (spec: Spec, backend: Backend, folder: string, interrupted = () => false) => {
   const source = await openSource(spec);
