@@ -186,6 +186,22 @@ const pullScan = (
 /** Several tensors under the names of a record. */
 export type Tensors = Readonly<Record<string, AnyTensor>>;
 
+/** A parameter that is made in two places is two leaves, and each would have its own part of the gradient. */
+const refuseTwins = (root: Node, wrt: readonly Node[]): void => {
+  const leaves = new Map(
+    wrt.flatMap((of) => of.op === "param" ? [[of.attributes.name!, of] as const] : []),
+  );
+  for (const of of reachable([root])) {
+    const name = of.op === "param" ? of.attributes.name! : "";
+    const other = leaves.get(name);
+    if (other === undefined || other === of) continue;
+    throw new AxisError(
+      `the parameter '${name}' is made in two places with different initialisers, and would have ` +
+        "two gradients; make it once, or give both places the same initialiser",
+    );
+  }
+};
+
 /**
  * A scalar and its derivative with respect to each of `wrt`, as expressions with the axes of each.
  * The value returned is the one to compile beside the gradients: it shares all their work.
@@ -203,6 +219,7 @@ export const valueAndGrad = <W extends Tensors>(
     );
   }
   const names = Object.keys(wrt);
+  refuseTwins(root, names.map((name) => node(wrt[name])));
   const absorbed = absorb([root], names.map((name) => node(wrt[name])));
   const [value] = absorbed.roots;
   const { found } = walk(new Map([[value, float(1)]]), absorbed.kept);

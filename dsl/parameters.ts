@@ -18,8 +18,7 @@ export interface Parameter {
 
 /**
  * The parameters that some tensors depend on, sorted by name (numbers by value).
- * Throws `AxisError` when one name is used with two shapes, or for two leaves: each would only have
- * its own part of the gradient.
+ * Throws `AxisError` when one name is used with two shapes.
  */
 export const parameters = (of: readonly AnyTensor[]): readonly Parameter[] => {
   const byName = new Map<string, Node>();
@@ -32,12 +31,6 @@ export const parameters = (of: readonly AnyTensor[]): readonly Parameter[] => {
         `the parameter '${name}' is ${showAxes(other.axes)} in one place and ${
           showAxes(leaf.axes)
         } in another`,
-      );
-    }
-    if (other !== undefined) {
-      throw new AxisError(
-        `the parameter '${name}' is made in two places with different initialisers; make it once, ` +
-          "or give both places the same one",
       );
     }
     byName.set(name, leaf);
