@@ -53,6 +53,51 @@ Deno.test("results are the same bits with one thread, two, three and seven", asy
   for (const other of found.slice(1)) deepStrictEqual(other, found[0]);
 });
 
+Deno.test("without workers or shared memory one thread does all the work, with the same bits", async () => {
+  const { program, values } = mixed();
+  const found = [];
+  const missing = { Worker: undefined, SharedArrayBuffer: undefined, nothing: undefined };
+  for (const name of Object.keys(missing) as (keyof typeof missing)[]) {
+    const had = Reflect.get(globalThis, name);
+    Reflect.deleteProperty(globalThis, name);
+    try {
+      const backend = wasmBackend({ threads: 2 });
+      ok(
+        backend.device.endsWith(name === "nothing" ? " 2 threads)" : " 1 thread)"),
+        backend.device,
+      );
+      const machine = await backend.open({ main: program });
+      found.push(await results(machine, values));
+      machine.close();
+      backend.close();
+    } finally {
+      if (had !== undefined) Reflect.set(globalThis, name, had);
+    }
+  }
+  for (const other of found.slice(1)) deepStrictEqual(other, found[0]);
+});
+
+Deno.test("a scan back over a recurrence computes its exponential once", async () => {
+  const steps = { token: 40, channel: 8 }, kept = { token: 40, state: 3 };
+  const wrt = {
+    u: d.input("u", steps),
+    delta: d.input("delta", steps),
+    A: d.input("A", { channel: 8, state: 3 }),
+    B: d.input("B", kept),
+    C: d.input("C", kept),
+  };
+  const { u, delta, A, B, C } = wrt as Readonly<Record<string, AnyTensor>>;
+  const h: AnyTensor = d.recurrence("token", d.exp(d.mul(delta, A)), d.mul(d.mul(delta, B), u));
+  const of: AnyTensor = d.contract(h, C, "state");
+  const machine = await wasmBackend({ threads: 1 }).open({
+    main: program({ of, wrt, values: {} } as Case).program,
+  });
+  const scans = machine.report("main").kernels.filter(({ shapes }) => shapes.includes("scan"));
+  // The upper bound of an exponent is in exponentials only.
+  const counts = scans.map(({ code }) => code.split("f32x4.pmin").length - 1);
+  ok(counts.length >= 2 && Math.max(...counts) === 1, counts.join());
+});
+
 Deno.test("many short programs, machines opened and closed between them", async () => {
   const backend = wasmBackend({ threads: 3 });
   const machines: Machine[] = [];
