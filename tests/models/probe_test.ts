@@ -32,6 +32,9 @@ const open = async (backend: Backend, sizes: ProbeSizes, rows: number): Promise<
   return { machine, changed: read.map(({ name }) => name) };
 };
 
+/** Whether a value does nothing to the loss, as batch norm subtracts it: rounding alone moves it. */
+const drifts = (key: string): boolean => /^hidden.*bias$|running_mean$/.test(key);
+
 const closeTo = (actual: ArrayLike<number>, expected: ArrayLike<number>, within: number) => {
   assert.equal(actual.length, expected.length);
   for (let k = 0; k < expected.length; k++) {
@@ -92,9 +95,8 @@ for (const [name, backend] of backends) {
           const both = (await machine.read([key]))[key];
           // Batch norm takes biases before it out again, so that their gradients are roundings, and
           // Adam makes of any gradient a step as long as the rate; running means follow them.
-          const drifts = /^hidden.*bias$|running_mean$/.test(key);
-          closeTo(both.subarray(both.length / 2), expected, drifts ? 8 * rate : 2e-3);
-          if (drifts) machine.write({ [key]: Float32Array.from([...expected, ...expected]) });
+          closeTo(both.subarray(both.length / 2), expected, drifts(key) ? 8 * rate : 2e-3);
+          if (drifts(key)) machine.write({ [key]: Float32Array.from([...expected, ...expected]) });
         }
         const rowsOfBoth = Uint32Array.of(...range(clips), ...range(clips));
         const { said } = await machine.run("predict", { rows: rowsOfBoth });
@@ -170,7 +172,11 @@ for (const [name, backend] of backends) {
         return { before, changed };
       };
       const alone = await trained(1, 0), second = await trained(3, 1);
-      assert.deepEqual(second.before, alone.before);
+      assert.deepEqual((await trained(3, 2)).before, second.before);
+      // A program of another size may add in another order, and what a norm takes out again drifts.
+      second.before.forEach((values, k) => {
+        if (!drifts(alone.changed[k])) closeTo(values, alone.before[k], 1e-5);
+      });
       const weight = alone.before[alone.changed.indexOf("hidden.0.weight")];
       assert.ok(new Set(weight).size === weight.length, "initial weights repeat");
     },
