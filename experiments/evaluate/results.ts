@@ -154,6 +154,9 @@ export const scoreKey = (
   return hash.digest("hex");
 };
 
+// A d' is infinite where a class is told without a mistake, and JSON has no such numbers.
+const unusual = ["NaN", "Infinity", "-Infinity"];
+
 /** The scores of seeds that are kept under a key. */
 export const keptScores = (folder: string, key: string): readonly SeedScore[] => {
   let text: string;
@@ -164,20 +167,22 @@ export const keptScores = (folder: string, key: string): readonly SeedScore[] =>
   }
   const parsed = parseJson(text);
   if (E.isLeft(parsed)) return [];
-  const { key: found, seeds } = (parsed.right ?? {}) as { key?: unknown; seeds?: SeedScore[] };
+  const { key: found, seeds } = JSON.parse(
+    text,
+    (_, value) => unusual.includes(value) ? Number(value) : value,
+  ) ?? {} as { key?: unknown; seeds?: SeedScore[] };
   return found === key ? seeds ?? [] : [];
 };
 
-/** Keeps scores of seeds that are numbers; others would not survive as JSON. */
+/** Keeps scores of seeds. */
 export const keepScores = async (
   folder: string,
   key: string,
   seeds: readonly SeedScore[],
 ): Promise<E.Either<FileError, void>> => {
-  const numbers = ({ folds, scores }: SeedScore) => [
-    ...Object.values(scores),
-    ...folds.flatMap(({ validation, scores }) => [validation, ...Object.values(scores)]),
-  ];
-  const kept = seeds.filter((seed) => numbers(seed).every(Number.isFinite));
-  return await writeWhole(`${folder}/${key}.json`, JSON.stringify({ key, seeds: kept }))();
+  const text = JSON.stringify(
+    { key, seeds },
+    (_, value) => typeof value === "number" && !Number.isFinite(value) ? `${value}` : value,
+  );
+  return await writeWhole(`${folder}/${key}.json`, text)();
 };

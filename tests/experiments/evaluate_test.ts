@@ -4,7 +4,7 @@ import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { parametersOf } from "../../experiments/checkpoint.ts";
 import type { EmbeddingModel } from "../../experiments/embedding.ts";
-import type { Evaluation } from "../../experiments/evaluate/results.ts";
+import { type Evaluation, keepScores, keptScores } from "../../experiments/evaluate/results.ts";
 import { csv, latex, textTable } from "../../experiments/evaluate/table.ts";
 import { evaluationPage } from "../../experiments/evaluate/page.ts";
 import { embeddingsErrorText, embedTask } from "../../experiments/hear/embeddings.ts";
@@ -415,6 +415,16 @@ all   s(m)      50.0 ± 529.4  50.0 ± 211.8`,
   const [first] = made.models;
   const alone = { ...made, models: [first], seeds: [0] };
   assert.match(textTable(alone), /s\(m\) compares models: at least 2 are needed, found 1$/);
+});
+
+Deno.test("scores are kept as they are, also where they are no finite numbers", async () => {
+  await inFolder(async (folder) => {
+    const [{ seeds: [seed] }] = made.results;
+    const odd = { ...seed, scores: { top1_acc: 0.5, d_prime: Infinity, aucroc: NaN } };
+    right(await keepScores(folder, "key", [seed, odd]));
+    assert.deepEqual(keptScores(folder, "key"), [seed, odd]);
+    assert.deepEqual(keptScores(folder, "other"), []);
+  });
 });
 
 Deno.test("the page shows confusions, precisions and planes, with names escaped", () => {
