@@ -418,6 +418,16 @@ all   s(m)      50.0 ± 529.4  50.0 ± 211.8`,
   assert.match(textTable(alone), /s\(m\) compares models: at least 2 are needed, found 1$/);
 });
 
+Deno.test("scores are kept as they are, also where they are no finite numbers", async () => {
+  await inFolder(async (folder) => {
+    const [{ seeds: [seed] }] = made.results;
+    const odd = { ...seed, scores: { top1_acc: 0.5, d_prime: Infinity, aucroc: NaN } };
+    right(await keepScores(folder, "key", [seed, odd]));
+    assert.deepEqual(keptScores(folder, "key"), [seed, odd]);
+    assert.deepEqual(keptScores(folder, "other"), []);
+  });
+});
+
 Deno.test("the page shows confusions, precisions and planes, with names escaped", () => {
   const page = evaluationPage(made);
   assert.match(page, /<title>&#60;x&#62;, taken for y: 1 of 2<\/title>/);
