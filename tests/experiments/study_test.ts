@@ -18,6 +18,7 @@ import { latexTables, scoresTable, textTable } from "../../experiments/study/tab
 import { interval } from "../../experiments/hear/statistics.ts";
 import { processesOf } from "../../experiments/parallel.ts";
 import { readRecord } from "../../experiments/train/folder.ts";
+import { hasBrowser, lookAt } from "./browser.ts";
 import { inFolder } from "./hear/made.ts";
 import { worlds } from "./worlds.ts";
 
@@ -91,6 +92,9 @@ Deno.test("a study makes its runs once, compares them, and goes on where it was"
     assert.doesNotMatch(page, /NaN|undefined|Infinity|https?:/);
     // Both families fill in the same clip.
     assert.equal(page.match(/squared error in masked patches/g)?.length, 2);
+    if (hasBrowser) {
+      assert.deepEqual((await lookAt(`${folder}/report.html`)).flatMap((of) => of.problems), []);
+    }
     const csv = text(`${folder}/runs.csv`);
     assert.equal(csv.trim().split("\n").length, 1 + 4 + 2);
     assert.match(csv, /^Width,"mamba, dim 16",mamba_seed-0,0,mamba,\d+,\d/m);
