@@ -45,7 +45,10 @@ export const ensureFolder = (path: string): TaskEither<FileError, void> => async
     Deno.mkdirSync(path, { recursive: true });
   });
   return E.isLeft(made) ? made : await attempt("write into the folder", path, () => {
-    Deno.removeSync(Deno.makeTempFileSync({ dir: path, prefix: ".writable-" }));
+    // One name for all, so that what a kill leaves between the two is gone the next time.
+    const probe = `${path}/.writable`;
+    Deno.writeTextFileSync(probe, "");
+    removeIfThere(probe);
   });
 };
 

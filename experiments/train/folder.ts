@@ -169,7 +169,7 @@ export const written: readonly string[] = [
 /** Whether something in a run's folder is there because of the run, by its name. */
 export const isOfRun = (name: string): boolean =>
   written.includes(name) ||
-  /^(\.lock|\.writable-.*|failed-step-\d+\..*|.*\.(partial|new))$/.test(name);
+  /^(\.lock|\.writable|failed-step-\d+\..*|.*\.(partial|new))$/.test(name);
 
 const removeIfThere = (path: string): void => {
   try {

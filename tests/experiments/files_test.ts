@@ -46,6 +46,13 @@ Deno.test("nothing happens before the task is run", () =>
     return Promise.resolve();
   }));
 
+Deno.test("what a kill leaves of trying a folder is gone the next time", () =>
+  inFolder(async (folder) => {
+    Deno.writeTextFileSync(`${folder}/.writable`, "");
+    assert.ok(E.isRight(await ensureFolder(folder)()));
+    assert.deepEqual(names(folder), []);
+  }));
+
 Deno.test("a file that cannot be written is told, and what was there stays", () =>
   inFolder(async (folder) => {
     await Deno.mkdir(`${folder}/taken/inside`, { recursive: true });

@@ -208,7 +208,7 @@ Deno.test("mistakes in a sweep are told by place, what was expected and what to 
   }
   assert.match(
     await whyNot(of([{ extends: ["mambo"] }])),
-    /^there is no experiment 'mambo': give the path of a \.json file or one of mamba, /,
+    /^there is no experiment .mambo., which study\.json extends: give the path of a \.json file or one of /,
   );
 });
 
