@@ -163,6 +163,9 @@ const noField = (
     { known, nearest, variants },
   );
 
+/** A record whose fields may all be absent, as `fields` takes it: once decoded, those are undefined. */
+export type Given<A> = { readonly [K in keyof Required<A>]: A[K] };
+
 /** What each field of an object is for, in a sentence or two. */
 export type Docs<A> = { readonly [K in keyof A]-?: string };
 

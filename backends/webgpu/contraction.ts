@@ -9,12 +9,12 @@ import {
   size,
   type Storage,
 } from "../lower/program.ts";
-import { readsAlong, storeRoots } from "./access.ts";
+import { storeRoots } from "./access.ts";
 import type { Emitter, Env } from "./emit.ts";
 import { printMatrices } from "./matrices.ts";
 import type { Body } from "./module.ts";
 import { productKey, productSchedule, type Target, threads } from "./schedule.ts";
-import { named, placeTile, stage } from "./tiles.ts";
+import { named, placeTile, stage, stagesOf } from "./tiles.ts";
 
 /** A tiled product: tiles of both operands in workgroup memory, a small tile a thread in registers. */
 export const printContraction = (
@@ -90,27 +90,14 @@ export const printContraction = (
 
   /** Sums from tiles of both operands in workgroup memory. */
   const sumByTiles = () => {
-    const common = { depth, over: of.over, halves, threads };
-    const left = {
-      ...common,
-      area: "left" as const,
-      stride: tileRows,
-      operand: of.left,
-      tile: tileRows,
-      dims: of.rows,
-      origin: "row0",
-      along: readsAlong(of.left, of.over, stored),
-    };
-    const right = {
-      ...common,
-      area: "right" as const,
-      stride: tileColumns,
-      operand: of.right,
-      tile: tileColumns,
-      dims: of.columns,
-      origin: "column0",
-      along: readsAlong(of.right, of.over, stored),
-    };
+    const { left, right } = stagesOf(of, stored, {
+      tileRows,
+      tileColumns,
+      padding: 0,
+      depth,
+      halves,
+      threads,
+    });
     const steps = Math.ceil(over / depth);
     emit.block(`for (var k0 = 0; k0 < ${over}; k0 += ${depth})`, ["k0"], steps, () => {
       stage(left, outer, emit);

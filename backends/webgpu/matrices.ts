@@ -4,11 +4,11 @@
 // subgroup at a time, so that what follows the product is done by any invocation on any element.
 import type { Node } from "../../dsl/node.ts";
 import { type Contraction, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
-import { readsAlong, storeRoots } from "./access.ts";
+import { storeRoots } from "./access.ts";
 import type { Emitter } from "./emit.ts";
 import type { Body } from "./module.ts";
 import { fewGroups, type Target, workgroupBytes } from "./schedule.ts";
-import { named, placeTile, stage } from "./tiles.ts";
+import { named, placeTile, stage, stagesOf } from "./tiles.ts";
 
 /** The sizes of the matrices of one multiplication. */
 export interface MatrixSizes {
@@ -171,27 +171,14 @@ export const printMatrices = (
   const placed = placeTile(of, tileRows, tileColumns, emit);
   for (const [i, j] of grid) emit.line(spelling.zeros(`acc${i}_${j}`));
 
-  const common = { depth, over: of.over, halves: component === "f16", threads };
-  const left = {
-    ...common,
-    area: "left" as const,
-    stride: tileRows + padding,
-    operand: of.left,
-    tile: tileRows,
-    dims: of.rows,
-    origin: "row0",
-    along: readsAlong(of.left, of.over, stored),
-  };
-  const right = {
-    ...common,
-    area: "right" as const,
-    stride: tileColumns + padding,
-    operand: of.right,
-    tile: tileColumns,
-    dims: of.columns,
-    origin: "column0",
-    along: readsAlong(of.right, of.over, stored),
-  };
+  const { left, right } = stagesOf(of, stored, {
+    tileRows,
+    tileColumns,
+    padding,
+    depth,
+    halves: component === "f16",
+    threads,
+  });
   const place = (k: number, stride: number, origin: string, offset: number): string =>
     [...(origin === "" ? [] : [origin]), `${k * stride + offset}`].join(" + ");
   const steps = Math.ceil(over / depth);

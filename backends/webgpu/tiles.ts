@@ -2,7 +2,8 @@
 // operands of a tile to workgroup memory, with what is done to them in passing.
 import type { Node } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
-import { type Contraction, type Dim, size } from "../lower/program.ts";
+import { type Contraction, type Dim, size, type Storage } from "../lower/program.ts";
+import { readsAlong } from "./access.ts";
 import { type Emitter, type Env, rounded } from "./emit.ts";
 import { fold, type Grid, gridLimit } from "./module.ts";
 
@@ -69,6 +70,37 @@ export interface Stage {
   /** The invocations that share the work. */
   readonly threads: number;
 }
+
+/** The tiles of both operands of a product; rows of an array are `padding` longer than the tile. */
+export const stagesOf = (
+  of: Contraction,
+  stored: ReadonlyMap<Node, Storage>,
+  { tileRows, tileColumns, padding, ...common }:
+    & Pick<Stage, "depth" | "halves" | "threads">
+    & { readonly tileRows: number; readonly tileColumns: number; readonly padding: number },
+): { readonly left: Stage; readonly right: Stage } => {
+  const side = (
+    area: Stage["area"],
+    operand: Node,
+    tile: number,
+    dims: readonly Dim[],
+    origin: string,
+  ): Stage => ({
+    ...common,
+    area,
+    operand,
+    tile,
+    stride: tile + padding,
+    dims,
+    origin,
+    over: of.over,
+    along: readsAlong(operand, of.over, stored),
+  });
+  return {
+    left: side("left", of.left, tileRows, of.rows, "row0"),
+    right: side("right", of.right, tileColumns, of.columns, "column0"),
+  };
+};
 
 /** Fills a tile from the summed position `k0` on. Beyond the edges it is zero. */
 export const stage = (

@@ -6,6 +6,7 @@ import {
   type Docs,
   fields,
   from0to1,
+  type Given,
   listOf,
   oneOf,
   optional,
@@ -73,8 +74,6 @@ const stored: Docs<StoredData> = {
     "Where spectrograms are kept, so that a recording is decoded once and not in every epoch " +
     "and run. Without it nothing is kept.",
 };
-// Optional fields are undefined once decoded, where their interfaces leave them out.
-type Decoded<A> = { readonly [K in keyof Required<A>]: A[K] };
 const storedFields = {
   heldOutFraction: between0and1,
   skippedFraction: from0to1,
@@ -94,12 +93,12 @@ export const dataSpec: t.Type<DataSpec> = tagged("kind", {
     seconds: above0,
     heldOutFraction: between0and1,
   }, synthetic),
-  folder: fields<Decoded<FolderData>>({ kind: oneOf("folder"), path, ...storedFields }, {
+  folder: fields<Given<FolderData>>({ kind: oneOf("folder"), path, ...storedFields }, {
     kind,
     path: "A folder of recordings (wav, flac, ogg, mp3), with its sub-folders.",
     ...stored,
   }),
-  hear: fields<Decoded<HearData>>({
+  hear: fields<Given<HearData>>({
     kind: oneOf("hear"),
     tasks: listOf(path, "a list of folders of tasks"),
     splits: optional(listOf(path, "a list of names of splits")),
@@ -112,7 +111,7 @@ export const dataSpec: t.Type<DataSpec> = tagged("kind", {
       "that is not a test set once, so they are refused unless their folds are named.",
     ...stored,
   }),
-  shards: fields<Decoded<ShardsData>>({
+  shards: fields<Given<ShardsData>>({
     kind: oneOf("shards"),
     paths: listOf(path, "a list of paths of shards"),
     members: oneOf("audio", "log-mel"),

@@ -3,6 +3,7 @@ import type * as t from "io-ts";
 import {
   type Docs,
   fields,
+  type Given,
   listOf,
   oneOf,
   optional,
@@ -54,13 +55,10 @@ const hear: Docs<HearEvaluation> = {
   seeds,
 };
 
-// Optional fields are undefined once decoded, where their interfaces leave them out.
-type Decoded<A> = { readonly [K in keyof Required<A>]: A[K] };
-
 /** The field `evaluation` of a spec. */
 export const evaluationSpec: t.Type<EvaluationSpec> = tagged("kind", {
   none: fields<NoEvaluation>({ kind: oneOf("none") }, { kind }),
-  synthetic: fields<Decoded<SyntheticEvaluation>>({
+  synthetic: fields<Given<SyntheticEvaluation>>({
     kind: oneOf("synthetic"),
     clips: wholeFrom(fewestClips),
     names: optional(
@@ -68,7 +66,7 @@ export const evaluationSpec: t.Type<EvaluationSpec> = tagged("kind", {
     ),
     seeds: wholeFrom(1),
   }, synthetic),
-  hear: fields<Decoded<HearEvaluation>>({
+  hear: fields<Given<HearEvaluation>>({
     kind: oneOf("hear"),
     tasks: textThat("a path", /[^]/),
     names: optional(listOf(textThat("the name of a task", /[^]/), "a list of names of tasks")),

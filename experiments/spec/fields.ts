@@ -8,6 +8,7 @@ import {
   fields,
   from0,
   from0below1,
+  type Given,
   multipleOf,
   numberThat,
   oneOf,
@@ -20,9 +21,6 @@ import { encoderSpec, fidelitySpec, frontEnd, masking, patchSize } from "../mode
 import type { ObjectiveSpec, OptimiserSpec, Spec } from "../spec.ts";
 import { dataSpec } from "./data.ts";
 import { evaluationSpec } from "./evaluation.ts";
-
-/** A record whose fields may all be absent, as `fields` takes it. */
-type Given<A> = { readonly [K in keyof Required<A>]: A[K] };
 
 type Ssast = Extract<ObjectiveSpec, { readonly style: "ssast" }>;
 type Mae = Given<Extract<ObjectiveSpec, { readonly style: "mae" }>>;
