@@ -5,6 +5,7 @@ import { compile as compileWebgpu, type Place } from "../../backends/webgpu/comp
 import type { Spec } from "../../experiments/spec.ts";
 import { programsOf } from "../../experiments/train/programs.ts";
 import { littleSpec } from "../experiments/little.ts";
+import { gpuLimits } from "../tiny_steps.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
 
 const little = (depth: number): Spec =>
@@ -12,12 +13,7 @@ const little = (depth: number): Spec =>
 
 const place: Place = {
   name: "a GPU",
-  limits: {
-    maxStorageBuffersPerShaderStage: 10,
-    maxStorageBufferBindingSize: Infinity,
-    maxBufferSize: Infinity,
-    minStorageBufferOffsetAlignment: 256,
-  } as unknown as GPUSupportedLimits,
+  limits: gpuLimits,
   target: { onCpu: false },
   oneForParams: true,
 };

@@ -15,6 +15,7 @@ import {
   scoreOf,
 } from "../../experiments/study/results.ts";
 import { latexTables, scoresTable, textTable } from "../../experiments/study/table.ts";
+import { scoreText } from "../../experiments/evaluate/table.ts";
 import { interval } from "../../experiments/hear/statistics.ts";
 import { processesOf } from "../../experiments/parallel.ts";
 import { readRecord } from "../../experiments/train/folder.ts";
@@ -247,6 +248,11 @@ Deno.test("intervals are over seeds of pre-training where there are several, els
   assert.equal(aggregateOf(two, undefined), undefined);
 });
 
+Deno.test("a score that is below 0 by rounding alone is 0", () => {
+  assert.equal(scoreText({ mean: -1e-9, halfWidth: 1e-9, runs: 2 }, 1), "0.0 ± 0.0");
+  assert.equal(scoreText({ mean: -0.06, runs: 1 }, 1), "-0.1");
+});
+
 Deno.test("scores of a study are compared with the untrained encoders' and the statistics'", () =>
   inFolder(async (folder) => {
     const study = await studyOf(folder, document({ sweep: [{ extends: ["mamba", "xlstm"] }] }));
@@ -259,8 +265,7 @@ Deno.test("scores of a study are compared with the untrained encoders' and the s
       );
       const models = [
         { name, kind: "pre-trained", values: [0.8 + 0.1 * k, 0.8] },
-        // Placed between least and greatest, it is a little below 0.
-        { name: `${name}, untrained`, kind: "untrained", values: [0.5 - 1e-9 * k, 0.5] },
+        { name: `${name}, untrained`, kind: "untrained", values: [0.5, 0.5] },
         { name: "log-mel statistics", kind: "log-mel statistics", values: [0.7, 0.7] },
       ];
       const evaluation = {

@@ -173,7 +173,9 @@ for (const [name, backend] of backends) {
       };
       const alone = await trained(1, 0), second = await trained(3, 1);
       assert.deepEqual((await trained(3, 2)).before, second.before);
-      // A program of another size may add in another order, and what a norm takes out again drifts.
+      if (backend!.name !== "wasm") assert.deepEqual(second.before, alone.before);
+      // As WebAssembly, a program of another size may add in another order: then what batch norm takes
+      // out again drifts, and all else stays near.
       second.before.forEach((values, k) => {
         if (!drifts(alone.changed[k])) closeTo(values, alone.before[k], 1e-5);
       });
