@@ -5,8 +5,8 @@ import { colourBar, colourRange, panelsOf } from "../report/spectrogram.ts";
 import { familyStyle, style } from "../report/style.ts";
 import { costFigure, lengthsFigures, lossesFigure, scoresFigure, studyStyle } from "./figures.ts";
 import type { LengthPoint } from "./lengths.ts";
-import { lossesOf, type PartResult, type StudyResult } from "./results.ts";
-import { learned, scoresTable, type Table, trainingTable } from "./table.ts";
+import { learned, lossesOf, type PartResult, type StudyResult } from "./results.ts";
+import { scoresTable, type Table, trainingTable } from "./table.ts";
 
 /** The page. */
 export const studyPage = (result: StudyResult, lengths: readonly LengthPoint[]): string => {

@@ -225,6 +225,12 @@ export const lossesOf = (
   };
 };
 
+/** Whether a row's trained encoder does better on held-out clips than it did untrained. */
+export const learned = (row: Row): boolean | undefined => {
+  const { first, last } = lossesOf(row);
+  return first === undefined || last === undefined ? undefined : last.mean < first.mean;
+};
+
 /** Held-out loss by step, the mean over a row's runs. */
 export const curveOf = ({ runs }: Row): readonly { readonly x: number; readonly y: number }[] => {
   const steps = new Map<number, number[]>();

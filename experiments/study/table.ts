@@ -8,7 +8,6 @@ import {
   flopsPerClip,
   lossesOf,
   type PartResult,
-  type Row,
   scoreOf,
   type StudyResult,
   tasksOf,
@@ -232,9 +231,3 @@ export const lengthsCsv = (points: readonly LengthPoint[]): string =>
     ),
     "",
   ].join("\n");
-
-/** Whether a row's trained encoder does better on held-out clips than it did untrained. */
-export const learned = (row: Row): boolean | undefined => {
-  const { first, last } = lossesOf(row);
-  return first === undefined || last === undefined ? undefined : last.mean < first.mean;
-};
