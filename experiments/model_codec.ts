@@ -223,7 +223,7 @@ const points = {
 };
 const pointDocs: Docs<Fidelity> = {
   maskedPositions: 'Whether a hidden patch still has its position; published: "dropped".',
-  loss: 'Patches that the loss is over; published: "all".',
+  loss: 'Patches that the training loss is over; published, and kept: "all".',
   rows: 'The axis that is taken for the slower one in embeddings; published: "frequency".',
   deviation: 'What an embedded clip is divided by; published: "sample".',
   padding: 'Silence after a clip that fills its last stretch; published: "always".',

@@ -78,7 +78,8 @@ ${data.notes.map((note) => `<p class="soft">${escape(note)}</p>`).join("\n")}
 ${numbers(data)}
 <section>
 <h2>Loss</h2>
-<p>Mean squared error of the reconstruction over ${lossOver(spec)}, by training step.</p>
+<p>Mean squared error of the reconstruction by training step: of training batches over
+${lossOver(spec)}, of held-out clips over the hidden ones.</p>
 ${lossFigure(data.metrics, data.baselines)}
 </section>
 ${examples(data)}
@@ -131,7 +132,7 @@ const families: Readonly<Record<Spec["encoder"]["family"], string>> = {
 };
 
 const lossOver = (spec: Spec): string =>
-  fidelityOf(spec.fidelity).loss === "all" ? "all patches" : "the masked patches";
+  fidelityOf(spec.fidelity).loss === "all" ? "all patches" : "the hidden patches";
 
 const fidelityText = ({ fidelity }: Spec): string =>
   typeof fidelity === "string" ? fidelity : `${fidelity.from}, but for some points`;

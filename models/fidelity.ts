@@ -9,7 +9,11 @@ export interface Fidelity {
    * predicts one and the same patch for all of them.
    */
   readonly maskedPositions: "dropped" | "kept";
-  /** Patches that the loss is over. Published: "all", so that copying what is seen counts too. */
+  /**
+   * Patches that the loss is over. Published, and kept: "all". Embeddings are outputs at patches that
+   * are seen, which "masked", usual where a decoder fills in, leaves to chance
+   * (docs/decisions/0014-loss-over-all-patches.md).
+   */
   readonly loss: "all" | "masked";
   /**
    * Which axis is taken for the slower one when output tokens are put together to a row per time
@@ -37,10 +41,10 @@ export const faithful: Fidelity = {
   padding: "always",
 };
 
-/** The same with every point mended: the default of new experiments. */
+/** The same with every point mended that needs it: the default of new experiments. */
 export const corrected: Fidelity = {
   maskedPositions: "kept",
-  loss: "masked",
+  loss: "all",
   rows: "time",
   deviation: "population",
   padding: "as needed",

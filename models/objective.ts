@@ -11,17 +11,13 @@ export type Scalar = Tensor<Record<never, never>>;
 const errors = (prediction: Patches, target: Patches): PerToken =>
   mean(square(sub(prediction, target)), "pixel");
 
-/** The loss of every clip by itself: over all of its patches, or over the hidden ones. */
+/** Mean squared error over the hidden patches of every clip by itself. */
 export const lossPerClip = (
   prediction: Patches,
   target: Patches,
-  mask?: PerToken,
-): Tensor<{ batch: number }> => {
-  const each = errors(prediction, target);
-  return mask === undefined
-    ? mean(each, "token")
-    : div(contractTokens(each, mask), sum(mask, "token"));
-};
+  mask: PerToken,
+): Tensor<{ batch: number }> =>
+  div(contractTokens(errors(prediction, target), mask), sum(mask, "token"));
 
 const contractTokens = (a: PerToken, b: PerToken): Tensor<{ batch: number }> =>
   contract(a, b, "token");

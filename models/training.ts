@@ -190,7 +190,8 @@ export const exchange = (trained: readonly Parameter[]): Readonly<Record<string,
 /**
  * A batch scored without changing anything: inputs `spectrogram` and `part`, the number of the batch
  * among all that are scored. Every clip has its own mask, always the same, however many clips make a
- * batch. The loss is that of every clip by itself.
+ * batch. The loss is that of every clip by itself, over its hidden patches whatever training is over:
+ * to repeat a patch that is seen is no merit.
  */
 export const evaluation = (
   of: Pretraining,
@@ -198,7 +199,5 @@ export const evaluation = (
   const key = nameKey(randomKey(of.seed), "held-out mask");
   const mask = maskOf(of, partKey(key, input("part", {}, "u32")));
   const result = forward(of, batchOf(of), mask);
-  const { prediction, target } = result;
-  const scored = of.fidelity.loss === "all" ? undefined : mask;
-  return { ...result, perClip: lossPerClip(prediction, target, scored) };
+  return { ...result, perClip: lossPerClip(result.prediction, result.target, mask) };
 };

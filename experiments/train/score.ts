@@ -1,6 +1,5 @@
 // How well a model fills in held-out clips, and what it makes of each.
 import type { Machine } from "../../backends/backend.ts";
-import { fidelityOf } from "../model_codec.ts";
 import type { Spec } from "../spec.ts";
 
 /** Puts predicted patches back in their places. */
@@ -17,7 +16,7 @@ export const assembled = (patches: Float32Array, spec: Spec): Float32Array => {
   return values;
 };
 
-/** How well the mean of each clip would do, over the patches that the loss is over. */
+/** How well the mean of a clip would do over its hidden patches. */
 export const meanLoss = (clip: Float32Array, mask: ArrayLike<number>, spec: Spec): number => {
   let total = 0;
   for (const value of clip) total += value;
@@ -27,7 +26,7 @@ export const meanLoss = (clip: Float32Array, mask: ArrayLike<number>, spec: Spec
   for (let k = 0; k < clip.length; k++) {
     const token = Math.floor(Math.floor(k / mels) / time) * (mels / frequency) +
       Math.floor((k % mels) / frequency);
-    if (fidelityOf(spec.fidelity).loss === "masked" && mask[token] === 0) continue;
+    if (mask[token] === 0) continue;
     squares += (clip[k] - mean) ** 2;
     counted++;
   }
