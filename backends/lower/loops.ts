@@ -1,7 +1,8 @@
 // Large products that are only summed up again. The scores of attention have tokens × tokens
 // elements, many more than queries and keys; where storing them would take too much, every sum or
 // maximum over them becomes a loop (a scan without outputs) that computes each element where it is
-// used, and nothing of that size exists, forward or backward.
+// used, and nothing of that size exists, forward or backward. A maximum and sums of exponentials below
+// it are one loop: cascaded reductions.
 import { volume } from "../../dsl/axes.ts";
 import { inPlaceOf, type Node, reachable } from "../../dsl/node.ts";
 import { apply, float, scalarRow } from "../../dsl/scalar.ts";
@@ -83,10 +84,55 @@ const edgeOf = (bodies: readonly Node[], virtual: Virtual): readonly Node[] => {
   return [...edge].sort((a, b) => a.id - b.id);
 };
 
-/** One scan for loops over the same axis that do not wait for each other; what to put in their place. */
-const scanOf = (loops: readonly Node[], virtual: Virtual): ReadonlyMap<Node, Node> => {
+/**
+ * A sum over weight · exp(score - top), where `top` is the maximum of the same scores over the same
+ * axis: it needs no maximum of all beforehand, since what was summed under a lower one is that of a
+ * higher one times exp(lower - higher).
+ */
+interface Cascaded {
+  readonly top: Node;
+  readonly weights: readonly Node[];
+}
+
+/** Sums that wait for maxima in this way alone, by what they are summed of. */
+type Cascades = ReadonlyMap<Node, Cascaded>;
+
+/** How a sum waits for one of some maxima, if that is all that it waits for. */
+const cascadeOf = (
+  of: Node,
+  tops: readonly Node[],
+  waiting: ReadonlySet<Node>,
+  virtual: Virtual,
+): Cascaded | undefined => {
+  if (!isSum(of)) return undefined;
+  const list = factors(of.args[0], virtual);
+  const late = list.filter((factor) => waiting.has(factor));
+  const [power] = late;
+  if (late.length !== 1 || power.op !== "exp" || power.args[0].op !== "add") return undefined;
+  const [a, b] = power.args[0].args;
+  const top = tops.find((top) =>
+    [[a, b], [b, a]].some(([score, lowered]) =>
+      score === top.args[0] && lowered.op === "neg" && withoutStop(lowered.args[0]) === top
+    )
+  );
+  return top && { top, weights: list.filter((factor) => factor !== power) };
+};
+
+const withoutStop = (of: Node): Node => of.op === "stop" ? withoutStop(of.args[0]) : of;
+
+/**
+ * One scan for loops over the same axis that wait for each other as cascades at most; what to put in
+ * their place.
+ */
+const scanOf = (
+  loops: readonly Node[],
+  cascades: Cascades,
+  virtual: Virtual,
+): ReadonlyMap<Node, Node> => {
   const [axis] = loops[0].attributes.over!;
-  const each = edgeOf(loops.map((of) => of.args[0]), virtual).filter((of) => axis in of.axes);
+  const bodies = loops.flatMap((of) => cascades.get(of)?.weights ?? [of.args[0]]);
+  const each = edgeOf(bodies, virtual).filter((of) => axis in of.axes);
+  const name = new Map(loops.map((of, k) => [of, `sum${k}`]));
   const start = (of: Node) => expand(float(isSum(of) ? 0 : -3.4028234663852886e38), of.axes);
   const from = Object.fromEntries(loops.map((of, k) => [`sum${k}`, start(of)]));
   const inputs = Object.fromEntries(each.map((of, k) => [`e${k}`, of]));
@@ -108,15 +154,25 @@ const scanOf = (loops: readonly Node[], virtual: Virtual): ReadonlyMap<Node, Nod
         done.set(of, value);
         return value;
       };
-      const next = loops.map((of, k) =>
-        [
-          `sum${k}`,
-          apply(isSum(of) ? "add" : "max", carry[`sum${k}`], at(of.args[0], undefined)),
-        ] as const
-      );
-      return { next: Object.fromEntries(next), out: {} };
+      const next: Record<string, Node> = {};
+      const below = (of: Node, top: Node) =>
+        apply("exp", apply("add", of, apply("neg", next[name.get(top)!])));
+      // Maxima stand before the sums that wait for them.
+      for (const of of loops) {
+        const own = carry[name.get(of)!], cascaded = cascades.get(of);
+        if (cascaded === undefined) {
+          next[name.get(of)!] = apply(isSum(of) ? "add" : "max", own, at(of.args[0], undefined));
+        } else {
+          const { top, weights } = cascaded;
+          const now = weights.map((of) => at(of, undefined))
+            .reduce((a, b) => apply("mul", a, b), below(at(top.args[0], undefined), top));
+          const before = apply("mul", own, below(carry[name.get(top)!], top));
+          next[name.get(of)!] = expand(apply("add", before, now), of.axes);
+        }
+      }
+      return { next, out: {} };
     }, false));
-  return new Map(loops.map((of, k) => [of, part(made, "final", `sum${k}`)]));
+  return new Map(loops.map((of) => [of, part(made, "final", name.get(of)!)]));
 };
 
 /** The factors of a product of products, those of virtual ones taken apart. */
@@ -164,13 +220,16 @@ export const withLoops = (roots: readonly Node[], limit: number): readonly Node[
     const lanes = (of: Node): string =>
       `${of.attributes.over} ${Object.keys(of.axes).filter((axis) => wide.has(axis)).sort()}`;
     const waiting = new Set<Node>([first]);
-    const together = [first];
+    const together = [first], cascades = new Map<Node, Cascaded>();
     for (const of of order) {
       const waits = of.args.some((arg) => waiting.has(arg));
-      const joins = of !== first && !waits && isLoop(of, virtual) && lanes(of) === lanes(first);
-      if (joins) together.push(of);
-      if (joins || waits) waiting.add(of);
+      const fits = of !== first && isLoop(of, virtual) && lanes(of) === lanes(first);
+      const tops = together.filter((of) => !isSum(of));
+      const cascaded = fits && waits ? cascadeOf(of, tops, waiting, virtual) : undefined;
+      if (cascaded !== undefined) cascades.set(of, cascaded);
+      if (fits && (!waits || cascaded !== undefined)) together.push(of);
+      if (fits || waits) waiting.add(of);
     }
-    now = substitute(now, scanOf(together, virtual));
+    now = substitute(now, scanOf(together, cascades, virtual));
   }
 };

@@ -330,7 +330,8 @@ const evaluate = (roots: readonly Node[], leaves: Leaves): readonly Numbers[] =>
           break;
         case "stop":
         case "recompute":
-          values.set(of, x);
+          // A pass may have put something in the argument's place that has its axes in another order.
+          values.set(of, reordered(x, of.args[0], of));
           break;
         case "scan":
           parts.set(of, evaluateScan(of, args, wanted.get(of) ?? []));

@@ -4,7 +4,9 @@ import { deepStrictEqual, rejects, strictEqual, throws } from "assert";
 import type { Machine, Program, Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
+import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { grad } from "../../dsl/grad.ts";
+import { intern, node } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 
 const zero = () => d.scalarOf(0);
@@ -99,4 +101,11 @@ Deno.test("floats are rounded once, at the end", async () => {
   });
   const { y } = await machine.run("it", { large: Float32Array.of(2 ** 30) });
   strictEqual(y[0], 1);
+});
+
+Deno.test("what stands for another value may have its axes in another order", () => {
+  const given = node(x), turned = intern("stop", "f32", { b: 3, a: 2 }, [given]);
+  const data = Float64Array.of(0, 1, 2, 3, 4, 5);
+  const [found] = interpret([turned], () => data);
+  deepStrictEqual([...ordered(found, turned, ["a", "b"])], [...data]);
 });
