@@ -3,7 +3,7 @@
 // many for a lane. Outputs that sum over lanes become partial sums, finished by an ordinary
 // reduction: the one way to add across workgroups without atomics.
 import { known, volume } from "../../dsl/axes.ts";
-import { intern, type Node, reachable } from "../../dsl/node.ts";
+import { intern, type Node, reachable, rewrite } from "../../dsl/node.ts";
 import { apply } from "../../dsl/scalar.ts";
 import { roles, substitute } from "../../dsl/scan.ts";
 import { reduce } from "../../dsl/structure.ts";
@@ -105,8 +105,8 @@ const recomputable = (
   const [source] = sources;
   const opposite = source.attributes.reverse !== scan.attributes.reverse &&
     source.attributes.axis === scan.attributes.axis;
-  const plain = source.args.every((arg) =>
-    !(arg.op === "part" && arg.attributes.name!.startsWith("prev."))
+  const plain = Object.values(roles(source).each).every((of) =>
+    !(of.op === "part" && of.attributes.name!.startsWith("prev."))
   );
   const nested = stepNodes(source, "next").some((of) => of.op === "scan");
   const others = prevs.flatMap((of) => users.get(of) ?? []);
@@ -130,9 +130,13 @@ const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node
   return replace;
 };
 
-/** Plans every scan below the roots, and puts reductions of partial sums in place of what they give. */
+/**
+ * Plans every scan below the roots, and puts reductions of partial sums in place of what they give;
+ * `change` is made to what leaves a step.
+ */
 export const planScans = (
   roots: readonly Node[],
+  change: (of: Node) => Node = (of) => of,
 ): { readonly roots: readonly Node[]; readonly plans: ReadonlyMap<Node, ScanPlan> } => {
   const plans = new Map<Node, ScanPlan>();
   let now = roots;
@@ -152,7 +156,7 @@ export const planScans = (
     const mixed = mixedAxes(scan);
     const loosened = mixed && loosen(scan, order, mixed);
     if (loosened !== undefined) {
-      now = substitute(now, loosened);
+      now = rewrite(substitute(now, loosened), change);
       continue;
     }
     const source = recomputable(scan, users);
@@ -316,6 +320,9 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
     recomputes,
   };
 };
+
+/** Lanes that run a scan beside each other, one of which holds what a step does not keep apart. */
+export const lanesOf = (scan: Node): number => size(planScan(scan, undefined).space);
 
 /** Chooses how many steps lie between stored carries: all are stored where nothing is recomputed. */
 const withSegments = (
