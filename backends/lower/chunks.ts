@@ -10,7 +10,7 @@ import { locals, type Nodes, part, roles, scanNode } from "../../dsl/scan.ts";
 import { expand, iota, isIdentity, merge, pad, reduce, slice, split } from "../../dsl/structure.ts";
 import { costOf, perElement } from "./costs.ts";
 import { added, isZero, lifted } from "./loosen.ts";
-import { lanesOf } from "./scans.ts";
+import { chunkSuffix, lanesOf } from "./scans.ts";
 import type { Breadth } from "./splits.ts";
 import { dependents, mixedAxes } from "./together.ts";
 
@@ -182,7 +182,7 @@ const inChunks = (
   joined: Map<Node, Node>,
 ): (part: string) => Node => {
   const { axis, reverse, step } = scan.attributes, { next, out } = step!;
-  const time = axis!, chunk = `${time}.chunk`, place = `${time}.step`;
+  const time = axis!, chunk = time + chunkSuffix, place = `${time}.step`;
   const { from, each, rest } = roles(scan), own = locals(scan);
   const steps = stepsOf(scan), count = Math.ceil(steps / length), filled = count * length;
 

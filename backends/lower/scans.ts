@@ -28,6 +28,10 @@ export interface ScanPlan {
 
 /** Lanes of one workgroup: enough to fill it, few enough for its shared partial sums. */
 const workgroup = 64;
+/** Axes of fewer positions are not worth to lie along. */
+const fewLanes = 4;
+/** What the axis of chunks of steps is called, after the axis of the steps. */
+export const chunkSuffix = ".chunk";
 /** Bytes of workgroup memory that every WebGPU device has. */
 const sharedLimit = 16384;
 /** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
@@ -297,7 +301,10 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   }));
   const summed = Object.values(partial).flatMap((of) => of.attributes.over!)
     .filter((axis) => !held.has(axis));
-  const best = (of: readonly Dim[]) => [...of].sort((a, b) => b.size - a.size)[0];
+  // Along chunks neighbours are far apart in memory.
+  const isNear = (dim: Dim) => Number(!dim.axis.endsWith(chunkSuffix) && dim.size >= fewLanes);
+  const best = (of: readonly Dim[]) =>
+    [...of].sort((a, b) => isNear(b) - isNear(a) || b.size - a.size)[0];
   const lanes = best(space.filter((dim) => summed.includes(dim.axis))) ?? best(space);
   const ordered = lanes === undefined ? space : [...space.filter((dim) => dim !== lanes), lanes];
   let width = workgroup;

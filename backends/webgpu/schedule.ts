@@ -136,7 +136,7 @@ const gain = 1.75;
 export const breadthOf = ({ onCpu, subgroup = 8, breadth }: Target): Breadth =>
   breadth ??
     (onCpu
-      ? { groups: fewCores, lanes: fewCores * subgroup, perKernel: 2 ** 22, gain }
+      ? { groups: fewCores, lanes: subgroup, perKernel: 2 ** 22, gain }
       : { groups: fewGroups, lanes: fewGroups * threads, perKernel: 2 ** 27, gain });
 
 /** Results of an invocation along the rows and the columns: fewer where a GPU has too little to do. */
