@@ -14,7 +14,7 @@ import { chunkSuffix, lanesOf } from "./scans.ts";
 import type { Breadth } from "./splits.ts";
 import { dependents, mixedAxes } from "./together.ts";
 
-/** What a scan's carries are, where it can be done in chunks. */
+/** What a scan's carries are, where it can be done in chunks; the others stay what they start as. */
 interface Form {
   /** What a step multiplies a carry by, for those that it also adds something to. */
   readonly gates: ReadonlyMap<string, Node>;
@@ -82,17 +82,38 @@ const endsOf = (scan: Node, { gates }: Form): readonly Node[] => [
   ...gates.values(),
 ];
 
-/** How a scan can be done in chunks, if it can; `parts` are the parts of scans that are read. */
-const formOf = (scan: Node, parts: ReadonlySet<Node>): Form | undefined => {
+/** The inputs that values of a step are made of. */
+const inputsOf = (scan: Node, values: readonly Node[]): readonly string[] => {
+  const inside = new Set(reachable(values)), { each } = locals(scan);
+  return Object.keys(each).filter((name) => inside.has(each[name]));
+};
+
+/** All that is read of what is in `order`; a step may leave an input alone. */
+const readIn = (order: readonly Node[]): ReadonlySet<Node> =>
+  new Set(order.flatMap((of) => {
+    if (of.op !== "scan") return of.args;
+    const { from, each, rest } = roles(of);
+    return [
+      ...Object.values(from),
+      ...inputsOf(of, valuesOf(of)).map((name) => each[name]),
+      ...rest,
+    ];
+  }));
+
+/** How a scan can be done in chunks, if it can; `read` is all that the program reads. */
+const formOf = (scan: Node, read: ReadonlySet<Node>): Form | undefined => {
   const { next, out } = scan.attributes.step!;
   const inner = reachable(valuesOf(scan));
   if (mixedAxes(scan) !== undefined || inner.some((of) => of.op === "scan")) return undefined;
-  const { carry, each } = locals(scan);
-  const carried = dependents(inner, Object.values(carry));
+  const { carry } = locals(scan);
+  const isRead = (name: string) => read.has(part(scan, "prev", name));
+  const changing = Object.entries(next)
+    .filter(([name, of]) => of !== carry[name] || isRead(name));
+  const carried = dependents(inner, changing.map(([name]) => carry[name]));
   const gates = new Map<string, Node>(), sums: string[] = [];
-  for (const [name, of] of Object.entries(next)) {
+  for (const [name, of] of changing) {
     const others = Object.keys(next).filter((other) => other !== name).map((other) => next[other]);
-    const isSum = of.dtype === "f32" && !parts.has(part(scan, "prev", name)) &&
+    const isSum = of.dtype === "f32" && !isRead(name) &&
       added(of, carry[name], [...others, ...Object.values(out)]) !== undefined;
     const gate = isSum || of.dtype !== "f32" ? undefined : gateOf(of, carry[name], carried);
     if (isSum) sums.push(name);
@@ -101,9 +122,8 @@ const formOf = (scan: Node, parts: ReadonlySet<Node>): Form | undefined => {
   }
   const form = { gates, sums };
   // What another scan computes again for this one's last stage would be stored for its first.
-  const early = new Set(reachable(endsOf(scan, form)));
-  const waits = Object.entries(roles(scan).each)
-    .some(([name, of]) => isPrev(of) && early.has(each[name]));
+  const { each } = roles(scan);
+  const waits = inputsOf(scan, endsOf(scan, form)).some((name) => isPrev(each[name]));
   return waits ? undefined : form;
 };
 
@@ -126,12 +146,14 @@ const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined 
   const { from } = roles(scan);
   const idle = (lanes: number) => Math.max(1, breadth.lanes / lanes);
   const all = work(valuesOf(scan)), ends = work(endsOf(scan, form));
+  const elements = (names: Iterable<string>) =>
+    [...names].reduce((sum, name) => sum + volume(from[name].axes), 0);
   // From chunk to chunk, two numbers are read for each carry and one is written.
-  const between = [...form.gates.keys()].reduce((sum, k) => sum + volume(from[k].axes), 0) *
-    3 * perElement;
+  const between = 3 * perElement * elements(form.gates.keys()) * idle(lanes);
+  const summed = 2 * perElement * elements(form.sums);
   const time = (length: number): number => {
     const count = Math.ceil(steps / length);
-    return (ends + all) * count * length * idle(lanes * count) + between * count * idle(lanes) +
+    return (ends + all) * count * length * idle(lanes * count) + (between + summed) * count +
       2 * breadth.perKernel;
   };
   const lengths: number[] = [];
@@ -148,12 +170,12 @@ const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined 
  */
 const chosen = (roots: readonly Node[], breadth: Breadth): ReadonlyMap<Node, Choice> => {
   const order = reachable(roots);
-  const parts = new Set(order.filter((of) => of.op === "part"));
+  const read = readIn(order);
   const scans = order.filter((of) => of.op === "scan");
   const sourcesOf = (scan: Node) => scan.args.filter(isPrev).map((of) => of.args[0]);
   const found = new Map<Node, Choice>();
   for (const scan of scans) {
-    const form = formOf(scan, parts), [source] = sourcesOf(scan);
+    const form = formOf(scan, read), [source] = sourcesOf(scan);
     if (form === undefined) continue;
     const length = source === undefined ? lengthOf(scan, form, breadth) : found.get(source)?.length;
     if (length !== undefined) found.set(scan, { form, length });
@@ -211,15 +233,16 @@ const inChunks = (
     wanted: Nodes,
     use: (values: Nodes, carry: Nodes) => { readonly next: Nodes; readonly out: Nodes },
   ): Node => {
-    const inside = new Set(reachable(Object.values(wanted))), names = Object.keys(each);
-    const read = names.filter((name) => inside.has(own.each[name]));
+    const read = inputsOf(scan, Object.values(wanted));
+    // One at least gives the number of steps.
+    const some = read.length > 0 ? read : Object.keys(each).slice(0, 1);
     const inputs = {
-      ...record(read.length > 0 ? read : names.slice(0, 1), (name) => cut(each[name])),
+      ...record(some, (name) => cut(each[name])),
       ...filled === steps ? {} : { [isStep]: there },
     };
     return scanNode(place, start, inputs, (carry, now) => {
       const by = new Map<Node, Node>(rest.map((x, k) => [own.rest[k], x]));
-      for (const name in from) if (name in carry) by.set(own.carry[name], carry[name]);
+      for (const name in from) by.set(own.carry[name], carry[name] ?? from[name]);
       for (const name in each) if (name in now) by.set(own.each[name], now[name]);
       const values = lifted(Object.values(wanted), by);
       const made = use(record(Object.keys(wanted), (_, k) => values[k]), carry);
@@ -230,11 +253,8 @@ const inChunks = (
 
   const names = [...gates.keys()];
   // Of a gate of 1 there is no product.
-  const products = Object.fromEntries(
-    [...gates].filter(([, gate]) => gate !== float(1)).map((
-      [name, gate],
-    ) => [`gates.${name}`, gate]),
-  );
+  const gated = names.filter((name) => gates.get(name) !== float(1));
+  const products = Object.fromEntries(gated.map((name) => [`gates.${name}`, gates.get(name)!]));
   const ends = () =>
     overSteps(
       {
@@ -277,15 +297,19 @@ const inChunks = (
     }));
   };
 
-  const middle = names.length === 0 ? undefined : within(
-    "from chunk to chunk",
-    () => between(within(`ends of ${count} chunks`, ends)),
-  );
+  const across = (): Node => {
+    const first = within(`ends of ${count} chunks`, ends);
+    return within("from chunk to chunk", () => between(first));
+  };
+  const middle = names.length === 0 ? undefined : across();
   const starts = record(names, (name) => part(middle!, "prev", name));
   const last = within(`${count} chunks`, () => bodies(starts));
   return (full) => {
     const [kind, name] = full.split(/\.(.*)/s) as ["final" | "prev" | "out", string];
-    if (kind === "prev") return join(part(last, "prev", name));
+    const isKept = !gates.has(name) && !sums.includes(name);
+    if (kind === "prev") {
+      return isKept ? expand(from[name], { [time]: steps }) : join(part(last, "prev", name));
+    }
     if (kind === "out") {
       const { dtype, axes } = last.attributes.step!.out[name];
       // In the order of time, so that joining moves nothing.
@@ -293,6 +317,7 @@ const inChunks = (
       return join(intern("part", dtype, all, [last], { name: full }));
     }
     if (gates.has(name)) return part(middle!, "final", name);
+    if (isKept) return from[name];
     const total = reduce(part(last, "final", name), "add", [chunk]);
     return isZero(from[name]) ? total : apply("add", from[name], total);
   };

@@ -93,6 +93,12 @@ export interface Work {
   readonly leaves: ReadonlySet<Node>;
 }
 
+/** Rows, columns and summed positions from which on a product is worth a tiled kernel. */
+const leastRows = 4, leastTerms = 8, leastWork = 2048;
+export const isWorthTiles = (rows: number, columns: number, terms: number): boolean =>
+  Math.min(rows, columns) >= leastRows && terms >= leastTerms &&
+  rows * columns * terms >= leastWork;
+
 /** The roles of the axes of a sum of products, when it is worth a tiled kernel. */
 export const contractionOf = (of: Node): Contraction | undefined => {
   if (of.op !== "reduce" || of.attributes.how !== "add" || of.args[0].op !== "mul") {
@@ -105,9 +111,9 @@ export const contractionOf = (of: Node): Contraction | undefined => {
   const batch = result.filter(({ axis }) => axis in left.axes && axis in right.axes);
   const rows = result.filter(({ axis }) => axis in left.axes && !(axis in right.axes));
   const columns = result.filter(({ axis }) => !(axis in left.axes) && axis in right.axes);
-  const worth = size(rows) >= 4 && size(columns) >= 4 && size(over) >= 8 &&
-    size(rows) * size(columns) * size(over) >= 2048;
-  return worth ? { node: of, left, right, batch, rows, columns, over } : undefined;
+  return isWorthTiles(size(rows), size(columns), size(over))
+    ? { node: of, left, right, batch, rows, columns, over }
+    : undefined;
 };
 
 /** True for what only says where in its argument a value is read. */

@@ -6,8 +6,8 @@ import { known, volume } from "../../dsl/axes.ts";
 import { type Node, within } from "../../dsl/node.ts";
 import { apply } from "../../dsl/scalar.ts";
 import { pad, reduce, split } from "../../dsl/structure.ts";
-import { contractionOf, perElement } from "./costs.ts";
-import { size } from "./program.ts";
+import { contractionOf, isWorthTiles, perElement } from "./costs.ts";
+import { type Dim, size } from "./program.ts";
 
 /** How much it takes to fill a device, and what starting a kernel costs there. */
 export interface Breadth {
@@ -27,25 +27,24 @@ const splitFrom = 1024;
 const cutFrom = 2 ** 16, fewResults = 64;
 /** Rows and columns of a tile, where a product has enough of them. */
 const tile = 64;
-/** Fewer terms than this are not worth a tile of their own. */
-const leastTerms = 8;
 
-/** An axis as `count` parts of equal length, the last one filled up with `fill`. */
-const cut = (x: Node, axis: string, count: number, fill = 0): Node => {
-  const size = known(x.axes, axis), length = Math.ceil(size / count);
+const partOf = (axis: string): string => `${axis}.part`;
+const placeOf = (axis: string): string => `${axis}.place`;
+
+/** An axis as parts of one length, the last one filled up with `fill`. */
+const cut = (x: Node, axis: string, length: number, fill = 0): Node => {
+  const size = known(x.axes, axis), count = Math.ceil(size / length);
   const whole = pad(x, axis, 0, count * length - size, fill);
   return split(whole, axis, { [partOf(axis)]: count, [placeOf(axis)]: length });
 };
-const partOf = (axis: string): string => `${axis}.part`;
-const placeOf = (axis: string): string => `${axis}.place`;
 
 /** A reduction along one long axis becomes two: of its parts, and of what they give. */
 const inParts = (of: Node): Node => {
   const { how, over } = of.attributes;
-  const [axis] = over!, [x] = of.args, size = known(x.axes, axis);
-  const length = 2 ** Math.round(Math.log2(size) / 2), count = Math.ceil(size / length);
-  const whole = cut(x, axis, count, how === "add" ? 0 : -Infinity);
-  return reduce(reduce(whole, how!, [placeOf(axis)]), how!, [partOf(axis)]);
+  const [axis] = over!, [x] = of.args;
+  const length = 2 ** Math.round(Math.log2(known(x.axes, axis)) / 2);
+  const parts = cut(x, axis, length, how === "add" ? 0 : -Infinity);
+  return reduce(reduce(parts, how!, [placeOf(axis)]), how!, [partOf(axis)]);
 };
 
 /** A long reduction to few results becomes two, so that the first has parallel work. */
@@ -79,17 +78,20 @@ export const inSlices = (of: Node, { groups, perKernel, gain }: Breadth): Node =
   const time = (parts: number): number =>
     results * terms * slowness(groups / (tiles * parts)) +
     (parts === 1 ? 0 : 2 * perElement * results * parts + perKernel);
+  const isTiled = (parts: number) =>
+    isWorthTiles(size(rows), size(columns), Math.floor(terms / parts));
   const counts: number[] = [];
-  for (let n = 2; tiles * n <= 2 * groups && leastTerms * n <= terms; n *= 2) counts.push(n);
-  const [parts] = counts.sort((a, b) => time(a) - time(b));
-  if (parts === undefined || gain * time(parts) > time(1)) return of;
+  for (let n = 2; tiles * n <= 2 * groups && isTiled(n); n *= 2) counts.push(n);
+  const [best] = counts.sort((a, b) => time(a) - time(b));
+  if (best === undefined || gain * time(best) > time(1)) return of;
   // The axis that leaves the least of the last part empty.
-  const filled = (dim: typeof over[number]) => dim.size / (parts * Math.ceil(dim.size / parts));
-  const [{ axis }] = [...over].sort((a, b) => filled(b) - filled(a) || b.size - a.size);
-  if (known(left.axes, axis) < parts) return of;
-  return within(`${parts} parts of ${axis}`, () => {
-    const terms = apply("mul", cut(left, axis, parts), cut(right, axis, parts));
-    const others = over.map((dim) => dim.axis).filter((other) => other !== axis);
-    return reduce(reduce(terms, "add", [...others, placeOf(axis)]), "add", [partOf(axis)]);
+  const lengthOf = (dim: Dim) => Math.ceil(dim.size / best);
+  const filled = (dim: Dim) => dim.size / (best * lengthOf(dim));
+  const [dim] = [...over].sort((a, b) => filled(b) - filled(a) || b.size - a.size);
+  const { axis } = dim, length = lengthOf(dim), others = over.filter((other) => other !== dim);
+  return within(`${Math.ceil(dim.size / length)} parts of ${axis}`, () => {
+    const terms = apply("mul", cut(left, axis, length), cut(right, axis, length));
+    const inner = reduce(terms, "add", [...others.map((dim) => dim.axis), placeOf(axis)]);
+    return reduce(inner, "add", [partOf(axis)]);
   });
 };
