@@ -10,7 +10,8 @@ import { locals, type Nodes, part, roles, scanNode } from "../../dsl/scan.ts";
 import { expand, iota, isIdentity, merge, pad, reduce, slice, split } from "../../dsl/structure.ts";
 import { costOf, perElement } from "./costs.ts";
 import { added, isZero, lifted } from "./loosen.ts";
-import { chunkSuffix, lanesOf } from "./scans.ts";
+import { type Dim, dims, size } from "./program.ts";
+import { chunkSuffix, spaceOf } from "./scans.ts";
 import type { Breadth } from "./splits.ts";
 import { dependents, mixedAxes } from "./together.ts";
 
@@ -132,36 +133,44 @@ const stepsOf = (scan: Node): number => {
   return known(some.axes, scan.attributes.axis!);
 };
 
-/** Additions that values of a step take, and reading what they are made of. */
-const work = (values: readonly Node[]): number =>
-  reachable(values).reduce((sum, of) => {
+/** Additions that a lane of `space` needs for values of a step, and to read what they are made of. */
+const workOf = (values: readonly Node[], space: readonly Dim[]): number => {
+  const lanes = new Set(space.map(({ axis }) => axis));
+  return reachable(values).reduce((sum, of) => {
     const isRead = of.op === "local" && of.attributes.name!.startsWith("each.");
-    const { axes } = of.op === "reduce" ? of.args[0] : of;
-    return sum + (isRead ? perElement : costOf(of)) * volume(axes);
+    const held = dims((of.op === "reduce" ? of.args[0] : of).axes)
+      .filter(({ axis }) => !lanes.has(axis));
+    return sum + (isRead ? perElement : costOf(of)) * size(held);
   }, 0);
+};
 
 /** How many steps to a chunk, if chunks should be enough faster than all steps in a row. */
 const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined => {
-  const steps = stepsOf(scan), lanes = lanesOf(scan);
-  const { from } = roles(scan);
+  const steps = stepsOf(scan), { from } = roles(scan);
   const idle = (lanes: number) => Math.max(1, breadth.lanes / lanes);
-  const all = work(valuesOf(scan)), ends = work(endsOf(scan, form));
+  const stage = (values: readonly Node[], space: readonly Dim[]) => {
+    const lanes = size(space), work = lanes * workOf(values, space);
+    return (steps: number, chunks: number) => steps * chunks * work * idle(lanes * chunks);
+  };
+  const bodies = stage(valuesOf(scan), spaceOf(scan));
+  // A lane for every element that is carried: nothing is summed over them.
+  const carried = Object.assign({}, ...[...form.gates.keys()].map((name) => from[name].axes));
+  const ends = stage(endsOf(scan, form), dims(carried));
   const elements = (names: Iterable<string>) =>
     [...names].reduce((sum, name) => sum + volume(from[name].axes), 0);
-  // From chunk to chunk, two numbers are read for each carry and one is written.
-  const between = 3 * perElement * elements(form.gates.keys()) * idle(lanes);
+  // From chunk to chunk, two numbers are read for each that is carried, and one is written.
+  const between = 3 * perElement * elements(form.gates.keys()) * idle(volume(carried));
   const summed = 2 * perElement * elements(form.sums);
   const time = (length: number): number => {
     const count = Math.ceil(steps / length);
-    return (ends + all) * count * length * idle(lanes * count) + (between + summed) * count +
+    return ends(length, count) + bodies(length, count) + (between + summed) * count +
       2 * breadth.perKernel;
   };
   const lengths: number[] = [];
   // Powers of two, since places in time are divided by them.
   for (let length = 2; 2 * length <= steps; length *= 2) lengths.push(length);
   const [best] = lengths.sort((a, b) => time(a) - time(b));
-  const isWorth = best !== undefined && breadth.gain * time(best) <= steps * all * idle(lanes);
-  return isWorth ? best : undefined;
+  return best !== undefined && breadth.gain * time(best) <= bodies(steps, 1) ? best : undefined;
 };
 
 /**

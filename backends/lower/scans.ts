@@ -328,8 +328,8 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   };
 };
 
-/** Lanes that run a scan beside each other, one of which holds what a step does not keep apart. */
-export const lanesOf = (scan: Node): number => size(planScan(scan, undefined).space);
+/** The axes along which lanes run a scan beside each other; each holds what lies along the others. */
+export const spaceOf = (scan: Node): readonly Dim[] => planScan(scan, undefined).space;
 
 /** Chooses how many steps lie between stored carries: all are stored where nothing is recomputed. */
 const withSegments = (

@@ -25,6 +25,8 @@ export interface Breadth {
 const splitFrom = 1024;
 /** The same along one axis, which has to be cut for that: so many terms, and not more results. */
 const cutFrom = 2 ** 16, fewResults = 64;
+/** Parts of all of a value: few enough that a workgroup does each, and enough for all of a device. */
+const mostParts = 512;
 /** Rows and columns of a tile, where a product has enough of them. */
 const tile = 64;
 
@@ -42,7 +44,8 @@ const cut = (x: Node, axis: string, length: number, fill = 0): Node => {
 const inParts = (of: Node): Node => {
   const { how, over } = of.attributes;
   const [axis] = over!, [x] = of.args;
-  const length = 2 ** Math.round(Math.log2(known(x.axes, axis)) / 2);
+  const size = known(x.axes, axis), root = 2 ** Math.round(Math.log2(size) / 2);
+  const length = volume(of.axes) === 1 ? Math.max(root, Math.ceil(size / mostParts)) : root;
   const parts = cut(x, axis, length, how === "add" ? 0 : -Infinity);
   return reduce(reduce(parts, how!, [placeOf(axis)]), how!, [partOf(axis)]);
 };

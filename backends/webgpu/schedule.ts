@@ -131,12 +131,13 @@ const gain = 1.75;
 /**
  * What fills a device. WebGPU does not tell how many processors there are, so one number stands for
  * all GPUs: integrated ones are full with less, and the largest have about as many as that. The cores
- * of a CPU are not counted either, since bits would follow from how many of them a run is given.
+ * of a CPU are not counted either, since bits would follow from how many of them a run is given; and
+ * on one, a lane of its own is full: scans in chunks gather what they read, and were often slower.
  */
-export const breadthOf = ({ onCpu, subgroup = 8, breadth }: Target): Breadth =>
+export const breadthOf = ({ onCpu, breadth }: Pick<Target, "onCpu" | "breadth">): Breadth =>
   breadth ??
     (onCpu
-      ? { groups: fewCores, lanes: subgroup, perKernel: 2 ** 22, gain }
+      ? { groups: fewCores, lanes: 1, perKernel: 2 ** 22, gain }
       : { groups: fewGroups, lanes: fewGroups * threads, perKernel: 2 ** 27, gain });
 
 /** Results of an invocation along the rows and the columns: fewer where a GPU has too little to do. */
