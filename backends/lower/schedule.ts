@@ -52,7 +52,7 @@ const mostRepeated = 8;
 /**
  * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
  * summed up again are not stored. Values between kernels of at least `halvesFrom` elements are stored
- * as f16 where they may be.
+ * as f16 where they may be. What leaves a device idle of which `breadth` says what fills it is split.
  */
 export const lower = (
   program: Program,
