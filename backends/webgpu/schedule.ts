@@ -136,6 +136,7 @@ const gain = 1.75;
  */
 export const breadthOf = ({ onCpu, breadth }: Pick<Target, "onCpu" | "breadth">): Breadth =>
   breadth ??
+    // To start a kernel takes some 40 µs on a CPU of 100 Gflop/s, and 10 on a GPU of 13 Tflop/s.
     (onCpu
       ? { groups: fewCores, lanes: 1, perKernel: 2 ** 22, gain }
       : { groups: fewGroups, lanes: fewGroups * threads, perKernel: 2 ** 27, gain });
