@@ -236,7 +236,10 @@ const inStep: readonly Maker[] = [
   chosen("floats"),
 ];
 
-/** A scan over an axis of a float: one or two carries of which one may be words, and a small step. */
+/**
+ * A scan over an axis of a float: one or two carries of which one may be words, and a small step. Half
+ * of them are linear in their carry.
+ */
 const scanned: Maker = ({ picks: [i, j, k], step }, floats, ints) => {
   const x = at(floats, i);
   if (rank(x.of) === 0) return undefined;
@@ -250,7 +253,7 @@ const scanned: Maker = ({ picks: [i, j, k], step }, floats, ints) => {
     bound: LARGEST,
     exact: false,
   };
-  const counts = k % 3 === 0;
+  const isLinear = (i + j + k) % 2 === 0, counts = !isLinear && k % 3 === 0;
   const from: Record<string, Node> = { h: start.of };
   if (counts) from.n = structure.expand(constant(k, "u32"), {});
   const given = Object.fromEntries(Object.entries(each).map(([name, one]) => [name, one.of]));
@@ -268,10 +271,16 @@ const scanned: Maker = ({ picks: [i, j, k], step }, floats, ints) => {
     const last = fitted(floats[floats.length - 1], carry.h.axes);
     const mixed = apply("mul", apply("add", carry.h, last.of), float(0.5));
     const input = fitted({ ...x, of: now.x }, carry.h.axes);
-    const next: Record<string, Node> = { h: apply("add", apply("tanh", mixed), input.of) };
+    const half = (of: Node) => apply("mul", of, float(0.5));
+    const gate = half(apply("tanh", fitted({ ...each.y, of: now.y }, carry.h.axes).of));
+    const h = isLinear
+      ? apply("add", apply("mul", gate, carry.h), half(input.of))
+      : apply("add", apply("tanh", mixed), input.of);
+    const next: Record<string, Node> = { h };
     if (counts) next.n = apply("add", carry.n, constant(3, "u32"));
-    const outs = all.filter((one) => one.of.dtype === "f32").slice(-2).map((one) => one.of);
-    const out: Record<string, Node> = { h: apply("sin", next.h) };
+    const outs = all.filter((one) => one.of.dtype === "f32").slice(isLinear ? -1 : -2)
+      .map((one) => one.of);
+    const out: Record<string, Node> = { h: isLinear ? h : apply("sin", h) };
     outs.forEach((of, k) => out[`o${k}`] = apply("sin", of));
     if (words.length > 0 && counts) out.n = words[words.length - 1].of;
     return { next, out };

@@ -277,16 +277,18 @@ const topological = (
   };
   // Later drafts are earlier in the graph.
   [...drafts].sort((a, b) => b.id - a.id).forEach(visit);
-  // Nothing waits for an update but the end, so it stands right behind the last thing it needs.
-  const place = new Map(
-    result.filter((draft) => !updating.has(draft)).map((draft, k) => [draft, k]),
-  );
+  // Nothing waits for an update but the end, so it stands right behind the last thing it needs; so
+  // does what only updates wait for, such as parts of a gradient.
+  const isAside = (draft: Draft): boolean => {
+    const users = [...needs].flatMap(([user, all]) => all.has(draft) ? [user] : []);
+    return updating.has(draft) || users.length > 0 && users.every((user) => updating.has(user));
+  };
+  const place = new Map(result.filter((draft) => !isAside(draft)).map((draft, k) => [draft, k]));
   const when = (draft: Draft): number =>
-    place.get(draft) ??
-      Math.max(-1, ...[...needs.get(draft)!].map((need) => place.get(need) ?? -1));
+    place.get(draft) ?? Math.max(-1, ...[...needs.get(draft)!].map(when));
   return result
-    .map((draft, k) => ({ draft, at: when(draft), isUpdate: updating.has(draft) ? 1 : 0, k }))
-    .sort((a, b) => a.at - b.at || a.isUpdate - b.isUpdate || a.k - b.k)
+    .map((draft, k) => ({ draft, at: when(draft), isAside: place.has(draft) ? 0 : 1, k }))
+    .sort((a, b) => a.at - b.at || a.isAside - b.isAside || a.k - b.k)
     .map(({ draft }) => draft);
 };
 

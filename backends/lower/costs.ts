@@ -2,16 +2,16 @@
 import { known, volume } from "../../dsl/axes.ts";
 import type { Node } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
-import { pad, reduce, split } from "../../dsl/structure.ts";
 import { isBound, isLeaf } from "./draft.ts";
 import { type Contraction, dims, size } from "./program.ts";
 
+/**
+ * Additions that take as long as moving one element to or from memory. A value is computed again in
+ * every kernel that uses it where that is less work than writing it once and reading it there.
+ */
+export const perElement = 16;
 /** Reductions of at most this many terms are done in place, as part of an element. */
 export const smallReduction = 16;
-/** From this size on a reduction with few results is done in two stages. */
-const splitFrom = 1024;
-/** The same along one axis, which has to be cut for that: so many terms, and not more results. */
-const cutFrom = 2 ** 16, fewResults = 64;
 
 /** True for a movement that reads beyond its argument: it reads somewhere within, and then chooses. */
 const isPadded = (of: Node): boolean =>
@@ -93,6 +93,12 @@ export interface Work {
   readonly leaves: ReadonlySet<Node>;
 }
 
+/** Rows, columns and summed positions from which on a product is worth a tiled kernel. */
+const leastRows = 4, leastTerms = 8, leastWork = 2048;
+export const isWorthTiles = (rows: number, columns: number, terms: number): boolean =>
+  Math.min(rows, columns) >= leastRows && terms >= leastTerms &&
+  rows * columns * terms >= leastWork;
+
 /** The roles of the axes of a sum of products, when it is worth a tiled kernel. */
 export const contractionOf = (of: Node): Contraction | undefined => {
   if (of.op !== "reduce" || of.attributes.how !== "add" || of.args[0].op !== "mul") {
@@ -105,9 +111,9 @@ export const contractionOf = (of: Node): Contraction | undefined => {
   const batch = result.filter(({ axis }) => axis in left.axes && axis in right.axes);
   const rows = result.filter(({ axis }) => axis in left.axes && !(axis in right.axes));
   const columns = result.filter(({ axis }) => !(axis in left.axes) && axis in right.axes);
-  const worth = size(rows) >= 4 && size(columns) >= 4 && size(over) >= 8 &&
-    size(rows) * size(columns) * size(over) >= 2048;
-  return worth ? { node: of, left, right, batch, rows, columns, over } : undefined;
+  return isWorthTiles(size(rows), size(columns), size(over))
+    ? { node: of, left, right, batch, rows, columns, over }
+    : undefined;
 };
 
 /** True for what only says where in its argument a value is read. */
@@ -121,29 +127,3 @@ export const terms = (of: Node): number =>
 /** A reduction that is done in place. */
 export const isSmall = (of: Node): boolean =>
   of.op === "reduce" && terms(of) <= smallReduction && contractionOf(of) === undefined;
-
-/** A reduction along one long axis becomes two: of its parts, and of what they give. */
-const inParts = (of: Node): Node => {
-  const { how, over } = of.attributes;
-  const [axis] = over!, [x] = of.args, size = known(x.axes, axis);
-  const length = 2 ** Math.round(Math.log2(size) / 2), count = Math.ceil(size / length);
-  const part = `${axis}.part`, place = `${axis}.place`;
-  const whole = pad(x, axis, 0, count * length - size, how === "add" ? 0 : -Infinity);
-  const cut = split(whole, axis, { [part]: count, [place]: length });
-  return reduce(reduce(cut, how!, [place]), how!, [part]);
-};
-
-/** A long reduction to few results becomes two, so that the first has parallel work. */
-export const inStages = (of: Node): Node => {
-  if (of.op !== "reduce" || contractionOf(of) !== undefined) return of;
-  const { how, over } = of.attributes;
-  const sizes = over!.map((axis) => known(of.args[0].axes, axis));
-  const total = sizes.reduce((a, b) => a * b, 1);
-  if (over!.length === 1 && total >= cutFrom && volume(of.axes) <= fewResults) return inParts(of);
-  if (total < splitFrom || over!.length < 2 || volume(of.axes) > 4 * splitFrom) return of;
-  // The outer stage is the axis whose size is nearest to the square root of the whole.
-  const distance = (k: number) => Math.abs(Math.log(sizes[k]) - Math.log(total) / 2);
-  const outer = over![sizes.map((_, k) => k).sort((a, b) => distance(a) - distance(b))[0]];
-  const inner = reduce(of.args[0], how!, over!.filter((axis) => axis !== outer));
-  return reduce(inner, how!, [outer]);
-};

@@ -1,7 +1,7 @@
 // Which values may be stored as f16. What follows from given floats by arithmetic may be rounded; what
 // follows from counters and random bits alone may not: positions beyond 2048 and ranks of noise would
 // fall together. Nor may what an optimiser keeps and makes its steps of: squares of small gradients
-// would be nothing.
+// would be nothing. Nor may a sum that is only part of a sum.
 import { volume } from "../../dsl/axes.ts";
 import type { Node } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
@@ -32,6 +32,14 @@ const stateOf = (order: readonly Node[], updated: ReadonlySet<string>): Readonly
   return state;
 };
 
+/** Sums of which nothing but a sum is made. */
+const partsOf = (order: readonly Node[]): ReadonlySet<Node> => {
+  const isSum = (of: Node) => of.op === "reduce" && of.attributes.how === "add";
+  const parts = new Set(order.filter(isSum).map((of) => of.args[0]).filter(isSum));
+  for (const of of order) if (!isSum(of)) of.args.forEach((arg) => parts.delete(arg));
+  return parts;
+};
+
 /**
  * The floats with at least `least` elements that follow from an input or a parameter with an axis, of
  * nodes in topological order; `updated` are the names of the parameters that the program updates.
@@ -48,8 +56,7 @@ export const roundable = (
       : (of.dtype === "f32" || of.op === "scan") && of.args.some((arg) => given.has(arg));
     if (isGiven) given.add(of);
   }
-  const state = stateOf(order, updated);
-  return new Set(
-    [...given].filter((of) => of.dtype === "f32" && volume(of.axes) >= least && !state.has(of)),
-  );
+  const state = stateOf(order, updated), parts = partsOf(order);
+  const isLarge = (of: Node) => of.dtype === "f32" && volume(of.axes) >= least;
+  return new Set([...given].filter((of) => isLarge(of) && !state.has(of) && !parts.has(of)));
 };

@@ -37,8 +37,8 @@ const again = (of: Node, args: readonly Node[]): Node => {
   });
 };
 
-/** What nodes of a step are at all steps at once, given that of the nodes in `by`. */
-const overTime = (roots: readonly Node[], by: ReadonlyMap<Node, Node>): readonly Node[] => {
+/** What nodes of a step are at all steps at once, or in all chunks, given that of the nodes in `by`. */
+export const lifted = (roots: readonly Node[], by: ReadonlyMap<Node, Node>): readonly Node[] => {
   const done = new Map(by);
   for (const of of between(roots, by)) {
     done.set(of, again(of, of.args.map((arg) => done.get(arg)!)));
@@ -59,14 +59,14 @@ const between = (roots: readonly Node[], known: ReadonlyMap<Node, Node>): readon
 };
 
 /** What the step adds to a carry that it does nothing else with; undefined where it does more. */
-const added = (next: Node, leaf: Node, elsewhere: readonly Node[]): Node | undefined => {
+export const added = (next: Node, leaf: Node, elsewhere: readonly Node[]): Node | undefined => {
   if (next.op !== "add" || reachable(elsewhere).includes(leaf)) return undefined;
   const [a, b] = next.args;
   const term = a === leaf ? b : b === leaf ? a : undefined;
   return term === undefined || reachable([term]).includes(leaf) ? undefined : term;
 };
 
-const isZero = (of: Node): boolean =>
+export const isZero = (of: Node): boolean =>
   of.op === "const"
     ? of.attributes.value === 0
     : of.op === "index" && of.attributes.fill === 0 && isZero(of.args[0]);
@@ -158,7 +158,7 @@ export const loosen = (
   const given = new Map<Node, Node>();
   for (const name of Object.keys(each)) given.set(leaves.each[name], each[name]);
   leaves.rest.forEach((leaf, k) => given.set(leaf, rest[k]));
-  const lifted = overTime(tops, given);
+  const ahead = lifted(tops, given);
 
   const kept = Object.keys(next).filter((name) => !moved.has(name));
   const outNames = Object.keys(out).filter((name) => !expelled.includes(name));
@@ -166,7 +166,7 @@ export const loosen = (
     outNames.find((name) => out[name] === piece) ?? `piece.${piece.id}`;
   const inputs: Record<string, Node> = { ...each };
   const early = (of: Node) => `early.${of.id}`;
-  lifted.forEach((of, k) => inputs[early(tops[k])] = of);
+  ahead.forEach((of, k) => inputs[early(tops[k])] = of);
   const build = (inputs: Nodes) =>
     inPlaceOf(scan, () =>
       scanNode(
@@ -212,9 +212,9 @@ export const loosen = (
   for (const [name, of] of parts) {
     const [kind, own] = name.split(/\.(.*)/s) as ["final" | "prev" | "out", string];
     if (kind === "out" && expelled.includes(own)) {
-      replace.set(of, overTime([out[own]], given)[0]);
+      replace.set(of, lifted([out[own]], given)[0]);
     } else if (kind === "final" && moved.has(own)) {
-      const [term] = overTime([moved.get(own)!], given);
+      const [term] = lifted([moved.get(own)!], given);
       const steps = { [time]: known(Object.values(each)[0].axes, time) };
       const start = from[own];
       const total = sumOfTerms(term, steps);

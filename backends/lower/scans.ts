@@ -3,7 +3,7 @@
 // many for a lane. Outputs that sum over lanes become partial sums, finished by an ordinary
 // reduction: the one way to add across workgroups without atomics.
 import { known, volume } from "../../dsl/axes.ts";
-import { intern, type Node, reachable } from "../../dsl/node.ts";
+import { intern, type Node, reachable, rewrite } from "../../dsl/node.ts";
 import { apply } from "../../dsl/scalar.ts";
 import { roles, substitute } from "../../dsl/scan.ts";
 import { reduce } from "../../dsl/structure.ts";
@@ -28,6 +28,10 @@ export interface ScanPlan {
 
 /** Lanes of one workgroup: enough to fill it, few enough for its shared partial sums. */
 const workgroup = 64;
+/** Axes of fewer positions are not worth to lie along. */
+const fewLanes = 4;
+/** What the axis of chunks of steps is called, after the axis of the steps. */
+export const chunkSuffix = ".chunk";
 /** Bytes of workgroup memory that every WebGPU device has. */
 const sharedLimit = 16384;
 /** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
@@ -105,8 +109,8 @@ const recomputable = (
   const [source] = sources;
   const opposite = source.attributes.reverse !== scan.attributes.reverse &&
     source.attributes.axis === scan.attributes.axis;
-  const plain = source.args.every((arg) =>
-    !(arg.op === "part" && arg.attributes.name!.startsWith("prev."))
+  const plain = Object.values(roles(source).each).every((of) =>
+    !(of.op === "part" && of.attributes.name!.startsWith("prev."))
   );
   const nested = stepNodes(source, "next").some((of) => of.op === "scan");
   const others = prevs.flatMap((of) => users.get(of) ?? []);
@@ -130,9 +134,13 @@ const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node
   return replace;
 };
 
-/** Plans every scan below the roots, and puts reductions of partial sums in place of what they give. */
+/**
+ * Plans every scan below the roots, and puts reductions of partial sums in place of what they give;
+ * `change` is made to what leaves a step.
+ */
 export const planScans = (
   roots: readonly Node[],
+  change: (of: Node) => Node = (of) => of,
 ): { readonly roots: readonly Node[]; readonly plans: ReadonlyMap<Node, ScanPlan> } => {
   const plans = new Map<Node, ScanPlan>();
   let now = roots;
@@ -152,7 +160,7 @@ export const planScans = (
     const mixed = mixedAxes(scan);
     const loosened = mixed && loosen(scan, order, mixed);
     if (loosened !== undefined) {
-      now = substitute(now, loosened);
+      now = rewrite(substitute(now, loosened), change);
       continue;
     }
     const source = recomputable(scan, users);
@@ -293,7 +301,10 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   }));
   const summed = Object.values(partial).flatMap((of) => of.attributes.over!)
     .filter((axis) => !held.has(axis));
-  const best = (of: readonly Dim[]) => [...of].sort((a, b) => b.size - a.size)[0];
+  // Along chunks neighbours are far apart in memory.
+  const isNear = (dim: Dim) => Number(!dim.axis.endsWith(chunkSuffix) && dim.size >= fewLanes);
+  const best = (of: readonly Dim[]) =>
+    [...of].sort((a, b) => isNear(b) - isNear(a) || b.size - a.size)[0];
   const lanes = best(space.filter((dim) => summed.includes(dim.axis))) ?? best(space);
   const ordered = lanes === undefined ? space : [...space.filter((dim) => dim !== lanes), lanes];
   let width = workgroup;
@@ -316,6 +327,9 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
     recomputes,
   };
 };
+
+/** The axes along which lanes run a scan beside each other; each holds what lies along the others. */
+export const spaceOf = (scan: Node): readonly Dim[] => planScan(scan, undefined).space;
 
 /** Chooses how many steps lie between stored carries: all are stored where nothing is recomputed. */
 const withSegments = (

@@ -11,14 +11,15 @@ import type { Program } from "../backend.ts";
 import { ancestry } from "./ancestry.ts";
 import { assemble, updatesOf } from "./assemble.ts";
 import { joinBeside } from "./beside.ts";
+import { withChunks } from "./chunks.ts";
 import {
   contractionOf,
   costOf,
-  inStages,
   isMovement,
   isSmall,
   origin,
   passes,
+  perElement,
   smallReduction,
   terms,
   tooMuch,
@@ -31,12 +32,8 @@ import { dims, type Lowered, size } from "./program.ts";
 import { shareProducts } from "./products.ts";
 import { sinkRenames } from "./renames.ts";
 import { planScans } from "./scans.ts";
+import { type Breadth, inSlices, inStages } from "./splits.ts";
 
-/**
- * Additions that take as long as moving one element to or from memory. A value is computed again in
- * every kernel that uses it where that is less work than writing it once and reading it there.
- */
-const perElement = 16;
 /** Additions that take as long as reading an element once more that was read just before. */
 const perRepeat = 2;
 /** Additions that take as long as starting one more kernel. */
@@ -55,12 +52,13 @@ const mostRepeated = 8;
 /**
  * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
  * summed up again are not stored. Values between kernels of at least `halvesFrom` elements are stored
- * as f16 where they may be.
+ * as f16 where they may be. What leaves a device idle of which `breadth` says what fills it is split.
  */
 export const lower = (
   program: Program,
   limit: number = storedLimit,
   halvesFrom = Infinity,
+  breadth?: Breadth,
 ): Lowered => {
   const outputs = Object.entries(program.outputs);
   const updates = Object.entries(program.updates ?? {});
@@ -71,7 +69,12 @@ export const lower = (
   const absorbed = absorb(
     rewrite(sinkRenames(shareProducts(withLoops(asked, limit))), inStages),
   ).roots;
-  const { roots, plans } = planScans(absorbed);
+  const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
+  const parted = rewrite(absorbed, slices);
+  const { roots, plans } = planScans(
+    breadth === undefined ? parted : withChunks(parted, breadth),
+    slices,
+  );
   const order = reachable(roots);
   const bits = ancestry(order);
   const users = new Map<Node, number>();

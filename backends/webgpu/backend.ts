@@ -5,6 +5,7 @@ import { worthHalving } from "../lower/halves.ts";
 import { byteLength } from "../lower/memory.ts";
 import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
 import { axesOf, type Storage } from "../lower/program.ts";
+import type { Breadth } from "../lower/splits.ts";
 import { allocate, fill, paramPlaces, take } from "./buffers.ts";
 import { compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
 import type { Matrices } from "./matrices.ts";
@@ -33,6 +34,8 @@ export interface WebgpuDevice {
   readonly apart?: boolean;
   /** Values of fewer elements are never stored as f16; 4096. */
   readonly halvesFrom?: number;
+  /** What fills the device, where that is known better. */
+  readonly breadth?: Breadth;
   /** Settles a promise of the device without stalling. */
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   /** Closes the device, and throws its errors that nobody has heard of. */
@@ -51,7 +54,7 @@ interface Executable {
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   const { device, name, onCpu, unrolls, storedLimit, subgroup, settle } = webgpu;
-  const { halvesFrom = worthHalving, tuning, apart, matrices = [] } = webgpu;
+  const { halvesFrom = worthHalving, tuning, apart, breadth, matrices = [] } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
   const timed = device.features.has("timestamp-query");
@@ -100,6 +103,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
         matrices: (halves ? of("f16") : undefined) ?? of("f32"),
         tuning,
         apart,
+        breadth,
         halvesFrom: halves ? halvesFrom : undefined,
       };
     };

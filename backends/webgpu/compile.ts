@@ -12,7 +12,7 @@ import { withHiddenBounds } from "./bounds.ts";
 import { printExpression } from "./kernels.ts";
 import { type Body, type Code, moduleOf } from "./module.ts";
 import { printScan } from "./scan.ts";
-import type { Target } from "./schedule.ts";
+import { breadthOf, type Target } from "./schedule.ts";
 
 /** Kernels that run as one dispatch, and their code. */
 export interface Step {
@@ -111,7 +111,7 @@ const compileHere = (program: Program, place: Place): Compiled => {
   const { limits, target, oneForParams = false } = place;
   const began = performance.now();
   const { storedLimit, halvesFrom } = target;
-  const lowered = lower(program, storedLimit, halvesFrom);
+  const lowered = lower(program, storedLimit, halvesFrom, breadthOf(target));
   const lowering = performance.now() - began;
   const most = limits.maxStorageBuffersPerShaderStage;
   const body = (kernel: Kernel, bound: Binder): Body =>

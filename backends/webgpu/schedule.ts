@@ -1,6 +1,7 @@
 // What code is printed for, and how: kernels have a schedule that follows from their sizes, and a
 // tuning table may edit it for kernels that were measured on a device.
 import { type Contraction, type ExpressionKernel, size } from "../lower/program.ts";
+import type { Breadth } from "../lower/splits.ts";
 import type { Matrices } from "./matrices.ts";
 
 /** What the code is printed for. */
@@ -19,6 +20,8 @@ export interface Target {
   readonly matrices?: Matrices;
   /** Schedules that were found by measuring. */
   readonly tuning?: Tuning;
+  /** What fills it, if that is not what {@linkcode breadthOf} thinks. */
+  readonly breadth?: Breadth;
   /** Every kernel is a dispatch of its own, so that each can be measured. */
   readonly apart?: boolean;
 }
@@ -120,6 +123,23 @@ const sourceOf = (
 
 /** Fewer workgroups than this leave processors of a GPU without work. */
 export const fewGroups = 128;
+/** Each core of a CPU runs a workgroup at a time. */
+const fewCores = 4;
+/** Estimates are rough, and more kernels and partial results are sure. */
+const gain = 1.75;
+
+/**
+ * What fills a device. WebGPU does not tell how many processors there are, so one number stands for
+ * all GPUs: integrated ones are full with less, and the largest have about as many as that. The cores
+ * of a CPU are not counted either, since bits would follow from how many of them a run is given; and
+ * on one, a lane of its own is full: scans in chunks gather what they read, and were often slower.
+ */
+export const breadthOf = ({ onCpu, breadth }: Pick<Target, "onCpu" | "breadth">): Breadth =>
+  breadth ??
+    // To start a kernel takes some 40 µs on a CPU of 100 Gflop/s, and 10 on a GPU of 13 Tflop/s.
+    (onCpu
+      ? { groups: fewCores, lanes: 1, perKernel: 2 ** 22, gain }
+      : { groups: fewGroups, lanes: fewGroups * threads, perKernel: 2 ** 27, gain });
 
 /** Results of an invocation along the rows and the columns: fewer where a GPU has too little to do. */
 const resultsFor = (of: Contraction, side: number, onCpu: boolean): readonly [number, number] => {

@@ -19,6 +19,8 @@ import {
   webgpuByMatrices,
   webgpuHalves,
   webgpuInLoops,
+  webgpuInParts,
+  webgpuInPartsAsGpu,
 } from "../device.ts";
 import { print } from "../../dsl/print.ts";
 
@@ -147,6 +149,8 @@ const devices: readonly (readonly [string, Backend | undefined, number, Compare]
   ["WebGPU agree with the reference", webgpu, 1, exact],
   ["WebGPU with a GPU's kernels agree with the reference", webgpuAsGpu, 3, exact],
   ["WebGPU in loops agree with the reference", webgpuInLoops, 3, exact],
+  ["WebGPU in parts agree with the reference", webgpuInParts, 3, exact],
+  ["WebGPU in parts with a GPU's kernels agree with the reference", webgpuInPartsAsGpu, 5, exact],
   ["WebGPU by matrices agree with the reference", webgpuByMatrices, 5, exact],
   ["WebGPU in f16 agree with the reference", webgpuHalves, 3, toReference(ROUNDED)],
   ["WebGPU agree with themselves unfused", webgpu, 10, complaintsUnfused],
