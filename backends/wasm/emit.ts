@@ -340,6 +340,10 @@ export const emitter = (
         if (k >= 0) return plus(emit(of.args[1 - k], env), of.args[k], env);
       }
       if (of.op === "mul" && of.dtype === "f32") return make.op("f32x4.mul", ...sides(of, env));
+      if (of.op === "exp" && of.args[0].op === "mul" && isPlain(of.args[0])) {
+        const [a, b] = sides(of.args[0], env);
+        if (a.level < b.level) return math.expOf(a, b);
+      }
       return scalar({ make, math }, of.args.map((arg) => emit(arg, env)));
     }
     switch (of.op) {
@@ -465,9 +469,12 @@ export const emitter = (
         // begin + floor((end - begin) / step) * step: the unrolled part.
         const step = unroll * width;
         const length = make.op("i32.sub", end, begin);
-        const rest = length.known === undefined
-          ? make.op("i32.rem_u", length, make.whole(step))
-          : make.whole(length.known % step);
+        const isEven = whole % step === 0 && most % step === 0;
+        const rest = length.known !== undefined
+          ? make.whole(length.known % step)
+          : isEven
+          ? make.whole(0)
+          : make.op("i32.rem_u", length, make.whole(step));
         const middle = make.op("i32.sub", end, rest);
         run(begin, middle, unroll, many);
         if (rest.known !== 0) run(middle, end, 1, rest.known === undefined ? 1 : rest.known / 4);

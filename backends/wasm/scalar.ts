@@ -15,7 +15,7 @@ export interface Around {
 type Spelling = (around: Around, args: readonly Value[], of: Node) => Value;
 
 const plain = (name: Instruction): Spelling => ({ make }, args) => make.op(name, ...args);
-const called = (name: Exclude<keyof VectorMath, "madd">): Spelling => ({ math }, [x]) =>
+const called = (name: Exclude<keyof VectorMath, "madd" | "expOf">): Spelling => ({ math }, [x]) =>
   math[name](x);
 /** A comparison or so of floats, or of words. */
 const either = (floats: Instruction, words: Instruction): Spelling => ({ make }, args, of) =>

@@ -5,7 +5,7 @@ import { builder } from "../../backends/wasm/builder.ts";
 import { type VectorMath, vectorMath } from "../../backends/wasm/math.ts";
 import { scalar } from "../../dsl/scalar.ts";
 
-type Name = Exclude<keyof VectorMath, "madd">;
+type Name = Exclude<keyof VectorMath, "madd" | "expOf">;
 
 /** Applies a function to many floats. */
 const applied = (name: Name, relaxed: boolean, xs: Float32Array): Float32Array => {
