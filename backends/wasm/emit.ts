@@ -241,21 +241,19 @@ export const emitter = (
 
   /**
    * The factors of a product of products, those that are known farthest out first: what does not
-   * vary in a loop is multiplied outside of it.
+   * vary in a loop is multiplied outside of it. A product whose factors are known at the same place
+   * is one of them as it is written, as others may share it.
    */
   const factors = (of: Node, env: Env): readonly Value[] => {
-    const list = (of: Node): readonly Value[] =>
-      of.op === "mul" && of.dtype === "f32" && isPlain(of)
-        ? of.args.flatMap(list)
-        : [emit(of, env)];
-    return list(of).toSorted((a, b) => a.level - b.level);
+    if (of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
+    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
+    return list[0].level === list.at(-1)!.level ? [emit(of, env)] : list;
   };
   const product = (of: readonly Value[]): Value => of.reduce((a, b) => make.op("f32x4.mul", a, b));
   /** Two values whose product is a node's. */
   const sides = (of: Node, env: Env): readonly [Value, Value] => {
-    const list = factors(of, env);
     const [a, b] = of.args;
-    // As it is written, other products may share its parts.
+    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
     if (list.every(({ level }) => level === list[0].level)) return [emit(a, env), emit(b, env)];
     return [product(list.slice(0, -1)), list.at(-1)!];
   };

@@ -21,7 +21,15 @@ import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { keeper, type Kept, scratchOf } from "./scan_kept.ts";
 import { bindLocals, onlyOnce, position, type Reader, stepsOf, timeOf } from "./scan_values.ts";
-import { alike, readsOf, renewed, steadyIn, without, withoutFactors } from "./scan_steps.ts";
+import {
+  alike,
+  readsOf,
+  renewed,
+  sharedProducts,
+  steadyIn,
+  without,
+  withoutFactors,
+} from "./scan_steps.ts";
 import { printTogether } from "./scan_together.ts";
 
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
@@ -146,10 +154,13 @@ const printByLanes = (
   };
   const outRoots = roots.filter((root) => root.kind === "out");
   const nextNames = Object.keys(scan.attributes.step!.next);
-  const better = withoutFactors([
-    ...nextNames.map((name) => scan.attributes.step!.next[name]),
-    ...outRoots.map(outNode),
-  ]);
+  const better = sharedProducts(
+    withoutFactors([
+      ...nextNames.map((name) => scan.attributes.step!.next[name]),
+      ...outRoots.map(outNode),
+    ]),
+    (of) => heldOf(of).length > 0,
+  );
   const next = Object.fromEntries(nextNames.map((name, k) => [name, better[k]]));
   const outs = outRoots.map((root, k) => ({ root, of: better[nextNames.length + k] }));
   // Sums across lanes are vectors while the lanes of a unit are run through, for all steps.

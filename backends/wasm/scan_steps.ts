@@ -71,6 +71,83 @@ export const withoutFactors = (roots: readonly Node[]): readonly Node[] =>
     });
   });
 
+/** The most frequent pair among some lists, if it is in more than one. */
+const commonPair = (lists: Iterable<readonly Node[]>): readonly [Node, Node] | undefined => {
+  const counts = new Map<
+    string,
+    { readonly pair: readonly [Node, Node]; readonly count: number }
+  >();
+  for (const list of lists) {
+    const seen = new Set<string>();
+    list.forEach((a, k) =>
+      list.slice(k + 1).forEach((b) => {
+        const pair = a.id < b.id ? [a, b] as const : [b, a] as const;
+        const key = `${pair[0].id} ${pair[1].id}`;
+        if (seen.has(key)) return;
+        seen.add(key);
+        counts.set(key, { pair, count: (counts.get(key)?.count ?? 0) + 1 });
+      })
+    );
+  }
+  const best = [...counts.values()].reduce<{ pair: readonly [Node, Node]; count: number }>(
+    (a, b) => b.count > a.count ? b : a,
+    { pair: [] as never, count: 1 },
+  );
+  return best.count > 1 ? best.pair : undefined;
+};
+
+/**
+ * The same values, products being built so that what several of them have in common is one value.
+ * Only `isInner` factors count; the others are multiplied by each other, outside of loops.
+ */
+export const sharedProducts = (
+  roots: readonly Node[],
+  isInner: (of: Node) => boolean,
+): readonly Node[] => {
+  const nodes = reachable(roots);
+  const isProduct = (of: Node) => of.op === "mul" && of.dtype === "f32";
+  const whole = new Set([
+    ...roots,
+    ...nodes.filter((of) => !isProduct(of) && !isExpanded(of)).flatMap((of) => of.args),
+  ].filter((of) => factorsOf(of).length > 1));
+  const inner = new Map([...whole].map((of) => [of, factorsOf(of).filter(isInner)] as const));
+  const keyOf = (list: readonly Node[]) => list.map(({ id }) => id).sort((a, b) => a - b).join();
+  const there = new Map(nodes.filter(isProduct).map((of) => [keyOf(factorsOf(of)), of]));
+  const pairs = new Set<Node>();
+  const changed = new Set<Node>();
+  for (;;) {
+    const pair = commonPair(inner.values());
+    if (pair === undefined) break;
+    const both = there.get(keyOf(pair)) ?? apply("mul", ...pair);
+    pairs.add(both);
+    for (const [of, list] of inner) {
+      if (!pair.every((one) => list.includes(one))) continue;
+      const rest = [...list];
+      pair.forEach((one) => rest.splice(rest.indexOf(one), 1));
+      inner.set(of, [...rest, both]);
+      changed.add(of);
+    }
+  }
+  const made = new Map<Node, Node>();
+  const product = (list: readonly Node[]) => list.map(make).reduce((a, b) => apply("mul", a, b));
+  const build = (of: Node): Node => {
+    if (changed.has(of) && !pairs.has(of)) {
+      const outer = factorsOf(of).filter((one) => !isInner(one));
+      const parts = [outer, inner.get(of)!].filter((list) => list.length > 0).map(product);
+      return expand(parts.reduce((a, b) => apply("mul", a, b)), of.axes);
+    }
+    const args = of.args.map(make);
+    if (args.every((arg, k) => arg === of.args[k])) return of;
+    return intern(of.op, of.dtype, of.axes, args, of.attributes);
+  };
+  const make = (of: Node): Node => {
+    const found = made.get(of) ?? inPlaceOf(of, () => build(of));
+    made.set(of, found);
+    return found;
+  };
+  return roots.map(make);
+};
+
 /** Values take so much to compute, in additions, that it pays to keep them in scratch memory. */
 const worthKeeping = 8;
 
