@@ -22,11 +22,14 @@ import { vectorLoop } from "./loops.ts";
 import { keeper, type Kept, scratchOf } from "./scan_kept.ts";
 import { bindLocals, onlyOnce, position, type Reader, stepsOf, timeOf } from "./scan_values.ts";
 import {
+  aheadIn,
   alike,
+  type Around,
   readsOf,
   renewed,
   sharedProducts,
   steadyIn,
+  type Steps,
   without,
   withoutFactors,
 } from "./scan_steps.ts";
@@ -39,6 +42,8 @@ const lanesOfUnit = 16;
 const mostSteady = 512;
 /** Most vectors of one value that are kept for the steps of a segment. */
 const mostSlots = 1024;
+/** Steps of a segment where nothing says how many. */
+const stepsAhead = 16;
 
 /** What one step must compute. */
 interface Item {
@@ -332,19 +337,11 @@ const printByLanes = (
         });
       }
     };
-    const saveCarries = (s: affine.Int, t: affine.Int) => {
-      const { checkpoints } = kernel;
-      if (checkpoints === undefined) return;
-      const { every, storage } = checkpoints;
-      const segment = every === 1 ? t : affine.quotient(s, every);
-      const save = () => {
-        for (const [name, to] of Object.entries(storage)) {
-          storeKept(carries[name], to, plus(starts, to.dims[0].axis, segment));
-        }
-      };
-      if (every === 1) return save();
-      const isFirst = make.op("i32.eq", emit.whole(affine.remainder(s, every)), make.whole(0));
-      emit.when(isFirst, save);
+    /** Stores the carries that come into a step, or into a segment of steps. */
+    const saveCarries = (at: affine.Int) => {
+      for (const [name, to] of Object.entries(kernel.checkpoints?.storage ?? {})) {
+        storeKept(carries[name], to, plus(starts, to.dims[0].axis, at));
+      }
     };
     const reading = (of: Readonly<Record<string, Kept>>) => (name: string, env: Env) =>
       read(of[name], env);
@@ -378,17 +375,79 @@ const printByLanes = (
     };
     const steady = keepSteady(scan, own, [...Object.values(next), ...outs.map(({ of }) => of)]);
 
+    const around: Around = {
+      isOpen: (of) =>
+        !["part", "scan", "gather", "local"].includes(of.op) &&
+        (!stored.has(of) || kernel.again.has(of)),
+      isStored: (of) => stored.has(of),
+      held: new Set(held.map((dim) => dim.axis)),
+    };
+    const every = (recomputes ?? kernel).checkpoints?.every ?? 1;
+    const length = every > 1 ? every : Math.min(stepsAhead, steps);
+    const segments = Math.ceil(steps / length);
+    const stepAt = (g: affine.Int, k: affine.Int): affine.Int => {
+      const s = affine.sum(affine.times(g, length), k);
+      return affine.high(s) < steps ? s : emit.named(emit.whole(s), steps);
+    };
+    const lengthOf = (g: affine.Int): Value => {
+      const left = make.op("i32.sub", make.whole(steps), emit.whole(affine.times(g, length)));
+      const most = make.whole(length);
+      return make.op("select", left, most, make.op("i32.lt_s", left, most));
+    };
+    /** What reads a value of a step: at once and outside of loops, where it is the same in them. */
+    const reader = (kept: Kept): Reader => {
+      if (kept.dims.length > 0) return (env) => read(kept, env);
+      const values = starts.map((start) => read(kept, start));
+      return (env) => values[numberOf(env)];
+    };
+    /** What steps need not wait for is computed for a whole segment before it. */
+    const keepAhead = (of: readonly Steps[]) => {
+      const nodes = held.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));
+      const list = [...new Set(nodes)].map((x) => declare(x, length));
+      return {
+        compute: (g: affine.Int, count: Value) => {
+          if (list.length === 0) return;
+          emit.loop(length, (k) => {
+            const t = timeOf(stepAt(g, k), of[0].scan);
+            of.forEach(({ leaves, scan }) => bindLocals(emit, leaves, scan, reading({}), t));
+            const values = list.map((kept) =>
+              plus(starts, axis, t).map((env) => [env, emit.emit(kept.node, env)] as const)
+            );
+            list.forEach((kept, n) =>
+              values[n].forEach(([env, value]) => write(slot(kept, k), env, value))
+            );
+          }, count);
+        },
+        readAt: (k: affine.Int) =>
+          list.forEach((kept) => emit.override(kept.node, reader(slot(kept, k)))),
+        forget: () => list.forEach(({ node }) => emit.override(node, undefined)),
+      };
+    };
+    const ownSteps: Steps = {
+      scan,
+      leaves: own,
+      roots: [...Object.values(next), ...outs.map(({ of }) => of)],
+    };
+
     if (recomputes === undefined) {
-      emit.loop(steps, (s) => {
-        const t = timeOf(s, scan);
-        bindLocals(emit, own, scan, reading(carries), t);
-        steady();
-        saveCarries(s, t);
-        step(next, own.carry, carries, outs, plus(starts, axis, t));
+      const ahead = keepAhead([ownSteps]);
+      emit.loop(segments, (g) => {
+        const count = lengthOf(g);
+        ahead.compute(g, count);
+        if (every > 1) saveCarries(g);
+        emit.loop(length, (k) => {
+          const t = timeOf(stepAt(g, k), scan);
+          ahead.readAt(k);
+          bindLocals(emit, own, scan, reading(carries), t);
+          steady();
+          if (every === 1) saveCarries(t);
+          step(next, own.carry, carries, outs, plus(starts, axis, t));
+        }, count);
+        ahead.forget();
       });
     } else {
       const source = recomputes.scan;
-      const { every, storage } = recomputes.checkpoints;
+      const { storage } = recomputes.checkpoints;
       const names = source.attributes.carries!;
       const sourceFrom = roles(source).from;
       const again = renewed(source);
@@ -399,33 +458,20 @@ const printByLanes = (
       );
       const cameInto = (k: affine.Int) =>
         Object.fromEntries(names.map((name) => [name, slot(came[name], k)]));
-      const isOpen = (of: Node) =>
-        !["part", "scan", "gather", "local"].includes(of.op) &&
-        (!stored.has(of) || kernel.again.has(of));
-      const both = alike(
-        { scan: source, leaves: again.leaves, roots: Object.values(again.next) },
-        { scan, leaves: own, roots: [...Object.values(next), ...outs.map(({ of }) => of)] },
-        isOpen,
-        new Set(held.map((dim) => dim.axis)),
-      )
+      const sourceSteps: Steps = {
+        scan: source,
+        leaves: again.leaves,
+        roots: Object.values(again.next),
+      };
+      const ahead = keepAhead([sourceSteps, ownSteps]);
+      const both = alike(sourceSteps, ownSteps, around)
+        .filter(([of]) => held.length === 0 || heldOf(of).length > 0)
         .filter(([of]) => every * size(heldOf(of)) <= mostSlots)
         .map(([of, instead]) => ({ kept: declare(of, every), instead }));
-      const segments = Math.ceil(steps / every);
-      const stepAt = (g: affine.Int, k: affine.Int): affine.Int => {
-        const s = affine.sum(affine.times(g, every), k);
-        return affine.high(s) < steps ? s : emit.named(emit.whole(s), steps);
-      };
-      /** What reads a value of a step: at once and outside of loops, where it is the same in them. */
-      const reader = (kept: Kept): Reader => {
-        if (kept.dims.length > 0) return (env) => read(kept, env);
-        const values = starts.map((start) => read(kept, start));
-        return (env) => values[numberOf(env)];
-      };
       emit.loopDown(make.whole(segments - 1), segments, (g) => {
-        const left = make.op("i32.sub", make.whole(steps), emit.whole(affine.times(g, every)));
-        const most = make.whole(every);
-        const length = make.op("select", left, most, make.op("i32.lt_s", left, most));
-        const lastOne = make.op("i32.sub", length, make.whole(1));
+        const count = lengthOf(g);
+        const lastOne = make.op("i32.sub", count, make.whole(1));
+        ahead.compute(g, count);
         for (const name of names) {
           over(came[name].dims, plus(starts, storage[name].dims[0].axis, g), (envs) => {
             envs.forEach((env) => write(came[name], env, emit.load(storage[name], env)));
@@ -435,15 +481,17 @@ const printByLanes = (
         emit.loop(every, (k) => {
           const t = timeOf(stepAt(g, k), source);
           const into = cameInto(k);
+          ahead.readAt(k);
           bindLocals(emit, again.leaves, source, reading(into), t);
           steadyAgain();
           const onto = cameInto(affine.sum(k, affine.int(1)));
           const keep = both.map(({ kept }) => slot(kept, k));
           step(again.next, again.leaves.carry, into, [], plus(starts, axis, t), onto, keep);
-        }, both.length > 0 ? length : lastOne);
+        }, both.length > 0 ? count : lastOne);
         emit.loopDown(lastOne, every, (k) => {
           const t = timeOf(stepAt(g, k), source);
           const { each } = roles(scan);
+          ahead.readAt(k);
           const instead: Record<string, Reader> = {};
           for (const [name, of] of Object.entries(each)) {
             if (of.op !== "part" || of.args[0] !== source) continue;
@@ -457,6 +505,7 @@ const printByLanes = (
           step(next, own.carry, carries, outs, plus(starts, axis, t));
         });
         both.forEach(({ instead }) => emit.override(instead, undefined));
+        ahead.forget();
       });
     }
     for (const root of roots) {
