@@ -93,12 +93,6 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
   const polynomial = (terms: readonly number[], x: Value): Value =>
     terms.slice(0, -1).reduceRight((sum, c) => madd(sum, x, splat(c)), splat(terms.at(-1)!));
 
-  /** A polynomial of degree 5, pair by pair: fewer of its steps wait for each other. */
-  const inPairs = (terms: readonly number[], x: Value): Value => {
-    const square = mul(x, x);
-    const [a, b, c] = [0, 2, 4].map((k) => madd(splat(terms[k + 1]), x, splat(terms[k])));
-    return madd(madd(c, square, b), square, a);
-  };
   // pmin and pmax give their first argument where that is no number.
   const between = (x: Value, least: number, most: number) =>
     op("f32x4.pmax", op("f32x4.pmin", x, splat(most)), splat(least));
@@ -109,14 +103,15 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
     const shifted = madd(within, splat(Math.LOG2E), splat(powerRounder));
     const n = sub(shifted, splat(powerRounder));
     const rest = nmadd(n, splat(ln2[1]), nmadd(n, splat(ln2[0]), within));
-    return mul(inPairs(expTerms, rest), powerOf(shifted));
+    return mul(polynomial(expTerms, rest), powerOf(shifted));
   };
 
   const expOf = (a: Value, b: Value): Value => {
+    // At both ends the rest is 0, and what the exponent becomes is exactly 0 or infinite.
     const within = between(mul(mul(a, splat(Math.LOG2E)), b), -127, 128);
-    const shifted = add(within, splat(powerRounder));
-    const rest = sub(within, sub(shifted, splat(powerRounder)));
-    return mul(inPairs(exp2Terms, rest), powerOf(shifted));
+    const shifted = add(within, splat(rounder));
+    const rest = sub(within, sub(shifted, splat(rounder)));
+    return op("i32x4.add", polynomial(exp2Terms, rest), powerOf(shifted));
   };
 
   const log = (x: Value): Value => {

@@ -62,6 +62,12 @@ interface Item {
   readonly run: (env: Env, value: Value) => void;
 }
 
+/** What a step gives out. */
+interface Out {
+  readonly of: Node;
+  readonly root: ScanRoot;
+}
+
 const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join();
 
 /** Prints a scan kernel. */
@@ -167,11 +173,14 @@ const printByLanes = (
     (of) => heldOf(of).length > 0,
   );
   const next = Object.fromEntries(nextNames.map((name, k) => [name, better[k]]));
-  const outs = outRoots.map((root, k) => ({ root, of: better[nextNames.length + k] }));
-  // Sums across lanes are vectors while the lanes of a unit are run through, for all steps.
-  const totals = new Map(
+  const outs: readonly Out[] = outRoots.map((root, k) => ({
+    root,
+    of: better[nextNames.length + k],
+  }));
+  // Sums across lanes, for all steps, while the lanes of a unit are run through.
+  const sums = new Map(
     outs.filter(({ root }) => acrossOf(root))
-      .map(({ root, of }) => [root, scratch.take(steps * size(heldOf(of)))] as const),
+      .map((out) => [out, scratch.take(Math.ceil(steps * size(heldOf(out.of)) / 4))] as const),
   );
   const placeOf = (of: Node, env: Env): affine.Int =>
     affine.sum(
@@ -181,7 +190,7 @@ const printByLanes = (
 
   /** Prints all steps for the vectors of lanes at some places, beside each other. */
   const printSteps = (starts: readonly Env[]): void => {
-    const { declare, read, write, slot, numberOf } = keeper(
+    const { declare, read, readSteady, write, slot } = keeper(
       emit,
       scratch,
       held,
@@ -200,7 +209,7 @@ const printByLanes = (
       next: Readonly<Record<string, Node>>,
       leaves: Readonly<Record<string, Node>>,
       carries: Readonly<Record<string, Kept>>,
-      outs: readonly { readonly of: Node; readonly root: ScanRoot }[],
+      outs: readonly Out[],
       envs: readonly Env[],
       places?: Readonly<Record<string, Kept>>,
       more: readonly Kept[] = [],
@@ -233,12 +242,12 @@ const printByLanes = (
         });
         emit.override(of, (at) => read(kept, at));
       }
-      for (const { of, root } of outs) {
-        const { partial, storage } = root;
+      for (const out of outs) {
+        const { of, root } = out, { partial, storage } = root;
         const summed = partial?.reduction.args[0] ?? of;
         const once = (at: Env, put: () => void) => onlyOnce(emit, space, at, summed, put);
         const item = { of, phase: phaseOf(of), nest: heldOf(of) };
-        const total = totals.get(root);
+        const total = sums.get(out);
         if (total === undefined) {
           items.push({
             ...item,
@@ -249,11 +258,17 @@ const printByLanes = (
         items.push({
           ...item,
           sum: {
-            begin: (at) => scratch.read(total, placeOf(of, at)),
+            begin: (at) =>
+              make.loadNow("v128.load32_zero", scratch.address(placeOf(of, at), 4), total),
             // Lanes that do not count are no part of it.
             add: (sum, at) => emit.counted(emit.plus(sum, of, at), sum),
           },
-          run: (at, value) => once(at, () => scratch.write(total, placeOf(of, at), value)),
+          run: (at, value) =>
+            once(at, () => {
+              const sum = acrossLanes(emit, root.partial!.reduction, value);
+              const address = scratch.address(placeOf(of, at), 4);
+              make.store("v128.store32_lane", address, total, sum);
+            }),
         });
       }
       for (const kept of more) {
@@ -394,12 +409,7 @@ const printByLanes = (
       const most = make.whole(length);
       return make.op("select", left, most, make.op("i32.lt_s", left, most));
     };
-    /** What reads a value of a step: at once and outside of loops, where it is the same in them. */
-    const reader = (kept: Kept): Reader => {
-      if (kept.dims.length > 0) return (env) => read(kept, env);
-      const values = starts.map((start) => read(kept, start));
-      return (env) => values[numberOf(env)];
-    };
+    const reader = (kept: Kept): Reader => (env) => readSteady(kept, env);
     /** What steps need not wait for is computed for a whole segment before it. */
     const keepAhead = (of: readonly Steps[]) => {
       const nodes = held.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));
@@ -410,12 +420,9 @@ const printByLanes = (
           emit.loop(length, (k) => {
             const t = timeOf(stepAt(g, k), of[0].scan);
             of.forEach(({ leaves, scan }) => bindLocals(emit, leaves, scan, reading({}), t));
-            const values = list.map((kept) =>
-              plus(starts, axis, t).map((env) => [env, emit.emit(kept.node, env)] as const)
-            );
-            list.forEach((kept, n) =>
-              values[n].forEach(([env, value]) => write(slot(kept, k), env, value))
-            );
+            for (const env of plus(starts, axis, t)) {
+              list.forEach((kept) => write(slot(kept, k), env, emit.emit(kept.node, env)));
+            }
           }, count);
         },
         readAt: (k: affine.Int) =>
@@ -517,26 +524,11 @@ const printByLanes = (
   emit.units(units, (unit) => {
     const group = affine.remainder(unit, pieces);
     const start = emit.unflatten(affine.quotient(unit, pieces), others);
-    /** Runs `inside` for every element of the sums across lanes that this unit stores. */
-    const forTotals = (
-      inside: (root: ScanRoot, sum: number, place: affine.Int, at: Env) => void,
-    ) => {
-      for (const { of, root } of outs) {
-        const sum = totals.get(root);
-        if (sum === undefined) continue;
-        onlyOnce(emit, others, start, root.partial!.reduction.args[0], () => {
-          emit.loop(steps, (t) => {
-            const env = new Map([
-              ...start,
-              [axis, t] as const,
-              [root.partial!.axis, group] as const,
-            ]);
-            over(heldOf(of), [env], ([at]) => inside(root, sum, placeOf(of, at), at));
-          });
-        });
-      }
-    };
-    forTotals((_root, sum, place) => scratch.write(sum, place, make.splat(0)));
+    for (const [{ of }, total] of sums) {
+      emit.loop(Math.ceil(steps * size(heldOf(of)) / 4), (at) => {
+        make.store("v128.store", scratch.address(at, 16), total, make.splat(0));
+      });
+    }
     if (along === undefined) {
       printSteps([start]);
       return;
@@ -559,13 +551,17 @@ const printByLanes = (
       beside,
     );
     scratch.giveBack(most);
-    forTotals((root, sum, place, at) => {
-      emit.store(
-        root.storage,
-        at,
-        acrossLanes(emit, root.partial!.reduction, scratch.read(sum, place)),
-      );
-    });
+    for (const [{ of, root }, total] of sums) {
+      onlyOnce(emit, others, start, root.partial!.reduction.args[0], () => {
+        emit.loop(steps, (t) => {
+          const env: Env = new Map([...start, [axis, t], [root.partial!.axis, group]]);
+          over(heldOf(of), [env], ([at]) => {
+            const address = scratch.address(placeOf(of, at), 4);
+            emit.store(root.storage, at, make.loadNow("v128.load32_zero", address, total));
+          });
+        });
+      });
+    }
   });
   return launchOf(emit, units, scratch.taken());
 };

@@ -18,40 +18,29 @@ export interface Kept {
   readonly from?: affine.Int;
 }
 
-/** Scratch memory, by vectors. */
+/** Scratch memory. */
 export interface Scratch {
   /** Takes some vectors, and gives the offset in bytes of the first. */
   readonly take: (vectors: number) => number;
-  readonly read: (offset: number, at: affine.Int, beside?: number, n?: number) => Value;
-  readonly write: (
-    offset: number,
-    at: affine.Int,
-    value: Value,
-    beside?: number,
-    n?: number,
-  ) => void;
+  /** The address of an element of some bytes. Offsets are left to instructions. */
+  readonly address: (at: affine.Int, bytes: number) => Value;
   readonly taken: () => number;
   /** Gives back what was taken since so much was. */
   readonly giveBack: (to: number) => void;
 }
 
-/** The scratch memory of a kernel. Places are read and written at `n` of `beside` vectors each. */
+/** The scratch memory of a kernel. */
 export const scratchOf = (emit: Emitter): Scratch => {
   const { make } = emit;
   let taken = 0;
-  // Offsets are left to the instructions, so that places at the same position share an address.
-  const reach = (at: affine.Int, beside: number): Value =>
-    make.op("i32.add", make.parameter(parameters.scratch), emit.whole(at, 16 * beside));
   return {
     take: (vectors) => {
       const at = taken;
       taken += 16 * vectors;
       return at;
     },
-    read: (offset, at, beside = 1, n = 0) =>
-      make.loadNow("v128.load", reach(at, beside), offset + 16 * n),
-    write: (offset, at, value, beside = 1, n = 0) =>
-      make.store("v128.store", reach(at, beside), offset + 16 * n, value),
+    address: (at, bytes) =>
+      make.op("i32.add", make.parameter(parameters.scratch), emit.whole(at, bytes)),
     taken: () => taken,
     giveBack: (to) => {
       taken = to;
@@ -64,11 +53,11 @@ export interface Keeper {
   /** A place for a value, and for that of each of `count` steps. */
   readonly declare: (of: Node, count?: number) => Kept;
   readonly read: (kept: Kept, env: Env) => Value;
+  /** Reads what is not written in the loop around, farther out if it is the same there. */
+  readonly readSteady: (kept: Kept, env: Env) => Value;
   readonly write: (kept: Kept, env: Env, value: Value) => void;
   /** The place of the step `k` of a segment. */
   readonly slot: (kept: Kept, k: affine.Int) => Kept;
-  /** Which of the vectors beside each other an environment is of. */
-  readonly numberOf: (env: Env) => number;
 }
 
 export const keeper = (
@@ -81,8 +70,9 @@ export const keeper = (
   const { make } = emit;
   const numberOf = (env: Env): number =>
     along === undefined ? 0 : env.get(along.axis)!.constant / width;
-  const within = ({ dims, from }: Kept, env: Env): affine.Int =>
-    from === undefined ? position(dims, env) : affine.sum(from, position(dims, env));
+  const addressOf = ({ dims, from = affine.int(0) }: Kept, env: Env): Value =>
+    scratch.address(affine.sum(from, position(dims, env)), 16 * beside);
+  const offsetOf = ({ offset }: Kept, env: Env): number => offset + 16 * numberOf(env);
   return {
     declare: (node, count) => {
       const dims = held.filter((dim) => dim.axis in node.axes);
@@ -94,13 +84,16 @@ export const keeper = (
     },
     read: (kept, env) =>
       kept.variables === undefined
-        ? scratch.read(kept.offset, within(kept, env), beside, numberOf(env))
+        ? make.loadNow("v128.load", addressOf(kept, env), offsetOf(kept, env))
         : make.current(kept.variables[numberOf(env)]),
+    readSteady: (kept, env) => ({
+      ...make.load("v128.load", addressOf(kept, env), offsetOf(kept, env)),
+      varies: true,
+    }),
     write: (kept, env, value) =>
       kept.variables === undefined
-        ? scratch.write(kept.offset, within(kept, env), value, beside, numberOf(env))
+        ? make.store("v128.store", addressOf(kept, env), offsetOf(kept, env), value)
         : make.assign(kept.variables[numberOf(env)], value),
     slot: (kept, k) => ({ ...kept, from: affine.times(k, size(kept.dims)) }),
-    numberOf,
   };
 };
