@@ -87,6 +87,7 @@ export const instruction = {
   "f32x4.convert_i32x4_u": simd(251),
   "f32x4.relaxed_madd": simd(0x105),
   "f32x4.relaxed_nmadd": simd(0x106),
+  "i32x4.relaxed_laneselect": simd(0x10b),
 } satisfies Readonly<Record<string, Bytes>>;
 
 /** The name of an instruction without immediate operands. */

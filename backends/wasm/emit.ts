@@ -236,7 +236,7 @@ export const emitter = (
     const fill = of.attributes.fill!;
     return fill === 0
       ? make.op("v128.and", value, mask)
-      : make.op("v128.bitselect", value, literal(fill, of.dtype), mask);
+      : math.choose(value, literal(fill, of.dtype), mask);
   };
 
   /**
@@ -275,7 +275,7 @@ export const emitter = (
   const onlyCounted: Emitter["counted"] = (value, rest) => {
     if (lanes === undefined || lanes.count === width) return value;
     const mask = make.vector([0, 1, 2, 3].map((lane) => lane < lanes!.count ? -1 : 0));
-    return make.op("v128.bitselect", value, rest, mask);
+    return math.choose(value, rest, mask);
   };
 
   /** Terms that are so few that each is printed. */

@@ -12,19 +12,17 @@
 import { erfFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
 
+/** Functions of one argument. */
+export type VectorFunction = "exp" | "log" | "log1p" | "tanh" | "erf" | "sin" | "cos";
+
 /** The functions for one builder; `relaxed` says whether fused multiply-add may be used. */
-export interface VectorMath {
-  readonly exp: (x: Value) => Value;
+export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) => Value>> {
   /** exp(a * b), where `a` is known farther out: multiplied there by what makes it a power of two. */
   readonly expOf: (a: Value, b: Value) => Value;
-  readonly log: (x: Value) => Value;
-  readonly log1p: (x: Value) => Value;
-  readonly tanh: (x: Value) => Value;
-  readonly erf: (x: Value) => Value;
-  readonly sin: (x: Value) => Value;
-  readonly cos: (x: Value) => Value;
   /** a * b + c */
   readonly madd: (a: Value, b: Value, c: Value) => Value;
+  /** `yes` in lanes of a mask that are all ones, `no` in those that are all zeros. */
+  readonly choose: (yes: Value, no: Value, mask: Value) => Value;
 }
 
 const expTerms = [
@@ -89,7 +87,8 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
   /** c - a * b */
   const nmadd = (a: Value, b: Value, c: Value) =>
     relaxed ? op("f32x4.relaxed_nmadd", a, b, c) : sub(c, mul(a, b));
-  const choose = (yes: Value, no: Value, mask: Value) => op("v128.bitselect", yes, no, mask);
+  const choose = (yes: Value, no: Value, mask: Value) =>
+    op(relaxed ? "i32x4.relaxed_laneselect" : "v128.bitselect", yes, no, mask);
   const polynomial = (terms: readonly number[], x: Value): Value =>
     terms.slice(0, -1).reduceRight((sum, c) => madd(sum, x, splat(c)), splat(terms.at(-1)!));
 
@@ -174,5 +173,6 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
     sin: (x) => wave(x, 0),
     cos: (x) => wave(x, 1),
     madd,
+    choose,
   };
 };

@@ -36,7 +36,7 @@ import {
 import { printTogether } from "./scan_together.ts";
 
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
-const lanesOfUnit = 16;
+const lanesOfUnit = Number(Deno.env.get("LU") ?? 16);
 
 /** Most values of one kind that are computed before the steps. */
 const mostSteady = 512;
