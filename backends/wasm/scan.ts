@@ -17,6 +17,7 @@ import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
 import { acrossLanes } from "./kernels.ts";
+import { width as lanesOfVector } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { keeper, type Kept, scratchOf } from "./scan_kept.ts";
@@ -36,8 +37,10 @@ import {
 import { printTogether } from "./scan_together.ts";
 
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
-const lanesOfUnit = Number(Deno.env.get("LU") ?? 16);
+const lanesOfUnit = 16;
 
+/** Most vectors of lanes that are run through time beside each other. */
+const mostBeside = 4;
 /** Most values of one kind that are computed before the steps. */
 const mostSteady = 512;
 /** Most vectors of one value that are kept for the steps of a segment. */
@@ -130,7 +133,7 @@ const printByLanes = (
   const piece = along === undefined ? 1 : isAcross ? width : Math.min(lanesOfUnit, along.size);
   const pieces = along === undefined ? 1 : Math.ceil(along.size / piece);
   const units = size(others) * pieces;
-  const beside = Number(Deno.env.get(recomputes ? "UB" : "UF") ?? 4);
+  const beside = Math.max(1, Math.min(mostBeside, Math.floor(piece / lanesOfVector)));
 
   const scratch = scratchOf(emit);
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);

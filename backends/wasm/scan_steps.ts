@@ -174,6 +174,8 @@ interface Found {
   /** It does not change with carries; and whether it does with time. */
   readonly fixed: boolean;
   readonly timed: boolean;
+  /** What it takes to compute it from what is stored, in additions. */
+  readonly cost: number;
 }
 
 interface Looked {
@@ -213,6 +215,7 @@ const lookAt = (
       fixed: (other !== undefined || isOpen(of) || isStored(of)) &&
         below.every(({ fixed }) => fixed),
       timed: time in of.axes || below.some(({ timed }) => timed),
+      cost: below.reduce((sum, { cost }) => sum + cost, isOpen(of) ? costOf(of) : 0),
     };
     seen.set(of, made);
     return made;
@@ -250,7 +253,7 @@ const worthwhile = (steps: Steps, around: Around): ReadonlyMap<Node, Node> => {
 };
 
 /**
- * What can be computed before steps run, as large as can be: values that change with time but not
+ * What is worth computing before steps run, as large as can be: values that change with time but not
  * with carries, and have none of the axes that are held.
  */
 export const aheadIn = (steps: Steps, around: Around): readonly Node[] => {
@@ -259,12 +262,13 @@ export const aheadIn = (steps: Steps, around: Around): readonly Node[] => {
   const visit = (of: Node): void => {
     if (visited.has(of) || elsewhere.has(of)) return;
     visited.add(of);
-    const { fixed, timed } = seen.get(of)!;
+    const { fixed, timed, cost } = seen.get(of)!;
     const other = standsFor.get(of);
     if (other !== undefined) return visit(other);
     const isLoose = !Object.keys(of.axes).some((axis) => around.held.has(axis));
-    if (fixed && timed && isLoose) found.add(of);
-    else if (around.isOpen(of)) of.args.forEach(visit);
+    if (fixed && timed && isLoose) {
+      if (cost >= worthKeeping) found.add(of);
+    } else if (around.isOpen(of)) of.args.forEach(visit);
   };
   steps.roots.forEach(visit);
   return [...found];
