@@ -7,7 +7,7 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
 import { builder, type Value } from "./builder.ts";
 import { type Access, type Emitter, type Env, type Lanes, parameters } from "./emitter.ts";
-import { clamped, type Clamps, laneStride, shifted, width } from "./lanes.ts";
+import { clamped, clampOf, isKeptTogether, laneStride, shifted, width } from "./lanes.ts";
 import { vectorMath } from "./math.ts";
 import { scalarOp } from "./scalar.ts";
 
@@ -26,7 +26,6 @@ export const emitter = (
   const math = vectorMath(make, relaxed);
   const overrides = new Map<Node, (env: Env) => Value>();
   const variables = new Map<string, Value>();
-  const clamps: Clamps = new Map();
   const bases = new Map<Storage, Value>();
   const storages: Storage[] = [];
   const accesses: Access[] = [];
@@ -60,9 +59,11 @@ export const emitter = (
       const by = make.whole(atom.cut.by);
       return make.op(atom.cut.remains ? "i32.rem_u" : "i32.div_u", of, by);
     }
-    const clamp = clamps.get(atom.text);
+    const clamp = clampOf(atom);
     if (clamp === undefined) throw new Error(`'${atom.text}' is no variable here`);
-    const of = whole(clamp.of), zero = make.whole(0), last = make.whole(clamp.extent - 1);
+    // Lanes beyond the range are not looked at: a vector as a whole stays within it.
+    const together = isKeptTogether(clamp, lanes?.name) ? width : 1;
+    const of = whole(clamp.of), zero = make.whole(0), last = make.whole(clamp.extent - together);
     const raised = make.op("select", of, zero, make.op("i32.gt_s", of, zero));
     return make.op("select", raised, last, make.op("i32.lt_s", raised, last));
   };
@@ -109,7 +110,7 @@ export const emitter = (
     lanes = undefined;
     let result: Value | undefined;
     for (let lane = 0; lane < around.count; lane++) {
-      const value = inside((of) => shifted(of, around.name, lane, clamps), lane);
+      const value = inside((of) => shifted(of, around.name, lane), lane);
       result = result === undefined ? value : make.replace(result, lane, value);
     }
     lanes = around;
@@ -137,7 +138,7 @@ export const emitter = (
     }
     let result: Value | undefined;
     for (let lane = 0; lane < count; lane++) {
-      const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
+      const [address, offset] = reach(storage, shifted(at, name, lane));
       result = result === undefined
         ? vary(read("v128.load32_zero", address, offset))
         : make.loadLane(result, lane, address, offset);
@@ -176,7 +177,7 @@ export const emitter = (
       return;
     }
     for (let lane = 0; lane < count; lane++) {
-      const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
+      const [address, offset] = reach(storage, shifted(at, name, lane));
       make.store("v128.store32_lane", address, offset, value, lane);
     }
   };
@@ -213,7 +214,7 @@ export const emitter = (
     if (affine.low(at) < 0 || affine.high(at) >= extent) {
       conditions.push(() => make.op("i32x4.lt_u", vectorOf(at), splatWord(extent)));
     }
-    return { position: clamped(at, extent, clamps), conditions };
+    return { position: clamped(at, extent), conditions };
   };
 
   const literal = (value: number, dtype: Dtype): Value =>

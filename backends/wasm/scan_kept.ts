@@ -68,8 +68,8 @@ export const keeper = (
   beside: number,
 ): Keeper => {
   const { make } = emit;
-  const numberOf = (env: Env): number =>
-    along === undefined ? 0 : env.get(along.axis)!.constant / width;
+  /** Which of the vectors an environment is of; any where the value lacks their axis. */
+  const numberOf = (env: Env): number => (env.get(along?.axis ?? "")?.constant ?? 0) / width;
   const addressOf = ({ dims, from = affine.int(0) }: Kept, env: Env): Value =>
     scratch.address(affine.sum(from, position(dims, env)), 16 * beside);
   const offsetOf = ({ offset }: Kept, env: Env): number => offset + 16 * numberOf(env);
