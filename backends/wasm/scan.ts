@@ -339,6 +339,7 @@ const printByLanes = (
         }
       }
       commits.forEach((commit) => commit());
+      inner.filter(({ op }) => op === "reduce").forEach((of) => emit.override(of, undefined));
     };
 
     const carries = Object.fromEntries(
