@@ -13,7 +13,7 @@ const applied = (name: VectorFunction, relaxed: boolean, xs: Float32Array): Floa
     make.store("v128.store", at, 0, math[name](make.load("v128.load", at, 0)));
   });
   const memory = memoryOf(64, false);
-  const module = new WebAssembly.Module(assemble([make.func()], false));
+  const module = new WebAssembly.Module(assemble([make.func()], 64, false));
   const { f0 } = new WebAssembly.Instance(module, { env: { memory } }).exports;
   const held = new Float32Array(memory.buffer, 0, xs.length);
   held.set(xs);
