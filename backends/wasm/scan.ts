@@ -39,8 +39,6 @@ import { printTogether } from "./scan_together.ts";
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
 const lanesOfUnit = 16;
 
-/** Most vectors of lanes that are run through time beside each other. */
-const mostBeside = 4;
 /** Most values of one kind that are computed before the steps. */
 const mostSteady = 512;
 /** Most vectors of one value that are kept for the steps of a segment. */
@@ -113,6 +111,13 @@ const vectorAxis = (
   return loop?.dims[0];
 };
 
+/**
+ * Vectors of lanes that are run through time beside each other: they share what does not differ along
+ * lanes, and use a line of the cache at once. As many as leave none over, so that code is printed once.
+ */
+const besideIn = (extent: number, piece: number): number =>
+  [4, 2].find((count) => [extent, piece].every((one) => one % (count * lanesOfVector) === 0)) ?? 1;
+
 const printByLanes = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
@@ -133,7 +138,7 @@ const printByLanes = (
   const piece = along === undefined ? 1 : isAcross ? width : Math.min(lanesOfUnit, along.size);
   const pieces = along === undefined ? 1 : Math.ceil(along.size / piece);
   const units = size(others) * pieces;
-  const beside = Math.max(1, Math.min(mostBeside, Math.floor(piece / lanesOfVector)));
+  const beside = along === undefined ? 1 : besideIn(along.size, piece);
 
   const scratch = scratchOf(emit);
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
