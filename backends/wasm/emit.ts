@@ -7,6 +7,7 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
 import { builder, type Value } from "./builder.ts";
 import { type Access, type Emitter, type Env, type Lanes, parameters } from "./emitter.ts";
+import { unexpanded } from "./factors.ts";
 import { clamped, clampOf, isKeptTogether, laneStride, shifted, width } from "./lanes.ts";
 import { vectorMath } from "./math.ts";
 import { scalarOp } from "./scalar.ts";
@@ -259,6 +260,15 @@ export const emitter = (
     return [product(list.slice(0, -1)), list.at(-1)!];
   };
 
+  /**
+   * Whether each side of a product has an axis that the other lacks: one is then known outside of a
+   * loop. Loops do not decide it, so that other programs compute the same bits.
+   */
+  const isOuter = (of: Node): boolean => {
+    const [a, b] = of.args.map((arg) => Object.keys(unexpanded(arg).axes));
+    return a.some((axis) => !b.includes(axis)) && b.some((axis) => !a.includes(axis));
+  };
+
   const plus: Emitter["plus"] = (sum, of, env) =>
     of.op === "mul" && isPlain(of)
       ? math.madd(...sides(of, env), sum)
@@ -340,8 +350,7 @@ export const emitter = (
       }
       if (of.op === "mul" && of.dtype === "f32") return make.op("f32x4.mul", ...sides(of, env));
       if (of.op === "exp" && of.args[0].op === "mul" && isPlain(of.args[0])) {
-        const [a, b] = sides(of.args[0], env);
-        if (a.level < b.level) return math.expOf(a, b);
+        if (isOuter(of.args[0])) return math.expOf(...sides(of.args[0], env));
       }
       return scalar({ make, math }, of.args.map((arg) => emit(arg, env)));
     }

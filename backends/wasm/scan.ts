@@ -16,6 +16,7 @@ import {
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
+import { sharedProducts, withoutFactors } from "./factors.ts";
 import { acrossLanes } from "./kernels.ts";
 import { width as lanesOfVector } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
@@ -28,11 +29,9 @@ import {
   type Around,
   readsOf,
   renewed,
-  sharedProducts,
   steadyIn,
   type Steps,
   without,
-  withoutFactors,
 } from "./scan_steps.ts";
 import { printTogether } from "./scan_together.ts";
 

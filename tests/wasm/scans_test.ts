@@ -1,7 +1,7 @@
 // Scans by lanes as WebAssembly: channels that fill the vectors beside each other or do not, steps that
 // do not fill a segment, and what is computed once for several products, or before the steps.
 import { deepStrictEqual, ok, strictEqual } from "assert";
-import { sharedProducts } from "../../backends/wasm/scan_steps.ts";
+import { sharedProducts } from "../../backends/wasm/factors.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
 import { type AnyTensor, volume } from "../../dsl/axes.ts";
