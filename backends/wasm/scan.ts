@@ -1,7 +1,8 @@
-// Scans by lanes: four neighbours of the space lie in the lanes of vectors, time is a loop inside, and
-// what a lane holds along further axes is in scratch memory, a vector for each position. Producers are
-// printed into the step where they are read. A scan that runs back over another computes that one's
-// carries again, a segment at a time, from checkpoints.
+// Scans by lanes: four neighbours of the space lie in the lanes of vectors, of which a few are beside
+// each other; time is a loop inside, and what a lane holds along further axes is in scratch memory, a
+// vector for each position. Producers are printed into the step where they are read, or before a
+// segment of steps where they are dear and wait for none. A scan that runs back over another computes
+// that one's carries again, a segment at a time, from checkpoints.
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
@@ -326,19 +327,19 @@ const printByLanes = (
         );
         for (const group of nests.values()) {
           over(group[0].nest, envs, (ats) => {
-            const sums = new Map(
+            const running = new Map(
               group.flatMap((item) => item.sum ? [[item, item.sum.begin(ats[0])]] : []),
             );
             for (const at of ats) {
               const values = group.map((item) =>
-                item.sum?.add(sums.get(item)!, at) ?? item.value?.(at) ?? emit.emit(item.of, at)
+                item.sum?.add(running.get(item)!, at) ?? item.value?.(at) ?? emit.emit(item.of, at)
               );
               group.forEach((item, k) => {
-                if (sums.has(item)) sums.set(item, values[k]);
+                if (running.has(item)) running.set(item, values[k]);
                 else item.run(at, values[k]);
               });
             }
-            sums.forEach((sum, item) => item.run(ats[0], sum));
+            running.forEach((sum, item) => item.run(ats[0], sum));
           });
         }
       }
