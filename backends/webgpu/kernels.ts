@@ -29,10 +29,11 @@ export const printExpression = (
     return printContraction(kernel, kernel.contraction!, emit, stored, target);
   }
   if (kernel.shape === "map") return printElements(kernel, emit, threads);
+  const isRead = (of: Node) => stored.has(of) && !here.has(of);
   const along = readsAlong(kernel.reductions[0].args[0], kernel.over, stored);
   const { by, threads: count } = rowSchedule(kernel, along, target);
   const body = by === "subgroup"
-    ? printRowSubgroups(kernel, emit, target.subgroup!)
+    ? printRowSubgroups(kernel, emit, target.subgroup!, operationsOf(kernel, isRead))
     : by === "workgroup"
     ? printRowGroups(kernel, emit, count)
     : printElements(kernel, emit, count);
@@ -113,14 +114,33 @@ const printElements = (kernel: ExpressionKernel, emit: Emitter, threads: number)
   };
 };
 
-/** Rows of so many elements a lane are printed without loops. */
-const unrolled = 32;
+/** Rows of so many elements a lane, of so many operations in all, are printed without loops. */
+const unrolled = 32, unrolledOperations = 640;
+
+/** What a row kernel computes for each element; without end where that takes loops of its own. */
+const operationsOf = (kernel: ExpressionKernel, isRead: (of: Node) => boolean): number => {
+  const seen = new Set<Node>();
+  const visit = (of: Node): void => {
+    const varies = kernel.over.some(({ axis }) => axis in of.axes);
+    if (!varies || isRead(of) || kernel.reductions.includes(of) || seen.has(of)) return;
+    seen.add(of);
+    of.args.forEach(visit);
+  };
+  kernel.reductions.forEach((of) => visit(of.args[0]));
+  kernel.roots.forEach(({ node }) => visit(node));
+  return [...seen].some((of) => of.op === "reduce") ? Infinity : seen.size;
+};
 
 /** Rows that a subgroup does one after the other where there are many, with what they share read once. */
 const rowsInTurn = 4;
 
 /** Subgroups do rows: lanes read neighbouring elements and share the reductions. */
-const printRowSubgroups = (kernel: ExpressionKernel, emit: Emitter, subgroup: number): Body => {
+const printRowSubgroups = (
+  kernel: ExpressionKernel,
+  emit: Emitter,
+  subgroup: number,
+  operations: number,
+): Body => {
   const count = size(kernel.space), over = size(kernel.over);
   const turns = count >= manyRows ? rowsInTurn : 1, rows = threads / subgroup * turns;
   const { x, y } = fold(Math.ceil(count / rows));
@@ -152,7 +172,8 @@ const printRowSubgroups = (kernel: ExpressionKernel, emit: Emitter, subgroup: nu
         }],
       };
       const each = over / subgroup;
-      if (Number.isInteger(each) && each <= unrolled) {
+      const isShort = each <= unrolled && each * operations <= unrolledOperations;
+      if (Number.isInteger(each) && isShort) {
         for (let k = 0; k < each; k++) inside(at(affine.sum(lane, affine.int(k * subgroup))));
         return;
       }
