@@ -32,6 +32,8 @@ const workgroup = 64;
 const sharedLimit = 16384;
 /** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
 const heldLimit = 64;
+/** Most values of one carry in a lane at all: with the next ones half of WGSL's 8 KiB. */
+const keptLimit = 1024;
 /** Most values that a lane may keep to walk back over: one segment of recomputed carries. */
 const segmentLimit = 512;
 
@@ -105,17 +107,18 @@ const mostHeld = (scan: Node, held: readonly string[]): number =>
     ),
   );
 
-/** Those of some axes, the short ones first, that a lane can hold besides others. */
+/** Those of some axes, the short ones first, that a lane can hold besides others within a limit. */
 const holdable = (
   scan: Node,
   axes: Iterable<string>,
-  besides: Iterable<string> = [],
+  besides: Iterable<string>,
+  limit: number,
 ): readonly string[] => {
   const everything = inStep(scan);
   const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
   const held: string[] = [];
   for (const axis of [...axes].sort((a, b) => sizeOf(a) - sizeOf(b))) {
-    if (mostHeld(scan, [...besides, ...held, axis]) <= heldLimit) held.push(axis);
+    if (mostHeld(scan, [...besides, ...held, axis]) <= limit) held.push(axis);
   }
   return held;
 };
@@ -192,7 +195,7 @@ export const planScans = (
     const loosened = mixed !== undefined
       ? loosen(scan, order, mixed)
       : isFull(scan, alone)
-      ? loosen(scan, order, new Set(holdable(scan, axesIn(inStep(scan)))))
+      ? loosen(scan, order, new Set(holdable(scan, axesIn(inStep(scan)), [], heldLimit)), true)
       : undefined;
     if (loosened !== undefined) {
       now = substitute(now, loosened);
@@ -291,7 +294,7 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   const sums = chain.filter((of) => of.op === "reduce");
   const lacking = [...axesIn(Object.values(step!.next))]
     .filter((axis) => sums.some((of) => !(axis in of.axes)));
-  holdable(scan, lacking, fixed).forEach((axis) => fixed.add(axis));
+  holdable(scan, lacking, fixed, keptLimit).forEach((axis) => fixed.add(axis));
   const everything = [...chain, ...outNodes, ...again];
   const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
   const outs: Record<string, Node> = { ...step!.out };

@@ -137,10 +137,10 @@ const apart: Record<string, Case> = {
     },
   ),
   "a sum of a small carry that a large one needs": made(
-    { x: { t: 5, e: 11 }, y: { t: 5, c: 70, f: 3 } },
+    { x: { t: 5, e: 11 }, y: { t: 5, c: 350, f: 3 } },
     ({ x, y }) => {
       const { out } = d.scan(
-        { over: "t", from: { s: zeros({ e: 11 }), h: zeros({ c: 70, f: 3 }) }, each: { x, y } },
+        { over: "t", from: { s: zeros({ e: 11 }), h: zeros({ c: 350, f: 3 }) }, each: { x, y } },
         ({ s, h }, { x, y }) => {
           const small = d.tanh(d.add(s, x));
           const large = d.add(d.scale(h, 0.5), d.mul(y, d.mean(small, "e")));
