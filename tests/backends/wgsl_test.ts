@@ -324,6 +324,18 @@ Deno.test("on a CPU, the lanes of a subgroup read for each other", () => {
   ok(!few.lines.includes("enable subgroups;"));
 });
 
+Deno.test("on a CPU, a row is printed element after element only while that is short", () => {
+  const x: AnyTensor = d.input("x", { time: 2000, channel: 240 });
+  const printed = (of: AnyTensor) =>
+    kernel(d.sum(of, "channel"), 8).lines.filter((line) => / = tanh_\(/.test(line)).length;
+  strictEqual(printed(d.tanh(x)), 30);
+  const heavy = Array.from({ length: 15 }).reduce<AnyTensor>((y) => d.tanh(d.add(y, x)), x);
+  strictEqual(printed(heavy), 15, "compilers of drivers take long for long code");
+  // What takes a loop of its own for each element is not printed thirty times either.
+  const y: AnyTensor = d.input("y", { channel: 240, key: 9 });
+  strictEqual(printed(d.mul(d.tanh(x), d.maximum(d.sin(d.add(x, y)), "key"))), 1);
+});
+
 /** More elements than a workgroup does in turn, and not a multiple of them. */
 const large = () => {
   const x = d.input("x", { time: 19, channel: 929 });
