@@ -48,7 +48,7 @@ export const sharedNames = (packed: readonly Packed[]): readonly string[] => [
   ...new Set(packed.map(({ name }) => name)),
 ];
 
-/** By the id of a storage, the first of those that are reached through the same binding as it. */
+/** By the id of a storage, which of the bindings of its buffer shows it. */
 export type Windows = ReadonlyMap<number, number>;
 
 /**
@@ -63,11 +63,15 @@ export const windowsOf = (
   const windows = new Map<number, number>();
   const from = (of: Storage) => offsets.get(of.id)!;
   for (const halves of [false, true]) {
-    const own = storages.filter((of) => inArena(of) && (of.half ?? false) === halves);
-    let first: Storage | undefined;
-    for (const of of own.toSorted((a, b) => from(a) - from(b))) {
-      if (first === undefined || from(of) + byteLength(of) - from(first) > most) first = of;
-      windows.set(of.id, first.id);
+    const own = storages.filter((of) => inArena(of) && (of.half ?? false) === halves)
+      .sort((a, b) => from(a) - from(b));
+    let window = 0, start = own.length > 0 ? from(own[0]) : 0;
+    for (const of of own) {
+      if (from(of) + byteLength(of) - start > most) {
+        window++;
+        start = from(of);
+      }
+      windows.set(of.id, window);
     }
   }
   return windows;
@@ -79,14 +83,8 @@ export const binder = (packing: Packing = "none", windows: Windows = new Map()):
   const packed = new Map<number, Packed & { readonly place: number }>();
   const isPacked = (storage: Storage): boolean =>
     (packing !== "none" && inArena(storage)) || (packing === "all" && storage.role === "param");
-  const names = new Map<string, string>();
-  const nameOf = (storage: Storage): string => {
-    const buffer = sharedBuffer(storage), key = `${buffer} ${windows.get(storage.id)}`;
-    const before = [...names.values()].filter((name) => name.startsWith(buffer)).length;
-    const name = names.get(key) ?? `${buffer}${before === 0 ? "" : before}`;
-    names.set(key, name);
-    return name;
-  };
+  const nameOf = (storage: Storage): string =>
+    `${sharedBuffer(storage)}${windows.get(storage.id) || ""}`;
   return {
     reach: (storage, written) => {
       if (isPacked(storage)) {
