@@ -137,17 +137,17 @@ const wgslErf = `fn erf_(x: f32) -> f32 {
 
 // log(1 + x) = 2 artanh(x / (2 + x)): a short odd series near zero, where log itself loses digits.
 const wgslLog1p = `fn log1p_(x: f32) -> f32 {
-  if (abs(x) > 0.35) { return log(1.0 + x); }
   let s = x / (2.0 + x);
   let z = s * s;
-  return 2.0 * s * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
+  let near = 2.0 * s * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
+  return select(near, log(1.0 + x), abs(x) > 0.35);
 }`;
 
 const wgslTanh = `fn tanh_(x: f32) -> f32 {
   let a = abs(x);
-  if (a > 0.5) { return sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)); }
   let z = x * x;
-  return x * (1.0 + z * (-0.33333334 + z * (0.13333334 + z * (-0.053968254 + z * (0.021869488 + z * (-0.008863236 + z * 0.003592128))))));
+  let near = x * (1.0 + z * (-0.33333334 + z * (0.13333334 + z * (-0.053968254 + z * (0.021869488 + z * (-0.008863236 + z * 0.003592128))))));
+  return select(near, sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)), a > 0.5);
 }`;
 
 const half = 0.5;

@@ -1,9 +1,10 @@
 // Which values may be stored as f16. What follows from given floats by arithmetic may be rounded; what
 // follows from counters and random bits alone may not: positions beyond 2048 and ranks of noise would
 // fall together. Nor may what an optimiser keeps and makes its steps of: squares of small gradients
-// would be nothing. Nor may a sum that is only part of a sum.
+// would be nothing. Nor may a sum that is only part of a sum, nor that among which a maximum is looked
+// for again, by its bits.
 import { volume } from "../../dsl/axes.ts";
-import type { Node } from "../../dsl/node.ts";
+import { type Node, reachable } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
 
 /** Values of fewer elements are not worth rounding. */
@@ -40,6 +41,13 @@ const partsOf = (order: readonly Node[]): ReadonlySet<Node> => {
   return parts;
 };
 
+const isMaximum = (of: Node): boolean =>
+  of.op === "index" ? isMaximum(of.args[0]) : of.op === "reduce" && of.attributes.how === "max";
+
+/** What decides where a maximum was attained. */
+const sought = (order: readonly Node[]): ReadonlySet<Node> =>
+  new Set(reachable(order.filter((of) => of.op === "equal" && of.args.some(isMaximum))));
+
 /**
  * The floats with at least `least` elements that follow from an input or a parameter with an axis, of
  * nodes in topological order; `updated` are the names of the parameters that the program updates.
@@ -56,7 +64,9 @@ export const roundable = (
       : (of.dtype === "f32" || of.op === "scan") && of.args.some((arg) => given.has(arg));
     if (isGiven) given.add(of);
   }
-  const state = stateOf(order, updated), parts = partsOf(order);
-  const isLarge = (of: Node) => of.dtype === "f32" && volume(of.axes) >= least;
-  return new Set([...given].filter((of) => isLarge(of) && !state.has(of) && !parts.has(of)));
+  const state = stateOf(order, updated), parts = partsOf(order), exact = sought(order);
+  const mayRound = (of: Node) =>
+    of.dtype === "f32" && volume(of.axes) >= least &&
+    ![state, parts, exact].some((set) => set.has(of));
+  return new Set([...given].filter(mayRound));
 };

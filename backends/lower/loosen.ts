@@ -81,12 +81,14 @@ const sumOfTerms = (of: Node, over: Axes): Node => {
 
 /**
  * A scan with less inside, as what to put in place of its parts and of reductions of them; undefined
- * where there is nothing to take out. `order` are all nodes of the program.
+ * where there is nothing to take out. `order` are all nodes of the program. A scan that lanes run
+ * `alone` gives away no more at a step than it is given: its carries may be much larger.
  */
 export const loosen = (
   scan: Node,
   order: readonly Node[],
   mixed: ReadonlySet<string>,
+  alone = false,
 ): ReadonlyMap<Node, Node> | undefined => {
   const { axis, reverse, step } = scan.attributes;
   const time = axis!;
@@ -127,9 +129,11 @@ export const loosen = (
   // What leaves the scan at a step must be no larger than what the step reads and writes anyway, or
   // much smaller than what it is a factor of.
   const largest = Math.max(
-    ...stay.map((name) => volume(from[name].axes)),
     ...Object.values(leaves.each).map((of) => volume(of.axes)),
-    ...Object.values(out).filter((of) => !outside(of)).map((of) => volume(of.axes)),
+    ...(alone ? [] : [
+      ...stay.map((name) => volume(from[name].axes)),
+      ...Object.values(out).filter((of) => !outside(of)).map((of) => volume(of.axes)),
+    ]),
   );
   const small = (of: Node) =>
     piecesOf(of).every((piece) =>

@@ -36,6 +36,8 @@ export const chunkSuffix = ".chunk";
 const sharedLimit = 16384;
 /** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
 const heldLimit = 64;
+/** Most values of one carry in a lane at all: with the next ones half of WGSL's 8 KiB. */
+const keptLimit = 1024;
 /** Most values that a lane may keep to walk back over: one segment of recomputed carries. */
 const segmentLimit = 512;
 
@@ -94,6 +96,41 @@ const outermost = (of: Node, over: readonly string[]): Node | undefined => {
 
 const stepNodes = (scan: Node, which: "next" | "out"): readonly Node[] =>
   reachable(Object.values(scan.attributes.step![which]));
+
+const inStep = (scan: Node): readonly Node[] => [
+  ...stepNodes(scan, "next"),
+  ...stepNodes(scan, "out"),
+];
+
+/** Most values of one carry in a lane that holds these axes. */
+const mostHeld = (scan: Node, held: readonly string[]): number =>
+  Math.max(
+    1,
+    ...Object.values(roles(scan).from).map(({ axes }) =>
+      [...new Set(held)].reduce((n, axis) => axis in axes ? n * known(axes, axis) : n, 1)
+    ),
+  );
+
+/** Those of some axes, the short ones first, that a lane can hold besides others within a limit. */
+const holdable = (
+  scan: Node,
+  axes: Iterable<string>,
+  besides: Iterable<string>,
+  limit: number,
+): readonly string[] => {
+  const everything = inStep(scan);
+  const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
+  const held: string[] = [];
+  for (const axis of [...axes].sort((a, b) => sizeOf(a) - sizeOf(b))) {
+    if (mostHeld(scan, [...besides, ...held, axis]) <= limit) held.push(axis);
+  }
+  return held;
+};
+
+/** True where a lane holds so much that what can leave the step should. */
+const isFull = (scan: Node, { held }: ScanPlan): boolean =>
+  mostHeld(scan, held.map(({ axis }) => axis)) > heldLimit &&
+  inStep(scan).every((of) => of.op !== "scan" && !(scan.attributes.axis! in of.axes));
 
 /** The scan that `scan` can run back over by computing its carries again, if there is one. */
 const recomputable = (
@@ -158,14 +195,21 @@ export const planScans = (
       continue;
     }
     const mixed = mixedAxes(scan);
-    const loosened = mixed && loosen(scan, order, mixed);
+    const source = recomputable(scan, users);
+    const alone = planScan(
+      scan,
+      source !== undefined && plans.get(source)!.together ? undefined : source,
+    );
+    const loosened = mixed !== undefined
+      ? loosen(scan, order, mixed)
+      : isFull(scan, alone)
+      ? loosen(scan, order, new Set(holdable(scan, axesIn(inStep(scan)), [], heldLimit)), true)
+      : undefined;
     if (loosened !== undefined) {
       now = rewrite(substitute(now, loosened), change);
       continue;
     }
-    const source = recomputable(scan, users);
-    const plan = (mixed && planTogether(scan, mixed)) ??
-      planScan(scan, source !== undefined && plans.get(source)!.together ? undefined : source);
+    const plan = (mixed && planTogether(scan, mixed)) ?? alone;
     plans.set(scan, plan);
     const replace = new Map<Node, Node>();
     for (const name of Object.keys(plan.partial)) {
@@ -216,7 +260,7 @@ const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
  */
 const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefined => {
   const { out } = scan.attributes.step!;
-  const everything = [...stepNodes(scan, "next"), ...stepNodes(scan, "out")];
+  const everything = inStep(scan);
   const axes = axesIn(everything);
   const reduced = reducedIn(everything);
   const dim = (axis: string): Dim => ({
@@ -253,12 +297,12 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   for (const of of [...chain, ...outNodes, ...again]) {
     if (of.op === "scan") { for (const axis of axesIn(reachable([of]))) fixed.add(axis); }
   }
-  // A sum is computed once for all of what a lane carries along axes that the sum lacks.
-  for (const sum of chain.filter((of) => of.op === "reduce")) {
-    for (const of of Object.values(step!.next)) {
-      for (const axis of Object.keys(of.axes)) if (!(axis in sum.axes)) fixed.add(axis);
-    }
-  }
+  // A sum is computed once for all of what a lane carries along axes that the sum lacks, as far as
+  // the lane can hold that; beyond, each lane computes it for itself.
+  const sums = chain.filter((of) => of.op === "reduce");
+  const lacking = [...axesIn(Object.values(step!.next))]
+    .filter((axis) => sums.some((of) => !(axis in of.axes)));
+  holdable(scan, lacking, fixed, keptLimit).forEach((axis) => fixed.add(axis));
   const everything = [...chain, ...outNodes, ...again];
   const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
   const outs: Record<string, Node> = { ...step!.out };

@@ -48,6 +48,11 @@ const worthKeeping = 2 ** 14;
 const mostOnce = 48;
 /** The same where a kernel does so more than once. */
 const mostRepeated = 8;
+/**
+ * Most values of one operation that a kernel computes again: a chain of sums, such as the gradient of
+ * a residual stream, is cheap link by link, and all that goes into it would be read.
+ */
+const mostAlike = 8;
 
 /**
  * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
@@ -298,7 +303,11 @@ export const lower = (
       const often = isRepeated(of, count) && !isRowValue(of, draft);
       return workAgain(of, draft) <= (often ? mostRepeated : mostOnce);
     });
-    if (!affordable) return;
+    const isChain = late.some(([draft]) =>
+      [...draft.again].filter((x) => x.op === of.op && volume(x.axes) >= volume(of.axes)).length >=
+        mostAlike
+    );
+    if (!affordable || isChain) return;
     for (const [draft, { direct, count }] of late) {
       draft.again.add(of);
       mine.delete(draft);

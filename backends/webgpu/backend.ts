@@ -112,7 +112,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
         [key, compile(program, { ...place, target: targetOf(program) })] as const
       ),
     );
-    const buffers = allocate(device, name, compiled, together);
+    const buffers = allocate(device, compiled, together);
     const written = new Set<string>();
 
     const began = performance.now();

@@ -8,7 +8,7 @@ import type { Program } from "../backend.ts";
 import { byteLength } from "../lower/memory.ts";
 import type { Storage } from "../lower/program.ts";
 import { size } from "../lower/program.ts";
-import { inArena } from "./bindings.ts";
+import { inArena, sharedNames } from "./bindings.ts";
 import { type Compiled, describe } from "./compile.ts";
 import type { Code } from "./module.ts";
 
@@ -101,11 +101,9 @@ export const paramPlaces = (
 /** Makes the buffers of some programs. A RangeError says what does not fit together. */
 export const allocate = (
   device: GPUDevice,
-  name: string,
   programs: ReadonlyMap<string, Compiled>,
   together: ParamPlaces | undefined,
 ): Buffers => {
-  const { limits } = device;
   const made: GPUBuffer[] = [];
   const buffer = (bytes: number, usage: number, label: string): GPUBuffer => {
     const one = device.createBuffer({ size: Math.ceil(bytes / 4) * 4, usage, label });
@@ -175,35 +173,23 @@ export const allocate = (
   /** The stretches of buffers that hold all that a module packs, and where in them each value is. */
   const packed = (one: Compiled, code: Code, path: string): readonly GPUBufferBinding[] => {
     if (code.packed.length === 0) return [];
-    const at = code.packed.map((storage) => place(one, storage));
-    const stretches = [...new Set([arena, halves, ...at.map(({ buffer }) => buffer)])].flatMap(
-      (buffer) => {
-        const own = at.filter((each) => each.buffer === buffer);
-        if (own.length === 0) return [];
+    const at = code.packed.map(({ storage, name }) => ({ ...place(one, storage), storage, name }));
+    const stretches = new Map(
+      sharedNames(code.packed).map((name) => {
+        const own = at.filter((each) => each.name === name);
         const offset = Math.min(...own.map((each) => each.offset));
-        return [{
-          buffer,
-          offset,
-          size: Math.max(...own.map((each) => each.offset + each.size)) - offset,
-        }];
-      },
+        const end = Math.max(...own.map((each) => each.offset + each.size));
+        return [name, { buffer: own[0].buffer, offset, size: end - offset }];
+      }),
     );
-    const large = stretches.find(({ size }) => size > limits.maxStorageBufferBindingSize);
-    if (large !== undefined) {
-      throw new RangeError(
-        `the kernel '${path}' needs ${large.size} bytes in one binding, but ${name} allows` +
-          ` ${limits.maxStorageBufferBindingSize} (maxStorageBufferBindingSize); use a smaller batch`,
-      );
-    }
     const places = new Uint32Array(Math.ceil(at.length / 4) * 4);
-    at.forEach(({ buffer, offset }, k) => {
-      const start = stretches.find((stretch) => stretch.buffer === buffer)!.offset;
-      places[k] = (offset - start) / (code.packed[k].half ? 2 : 4);
+    at.forEach(({ storage, name, offset }, k) => {
+      places[k] = (offset - stretches.get(name)!.offset) / (storage.half ? 2 : 4);
     });
     const { UNIFORM, COPY_DST } = GPUBufferUsage;
     const told = buffer(places.byteLength, UNIFORM | COPY_DST, `${path} places`);
     device.queue.writeBuffer(told, 0, places);
-    return [...stretches, { buffer: told }];
+    return [...stretches.values(), { buffer: told }];
   };
 
   return {

@@ -7,7 +7,16 @@ import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/
 import { lower } from "../lower/schedule.ts";
 import { unfusedBytes } from "../unfused.ts";
 import { dispatchesOf } from "./beside.ts";
-import { type Binder, binder, inArena, type Packing, sharedBuffer } from "./bindings.ts";
+import {
+  type Binder,
+  binder,
+  inArena,
+  type Packing,
+  sharedBuffer,
+  sharedNames,
+  type Windows,
+  windowsOf,
+} from "./bindings.ts";
 import { withHiddenBounds } from "./bounds.ts";
 import { printExpression } from "./kernels.ts";
 import { type Body, type Code, moduleOf } from "./module.ts";
@@ -53,10 +62,8 @@ export const describe = (storage: Storage): string =>
     } elements`;
 
 /** All storages that a kernel's code reads or writes. */
-export const storagesOf = (code: Code): readonly Storage[] => [
-  ...code.bindings.map((binding) => binding.storage),
-  ...code.packed,
-];
+export const storagesOf = ({ bindings, packed }: Code): readonly Storage[] =>
+  [...bindings, ...packed].map(({ storage }) => storage);
 
 /** The storages that a kernel writes. */
 export const writesOf = (kernel: Kernel): readonly Storage[] => [
@@ -64,9 +71,9 @@ export const writesOf = (kernel: Kernel): readonly Storage[] => [
   ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
 ];
 
-/** Storage buffers that a module binds; what is packed in a buffer is one more. */
+/** Storage buffers that a module binds; every window on what is packed is one more. */
 const boundBuffers = ({ bindings, packed }: Pick<Code, "bindings" | "packed">): number =>
-  bindings.length + new Set(packed.map(sharedBuffer)).size;
+  bindings.length + sharedNames(packed).length;
 
 /** The kernels of a step in words. */
 export const pathOf = ({ kernels }: Step): string => kernels.map(({ path }) => path).join(" + ");
@@ -114,22 +121,16 @@ const compileHere = (program: Program, place: Place): Compiled => {
   const lowered = lower(program, storedLimit, halvesFrom, breadthOf(target));
   const lowering = performance.now() - began;
   const most = limits.maxStorageBuffersPerShaderStage;
+  const isBindable = (code: Code) => boundBuffers(code) <= most;
   const body = (kernel: Kernel, bound: Binder): Body =>
     kernel.shape === "scan"
       ? printScan(kernel, lowered.stored, bound, target)
       : printExpression(kernel, lowered.stored, target, bound);
-  const print = (kernels: readonly Kernel[], packing: Packing): Code => {
-    const bound = binder(packing);
+  const print = (kernels: readonly Kernel[], packing: Packing, windows?: Windows): Code => {
+    const bound = binder(packing, windows);
     return moduleOf(kernels.map((kernel) => body(kernel, bound)), bound);
   };
-  const packings: readonly Packing[] = ["none", "arena", ...oneForParams ? ["all" as const] : []];
-  const alone = lowered.kernels.map((kernel) => {
-    const codes = packings.map((packing) => () => print([kernel], packing));
-    return codes.slice(1).reduce(
-      (code, next) => boundBuffers(code) <= most ? code : next(),
-      codes[0](),
-    );
-  });
+  const alone = lowered.kernels.map((kernel) => print([kernel], "none"));
   const touched = alone.map((code, k) => ({
     writes: new Set(writesOf(lowered.kernels[k])),
     all: new Set(storagesOf(code)),
@@ -147,28 +148,42 @@ const compileHere = (program: Program, place: Place): Compiled => {
     return isPlain &&
       bindings.length + new Set(storages.filter(isPacked).map(sharedBuffer)).size <= most;
   };
-  const steps = dispatchesOf(touched, fits).map((together): Step => {
-    const kernels = together.map((k) => lowered.kernels[k]);
-    const code = kernels.length === 1
-      ? alone[together[0]]
-      : print(kernels, oneForParams ? "all" : "arena");
-    return {
-      kernels,
-      code: target.unrolls ? { ...code, wgsl: withHiddenBounds(code.wgsl) } : code,
-    };
-  });
-  const printing = performance.now() - began - lowering;
+  const dispatches = dispatchesOf(touched, fits);
   const kept = [...Object.values(lowered.outputs), ...lowered.copies.map((copy) => copy.from)];
   const planned = (halves: boolean) => {
     const isOf = (storage: Storage) => (storage.half ?? false) === halves;
-    const uses = steps.map(({ code }) => storagesOf(code).filter(isOf));
+    const uses = dispatches.map((together) =>
+      together.flatMap((k) => storagesOf(alone[k])).filter(isOf)
+    );
     return plan(uses, kept.filter(isOf), limits.minStorageBufferOffsetAlignment);
   };
   const arena = planned(false), halves = planned(true);
+  const offsets = new Map([...arena.offsets, ...halves.offsets]);
+  const packings: readonly Packing[] = ["arena", ...oneForParams ? ["all" as const] : []];
+  /** The code of kernels, in the first of these packings that binds no more than the device does. */
+  const packed = (together: readonly number[], ways = packings): Code => {
+    const storages = together.flatMap((k) => storagesOf(alone[k]));
+    const windows = windowsOf(storages, offsets, limits.maxStorageBufferBindingSize);
+    const codes = ways.map((packing) => () =>
+      print(together.map((k) => lowered.kernels[k]), packing, windows)
+    );
+    return codes.slice(1).reduce((code, next) => isBindable(code) ? code : next(), codes[0]());
+  };
+  const steps = dispatches.flatMap((together): readonly Step[] => {
+    const stepOf = (numbers: readonly number[], code: Code): Step => ({
+      kernels: numbers.map((k) => lowered.kernels[k]),
+      code: target.unrolls ? { ...code, wgsl: withHiddenBounds(code.wgsl) } : code,
+    });
+    const joined = together.length === 1 ? undefined : packed(together, packings.slice(-1));
+    if (joined !== undefined && isBindable(joined)) return [stepOf(together, joined)];
+    // Where kernels beside each other look at too much of the arena, each starts by itself.
+    return together.map((k) => stepOf([k], isBindable(alone[k]) ? alone[k] : packed([k])));
+  });
+  const printing = performance.now() - began - lowering;
   const compiled = {
     lowered,
     steps,
-    offsets: new Map([...arena.offsets, ...halves.offsets]),
+    offsets,
     arenaBytes: arena.bytes,
     halvesBytes: halves.bytes,
     precision: halvesFrom === undefined ? "f32" as const : "f16" as const,

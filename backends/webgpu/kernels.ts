@@ -28,11 +28,12 @@ export const printExpression = (
   if (kernel.shape === "contraction") {
     return printContraction(kernel, kernel.contraction!, emit, stored, target);
   }
-  if (kernel.shape === "map") return printElements(kernel, emit, threads);
+  if (kernel.shape === "map") return printElements(kernel, emit, threads, turnsOf(kernel, target));
+  const isRead = (of: Node) => stored.has(of) && !here.has(of);
   const along = readsAlong(kernel.reductions[0].args[0], kernel.over, stored);
   const { by, threads: count } = rowSchedule(kernel, along, target);
   const body = by === "subgroup"
-    ? printRowSubgroups(kernel, emit, target.subgroup!)
+    ? printRowSubgroups(kernel, emit, target.subgroup!, operationsOf(kernel, isRead))
     : by === "workgroup"
     ? printRowGroups(kernel, emit, count)
     : printElements(kernel, emit, count);
@@ -67,16 +68,47 @@ const joined = (reduction: Node, a: string, b: string): string =>
 const isFull = (kernel: ExpressionKernel) => (of: Node): boolean =>
   kernel.over.length > 0 && kernel.over.every((dim) => dim.axis in of.axes);
 
-/** One invocation an element of the space; row reductions are loops inside it. */
-const printElements = (kernel: ExpressionKernel, emit: Emitter, threads: number): Body => {
+/** Elements that an invocation of a map computes one after the other, where starting one is dear. */
+const turnsOf = ({ space }: ExpressionKernel, { onCpu }: Target): number =>
+  onCpu && size(space) >= manyElements ? elementsInTurn : 1;
+const elementsInTurn = 16, manyElements = 2 ** 14;
+
+/** An invocation for each element of the space, or for `turns` of them a workgroup apart. */
+const printElements = (
+  kernel: ExpressionKernel,
+  emit: Emitter,
+  threads: number,
+  turns = 1,
+): Body => {
   const count = size(kernel.space);
-  const { x, y } = fold(Math.ceil(count / threads));
-  const flat: affine.Int = {
-    constant: 0,
-    terms: [{ atom: { text: "flat", low: 0, high: count - 1, depends: [] }, times: 1 }],
+  const { x, y } = fold(Math.ceil(count / (threads * turns)));
+  const group = `(i32(group.x) + i32(group.y) * ${x})`;
+  const printed = (from: string, depends: readonly string[]) => {
+    emit.line(`let flat = ${from} * ${threads} + i32(local);`);
+    emit.line(`if (flat >= ${count}) { return; }`);
+    const atom = { text: "flat", low: 0, high: count - 1, depends };
+    printElement(kernel, emit, { constant: 0, terms: [{ atom, times: 1 }] });
   };
-  emit.line(`let flat = (i32(group.x) + i32(group.y) * ${x}) * ${threads} + i32(local);`);
-  emit.line(`if (flat >= ${count}) { return; }`);
+  if (turns === 1) printed(group, []);
+  else {
+    emit.block(
+      `for (var turn = 0; turn < ${turns}; turn++)`,
+      ["turn"],
+      turns,
+      () => printed(`(${group} * ${turns} + turn)`, ["turn"]),
+    );
+  }
+  return {
+    emit,
+    workgroup: threads,
+    areas: [],
+    grid: [x, y, 1],
+    flops: emit.flops() * count / turns,
+  };
+};
+
+/** The element at a place in the space; row reductions are loops inside it. */
+const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.Int): void => {
   const env = emit.unflatten(flat, kernel.space);
   const full = isFull(kernel);
   const over = size(kernel.over);
@@ -104,23 +136,35 @@ const printElements = (kernel: ExpressionKernel, emit: Emitter, threads: number)
       storeRoots(emit, kernel, inner, full);
     });
   }
-  return {
-    emit,
-    workgroup: threads,
-    areas: [],
-    grid: [x, y, 1],
-    flops: emit.flops() * count,
-  };
 };
 
-/** Rows of so many elements a lane are printed without loops. */
-const unrolled = 32;
+/** Rows of so many elements a lane, of so many operations in all, are printed without loops. */
+const unrolled = 32, unrolledOperations = 640;
+
+/** What a row kernel computes for each element; without end where that takes loops of its own. */
+const operationsOf = (kernel: ExpressionKernel, isRead: (of: Node) => boolean): number => {
+  const seen = new Set<Node>();
+  const visit = (of: Node): void => {
+    const varies = kernel.over.some(({ axis }) => axis in of.axes);
+    if (!varies || isRead(of) || kernel.reductions.includes(of) || seen.has(of)) return;
+    seen.add(of);
+    of.args.forEach(visit);
+  };
+  kernel.reductions.forEach((of) => visit(of.args[0]));
+  kernel.roots.forEach(({ node }) => visit(node));
+  return [...seen].some((of) => of.op === "reduce") ? Infinity : seen.size;
+};
 
 /** Rows that a subgroup does one after the other where there are many, with what they share read once. */
 const rowsInTurn = 4;
 
 /** Subgroups do rows: lanes read neighbouring elements and share the reductions. */
-const printRowSubgroups = (kernel: ExpressionKernel, emit: Emitter, subgroup: number): Body => {
+const printRowSubgroups = (
+  kernel: ExpressionKernel,
+  emit: Emitter,
+  subgroup: number,
+  operations: number,
+): Body => {
   const count = size(kernel.space), over = size(kernel.over);
   const turns = count >= manyRows ? rowsInTurn : 1, rows = threads / subgroup * turns;
   const { x, y } = fold(Math.ceil(count / rows));
@@ -152,7 +196,8 @@ const printRowSubgroups = (kernel: ExpressionKernel, emit: Emitter, subgroup: nu
         }],
       };
       const each = over / subgroup;
-      if (Number.isInteger(each) && each <= unrolled) {
+      const isShort = each <= unrolled && each * operations <= unrolledOperations;
+      if (Number.isInteger(each) && isShort) {
         for (let k = 0; k < each; k++) inside(at(affine.sum(lane, affine.int(k * subgroup))));
         return;
       }

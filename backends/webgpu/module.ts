@@ -1,7 +1,7 @@
 // From printed bodies to a module of WGSL: what is bound, what workgroups share, and one entry point.
 // Several bodies that do not wait for each other can be one module: each has workgroups of its own.
 import type { Storage } from "../lower/program.ts";
-import { type Binder, type Binding, inArena, sharedBuffer, sharedBuffers } from "./bindings.ts";
+import { type Binder, type Binding, inArena, type Packed, sharedNames } from "./bindings.ts";
 import { type Emitter, typeOf } from "./emit.ts";
 
 /** The workgroups of a dispatch in each dimension. */
@@ -36,7 +36,7 @@ export interface Code {
   readonly wgsl: string;
   readonly bindings: readonly Binding[];
   /** Storages reached through bindings that they share, after the others, and their places. */
-  readonly packed: readonly Storage[];
+  readonly packed: readonly Packed[];
   /** Invocations of a workgroup. */
   readonly workgroup: number;
   readonly grid: Grid;
@@ -76,17 +76,14 @@ const declarations = (binder: Binder): readonly string[] => {
   const writesParams = own.some(({ storage, written }) => written && storage.role === "param");
   const writable = ({ storage, written }: Binding) =>
     written || inArena(storage) || (writesParams && isPlaced(storage));
-  const shared = sharedBuffers.filter((name) =>
-    packed.some((storage) => sharedBuffer(storage) === name)
-  );
   return [
     ...own.map((binding) =>
       `var<storage, ${writable(binding) ? "read_write" : "read"}> ${binding.name}: array<${
         typeOf(binding.storage)
       }>;`
     ),
-    ...shared.map((name) =>
-      `var<storage, read_write> ${name}: array<${name === "halves" ? "f16" : "f32"}>;`
+    ...sharedNames(packed).map((name) =>
+      `var<storage, read_write> ${name}: array<${name.startsWith("halves") ? "f16" : "f32"}>;`
     ),
     ...(places === 0 ? [] : [`var<uniform> places: array<vec4<u32>, ${places}>;`]),
   ].map((text, k) => `@group(0) @binding(${k}) ${text}`);
@@ -127,7 +124,7 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
     : sideBySide(bodies);
   const usesSubgroups = bodies.some((body) => body.emit.usesSubgroups());
   const areas = sharedAreas(bodies);
-  const storages = [...binder.bindings().map(({ storage }) => storage), ...binder.packed()];
+  const storages = [...binder.bindings(), ...binder.packed()].map(({ storage }) => storage);
   const usesHalves = storages.some((of) => of.half) || areas.some((area) => area.type === "f16");
   const enables = new Set([
     ...usesHalves ? ["f16"] : [],
@@ -136,7 +133,7 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
   ]);
   const parameters = new Set([
     "@builtin(workgroup_id) group: vec3<u32>",
-    "@builtin(local_invocation_index) local: u32",
+    "@builtin(local_invocation_id) invocation: vec3<u32>",
     ...usesSubgroups ? ["@builtin(subgroup_invocation_id) sg: u32"] : [],
     ...bodies.flatMap((body) => body.builtins ?? []),
   ]);
@@ -147,6 +144,9 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
     ...new Set(bodies.flatMap((body) => body.emit.helpers())),
     `@compute @workgroup_size(${first.workgroup})`,
     `fn main(${[...parameters].join(", ")}) {`,
+    // Workgroups have one dimension. Mesa's software driver takes half as long to read memory by this
+    // as by the index of an invocation, which it does not see to be consecutive.
+    "  let local = invocation.x;",
     ...indented(lines),
     "}",
     "",

@@ -107,6 +107,14 @@ Deno.test("kernels start together only as far as a device has bindings for them"
   ok(apart.kernels.length < 4, "values that are not packed are bound each by itself");
 });
 
+Deno.test("kernels that lie too far apart for what a device binds start each by itself", () => {
+  // The largest result fills a binding: the others are reached through a second one.
+  const limits = { maxStorageBuffersPerShaderStage: 2, maxStorageBufferBindingSize: 145200 };
+  strictEqual(compile(mixed(), place(limits, true)).steps.length, 4);
+  const one = { ...limits, maxStorageBuffersPerShaderStage: 3 };
+  strictEqual(compile(mixed(), place(one, true)).steps.length, 1);
+});
+
 Deno.test("the optimiser is a few dispatches, however many parameters there are", () => {
   const params = Array.from({ length: 24 }, (_, k) => weight(`p${k}`, { out: 3 + k, in: 7 }));
   const list = parameters(params);

@@ -219,28 +219,36 @@ Deno.test("kernels with more values than the device binds reach them through one
         Float32Array.from({ length: 64 }, (_, k) => Math.sin(n + k) / 3),
       ]),
     );
-    const compute = async (binds: number) => {
+    const compute = async (told: Readonly<Record<string, number>>, onCpu = opened.onCpu) => {
       const { limits } = opened.device;
       const device = withChanges(opened.device, {
         limits: new Proxy(limits, {
-          get: (target, key) =>
-            key === "maxStorageBuffersPerShaderStage" ? binds : Reflect.get(target, key, target),
+          get: (target, key) => told[key as string] ?? Reflect.get(target, key, target),
         }),
       });
-      const machine = await webgpuBackend({ ...opened, device }).open({ program });
+      const machine = await webgpuBackend({ ...opened, onCpu, device }).open({ program });
       const { y } = await machine.run("program", values);
       ok(y.some((value) => value !== 0));
-      const bound = machine.report("program").kernels.map(({ code }) =>
-        code.match(/var<storage/g)!.length
-      );
+      const codes = machine.report("program").kernels.map(({ code }) => code);
       machine.close();
-      return { y, most: Math.max(...bound) };
+      const most = Math.max(...codes.map((code) => code.match(/var<storage/g)!.length));
+      return { y, most, text: codes.join("\n") };
     };
-    const plain = await compute(opened.device.limits.maxStorageBuffersPerShaderStage);
-    const packed = await compute(8);
+    const plain = await compute({});
     ok(plain.most > 8, `no kernel needs many buffers: ${plain.most}`);
-    ok(packed.most <= 8, `a kernel still binds ${packed.most}`);
-    deepStrictEqual(packed.y, plain.y);
+    for (const onCpu of [true, false]) {
+      const packed = await compute({ maxStorageBuffersPerShaderStage: 8 }, onCpu);
+      ok(packed.most <= 8, `a kernel still binds ${packed.most}`);
+      deepStrictEqual(packed.y, plain.y);
+      // Two values fit into a binding: the eleven of the last kernel take six.
+      const windows = await compute({
+        maxStorageBuffersPerShaderStage: 10,
+        maxStorageBufferBindingSize: 512,
+      }, onCpu);
+      ok(windows.most <= 10, `a kernel still binds ${windows.most}`);
+      match(windows.text, /> arena5: /);
+      deepStrictEqual(windows.y, plain.y);
+    }
   });
 });
 

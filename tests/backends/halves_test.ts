@@ -146,3 +146,25 @@ Deno.test({
     ok(Math.abs(want.place[0] - got.place[0]) < 1e-3 * want.place[0]);
   },
 });
+
+Deno.test({
+  name: "a maximum is found again among what it was taken of",
+  ignore: webgpuHalves === undefined,
+  fn: async () => {
+    const x = d.input("x", { row: 12, column: 20 }), y = d.input("y", { column: 20 });
+    const largest = d.maximum(x, "row");
+    const loss = d.sum(d.mul(largest, y), "column");
+    const { g } = d.grad(loss, { g: x });
+    const open: Program = {
+      outputs: { loss: { of: loss, order: [] }, g: { of: g, order: ["row", "column"] } },
+    };
+    const given = { x: numbers(4, 240), y: numbers(5, 20) };
+    const [want, got] = await Promise.all([referenceBackend(), webgpuHalves!].map(async (on) => {
+      const machine = await on.open({ open });
+      const found = await machine.run("open", given);
+      machine.close();
+      return found;
+    }));
+    want.g.forEach((one, k) => ok(Math.abs(one - got.g[k]) < 1e-2, `${got.g[k]}, not ${one}`));
+  },
+});

@@ -1,13 +1,16 @@
 // Training steps on the smallest device that is accepted: no kernel may bind more buffers than it
-// allows; and what is too large for a device is refused with the numbers.
+// allows, nor more of the arena at once; and what is too large for a device is refused with the numbers.
 import { ok, throws } from "assert";
 import type { Program } from "../../backends/backend.ts";
+import { byteLength } from "../../backends/lower/memory.ts";
+import { sharedNames } from "../../backends/webgpu/bindings.ts";
 import { compile } from "../../backends/webgpu/compile.ts";
 import { NEEDED_LIMITS } from "../../backends/webgpu/discover.ts";
 import { input, mul } from "../../dsl/ops.ts";
 import { corrected } from "../../models/fidelity.ts";
 import { type FamilyEncoder, type FamilyName, publishedEncoder } from "../../models/sizes.ts";
 import { type Style, trainingStep } from "../../models/training.ts";
+import { tinyStep } from "../tiny_steps.ts";
 
 const least = {
   ...NEEDED_LIMITS,
@@ -52,6 +55,30 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
           bound <= least.maxStorageBuffersPerShaderStage,
           `${bound} buffers are bound in\n${wgsl}`,
         );
+      }
+    }
+  });
+}
+
+for (const family of ["transformer", "mamba", "xlstm"] as const) {
+  Deno.test(`a training step of ${family}-tiny binds no more at once than the least device does`, () => {
+    const limits = { ...least, maxBufferSize: 2 ** 31 };
+    const program = tinyStep(family, "all", 12);
+    for (const onCpu of [true, false]) {
+      const { steps, offsets, arenaBytes } = compile(program, {
+        ...place(limits, onCpu),
+        oneForParams: true,
+      });
+      ok(arenaBytes > 2 * limits.maxStorageBufferBindingSize, `the arena has ${arenaBytes} bytes`);
+      for (const { code: { packed, wgsl } } of steps) {
+        const bound = wgsl.match(/var<storage/g)!.length;
+        ok(bound <= limits.maxStorageBuffersPerShaderStage, `${bound} buffers are bound`);
+        for (const name of sharedNames(packed).filter((name) => name.startsWith("arena"))) {
+          const own = packed.filter((of) => of.name === name).map(({ storage }) => storage);
+          const first = Math.min(...own.map((of) => offsets.get(of.id)!));
+          const end = Math.max(...own.map((of) => offsets.get(of.id)! + byteLength(of)));
+          ok(end - first <= limits.maxStorageBufferBindingSize, `${end - first} bytes in ${name}`);
+        }
       }
     }
   });

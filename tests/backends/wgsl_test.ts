@@ -11,6 +11,8 @@ import { printScan } from "../../backends/webgpu/scan.ts";
 import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { node } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
+import { checkBackend, numbers } from "../check.ts";
+import { devices } from "../device.ts";
 
 /** The only kernel of an expression, on a CPU with subgroups of so many lanes or without. */
 const kernel = (of: AnyTensor, subgroup?: number) => {
@@ -40,7 +42,8 @@ const kernels: Readonly<
 @group(0) @binding(1) var<storage, read> b1: array<f32>;
 @group(0) @binding(2) var<storage, read_write> b2: array<f32>;
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) invocation: vec3<u32>) {
+  let local = invocation.x;
   let flat = (i32(group.x) + i32(group.y) * 6) * 64 + i32(local);
   if (flat >= 350) { return; }
   let i0 = (flat / 70);
@@ -64,7 +67,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 @group(0) @binding(1) var<storage, read_write> b1: array<f32>;
 var<workgroup> t0: array<f32, 64>;
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) invocation: vec3<u32>) {
+  let local = invocation.x;
   let row = i32(group.x) + i32(group.y) * 5;
   let lane = i32(local);
   var s0 = (-3.4028234663852886e+38f);
@@ -123,12 +127,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 @group(0) @binding(2) var<storage, read_write> b2: array<f32>;
 fn tanh_(x: f32) -> f32 {
   let a = abs(x);
-  if (a > 0.5) { return sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)); }
   let z = x * x;
-  return x * (1.0 + z * (-0.33333334 + z * (0.13333334 + z * (-0.053968254 + z * (0.021869488 + z * (-0.008863236 + z * 0.003592128))))));
+  let near = x * (1.0 + z * (-0.33333334 + z * (0.13333334 + z * (-0.053968254 + z * (0.021869488 + z * (-0.008863236 + z * 0.003592128))))));
+  return select(near, sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)), a > 0.5);
 }
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) invocation: vec3<u32>) {
+  let local = invocation.x;
   let lane = i32(local);
   let tx = lane % 8;
   let ty = lane / 8;
@@ -173,7 +178,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 @group(0) @binding(0) var<storage, read> b0: array<f32>;
 @group(0) @binding(1) var<storage, read_write> b1: array<f32>;
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) invocation: vec3<u32>) {
+  let local = invocation.x;
   let lane = i32(local);
   let item = i32(group.y) + i32(group.z) * 1;
   let own = i32(group.x) * 64 + lane;
@@ -234,7 +240,8 @@ var<workgroup> left: array<f16, 768>;
 var<workgroup> right: array<f16, 1280>;
 var<workgroup> results: array<f32, 512>;
 @compute @workgroup_size(128)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32, @builtin(subgroup_id) subgroup: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) invocation: vec3<u32>, @builtin(subgroup_id) subgroup: u32) {
+  let local = invocation.x;
   let lane = i32(local);
   let sub_column = i32(subgroup) % 2 * 16;
   let column0 = (i32(group.x) % 1) * 32;
@@ -316,6 +323,52 @@ Deno.test("on a CPU, the lanes of a subgroup read for each other", () => {
   );
   ok(!few.lines.includes("enable subgroups;"));
 });
+
+Deno.test("on a CPU, a row is printed element after element only while that is short", () => {
+  const x: AnyTensor = d.input("x", { time: 2000, channel: 240 });
+  const printed = (of: AnyTensor) =>
+    kernel(d.sum(of, "channel"), 8).lines.filter((line) => / = tanh_\(/.test(line)).length;
+  strictEqual(printed(d.tanh(x)), 30);
+  const heavy = Array.from({ length: 15 }).reduce<AnyTensor>((y) => d.tanh(d.add(y, x)), x);
+  strictEqual(printed(heavy), 15, "compilers of drivers take long for long code");
+  // What takes a loop of its own for each element is not printed thirty times either.
+  const y: AnyTensor = d.input("y", { channel: 240, key: 9 });
+  strictEqual(printed(d.mul(d.tanh(x), d.maximum(d.sin(d.add(x, y)), "key"))), 1);
+});
+
+/** More elements than a workgroup does in turn, and not a multiple of them. */
+const large = () => {
+  const x = d.input("x", { time: 19, channel: 929 });
+  return d.mul(d.add(x, d.input("b", { channel: 929 })), d.exp(d.input("s", {})));
+};
+
+Deno.test("on a CPU, an invocation of a large map computes several elements", () => {
+  const { lines, grid } = kernel(large(), 8);
+  deepStrictEqual(grid, [Math.ceil(19 * 929 / (64 * 16)), 1, 1]);
+  const loop = lines.findIndex((line) => line.includes("for (var turn = 0; turn < 16; turn++)"));
+  const scalar = lines.findIndex((line) => line.includes("= exp("));
+  ok(0 < scalar && scalar < loop, "what is the same for all elements is computed once");
+  ok(
+    kernel(d.exp(x)).lines.every((line) => !line.includes("var turn")),
+    "a small map fills no device",
+  );
+});
+
+for (const [name, backend] of devices) {
+  Deno.test({
+    name: `a large map on ${name} agrees with the reference`,
+    ignore: backend === undefined,
+    fn: () => {
+      const of = large();
+      const values = {
+        x: numbers(1, 19 * 929),
+        b: numbers(2, 929),
+        s: Float32Array.of(0.3),
+      };
+      return checkBackend(backend!, { large: { of, wrt: {}, values } });
+    },
+  });
+}
 
 Deno.test("no variable is called like a type", () => {
   const emit = emitter(new Map(), new Set());
