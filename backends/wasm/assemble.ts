@@ -87,6 +87,7 @@ export const instruction = {
   "f32x4.convert_i32x4_u": simd(251),
   "f32x4.relaxed_madd": simd(0x105),
   "f32x4.relaxed_nmadd": simd(0x106),
+  "i32x4.relaxed_laneselect": simd(0x10b),
 } satisfies Readonly<Record<string, Bytes>>;
 
 /** The name of an instruction without immediate operands. */
@@ -190,15 +191,19 @@ const funcBytes = ({ locals, body }: Func): Bytes => {
   return [...unsigned(head.length + body.length + 1), ...head, ...body, 0x0b];
 };
 
-/** The memory that modules import as `env.memory`: at least one page, at most all 65,536. */
-const mostPages = 65536;
-
-/** A memory for modules, shared between threads or not. */
+/** A memory for modules, shared between threads or not. It never grows. */
 export const memoryOf = (pages: number, shared: boolean): WebAssembly.Memory =>
-  new WebAssembly.Memory({ initial: pages, maximum: mostPages, shared });
+  new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
 
-/** A module of functions over a memory that is shared or not, exported as `f0`, `f1`... */
-export const assemble = (functions: readonly Func[], shared: boolean): Uint8Array<ArrayBuffer> => {
+/**
+ * A module of functions over a memory of so many pages, imported as `env.memory`. They are exported
+ * as `f0`, `f1`... As the engine knows the size, its checks of accesses compare with a constant.
+ */
+export const assemble = (
+  functions: readonly Func[],
+  pages: number,
+  shared: boolean,
+): Uint8Array<ArrayBuffer> => {
   const arities = [...new Set(functions.map((one) => one.params))].sort((a, b) => a - b);
   const types = arities.map((count) => [
     0x60,
@@ -206,7 +211,7 @@ export const assemble = (functions: readonly Func[], shared: boolean): Uint8Arra
     0,
   ]);
   // Memory with a maximum: 1, or 3 where it is shared.
-  const limits = [shared ? 3 : 1, 1, ...unsigned(mostPages)];
+  const limits = [shared ? 3 : 1, ...unsigned(pages), ...unsigned(pages)];
   const memory = [...text("env"), ...text("memory"), 0x02, ...limits];
   const parts: number[] = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
   const section = (id: number, content: Bytes) => {
@@ -223,8 +228,12 @@ export const assemble = (functions: readonly Func[], shared: boolean): Uint8Arra
 
 /** Whether the engine has fused multiply-add: relaxed SIMD. */
 export const hasRelaxed = (): boolean =>
-  WebAssembly.validate(assemble([{
-    params: 0,
-    locals: ["v128"],
-    body: [...get(0), ...get(0), ...get(0), ...instruction["f32x4.relaxed_madd"], ...set(0)],
-  }], false));
+  WebAssembly.validate(assemble(
+    [{
+      params: 0,
+      locals: ["v128"],
+      body: [...get(0), ...get(0), ...get(0), ...instruction["f32x4.relaxed_madd"], ...set(0)],
+    }],
+    1,
+    false,
+  ));

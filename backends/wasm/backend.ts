@@ -76,7 +76,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
     });
     const memory = memoryOf(layout.pages, pool.shared);
     const began = performance.now();
-    const module = await WebAssembly.compile(assemble(table.functions, pool.shared));
+    const module = await WebAssembly.compile(assemble(table.functions, layout.pages, pool.shared));
     const compiling = performance.now() - began;
     // Where kernels are looked at one by one, each call is a program of its own as well.
     const checked = level >= 4;

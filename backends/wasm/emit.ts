@@ -7,7 +7,8 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
 import { builder, type Value } from "./builder.ts";
 import { type Access, type Emitter, type Env, type Lanes, parameters } from "./emitter.ts";
-import { clamped, type Clamps, laneStride, shifted, width } from "./lanes.ts";
+import { unexpanded } from "./factors.ts";
+import { clamped, clampOf, isKeptTogether, laneStride, shifted, width } from "./lanes.ts";
 import { vectorMath } from "./math.ts";
 import { scalarOp } from "./scalar.ts";
 
@@ -26,7 +27,6 @@ export const emitter = (
   const math = vectorMath(make, relaxed);
   const overrides = new Map<Node, (env: Env) => Value>();
   const variables = new Map<string, Value>();
-  const clamps: Clamps = new Map();
   const bases = new Map<Storage, Value>();
   const storages: Storage[] = [];
   const accesses: Access[] = [];
@@ -60,9 +60,11 @@ export const emitter = (
       const by = make.whole(atom.cut.by);
       return make.op(atom.cut.remains ? "i32.rem_u" : "i32.div_u", of, by);
     }
-    const clamp = clamps.get(atom.text);
+    const clamp = clampOf(atom);
     if (clamp === undefined) throw new Error(`'${atom.text}' is no variable here`);
-    const of = whole(clamp.of), zero = make.whole(0), last = make.whole(clamp.extent - 1);
+    // Lanes beyond the range are not looked at: a vector as a whole stays within it.
+    const together = isKeptTogether(clamp, lanes?.name) ? width : 1;
+    const of = whole(clamp.of), zero = make.whole(0), last = make.whole(clamp.extent - together);
     const raised = make.op("select", of, zero, make.op("i32.gt_s", of, zero));
     return make.op("select", raised, last, make.op("i32.lt_s", raised, last));
   };
@@ -109,7 +111,7 @@ export const emitter = (
     lanes = undefined;
     let result: Value | undefined;
     for (let lane = 0; lane < around.count; lane++) {
-      const value = inside((of) => shifted(of, around.name, lane, clamps), lane);
+      const value = inside((of) => shifted(of, around.name, lane), lane);
       result = result === undefined ? value : make.replace(result, lane, value);
     }
     lanes = around;
@@ -137,7 +139,7 @@ export const emitter = (
     }
     let result: Value | undefined;
     for (let lane = 0; lane < count; lane++) {
-      const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
+      const [address, offset] = reach(storage, shifted(at, name, lane));
       result = result === undefined
         ? vary(read("v128.load32_zero", address, offset))
         : make.loadLane(result, lane, address, offset);
@@ -176,7 +178,7 @@ export const emitter = (
       return;
     }
     for (let lane = 0; lane < count; lane++) {
-      const [address, offset] = reach(storage, shifted(at, name, lane, clamps));
+      const [address, offset] = reach(storage, shifted(at, name, lane));
       make.store("v128.store32_lane", address, offset, value, lane);
     }
   };
@@ -213,7 +215,7 @@ export const emitter = (
     if (affine.low(at) < 0 || affine.high(at) >= extent) {
       conditions.push(() => make.op("i32x4.lt_u", vectorOf(at), splatWord(extent)));
     }
-    return { position: clamped(at, extent, clamps), conditions };
+    return { position: clamped(at, extent), conditions };
   };
 
   const literal = (value: number, dtype: Dtype): Value =>
@@ -236,28 +238,35 @@ export const emitter = (
     const fill = of.attributes.fill!;
     return fill === 0
       ? make.op("v128.and", value, mask)
-      : make.op("v128.bitselect", value, literal(fill, of.dtype), mask);
+      : math.choose(value, literal(fill, of.dtype), mask);
   };
 
   /**
    * The factors of a product of products, those that are known farthest out first: what does not
-   * vary in a loop is multiplied outside of it.
+   * vary in a loop is multiplied outside of it. A product whose factors are known at the same place
+   * is one of them as it is written, as others may share it.
    */
   const factors = (of: Node, env: Env): readonly Value[] => {
-    const list = (of: Node): readonly Value[] =>
-      of.op === "mul" && of.dtype === "f32" && isPlain(of)
-        ? of.args.flatMap(list)
-        : [emit(of, env)];
-    return list(of).toSorted((a, b) => a.level - b.level);
+    if (of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
+    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
+    return list[0].level === list.at(-1)!.level ? [emit(of, env)] : list;
   };
   const product = (of: readonly Value[]): Value => of.reduce((a, b) => make.op("f32x4.mul", a, b));
   /** Two values whose product is a node's. */
   const sides = (of: Node, env: Env): readonly [Value, Value] => {
-    const list = factors(of, env);
     const [a, b] = of.args;
-    // As it is written, other products may share its parts.
+    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
     if (list.every(({ level }) => level === list[0].level)) return [emit(a, env), emit(b, env)];
     return [product(list.slice(0, -1)), list.at(-1)!];
+  };
+
+  /**
+   * Whether each side of a product has an axis that the other lacks: one is then known outside of a
+   * loop. Loops do not decide it, so that other programs compute the same bits.
+   */
+  const isOuter = (of: Node): boolean => {
+    const [a, b] = of.args.map((arg) => Object.keys(unexpanded(arg).axes));
+    return a.some((axis) => !b.includes(axis)) && b.some((axis) => !a.includes(axis));
   };
 
   const plus: Emitter["plus"] = (sum, of, env) =>
@@ -277,7 +286,7 @@ export const emitter = (
   const onlyCounted: Emitter["counted"] = (value, rest) => {
     if (lanes === undefined || lanes.count === width) return value;
     const mask = make.vector([0, 1, 2, 3].map((lane) => lane < lanes!.count ? -1 : 0));
-    return make.op("v128.bitselect", value, rest, mask);
+    return math.choose(value, rest, mask);
   };
 
   /** Terms that are so few that each is printed. */
@@ -340,6 +349,9 @@ export const emitter = (
         if (k >= 0) return plus(emit(of.args[1 - k], env), of.args[k], env);
       }
       if (of.op === "mul" && of.dtype === "f32") return make.op("f32x4.mul", ...sides(of, env));
+      if (of.op === "exp" && of.args[0].op === "mul" && isPlain(of.args[0])) {
+        if (isOuter(of.args[0])) return math.expOf(...sides(of.args[0], env));
+      }
       return scalar({ make, math }, of.args.map((arg) => emit(arg, env)));
     }
     switch (of.op) {
@@ -465,9 +477,12 @@ export const emitter = (
         // begin + floor((end - begin) / step) * step: the unrolled part.
         const step = unroll * width;
         const length = make.op("i32.sub", end, begin);
-        const rest = length.known === undefined
-          ? make.op("i32.rem_u", length, make.whole(step))
-          : make.whole(length.known % step);
+        const isEven = whole % step === 0 && most % step === 0;
+        const rest = length.known !== undefined
+          ? make.whole(length.known % step)
+          : isEven
+          ? make.whole(0)
+          : make.op("i32.rem_u", length, make.whole(step));
         const middle = make.op("i32.sub", end, rest);
         run(begin, middle, unroll, many);
         if (rest.known !== 0) run(middle, end, 1, rest.known === undefined ? 1 : rest.known / 4);

@@ -51,7 +51,8 @@ export interface Emitter {
   readonly loopDown: (from: Value, extent: number, inside: (at: affine.Int) => void) => void;
   /**
    * Runs `inside` in a loop over vectors of an axis, `unroll` of them at a time as long as there are
-   * so many. A range begins at a multiple of four, and ends at one or at the end of the axis.
+   * so many. A range of at most `most` begins at a multiple of that, and ends where it is full or at
+   * the end of the axis.
    */
   readonly vectors: (
     extent: number,

@@ -5,19 +5,36 @@ import * as affine from "../lower/affine.ts";
 /** Lanes of a vector. */
 export const width = 4;
 
-/** A position kept within 0 to `extent` - 1, as an atom whose text says how it is made. */
-export interface Clamp {
+/** An expression that is kept within 0 to `extent` - 1. */
+interface Clamp {
   readonly of: affine.Int;
   readonly extent: number;
 }
 
-/** What atoms that are neither variables nor divisions stand for. */
-export type Clamps = Map<string, Clamp>;
+/** An atom that is an expression kept within a range. */
+interface Clamped extends affine.Atom {
+  readonly clamp?: Clamp;
+}
 
-/** A multiple of four wherever the vector begins: apart from `name`, all counts in fours. */
+/** What an atom keeps within a range, if it does so. */
+export const clampOf = (atom: affine.Atom): Clamp | undefined => (atom as Clamped).clamp;
+
+/** Four neighbours, which begin at a multiple of four, are kept within a range together. */
+export const isKeptTogether = ({ of, extent }: Clamp, name: string | undefined): boolean =>
+  name !== undefined && extent % width === 0 && laneStride(of, name) === 1 && isAligned(of, name);
+
+/** Whether an atom is a multiple of four wherever the vector begins. */
+const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
+  if (atom.text === name) return true;
+  const { cut } = atom, clamp = clampOf(atom);
+  if (clamp !== undefined) return clamp.extent % width === 0 && isAligned(clamp.of, name);
+  return cut !== undefined && cut.remains && cut.by % width === 0 && isAligned(cut.of, name);
+};
+
+/** A multiple of four wherever the vector begins. */
 const isAligned = (of: affine.Int, name: string): boolean =>
   of.constant % width === 0 &&
-  of.terms.every(({ atom, times }) => atom.text === name || times % width === 0);
+  of.terms.every(({ atom, times }) => times % width === 0 || isAlignedAtom(atom, name));
 
 /** By how much an expression grows from lane to lane; undefined where that is not always the same. */
 export const laneStride = (of: affine.Int, name: string | undefined): number | undefined => {
@@ -29,9 +46,14 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
       total += times;
       continue;
     }
-    const { cut } = atom;
+    const { cut } = atom, clamp = clampOf(atom);
+    if (clamp !== undefined && laneStride(clamp.of, name) !== 0) {
+      if (!isKeptTogether(clamp, name)) return undefined;
+      total += times;
+      continue;
+    }
     // Four neighbours that begin at a multiple of four are in one block of a multiple of four.
-    const inner = cut === undefined ? undefined : laneStride(cut.of, name);
+    const inner = cut === undefined ? clamp && 0 : laneStride(cut.of, name);
     if (inner === 0) continue;
     if (inner !== 1 || cut!.by % width !== 0 || !isAligned(cut!.of, name)) return undefined;
     if (cut!.remains) total += times;
@@ -40,49 +62,38 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
 };
 
 /** The expression with `by` added to a variable. */
-export const shifted = (
-  of: affine.Int,
-  name: string,
-  by: number,
-  clamps: Clamps,
-): affine.Int => {
+export const shifted = (of: affine.Int, name: string, by: number): affine.Int => {
   if (by === 0) return of;
   let result = affine.int(of.constant);
   for (const { atom, times } of of.terms) {
-    result = affine.sum(result, affine.times(shiftedAtom(atom, name, by, clamps), times));
+    result = affine.sum(result, affine.times(shiftedAtom(atom, name, by), times));
   }
   return result;
 };
 
-const shiftedAtom = (
-  atom: affine.Atom,
-  name: string,
-  by: number,
-  clamps: Clamps,
-): affine.Int => {
+const shiftedAtom = (atom: affine.Atom, name: string, by: number): affine.Int => {
   const same = { constant: 0, terms: [{ atom, times: 1 }] };
   if (!atom.depends.includes(name)) return same;
   if (atom.text === name) return { ...same, constant: by };
   if (atom.cut !== undefined) {
-    const of = shifted(atom.cut.of, name, by, clamps);
+    const of = shifted(atom.cut.of, name, by);
     return atom.cut.remains ? affine.remainder(of, atom.cut.by) : affine.quotient(of, atom.cut.by);
   }
-  const clamp = clamps.get(atom.text);
+  const clamp = clampOf(atom);
   if (clamp === undefined) throw new Error(`'${atom.text}' depends on lanes in no known way`);
-  return clamped(shifted(clamp.of, name, by, clamps), clamp.extent, clamps);
+  return clamped(shifted(clamp.of, name, by), clamp.extent);
 };
 
 /** The nearest position from 0 to `extent` - 1. */
-export const clamped = (of: affine.Int, extent: number, clamps: Clamps): affine.Int => {
+export const clamped = (of: affine.Int, extent: number): affine.Int => {
   if (extent === 1) return affine.int(0);
   if (affine.low(of) >= 0 && affine.high(of) < extent) return of;
-  const text = `clamp(${affine.show(of)}, 0, ${extent - 1})`;
-  clamps.set(text, { of, extent });
-  return {
-    constant: 0,
-    terms: [{
-      atom: { text, low: 0, high: extent - 1, depends: affine.depends(of) },
-      times: 1,
-    }],
+  const atom: Clamped = {
+    text: `clamp(${affine.show(of)}, 0, ${extent - 1})`,
+    low: 0,
+    high: extent - 1,
+    depends: affine.depends(of),
+    clamp: { of, extent },
   };
+  return { constant: 0, terms: [{ atom, times: 1 }] };
 };

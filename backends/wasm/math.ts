@@ -3,6 +3,7 @@
 // normal numbers, and are tested (tests/wasm/math_test.ts):
 //
 //   exp    2.5e-7 up to 88.37, infinite beyond; 0 below -87.68
+//   expOf  the same, and 1.2e-7 |x| for rounding the product x = a * b
 //   log    2e-7 (of 1 near 1); denormal numbers count as 0
 //   log1p  3e-7
 //   tanh   4e-7
@@ -11,17 +12,17 @@
 import { erfFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
 
+/** Functions of one argument. */
+export type VectorFunction = "exp" | "log" | "log1p" | "tanh" | "erf" | "sin" | "cos";
+
 /** The functions for one builder; `relaxed` says whether fused multiply-add may be used. */
-export interface VectorMath {
-  readonly exp: (x: Value) => Value;
-  readonly log: (x: Value) => Value;
-  readonly log1p: (x: Value) => Value;
-  readonly tanh: (x: Value) => Value;
-  readonly erf: (x: Value) => Value;
-  readonly sin: (x: Value) => Value;
-  readonly cos: (x: Value) => Value;
+export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) => Value>> {
+  /** exp(a * b), where `a` is known farther out: multiplied there by what makes it a power of two. */
+  readonly expOf: (a: Value, b: Value) => Value;
   /** a * b + c */
   readonly madd: (a: Value, b: Value, c: Value) => Value;
+  /** `yes` in lanes of a mask that are all ones, `no` in those that are all zeros. */
+  readonly choose: (yes: Value, no: Value, mask: Value) => Value;
 }
 
 const expTerms = [
@@ -31,6 +32,14 @@ const expTerms = [
   0.16667114834953103,
   0.04189020096823824,
   0.00831251556953325,
+];
+const exp2Terms = [
+  1,
+  0.6931469775987843,
+  0.24022242084743917,
+  0.05550733743522557,
+  0.009671512681039246,
+  0.0013264727241601923,
 ];
 const logTerms = [
   0.3333333170969447,
@@ -64,6 +73,8 @@ const ln2 = [0.693359375, -0.00021219444005469058];
 const halfPi = [1.5703125, 0.00048351287841796875, 3.1385570764541626e-7, 6.077100506506192e-11];
 /** Adding this rounds a float to a whole number, which is then in its low bits. */
 const rounder = 12582912;
+/** The same with the bias of exponents: shifted to where those are, the number is a power of two. */
+const powerRounder = rounder + 127;
 
 export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
   const { op, splat, vector, whole } = make;
@@ -76,22 +87,30 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
   /** c - a * b */
   const nmadd = (a: Value, b: Value, c: Value) =>
     relaxed ? op("f32x4.relaxed_nmadd", a, b, c) : sub(c, mul(a, b));
-  const choose = (yes: Value, no: Value, mask: Value) => op("v128.bitselect", yes, no, mask);
+  const choose = (yes: Value, no: Value, mask: Value) =>
+    op(relaxed ? "i32x4.relaxed_laneselect" : "v128.bitselect", yes, no, mask);
   const polynomial = (terms: readonly number[], x: Value): Value =>
     terms.slice(0, -1).reduceRight((sum, c) => madd(sum, x, splat(c)), splat(terms.at(-1)!));
 
+  // pmin and pmax give their first argument where that is no number.
+  const between = (x: Value, least: number, most: number) =>
+    op("f32x4.pmax", op("f32x4.pmin", x, splat(most)), splat(least));
+  const powerOf = (shifted: Value) => op("i32x4.shl", shifted, whole(23));
+
   const exp = (x: Value): Value => {
-    // pmin and pmax give their first argument where that is no number.
-    const within = op("f32x4.pmax", op("f32x4.pmin", x, splat(88.8)), splat(-88));
-    const shifted = madd(within, splat(Math.LOG2E), splat(rounder));
-    const n = sub(shifted, splat(rounder));
+    const within = between(x, -88, 88.8);
+    const shifted = madd(within, splat(Math.LOG2E), splat(powerRounder));
+    const n = sub(shifted, splat(powerRounder));
     const rest = nmadd(n, splat(ln2[1]), nmadd(n, splat(ln2[0]), within));
-    const power = op(
-      "i32x4.add",
-      op("i32x4.shl", shifted, whole(23)),
-      bits(0x3f800000),
-    );
-    return mul(polynomial(expTerms, rest), power);
+    return mul(polynomial(expTerms, rest), powerOf(shifted));
+  };
+
+  const expOf = (a: Value, b: Value): Value => {
+    // At both ends the rest is 0, and what the exponent becomes is exactly 0 or infinite.
+    const within = between(mul(mul(a, splat(Math.LOG2E)), b), -127, 128);
+    const shifted = add(within, splat(rounder));
+    const rest = sub(within, sub(shifted, splat(rounder)));
+    return op("i32x4.add", polynomial(exp2Terms, rest), powerOf(shifted));
   };
 
   const log = (x: Value): Value => {
@@ -146,6 +165,7 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
 
   return {
     exp,
+    expOf,
     log,
     log1p,
     tanh: odd(tanhOver, tanhUnder, 9),
@@ -153,5 +173,6 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
     sin: (x) => wave(x, 0),
     cos: (x) => wave(x, 1),
     madd,
+    choose,
   };
 };

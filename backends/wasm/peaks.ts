@@ -84,9 +84,10 @@ const copy: Func = (() => {
 
 /** Measures a pool: the best of several runs. */
 export const measurePeaks = (pool: Pool, relaxed: boolean): Peaks => {
-  const memory = memoryOf(2 * piece * unitsOfCopy / 65536, pool.shared);
+  const pages = 2 * piece * unitsOfCopy / 65536;
+  const memory = memoryOf(pages, pool.shared);
   const team = pool.open({
-    module: new WebAssembly.Module(assemble([adds(relaxed), copy], pool.shared)),
+    module: new WebAssembly.Module(assemble([adds(relaxed), copy], pages, pool.shared)),
     memory,
     programs: [
       [{ func: 0, args: 0, units: unitsOfAdds }],

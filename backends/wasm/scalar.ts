@@ -4,7 +4,7 @@ import type { Node } from "../../dsl/node.ts";
 import { type ScalarName, scalarRow } from "../../dsl/scalar.ts";
 import type { Instruction } from "./assemble.ts";
 import type { Builder, Value } from "./builder.ts";
-import type { VectorMath } from "./math.ts";
+import type { VectorFunction, VectorMath } from "./math.ts";
 
 /** What the spelling of a function may use. */
 export interface Around {
@@ -15,8 +15,7 @@ export interface Around {
 type Spelling = (around: Around, args: readonly Value[], of: Node) => Value;
 
 const plain = (name: Instruction): Spelling => ({ make }, args) => make.op(name, ...args);
-const called = (name: Exclude<keyof VectorMath, "madd">): Spelling => ({ math }, [x]) =>
-  math[name](x);
+const called = (name: VectorFunction): Spelling => ({ math }, [x]) => math[name](x);
 /** A comparison or so of floats, or of words. */
 const either = (floats: Instruction, words: Instruction): Spelling => ({ make }, args, of) =>
   make.op(of.args[0].dtype === "f32" ? floats : words, ...args);
@@ -63,7 +62,7 @@ const spellings: Readonly<Record<ScalarName, Spelling>> = {
   floor: plain("f32x4.floor"),
   less: either("f32x4.lt", "i32x4.lt_u"),
   equal: either("f32x4.eq", "i32x4.eq"),
-  select: ({ make }, [mask, yes, no]) => make.op("v128.bitselect", yes, no, mask),
+  select: ({ math }, [mask, yes, no]) => math.choose(yes, no, mask),
   toFloat: ({ make }, [x], of) =>
     of.args[0].dtype === "bool"
       ? make.op("v128.and", x, make.splat(1))

@@ -1,7 +1,8 @@
-// Scans by lanes: four neighbours of the space lie in the lanes of vectors, time is a loop inside, and
-// what a lane holds along further axes is in scratch memory, a vector for each position. Producers are
-// printed into the step where they are read. A scan that runs back over another computes that one's
-// carries again, a segment at a time, from checkpoints.
+// Scans by lanes: four neighbours of the space lie in the lanes of vectors, of which a few are beside
+// each other; time is a loop inside, and what a lane holds along further axes is in scratch memory, a
+// vector for each position. Producers are printed into the step where they are read, or before a
+// segment of steps where they are dear and wait for none. A scan that runs back over another computes
+// that one's carries again, a segment at a time, from checkpoints.
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
@@ -13,14 +14,26 @@ import {
   size,
   type Storage,
 } from "../lower/program.ts";
-import type { Value, Variable } from "./builder.ts";
+import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
-import { type Emitter, type Env, parameters } from "./emitter.ts";
+import type { Emitter, Env } from "./emitter.ts";
+import { sharedProducts, withoutFactors } from "./factors.ts";
 import { acrossLanes } from "./kernels.ts";
+import { width as lanesOfVector } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
-import { bindLocals, onlyOnce, position, stepsOf, timeOf } from "./scan_values.ts";
-import { alike, readsOf, renewed, steadyIn, without, withoutFactors } from "./scan_steps.ts";
+import { keeper, type Kept, scratchOf } from "./scan_kept.ts";
+import { bindLocals, onlyOnce, position, type Reader, stepsOf, timeOf } from "./scan_values.ts";
+import {
+  aheadIn,
+  alike,
+  type Around,
+  readsOf,
+  renewed,
+  steadyIn,
+  type Steps,
+  without,
+} from "./scan_steps.ts";
 import { printTogether } from "./scan_together.ts";
 
 /** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
@@ -30,16 +43,8 @@ const lanesOfUnit = 16;
 const mostSteady = 512;
 /** Most vectors of one value that are kept for the steps of a segment. */
 const mostSlots = 1024;
-
-/** A value of a step as it is kept: a local, or vectors in scratch memory, one a held position. */
-interface Kept {
-  readonly dims: readonly Dim[];
-  readonly node: Node;
-  readonly variable?: Variable;
-  readonly offset: number;
-  /** Where in it the vectors of this step begin, if it has some for each step of a segment. */
-  readonly from?: affine.Int;
-}
+/** Steps of a segment where nothing says how many. */
+const stepsAhead = 16;
 
 /** What one step must compute. */
 interface Item {
@@ -50,7 +55,18 @@ interface Item {
   readonly nest: readonly Dim[];
   /** What is computed, where that is not `of` alone. */
   readonly value?: (env: Env) => Value;
+  /** A sum that all vectors are added to, one after the other. */
+  readonly sum?: {
+    readonly begin: (env: Env) => Value;
+    readonly add: (sum: Value, env: Env) => Value;
+  };
   readonly run: (env: Env, value: Value) => void;
+}
+
+/** What a step gives out. */
+interface Out {
+  readonly of: Node;
+  readonly root: ScanRoot;
 }
 
 const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join();
@@ -95,6 +111,13 @@ const vectorAxis = (
   return loop?.dims[0];
 };
 
+/**
+ * Vectors of lanes that are run through time beside each other: they share what does not differ along
+ * lanes, and use a line of the cache at once. As many as leave none over, so that code is printed once.
+ */
+const besideIn = (extent: number, piece: number): number =>
+  [4, 2].find((count) => [extent, piece].every((one) => one % (count * lanesOfVector) === 0)) ?? 1;
+
 const printByLanes = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
@@ -115,44 +138,21 @@ const printByLanes = (
   const piece = along === undefined ? 1 : isAcross ? width : Math.min(lanesOfUnit, along.size);
   const pieces = along === undefined ? 1 : Math.ceil(along.size / piece);
   const units = size(others) * pieces;
+  const beside = along === undefined ? 1 : besideIn(along.size, piece);
 
-  let scratch = 0;
-  const take = (vectors: number): number => {
-    const at = scratch;
-    scratch += 16 * vectors;
-    return at;
-  };
+  const scratch = scratchOf(emit);
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
-  const reach = (offset: number, at: affine.Int): Value =>
-    make.op(
-      "i32.add",
-      make.op("i32.add", make.parameter(parameters.scratch), make.whole(offset)),
-      emit.whole(at, 16),
-    );
-  const readAt = (offset: number, at: affine.Int): Value =>
-    make.loadNow("v128.load", reach(offset, at), 0);
-  const writeAt = (offset: number, at: affine.Int, value: Value): void =>
-    make.store("v128.store", reach(offset, at), 0, value);
-  const declare = (of: Node): Kept => {
-    const dims = heldOf(of);
-    if (dims.length > 0) return { dims, node: of, offset: take(size(dims)) };
-    return { dims, node: of, variable: make.variable("v128", make.splat(0)), offset: 0 };
-  };
-  const within = ({ dims, from }: Kept, env: Env): affine.Int =>
-    from === undefined ? position(dims, env) : affine.sum(from, position(dims, env));
-  const read = (kept: Kept, env: Env): Value =>
-    kept.variable === undefined
-      ? readAt(kept.offset, within(kept, env))
-      : make.current(kept.variable);
-  const write = (kept: Kept, env: Env, value: Value): void =>
-    kept.variable === undefined
-      ? writeAt(kept.offset, within(kept, env), value)
-      : make.assign(kept.variable, value);
   /** Runs `inside` for every position of some held axes. */
-  const over = (nest: readonly Dim[], env: Env, inside: (env: Env) => void): void => {
-    if (nest.length === 0) return inside(env);
+  const over = (
+    nest: readonly Dim[],
+    envs: readonly Env[],
+    inside: (envs: readonly Env[]) => void,
+  ): void => {
+    if (nest.length === 0) return inside(envs);
     const [{ axis, size }, ...rest] = nest;
-    emit.loop(size, (at) => over(rest, new Map([...env, [axis, at]]), inside));
+    emit.loop(size, (at) => {
+      over(rest, envs.map((env) => new Map([...env, [axis, at]])), inside);
+    });
   };
 
   const { from } = roles(scan);
@@ -173,16 +173,22 @@ const printByLanes = (
   };
   const outRoots = roots.filter((root) => root.kind === "out");
   const nextNames = Object.keys(scan.attributes.step!.next);
-  const better = withoutFactors([
-    ...nextNames.map((name) => scan.attributes.step!.next[name]),
-    ...outRoots.map(outNode),
-  ]);
+  const better = sharedProducts(
+    withoutFactors([
+      ...nextNames.map((name) => scan.attributes.step!.next[name]),
+      ...outRoots.map(outNode),
+    ]),
+    (of) => heldOf(of).length > 0,
+  );
   const next = Object.fromEntries(nextNames.map((name, k) => [name, better[k]]));
-  const outs = outRoots.map((root, k) => ({ root, of: better[nextNames.length + k] }));
-  // Sums across lanes are vectors while the lanes of a unit are run through, for all steps.
-  const totals = new Map(
+  const outs: readonly Out[] = outRoots.map((root, k) => ({
+    root,
+    of: better[nextNames.length + k],
+  }));
+  // Sums across lanes, for all steps, while the lanes of a unit are run through.
+  const sums = new Map(
     outs.filter(({ root }) => acrossOf(root))
-      .map(({ root, of }) => [root, take(steps * size(heldOf(of)))] as const),
+      .map((out) => [out, scratch.take(Math.ceil(steps * size(heldOf(out.of)) / 4))] as const),
   );
   const placeOf = (of: Node, env: Env): affine.Int =>
     affine.sum(
@@ -190,8 +196,19 @@ const printByLanes = (
       position(heldOf(of), env),
     );
 
-  /** Prints all steps for the lanes at `start`. */
-  const printSteps = (start: Env): void => {
+  /** Prints all steps for the vectors of lanes at some places, beside each other. */
+  const printSteps = (starts: readonly Env[]): void => {
+    const { declare, read, readSteady, write, slot } = keeper(
+      emit,
+      scratch,
+      held,
+      along,
+      starts.length,
+    );
+    const put = (kept: Kept, of: Node) => (envs: readonly Env[]) =>
+      envs.forEach((env) => write(kept, env, emit.emit(of, env)));
+    const plus = (envs: readonly Env[], axis: string, at: affine.Int): readonly Env[] =>
+      envs.map((env) => new Map([...env, [axis, at]]));
     /**
      * Prints one step: its reductions, next carries and outputs, in loops over the held axes. Next
      * carries are written to `places`, or in place of the carries; `more` values are kept.
@@ -200,8 +217,8 @@ const printByLanes = (
       next: Readonly<Record<string, Node>>,
       leaves: Readonly<Record<string, Node>>,
       carries: Readonly<Record<string, Kept>>,
-      outs: readonly { readonly of: Node; readonly root: ScanRoot }[],
-      env: Env,
+      outs: readonly Out[],
+      envs: readonly Env[],
       places?: Readonly<Record<string, Kept>>,
       more: readonly Kept[] = [],
     ): void => {
@@ -223,7 +240,7 @@ const printByLanes = (
         const kept = declare(of);
         const isSum = of.attributes.how === "add";
         const begin = make.splat(isSum ? 0 : -Infinity);
-        over(kept.dims, new Map(), (at) => write(kept, at, begin));
+        over(kept.dims, envs, (ats) => ats.forEach((at) => write(kept, at, begin)));
         items.push({
           of: of.args[0],
           phase: phases.get(of)!,
@@ -233,24 +250,33 @@ const printByLanes = (
         });
         emit.override(of, (at) => read(kept, at));
       }
-      for (const { of, root } of outs) {
-        const { partial, storage } = root;
+      for (const out of outs) {
+        const { of, root } = out, { partial, storage } = root;
         const summed = partial?.reduction.args[0] ?? of;
-        const put = (at: Env, value: Value) => {
-          if (!acrossOf(root)) return emit.store(storage, at, value);
-          writeAt(totals.get(root)!, placeOf(of, at), value);
-        };
-        /** A sum across lanes with one more term. Lanes that do not count are no part of it. */
-        const total = (at: Env): Value => {
-          const sum = readAt(totals.get(root)!, placeOf(of, at));
-          return emit.counted(emit.plus(sum, of, at), sum);
-        };
+        const once = (at: Env, put: () => void) => onlyOnce(emit, space, at, summed, put);
+        const item = { of, phase: phaseOf(of), nest: heldOf(of) };
+        const total = sums.get(out);
+        if (total === undefined) {
+          items.push({
+            ...item,
+            run: (at, value) => once(at, () => emit.store(storage, at, value)),
+          });
+          continue;
+        }
         items.push({
-          of,
-          phase: phaseOf(of),
-          nest: heldOf(of),
-          ...(acrossOf(root) ? { value: total } : {}),
-          run: (at, value) => onlyOnce(emit, space, start, summed, () => put(at, value)),
+          ...item,
+          sum: {
+            begin: (at) =>
+              make.loadNow("v128.load32_zero", scratch.address(placeOf(of, at), 4), total),
+            // Lanes that do not count are no part of it.
+            add: (sum, at) => emit.counted(emit.plus(sum, of, at), sum),
+          },
+          run: (at, value) =>
+            once(at, () => {
+              const sum = acrossLanes(emit, root.partial!.reduction, value);
+              const address = scratch.address(placeOf(of, at), 4);
+              make.store("v128.store32_lane", address, total, sum);
+            }),
         });
       }
       for (const kept of more) {
@@ -277,18 +303,20 @@ const printByLanes = (
             (item.phase === phase && reads === "own" && key(item.nest) === key(nest));
         });
         const place = places?.[name] ??
-          (atOnce || kept.variable !== undefined ? kept : declare(of));
+          (atOnce || kept.variables !== undefined ? kept : declare(of));
         items.push({
           of,
           phase,
           nest,
           run: (at, value) => {
-            if (place.variable !== undefined) commits.push(() => write(place, at, value));
+            if (place.variables !== undefined) commits.push(() => write(place, at, value));
             else write(place, at, value);
           },
         });
         if (place !== kept && places === undefined) {
-          commits.push(() => over(kept.dims, new Map(), (at) => write(kept, at, read(place, at))));
+          commits.push(() => {
+            over(kept.dims, envs, (ats) => ats.forEach((at) => write(kept, at, read(place, at))));
+          });
         }
       }
       const last = Math.max(0, ...items.map((item) => item.phase));
@@ -298,46 +326,46 @@ const printByLanes = (
           (item) => key(item.nest),
         );
         for (const group of nests.values()) {
-          over(group[0].nest, env, (at) => {
-            const values = group.map((item) => item.value?.(at) ?? emit.emit(item.of, at));
-            group.forEach((item, k) => item.run(at, values[k]));
+          over(group[0].nest, envs, (ats) => {
+            const running = new Map(
+              group.flatMap((item) => item.sum ? [[item, item.sum.begin(ats[0])]] : []),
+            );
+            for (const at of ats) {
+              const values = group.map((item) =>
+                item.sum?.add(running.get(item)!, at) ?? item.value?.(at) ?? emit.emit(item.of, at)
+              );
+              group.forEach((item, k) => {
+                if (running.has(item)) running.set(item, values[k]);
+                else item.run(at, values[k]);
+              });
+            }
+            running.forEach((sum, item) => item.run(ats[0], sum));
           });
         }
       }
       commits.forEach((commit) => commit());
+      inner.filter(({ op }) => op === "reduce").forEach((of) => emit.override(of, undefined));
     };
 
     const carries = Object.fromEntries(
       Object.entries(from).map(([name, of]) => [name, declare(of)]),
     );
     for (const [name, kept] of Object.entries(carries)) {
-      over(kept.dims, start, (env) => write(kept, env, emit.emit(from[name], env)));
+      over(kept.dims, starts, put(kept, from[name]));
     }
-    const saveCarries = (s: affine.Int, t: affine.Int) => {
-      const { checkpoints } = kernel;
-      if (checkpoints === undefined) return;
-      const { every, storage } = checkpoints;
-      const segment = every === 1 ? t : affine.quotient(s, every);
-      const save = () => {
-        for (const [name, to] of Object.entries(storage)) {
-          const kept = carries[name];
-          onlyOnce(
-            emit,
-            space,
-            start,
-            kept.node,
-            () =>
-              over(
-                kept.dims,
-                new Map([...start, [to.dims[0].axis, segment]]),
-                (env) => emit.store(to, env, read(kept, env)),
-              ),
-          );
-        }
-      };
-      if (every === 1) return save();
-      const isFirst = make.op("i32.eq", emit.whole(affine.remainder(s, every)), make.whole(0));
-      emit.when(isFirst, save);
+    const storeKept = (kept: Kept, to: Storage, envs: readonly Env[]) => {
+      const isEverywhere = space.every(({ axis }) => axis in kept.node.axes);
+      for (const some of isEverywhere ? [envs] : envs.map((env) => [env])) {
+        onlyOnce(emit, space, some[0], kept.node, () => {
+          over(kept.dims, some, (ats) => ats.forEach((at) => emit.store(to, at, read(kept, at))));
+        });
+      }
+    };
+    /** Stores the carries that come into a step, or into a segment of steps. */
+    const saveCarries = (at: affine.Int) => {
+      for (const [name, to] of Object.entries(kernel.checkpoints?.storage ?? {})) {
+        storeKept(carries[name], to, plus(starts, to.dims[0].axis, at));
+      }
     };
     const reading = (of: Readonly<Record<string, Kept>>) => (name: string, env: Env) =>
       read(of[name], env);
@@ -364,158 +392,185 @@ const printByLanes = (
       );
       const places = list.map((x) => {
         const kept = declare(x);
-        over(kept.dims, start, (env) => write(kept, env, emit.emit(x, env)));
+        over(kept.dims, starts, put(kept, x));
         return [x, kept] as const;
       });
       return () => places.forEach(([x, kept]) => emit.override(x, (env) => read(kept, env)));
     };
     const steady = keepSteady(scan, own, [...Object.values(next), ...outs.map(({ of }) => of)]);
 
+    const around: Around = {
+      isOpen: (of) =>
+        !["part", "scan", "gather", "local"].includes(of.op) &&
+        (!stored.has(of) || kernel.again.has(of)),
+      isStored: (of) => stored.has(of),
+      held: new Set(held.map((dim) => dim.axis)),
+    };
+    const every = (recomputes ?? kernel).checkpoints?.every ?? 1;
+    const length = every > 1 ? every : Math.min(stepsAhead, steps);
+    const segments = Math.ceil(steps / length);
+    const stepAt = (g: affine.Int, k: affine.Int): affine.Int => {
+      const s = affine.sum(affine.times(g, length), k);
+      return affine.high(s) < steps ? s : emit.named(emit.whole(s), steps);
+    };
+    const lengthOf = (g: affine.Int): Value => {
+      const left = make.op("i32.sub", make.whole(steps), emit.whole(affine.times(g, length)));
+      const most = make.whole(length);
+      return make.op("select", left, most, make.op("i32.lt_s", left, most));
+    };
+    const reader = (kept: Kept): Reader => (env) => readSteady(kept, env);
+    /** What steps need not wait for is computed for a whole segment before it. */
+    const keepAhead = (of: readonly Steps[]) => {
+      const nodes = held.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));
+      const list = [...new Set(nodes)].map((x) => declare(x, length));
+      return {
+        compute: (g: affine.Int, count: Value) => {
+          if (list.length === 0) return;
+          emit.loop(length, (k) => {
+            const t = timeOf(stepAt(g, k), of[0].scan);
+            of.forEach(({ leaves, scan }) => bindLocals(emit, leaves, scan, reading({}), t));
+            for (const env of plus(starts, axis, t)) {
+              list.forEach((kept) => write(slot(kept, k), env, emit.emit(kept.node, env)));
+            }
+          }, count);
+        },
+        readAt: (k: affine.Int) =>
+          list.forEach((kept) => emit.override(kept.node, reader(slot(kept, k)))),
+        forget: () => list.forEach(({ node }) => emit.override(node, undefined)),
+      };
+    };
+    const ownSteps: Steps = {
+      scan,
+      leaves: own,
+      roots: [...Object.values(next), ...outs.map(({ of }) => of)],
+    };
+
     if (recomputes === undefined) {
-      emit.loop(steps, (s) => {
-        const t = timeOf(s, scan);
-        bindLocals(emit, own, scan, reading(carries), t);
-        steady();
-        saveCarries(s, t);
-        const env = new Map([...start, [axis, t]]);
-        step(next, own.carry, carries, outs, env);
+      const ahead = keepAhead([ownSteps]);
+      emit.loop(segments, (g) => {
+        const count = lengthOf(g);
+        ahead.compute(g, count);
+        if (every > 1) saveCarries(g);
+        emit.loop(length, (k) => {
+          const t = timeOf(stepAt(g, k), scan);
+          ahead.readAt(k);
+          bindLocals(emit, own, scan, reading(carries), t);
+          steady();
+          if (every === 1) saveCarries(t);
+          step(next, own.carry, carries, outs, plus(starts, axis, t));
+        }, count);
+        ahead.forget();
       });
     } else {
       const source = recomputes.scan;
-      const { every, storage } = recomputes.checkpoints;
+      const { storage } = recomputes.checkpoints;
       const names = source.attributes.carries!;
       const sourceFrom = roles(source).from;
       const again = renewed(source);
       const steadyAgain = keepSteady(source, again.leaves, Object.values(again.next));
-      /** Values of the steps of a segment: those that come into each, and what is worth keeping. */
-      const slots = (of: Node, count: number): Kept => {
-        const dims = heldOf(of);
-        return { dims, node: of, offset: take(count * size(dims)) };
-      };
-      const slot = (kept: Kept, k: affine.Int): Kept => ({
-        ...kept,
-        from: affine.times(k, size(kept.dims)),
-      });
+      // Values of the steps of a segment: those that come into each, and what is worth keeping.
       const came = Object.fromEntries(
-        names.map((name) => [name, slots(sourceFrom[name], every + 1)]),
+        names.map((name) => [name, declare(sourceFrom[name], every + 1)]),
       );
       const cameInto = (k: affine.Int) =>
         Object.fromEntries(names.map((name) => [name, slot(came[name], k)]));
-      const isOpen = (of: Node) =>
-        !["part", "scan", "gather", "local"].includes(of.op) &&
-        (!stored.has(of) || kernel.again.has(of));
-      const both = alike(
-        { scan: source, leaves: again.leaves, roots: Object.values(again.next) },
-        { scan, leaves: own, roots: [...Object.values(next), ...outs.map(({ of }) => of)] },
-        isOpen,
-        new Set(held.map((dim) => dim.axis)),
-      )
-        .filter(([of]) => every * size(heldOf(of)) <= mostSlots)
-        .map(([of, instead]) => ({ kept: slots(of, every), instead }));
-      const segments = Math.ceil(steps / every);
-      const stepAt = (g: affine.Int, k: affine.Int): affine.Int => {
-        const s = affine.sum(affine.times(g, every), k);
-        return affine.high(s) < steps ? s : emit.named(emit.whole(s), steps);
+      const sourceSteps: Steps = {
+        scan: source,
+        leaves: again.leaves,
+        roots: Object.values(again.next),
       };
+      const ahead = keepAhead([sourceSteps, ownSteps]);
+      const both = alike(sourceSteps, ownSteps, around)
+        .filter(([of]) => held.length === 0 || heldOf(of).length > 0)
+        .filter(([of]) => every * size(heldOf(of)) <= mostSlots)
+        .map(([of, instead]) => ({ kept: declare(of, every), instead }));
       emit.loopDown(make.whole(segments - 1), segments, (g) => {
-        const left = make.op("i32.sub", make.whole(steps), emit.whole(affine.times(g, every)));
-        const most = make.whole(every);
-        const length = make.op("select", left, most, make.op("i32.lt_s", left, most));
-        const lastOne = make.op("i32.sub", length, make.whole(1));
+        const count = lengthOf(g);
+        const lastOne = make.op("i32.sub", count, make.whole(1));
+        ahead.compute(g, count);
         for (const name of names) {
-          over(came[name].dims, new Map([...start, [storage[name].dims[0].axis, g]]), (env) => {
-            write(came[name], env, emit.load(storage[name], env));
+          over(came[name].dims, plus(starts, storage[name].dims[0].axis, g), (envs) => {
+            envs.forEach((env) => write(came[name], env, emit.load(storage[name], env)));
           });
         }
         // The last step is computed too where something is kept of it; nothing reads its carries.
         emit.loop(every, (k) => {
           const t = timeOf(stepAt(g, k), source);
           const into = cameInto(k);
+          ahead.readAt(k);
           bindLocals(emit, again.leaves, source, reading(into), t);
           steadyAgain();
-          const env = new Map([...start, [axis, t]]);
           const onto = cameInto(affine.sum(k, affine.int(1)));
           const keep = both.map(({ kept }) => slot(kept, k));
-          step(again.next, again.leaves.carry, into, [], env, onto, keep);
-        }, both.length > 0 ? length : lastOne);
+          step(again.next, again.leaves.carry, into, [], plus(starts, axis, t), onto, keep);
+        }, both.length > 0 ? count : lastOne);
         emit.loopDown(lastOne, every, (k) => {
           const t = timeOf(stepAt(g, k), source);
           const { each } = roles(scan);
-          const instead: Record<string, (env: Env) => Value> = {};
+          ahead.readAt(k);
+          const instead: Record<string, Reader> = {};
           for (const [name, of] of Object.entries(each)) {
             if (of.op !== "part" || of.args[0] !== source) continue;
             const [kind, carry] = of.attributes.name!.split(/\.(.*)/s);
             if (kind !== "prev") continue;
-            instead[name] = (env) => read(slot(came[carry], k), env);
+            instead[name] = reader(slot(came[carry], k));
           }
-          for (const { kept, instead } of both) {
-            emit.override(instead, (env) => read(slot(kept, k), env));
-          }
+          for (const { kept, instead } of both) emit.override(instead, reader(slot(kept, k)));
           bindLocals(emit, own, scan, reading(carries), t, instead);
           steady();
-          const env = new Map([...start, [axis, t]]);
-          step(next, own.carry, carries, outs, env);
+          step(next, own.carry, carries, outs, plus(starts, axis, t));
         });
         both.forEach(({ instead }) => emit.override(instead, undefined));
+        ahead.forget();
       });
     }
     for (const root of roots) {
       if (root.kind !== "final") continue;
-      const kept = carries[root.name];
-      onlyOnce(
-        emit,
-        space,
-        start,
-        kept.node,
-        () => over(kept.dims, start, (env) => emit.store(root.storage, env, read(kept, env))),
-      );
+      storeKept(carries[root.name], root.storage, starts);
     }
   };
 
   emit.units(units, (unit) => {
     const group = affine.remainder(unit, pieces);
     const start = emit.unflatten(affine.quotient(unit, pieces), others);
-    /** Runs `inside` for every element of the sums across lanes that this unit stores. */
-    const forTotals = (
-      inside: (root: ScanRoot, sum: number, place: affine.Int, at: Env) => void,
-    ) => {
-      for (const { of, root } of outs) {
-        const sum = totals.get(root);
-        if (sum === undefined) continue;
-        onlyOnce(emit, others, start, root.partial!.reduction.args[0], () => {
-          emit.loop(steps, (t) => {
-            const env = new Map([
-              ...start,
-              [axis, t] as const,
-              [root.partial!.axis, group] as const,
-            ]);
-            over(heldOf(of), env, (at) => inside(root, sum, placeOf(of, at), at));
-          });
-        });
-      }
-    };
-    forTotals((_root, sum, place) => writeAt(sum, place, make.splat(0)));
-    if (along === undefined) return printSteps(start);
+    for (const [{ of }, total] of sums) {
+      emit.loop(Math.ceil(steps * size(heldOf(of)) / 4), (at) => {
+        make.store("v128.store", scratch.address(at, 16), total, make.splat(0));
+      });
+    }
+    if (along === undefined) {
+      printSteps([start]);
+      return;
+    }
     const begin = affine.times(group, piece);
     const end = make.op("i32.add", emit.whole(begin), make.whole(piece));
     const last = make.whole(along.size);
     const to = make.op("select", end, last, make.op("i32.lt_s", end, last));
-    const declared = scratch;
-    let most = scratch;
+    const declared = scratch.taken();
+    let most = declared;
     emit.vectors(
       along.size,
-      ([at]) => {
-        // The short vector uses the same places as the others.
-        scratch = declared;
-        printSteps(new Map([...start, [along.axis, at]]));
-        most = Math.max(most, scratch);
+      (ats) => {
+        // All of these loops use the same places.
+        scratch.giveBack(declared);
+        printSteps(ats.map((at) => new Map([...start, [along.axis, at]])));
+        most = Math.max(most, scratch.taken());
       },
       pieces === 1 ? undefined : { from: emit.whole(begin), to, most: piece },
+      beside,
     );
-    scratch = most;
-    forTotals((root, sum, place, at) => {
-      emit.store(root.storage, at, acrossLanes(emit, root.partial!.reduction, readAt(sum, place)));
-    });
+    scratch.giveBack(most);
+    for (const [{ of, root }, total] of sums) {
+      onlyOnce(emit, others, start, root.partial!.reduction.args[0], () => {
+        emit.loop(steps, (t) => {
+          const env: Env = new Map([...start, [axis, t], [root.partial!.axis, group]]);
+          over(heldOf(of), [env], ([at]) => {
+            const address = scratch.address(placeOf(of, at), 4);
+            emit.store(root.storage, at, make.loadNow("v128.load32_zero", address, total));
+          });
+        });
+      });
+    }
   });
-  return launchOf(emit, units, scratch);
+  return launchOf(emit, units, scratch.taken());
 };

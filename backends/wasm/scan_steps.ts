@@ -1,10 +1,8 @@
 // What the printer of scans must know of a step before it prints it: where a carry is read, what no
-// step changes, what two scans compute alike, sums without the factors that they need not have, and
-// a second copy of a step to stand beside the first.
-import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../dsl/node.ts";
-import { apply } from "../../dsl/scalar.ts";
+// step changes, what need not wait for the steps, what two scans compute alike, and a second copy of a
+// step to stand beside the first.
+import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
-import { expand, reduce } from "../../dsl/structure.ts";
 import { costOf } from "../lower/costs.ts";
 import { dependents, movedAxes } from "../lower/together.ts";
 
@@ -43,34 +41,6 @@ export const steadyIn = (roots: readonly Node[], changing: readonly Node[]): rea
   return [...new Set([...roots, ...read])].filter((of) => !moving.has(of) && of.op !== "const");
 };
 
-/** Whether a value is its argument, at all positions of further axes. */
-const isExpanded = (of: Node): boolean =>
-  of.op === "index" && movedAxes(of).length === 0 &&
-  Object.entries(of.args[0].axes).every(([axis, size]) => of.axes[axis] === size);
-
-const factorsOf = (of: Node): readonly Node[] =>
-  (of.op === "mul" && of.dtype === "f32") || isExpanded(of) ? of.args.flatMap(factorsOf) : [of];
-
-/**
- * The same values, sums having no factors that lack the summed axes: those are multiplied by once,
- * afterwards, and sums that differ in nothing else are then one.
- */
-export const withoutFactors = (roots: readonly Node[]): readonly Node[] =>
-  rewrite(roots, (of) => {
-    if (of.op !== "reduce" || of.attributes.how !== "add") return of;
-    const { over } = of.attributes;
-    const factors = [...factorsOf(of.args[0])].sort((a, b) => a.id - b.id);
-    const isInside = (one: Node) => over!.some((axis) => axis in one.axes);
-    const inside = factors.filter(isInside);
-    const axes = new Set(inside.flatMap((one) => Object.keys(one.axes)));
-    if (inside.length === factors.length || !over!.every((axis) => axes.has(axis))) return of;
-    const product = (list: readonly Node[]) => list.reduce((a, b) => apply("mul", a, b));
-    return inPlaceOf(of, () => {
-      const outside = factors.filter((one) => !isInside(one));
-      return expand(product([reduce(product(inside), "add", over!), ...outside]), of.axes);
-    });
-  });
-
 /** Values take so much to compute, in additions, that it pays to keep them in scratch memory. */
 const worthKeeping = 8;
 
@@ -81,28 +51,44 @@ export interface Steps {
   readonly roots: readonly Node[];
 }
 
-/**
- * Values of steps that are worth keeping, each by the node that it is with leaves replaced by what
- * they stand for: those that change with time but not with carries, and are read where they are
- * computed. Only `isOpen` nodes are computed from their arguments, and `held` axes are looped over.
- */
-const worthwhile = (
+/** How the values of steps may be computed. */
+export interface Around {
+  /** Whether a value is computed from its arguments, or is stored. */
+  readonly isOpen: (of: Node) => boolean;
+  readonly isStored: (of: Node) => boolean;
+  /** The axes that lanes hold, which are looped over. */
+  readonly held: ReadonlySet<string>;
+}
+
+/** What is known of a value of a step. */
+interface Found {
+  /** The node that it is with leaves replaced by what they stand for. */
+  readonly as: Node;
+  /** It does not change with carries; and whether it does with time. */
+  readonly fixed: boolean;
+  readonly timed: boolean;
+  /** What it takes to compute it from what is stored, in additions. */
+  readonly cost: number;
+}
+
+interface Looked {
+  readonly seen: ReadonlyMap<Node, Found>;
+  /** What is read at other places than where it is computed. */
+  readonly elsewhere: ReadonlySet<Node>;
+  readonly standsFor: ReadonlyMap<Node, Node>;
+}
+
+/** Looks at all that steps compute, through their leaves to what those stand for. */
+const lookAt = (
   { scan, leaves, roots }: Steps,
-  isOpen: (of: Node) => boolean,
-  held: ReadonlySet<string>,
-): ReadonlyMap<Node, Node> => {
+  { isOpen, isStored, held }: Around,
+): Looked => {
   const { each, rest } = roles(scan);
   const time = scan.attributes.axis!;
   const standsFor = new Map<Node, Node>([
     ...Object.entries(leaves.each).map(([name, leaf]) => [leaf, each[name]] as const),
     ...leaves.rest.map((leaf, k) => [leaf, rest[k]] as const),
   ]);
-  const carries = new Set(Object.values(leaves.carry));
-  interface Found {
-    readonly as: Node;
-    readonly fixed: boolean;
-    readonly timed: boolean;
-  }
   const seen = new Map<Node, Found>();
   const elsewhere = new Set<Node>();
   const look = (of: Node): Found => {
@@ -119,8 +105,10 @@ const worthwhile = (
     );
     const made: Found = {
       as,
-      fixed: !carries.has(of) && below.every(({ fixed }) => fixed),
+      fixed: (other !== undefined || isOpen(of) || isStored(of)) &&
+        below.every(({ fixed }) => fixed),
       timed: time in of.axes || below.some(({ timed }) => timed),
+      cost: below.reduce((sum, { cost }) => sum + cost, isOpen(of) ? costOf(of) : 0),
     };
     seen.set(of, made);
     return made;
@@ -138,24 +126,55 @@ const worthwhile = (
       : movedAxes(of);
     if (isOpen(of) && other.length > 0) of.args.forEach(leave);
   }
+  return { seen, elsewhere, standsFor };
+};
+
+/**
+ * Values of steps that are worth keeping, each by the node that it is with leaves replaced by what
+ * they stand for: those that change with time but not with carries, and are read where they are
+ * computed.
+ */
+const worthwhile = (steps: Steps, around: Around): ReadonlyMap<Node, Node> => {
+  const { seen, elsewhere } = lookAt(steps, around);
   return new Map(
     [...seen].flatMap(([of, { as, fixed, timed }]) =>
-      fixed && timed && costOf(of) >= worthKeeping && isOpen(of) && !elsewhere.has(of)
+      fixed && timed && costOf(of) >= worthKeeping && around.isOpen(of) && !elsewhere.has(of)
         ? [[as, of] as const]
         : []
     ),
   );
 };
 
+/**
+ * What is worth computing before steps run, as large as can be: values that change with time but not
+ * with carries, and have none of the axes that are held.
+ */
+export const aheadIn = (steps: Steps, around: Around): readonly Node[] => {
+  const { seen, elsewhere, standsFor } = lookAt(steps, around);
+  const found = new Set<Node>(), visited = new Set<Node>();
+  const visit = (of: Node): void => {
+    if (visited.has(of) || elsewhere.has(of)) return;
+    visited.add(of);
+    const { fixed, timed, cost } = seen.get(of)!;
+    const other = standsFor.get(of);
+    if (other !== undefined) return visit(other);
+    const isLoose = !Object.keys(of.axes).some((axis) => around.held.has(axis));
+    if (fixed && timed && isLoose) {
+      if (cost >= worthKeeping) found.add(of);
+    } else if (around.isOpen(of)) of.args.forEach(visit);
+  };
+  steps.roots.forEach(visit);
+  return [...found];
+};
+
 /** What is worth keeping of the first steps for the second ones: a value of those, and of these. */
 export const alike = (
   first: Steps,
   second: Steps,
-  isOpen: (of: Node) => boolean,
-  held: ReadonlySet<string>,
+  around: Around,
 ): readonly (readonly [Node, Node])[] => {
-  const there = worthwhile(second, isOpen, held);
-  return [...worthwhile(first, isOpen, held)].flatMap(([as, of]) => {
+  const there = worthwhile(second, around);
+  return [...worthwhile(first, around)].flatMap(([as, of]) => {
     const found = there.get(as);
     return found === undefined ? [] : [[of, found] as const];
   });
