@@ -78,11 +78,11 @@ Deno.test("without workers or shared memory one thread does all the work, with t
 });
 
 Deno.test("a scan back over a recurrence computes its exponential once", async () => {
-  const steps = { token: 40, channel: 8 }, kept = { token: 40, state: 3 };
+  const steps = { token: 40, channel: 4 }, kept = { token: 40, state: 3 };
   const wrt = {
     u: d.input("u", steps),
     delta: d.input("delta", steps),
-    A: d.input("A", { channel: 8, state: 3 }),
+    A: d.input("A", { channel: 4, state: 3 }),
     B: d.input("B", kept),
     C: d.input("C", kept),
   };

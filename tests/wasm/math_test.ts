@@ -2,24 +2,39 @@
 import assert from "assert";
 import { assemble, hasRelaxed, memoryOf } from "../../backends/wasm/assemble.ts";
 import { builder } from "../../backends/wasm/builder.ts";
-import { type VectorMath, vectorMath } from "../../backends/wasm/math.ts";
+import { type VectorFunction, vectorMath } from "../../backends/wasm/math.ts";
 import { scalar } from "../../dsl/scalar.ts";
 
-type Name = Exclude<keyof VectorMath, "madd">;
-
 /** Applies a function to many floats. */
-const applied = (name: Name, relaxed: boolean, xs: Float32Array): Float32Array => {
+const applied = (name: VectorFunction, relaxed: boolean, xs: Float32Array): Float32Array => {
   const make = builder(2);
   const math = vectorMath(make, relaxed);
   make.loop("at", make.parameter(0), make.parameter(1), 16, 1, (at) => {
     make.store("v128.store", at, 0, math[name](make.load("v128.load", at, 0)));
   });
   const memory = memoryOf(64, false);
-  const module = new WebAssembly.Module(assemble([make.func()], false));
+  const module = new WebAssembly.Module(assemble([make.func()], 64, false));
   const { f0 } = new WebAssembly.Instance(module, { env: { memory } }).exports;
   const held = new Float32Array(memory.buffer, 0, xs.length);
   held.set(xs);
   (f0 as (from: number, to: number) => void)(0, 4 * xs.length);
+  return held.slice();
+};
+
+/** exp of products, one side of which is known before the other. */
+const expOf = (a: number, relaxed: boolean, bs: Float32Array): Float32Array => {
+  const make = builder(2);
+  const math = vectorMath(make, relaxed);
+  const first = make.splat(a);
+  make.loop("at", make.parameter(0), make.parameter(1), 16, 1, (at) => {
+    make.store("v128.store", at, 0, math.expOf(first, make.load("v128.load", at, 0)));
+  });
+  const memory = memoryOf(64, false);
+  const module = new WebAssembly.Module(assemble([make.func()], 64, false));
+  const { f0 } = new WebAssembly.Instance(module, { env: { memory } }).exports;
+  const held = new Float32Array(memory.buffer, 0, bs.length);
+  held.set(bs);
+  (f0 as (from: number, to: number) => void)(0, 4 * bs.length);
   return held.slice();
 };
 
@@ -34,7 +49,7 @@ const spread = (low: number, high: number): Float32Array =>
   });
 
 const bounds: readonly {
-  readonly name: Name;
+  readonly name: VectorFunction;
   readonly low: number;
   readonly high: number;
   readonly error: number;
@@ -66,9 +81,28 @@ for (const relaxed of hasRelaxed() ? [false, true] : [false]) {
       assert.ok(worst <= error, `${name}(${at}) is off by ${worst}`);
     });
   }
+  Deno.test(`exp of products ${way} is within 2.5e-7, and 1.2e-7 of the exponent`, () => {
+    for (const a of [1, -0.37, 5.3]) {
+      const bs = spread(-87.3 / Math.abs(a), 88 / Math.abs(a));
+      const found = expOf(a, relaxed, bs);
+      let worst = 0, at = 0;
+      bs.forEach((b, k) => {
+        const x = Math.fround(a) * b, exact = Math.exp(x);
+        const off = Math.abs(found[k] / exact - 1) / (2.5e-7 + 1.2e-7 * Math.abs(x));
+        if (x > -87.3 && x < 88.3 && !(off <= worst)) [worst, at] = [off, b];
+      });
+      assert.ok(worst <= 1, `exp(${a} * ${at}) is off by ${worst} times as much`);
+    }
+    const ends = Float32Array.of(0, -0, 87.9, 300, -300, 1e30, -Infinity, Infinity);
+    const [one, same, below, small, large, none, all, nothing] = expOf(-1, relaxed, ends);
+    assert.deepEqual([one, same, small, none, all, nothing], [1, 1, 0, 0, Infinity, 0]);
+    assert.ok(below >= 0 && below < 1.2e-38);
+    assert.equal(large, Infinity);
+    assert.ok(Number.isNaN(expOf(2, relaxed, Float32Array.of(NaN, 0, 0, 0))[0]));
+  });
   Deno.test(`infinite and missing numbers ${way}`, () => {
     const xs = Float32Array.of(Infinity, -Infinity, NaN, 0, -1, 1e-45, -0, 1e30);
-    const of = (name: Name) => [...applied(name, relaxed, xs)];
+    const of = (name: VectorFunction) => [...applied(name, relaxed, xs)];
     assert.deepEqual(of("exp").slice(0, 4), [Infinity, 0, NaN, 1]);
     assert.deepEqual(of("log").slice(0, 6), [Infinity, NaN, NaN, -Infinity, NaN, -Infinity]);
     assert.deepEqual(of("log1p").slice(0, 5), [Infinity, NaN, NaN, 0, -Infinity]);
