@@ -418,7 +418,9 @@ const printByLanes = (
       const most = make.whole(length);
       return make.op("select", left, most, make.op("i32.lt_s", left, most));
     };
-    const reader = (kept: Kept): Reader => (env) => readSteady(kept, env);
+    // A single step is no loop, so that what is written for it stands in the loop around.
+    const reader = (kept: Kept): Reader => (env) =>
+      length > 1 ? readSteady(kept, env) : read(kept, env);
     /** What steps need not wait for is computed for a whole segment before it. */
     const keepAhead = (of: readonly Steps[]) => {
       const nodes = held.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));

@@ -19,7 +19,7 @@ const none = () => {
 const fresh = (short: number): Program => {
   const chain = (of: Tensor<{ time: 64 }>): Tensor<{ time: 64 }> => {
     let y = of;
-    for (let k = 0; k < 300; k++) y = exp(mul(y, scalarOf(-Math.random())));
+    for (let k = 0; k < 1000; k++) y = exp(mul(y, scalarOf(-Math.random())));
     return y;
   };
   const x = input("x", { time: 64 });

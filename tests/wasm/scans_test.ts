@@ -38,7 +38,7 @@ const selective = (channel: number, token: number): Case => {
 };
 
 const cases: Readonly<Record<string, Case>> = Object.fromEntries(
-  [[3, 45], [12, 7], [16, 45], [24, 40], [48, 23], [70, 45], [128, 12]].map((
+  [[3, 45], [5, 1], [12, 7], [16, 1], [16, 45], [24, 40], [48, 23], [70, 45], [128, 12]].map((
     [channels, tokens],
   ) => [`${channels} channels, ${tokens} tokens`, selective(channels, tokens)]),
 );
@@ -48,6 +48,17 @@ for (const [name, backend] of [["fused", wasm], ["plain", wasmPlain]] as const) 
     await checkBackend(backend, cases);
   });
 }
+
+Deno.test("a single step reads what was computed ahead of it", async () => {
+  const w: AnyTensor = d.input("w", { time: 1, b: 3 }), h: AnyTensor = d.input("h", {});
+  const x: AnyTensor = d.input("x", { time: 1, c: 3, e: 3 });
+  const { out } = d.scan({ over: "time", from: { h }, each: { x, w } }, (carry, each) => ({
+    next: { h: d.add(carry.h, d.mean(each.x, ["c", "e"])) as AnyTensor },
+    out: { y: d.sin(d.add(h, each.w)) as AnyTensor },
+  }));
+  const values = { w: numbers(1, 3), h: numbers(2, 1), x: numbers(3, 9) };
+  await checkBackend(wasm, { "one step": { of: out.y as AnyTensor, wrt: {}, values } });
+});
 
 Deno.test("vectors of lanes beside each other share what they read", async () => {
   const counts = async (channels: number) => {
