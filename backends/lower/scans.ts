@@ -36,6 +36,8 @@ export const chunkSuffix = ".chunk";
 const sharedLimit = 16384;
 /** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
 const heldLimit = 64;
+/** Where a lane holds more for one carry, sums leave the step that can: its code gets long. */
+const fullLimit = 128;
 /** Most values of one carry in a lane at all: with the next ones half of WGSL's 8 KiB. */
 const keptLimit = 1024;
 /** Most values that a lane may keep to walk back over: one segment of recomputed carries. */
@@ -129,7 +131,7 @@ const holdable = (
 
 /** True where a lane holds so much that what can leave the step should. */
 const isFull = (scan: Node, { held }: ScanPlan): boolean =>
-  mostHeld(scan, held.map(({ axis }) => axis)) > heldLimit &&
+  mostHeld(scan, held.map(({ axis }) => axis)) > fullLimit &&
   inStep(scan).every((of) => of.op !== "scan" && !(scan.attributes.axis! in of.axes));
 
 /** The scan that `scan` can run back over by computing its carries again, if there is one. */

@@ -71,8 +71,7 @@ const parts: Readonly<Record<string, readonly [AnyTensor, Named, number, number]
   // Queries, keys and values; scores; softmax; what is read; the projection out.
   "attention": [attention((name) => name, { heads: 3 })(x), { x }, 5, 16],
   "mLSTM cell, parallel": [parallelMlstm(cell as unknown as MlstmInputs), cell, 5, 16],
-  // A sum over 96 features is done after its scan, whose lanes would hold them all.
-  "mLSTM cell, by chunks": [chunkwiseMlstm(cell as unknown as MlstmInputs), cell, 15, 40],
+  "mLSTM cell, by chunks": [chunkwiseMlstm(cell as unknown as MlstmInputs), cell, 15, 39],
   // Backwards: the scan, and the sums of what several workgroups found.
   "selective scan": [scan.of, scan.inputs, 1, 5],
 };

@@ -19,7 +19,7 @@ const little = [
   "encoder.depth=2",
   "batch=4",
   "schedule.warmupSteps=2",
-  "schedule.steps=30",
+  "schedule.steps=60",
   "optimiser.peakLearningRate=0.01",
   "data.clips=12",
   "data.seconds=1",
@@ -52,7 +52,7 @@ for (const style of ["ssast", "mae"]) {
         interrupted: () => false,
       });
       assert.ok(E.isRight(result), JSON.stringify(result));
-      assert.ok(result.right.last < 0.95 * result.right.first, JSON.stringify(result.right));
+      assert.ok(result.right.last < 0.9 * result.right.first, JSON.stringify(result.right));
       // The run's own spec names the module by its whole path.
       const kept = sound(await readSpec(`${folder}/spec.json`)());
       assert.deepEqual(kept, spec);

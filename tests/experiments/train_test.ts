@@ -85,29 +85,25 @@ const encoders = {
   },
 };
 
-/**
- * A short run with these changes brings its loss over all patches below what predicting the mean of a
- * clip gives, and what it makes of hidden patches of clips that it never saw nearer to the truth.
- */
+/** Held-out loss of a short run with these changes, and what predicting the mean gives. */
 const learns = (backend: Backend, changes: Record<string, unknown>) =>
   inFolder(async (folder) => {
     const spec = little({
-      schedule: { warmupSteps: 5, steps: 60 },
-      evaluateEvery: 60,
-      checkpointEvery: 60,
+      schedule: { warmupSteps: 5, steps: 120 },
+      evaluateEvery: 120,
+      checkpointEvery: 120,
       optimiser: { ...mamba.optimiser, peakLearningRate: 0.01 },
       fidelity: { from: "corrected", loss: "all" },
+      data: { kind: "synthetic", clips: 80, seconds: 1, heldOutFraction: 0.1 },
       ...changes,
     });
     const result = await run(spec, backend, folder);
     assert.ok(E.isRight(result), JSON.stringify(result));
     const { first, last, baseline } = result.right;
-    const late = (await losses(folder)).slice(-10);
-    const loss = late.reduce((sum, { loss }) => sum + loss!, 0) / late.length;
-    assert.ok(loss < 0.95 * baseline && last < 0.97 * first, JSON.stringify([loss, result.right]));
+    assert.ok(last < 0.95 * baseline && last < 0.95 * first, JSON.stringify(result.right));
   });
 
-Deno.test("training brings the loss below that of the clip's mean on the reference", () =>
+Deno.test("training brings the held-out loss below that of the clip's mean on the reference", () =>
   learns(referenceBackend(), {
     encoder: { ...encoders.mamba, depth: 1, expand: 2 },
   }));

@@ -1,16 +1,20 @@
 // The vector functions against float64, with fused multiply-add and without, within their bounds.
 import assert from "assert";
 import { assemble, hasRelaxed, memoryOf } from "../../backends/wasm/assemble.ts";
-import { builder } from "../../backends/wasm/builder.ts";
-import { type VectorFunction, vectorMath } from "../../backends/wasm/math.ts";
+import { type Builder, builder, type Value } from "../../backends/wasm/builder.ts";
+import { type VectorFunction, type VectorMath, vectorMath } from "../../backends/wasm/math.ts";
 import { scalar } from "../../dsl/scalar.ts";
 
-/** Applies a function to many floats. */
-const applied = (name: VectorFunction, relaxed: boolean, xs: Float32Array): Float32Array => {
+/** Applies what is printed to many floats. */
+const printed = (
+  relaxed: boolean,
+  xs: Float32Array,
+  print: (make: Builder, math: VectorMath) => (x: Value) => Value,
+): Float32Array => {
   const make = builder(2);
-  const math = vectorMath(make, relaxed);
+  const of = print(make, vectorMath(make, relaxed));
   make.loop("at", make.parameter(0), make.parameter(1), 16, 1, (at) => {
-    make.store("v128.store", at, 0, math[name](make.load("v128.load", at, 0)));
+    make.store("v128.store", at, 0, of(make.load("v128.load", at, 0)));
   });
   const memory = memoryOf(64, false);
   const module = new WebAssembly.Module(assemble([make.func()], 64, false));
@@ -21,22 +25,15 @@ const applied = (name: VectorFunction, relaxed: boolean, xs: Float32Array): Floa
   return held.slice();
 };
 
+const applied = (name: VectorFunction, relaxed: boolean, xs: Float32Array): Float32Array =>
+  printed(relaxed, xs, (_, math) => math[name]);
+
 /** exp of products, one side of which is known before the other. */
-const expOf = (a: number, relaxed: boolean, bs: Float32Array): Float32Array => {
-  const make = builder(2);
-  const math = vectorMath(make, relaxed);
-  const first = make.splat(a);
-  make.loop("at", make.parameter(0), make.parameter(1), 16, 1, (at) => {
-    make.store("v128.store", at, 0, math.expOf(first, make.load("v128.load", at, 0)));
+const expOf = (a: number, relaxed: boolean, bs: Float32Array): Float32Array =>
+  printed(relaxed, bs, (make, math) => {
+    const first = make.splat(a);
+    return (b) => math.expOf(first, b);
   });
-  const memory = memoryOf(64, false);
-  const module = new WebAssembly.Module(assemble([make.func()], 64, false));
-  const { f0 } = new WebAssembly.Instance(module, { env: { memory } }).exports;
-  const held = new Float32Array(memory.buffer, 0, bs.length);
-  held.set(bs);
-  (f0 as (from: number, to: number) => void)(0, 4 * bs.length);
-  return held.slice();
-};
 
 const count = 2 ** 19;
 /** Floats evenly spread, and others spread over all magnitudes in the range. */
