@@ -68,6 +68,9 @@ export const wasm: Backend = wasmBackend();
 /** WebAssembly on one thread, without fused multiply-add. */
 export const wasmPlain: Backend = wasmBackend({ threads: 1, relaxed: false });
 
+/** WebAssembly with vectors in pairs. */
+export const wasmWide: Backend = wasmBackend({ threads: 1, wide: true });
+
 /** WebAssembly, on which hardly any product is stored. */
 export const wasmInLoops: Backend = wasmBackend({ threads: 1, storedLimit: 2 ** 12 });
 
@@ -76,4 +79,5 @@ export const devices: readonly (readonly [string, Backend | undefined])[] = [
   ["WebGPU", webgpu],
   ["WebAssembly", wasm],
   ["WebAssembly with plain SIMD", wasmPlain],
+  ["WebAssembly with vectors in pairs", wasmWide],
 ];

@@ -4,7 +4,7 @@
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
 import { axesOf, size } from "../lower/program.ts";
-import { assemble, type Func, hasRelaxed, memoryOf } from "./assemble.ts";
+import { assemble, type Func, memoryOf } from "./assemble.ts";
 import type { Call, Ended } from "./calls.ts";
 import {
   byteLength,
@@ -14,6 +14,7 @@ import {
   programReport,
   writesOf,
 } from "./compile.ts";
+import { type Engine, engineHere } from "./engine.ts";
 import { helpers } from "./micro.ts";
 import { type Held, layOut } from "./memory.ts";
 import { measurePeaks } from "./peaks.ts";
@@ -25,13 +26,15 @@ export interface WasmOptions {
   readonly threads?: number;
   /** Fused multiply-add; by default where the engine has it. */
   readonly relaxed?: boolean;
+  /** Vectors of 256 bits; by default where V8 was told to make such of pairs (`wideFlags`). */
+  readonly wide?: boolean;
   /** Products of more bytes that are only summed up again are not stored; 64 MiB. */
   readonly storedLimit?: number;
 }
 
 /** Distinct functions in the order in which they were first seen. */
-const functionTable = (relaxed: boolean) => {
-  const functions: Func[] = [...helpers(relaxed)];
+const functionTable = (engine: Engine) => {
+  const functions: Func[] = [...helpers(engine)];
   const known = new Map<string, number>();
   const decoder = new TextDecoder("latin1");
   return {
@@ -47,22 +50,25 @@ const functionTable = (relaxed: boolean) => {
 
 /** The backend on this machine's processor. */
 export const wasmBackend = (options: WasmOptions = {}): Backend => {
-  const relaxed = options.relaxed ?? hasRelaxed();
+  const here = engineHere();
+  const engine: Engine = {
+    relaxed: options.relaxed ?? here.relaxed,
+    wide: options.wide ?? here.wide,
+  };
   const level = debugLevel();
   const pool = openPool(options.threads ?? navigator.hardwareConcurrency);
   const { threads } = pool;
-  const name = `WebAssembly (${relaxed ? "relaxed SIMD" : "SIMD"}, ${threads} ${
-    threads === 1 ? "thread" : "threads"
-  })`;
+  const simd = `${engine.relaxed ? "relaxed " : ""}SIMD${engine.wide ? " of 256 bits" : ""}`;
+  const name = `WebAssembly (${simd}, ${threads} ${threads === 1 ? "thread" : "threads"})`;
 
   const open = async (programs: Readonly<Record<string, Program>>): Promise<Machine> => {
     const compiled = new Map(
       Object.entries(programs).map(([key, program]) =>
-        [key, compile(program, { relaxed, storedLimit: options.storedLimit })] as const
+        [key, compile(program, { engine, storedLimit: options.storedLimit })] as const
       ),
     );
     const layout = layOut(compiled, threads);
-    const table = functionTable(relaxed);
+    const table = functionTable(engine);
     const functionsOf = new Map<string, Set<number>>();
     const calls = [...compiled].map(([key, { steps }]): readonly Call[] => {
       const args = layout.args.get(key)!;
@@ -215,7 +221,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
     name: "wasm",
     device: name,
     open,
-    peaks: () => Promise.resolve().then(() => measurePeaks(pool, relaxed)),
+    peaks: () => Promise.resolve().then(() => measurePeaks(pool, engine)),
     close: pool.close,
   };
 };

@@ -40,6 +40,8 @@ interface Block {
   readonly code: number[];
   readonly variables: ReadonlySet<string>;
   readonly memo: Map<string, Value>;
+  /** The vectors that are computed in it. */
+  readonly vectors: number[];
   readonly trips: number;
 }
 
@@ -123,13 +125,28 @@ const floatBits = (value: number): number => {
 const isVector = (name: string) => name.startsWith("v128") || name.includes("x4");
 const isFloat = (name: string) => name.startsWith("f32x4");
 
-/** A fresh builder of a function of `params` whole numbers. */
-export const builder = (params: number): Builder => {
-  const blocks: Block[] = [{ code: [], variables: new Set(), memo: new Map(), trips: 1 }];
+/**
+ * A fresh builder of a function of `params` whole numbers. With `forgets`, vectors of a block are no
+ * more known after it: an engine that pairs vectors would keep what a loop carries on for nothing.
+ */
+export const builder = (params: number, forgets = false): Builder => {
+  const block = (names: readonly string[], trips: number): Block => ({
+    code: [],
+    variables: new Set(names),
+    memo: new Map(),
+    vectors: [],
+    trips,
+  });
+  const blocks: Block[] = [block([], 1)];
   const locals: Type[] = [];
   let work = 0;
   const depth = () => blocks.length - 1;
-  const fresh = (type: Type): number => params + locals.push(type) - 1;
+  /** A local of a block: of the one at work, or one farther out. */
+  const fresh = (type: Type, level = depth()): number => {
+    const local = params + locals.push(type) - 1;
+    if (type === "v128") blocks[level].vectors.push(local);
+    return local;
+  };
   const push = (level: number, ...pieces: readonly Bytes[]) => {
     const { code } = blocks[level];
     for (const piece of pieces) for (const byte of piece) code.push(byte);
@@ -149,7 +166,7 @@ export const builder = (params: number): Builder => {
     const full = `${key} ${args.map(keyOf).join()}`;
     const found = blocks[level].memo.get(full);
     if (found !== undefined) return found;
-    const local = fresh(type);
+    const local = fresh(type, level);
     push(level, ...args.map(read), code, set(local));
     const value = { type, local, level, varies };
     blocks[level].memo.set(full, value);
@@ -203,10 +220,17 @@ export const builder = (params: number): Builder => {
     return { type: "v128", local, level: depth(), varies: true };
   };
 
+  /** A local that is never written. */
+  let nothing: number | undefined;
   const enter = (names: readonly string[], trips: number, inside: () => void): Bytes => {
-    blocks.push({ code: [], variables: new Set(names), memo: new Map(), trips });
+    blocks.push(block(names, trips));
     inside();
-    return blocks.pop()!.code;
+    const { code, vectors } = blocks.pop()!;
+    if (forgets && vectors.length > 0) {
+      nothing ??= fresh("v128", 0);
+      for (const local of vectors) code.push(...get(nothing), ...set(local));
+    }
+    return code;
   };
 
   const loop: Builder["loop"] = (name, from, to, step, trips, inside) => {

@@ -7,6 +7,7 @@ import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/
 import { lower } from "../lower/schedule.ts";
 import { unfusedBytes } from "../unfused.ts";
 import { printContraction } from "./contraction.ts";
+import type { Engine } from "./engine.ts";
 import { printElements, printThin } from "./kernels.ts";
 import type { Launch } from "./launch.ts";
 import { showFunc } from "./print.ts";
@@ -56,7 +57,7 @@ export const compile = (program: Program, options: Options): Compiled =>
   apart(() => compileHere(program, options));
 
 interface Options {
-  readonly relaxed: boolean;
+  readonly engine: Engine;
   readonly storedLimit?: number;
 }
 
@@ -68,13 +69,13 @@ const compileHere = (program: Program, options: Options): Compiled => {
   const print = (kernel: Kernel): readonly Launch[] => {
     switch (kernel.shape) {
       case "scan":
-        return [printScan(kernel, stored, options.relaxed)];
+        return [printScan(kernel, stored, options.engine)];
       case "contraction": {
-        const thin = printThin(kernel, stored, options.relaxed);
-        return thin === undefined ? printContraction(kernel, stored, options.relaxed) : [thin];
+        const thin = printThin(kernel, stored, options.engine);
+        return thin === undefined ? printContraction(kernel, stored, options.engine) : [thin];
       }
       default:
-        return [printElements(kernel, stored, options.relaxed)];
+        return [printElements(kernel, stored, options.engine)];
     }
   };
   const steps = lowered.kernels.map((kernel) => ({ kernel, launches: print(kernel) }));

@@ -1,4 +1,4 @@
-// Products: the right operand is packed in panels of eight columns by a function of its own; then each
+// Products: the right operand is packed in panels of columns by a function of its own; then each
 // unit of work packs a block of rows of the left operand, multiplies it with the panels, and does what
 // comes after the product while the block of results is in the cache. What comes before it is done in
 // packing.
@@ -14,7 +14,8 @@ import {
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
-import { computedHere, storeRoots } from "./kernels.ts";
+import type { Engine } from "./engine.ts";
+import { atOnce, computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { width } from "./lanes.ts";
@@ -22,7 +23,7 @@ import {
   depth,
   helperIndex,
   packers,
-  panel,
+  panelOf,
   rowStride,
   tileRows,
   tileStride,
@@ -34,8 +35,10 @@ const mostRows = 40;
 const fewestRows = 20;
 /** Most columns of a block of results. */
 const mostColumns = 512;
-/** Panels that are packed together: what is read then begins and ends with lines of the cache. */
-const panelsAtOnce = 8;
+/** Columns that are packed together: what is read then begins and ends with lines of the cache. */
+const columnsAtOnce = 64;
+/** Fewest columns of a block of results that may be cut in two. */
+const severalColumns = 64;
 /** Least terms of a piece. */
 const leastTerms = 64;
 /** Units of work that are enough to share among threads. */
@@ -74,7 +77,13 @@ const smaller = (emit: Emitter, a: Value, b: Value): Value =>
 const bounded = (emit: Emitter, of: Value, extent: number): affine.Int => emit.named(of, extent);
 
 /** Packs the right operand: panels of columns, in each the terms one after the other. */
-const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): Launch => {
+const printPacking = (
+  of: Contraction,
+  packed: Storage,
+  engine: Engine,
+  fresh: () => Emitter,
+): Launch => {
+  const panel = panelOf(engine);
   const { batch, columns, over, right } = of;
   const count = size(columns), panels = Math.ceil(count / panel);
   const loop = vectorLoop(
@@ -86,7 +95,7 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
     },
   )!;
   const emit = fresh();
-  const wide = panel * Math.min(panels, panelsAtOnce);
+  const wide = Math.min(panels * panel, columnsAtOnce);
   const groups = Math.ceil(panels * panel / wide);
   const along = over.includes(loop.dims[0]) ? loop.dims[0] : undefined;
   const others = over.filter((dim) => dim !== along);
@@ -136,7 +145,7 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
           count,
           (ats) => ats.map((at) => put(env, at, at)).forEach((store) => store()),
           { from, to, most: wide },
-          tileVectors,
+          tileVectors(engine),
         );
       });
       return;
@@ -165,7 +174,8 @@ const printPacking = (of: Contraction, packed: Storage, fresh: () => Emitter): L
 };
 
 /** Sizes of the blocks that units of work compute. */
-const blocksOf = (of: Contraction) => {
+const blocksOf = (of: Contraction, engine: Engine) => {
+  const panel = panelOf(engine);
   const batch = size(of.batch), rows = size(of.rows), columns = size(of.columns);
   let blockColumns = Math.min(mostColumns, Math.ceil(columns / panel) * panel);
   let blockRows = mostRows;
@@ -173,7 +183,7 @@ const blocksOf = (of: Contraction) => {
   while (blockRows > fewestRows && (blockRows >= 2 * rows || units() < enoughUnits)) {
     blockRows /= 2;
   }
-  while (units() < enoughUnits / 2 && blockColumns > 8 * panel) {
+  while (units() < enoughUnits / 2 && blockColumns > severalColumns) {
     blockColumns = Math.ceil(blockColumns / 2 / panel) * panel;
   }
   return { blockRows, blockColumns };
@@ -183,9 +193,10 @@ const blocksOf = (of: Contraction) => {
 export const printContraction = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
-  relaxed: boolean,
+  engine: Engine,
 ): readonly Launch[] => {
   const of = arranged(kernel, kernel.contraction!);
+  const panel = panelOf(engine);
   const here = computedHere(kernel, stored);
   const { batch, columns, over } = of;
   const temporary = { dtype: "f32", role: "temporary" } as const;
@@ -200,11 +211,11 @@ export const printContraction = (
       { axis: columnAxis, size: panel },
     ],
   };
-  const { blockRows, blockColumns } = blocksOf(of);
+  const { blockRows, blockColumns } = blocksOf(of, engine);
   const loop = vectorLoop(
     [...over.map((dim) => [dim]), of.rows],
     [...batch, ...over, ...of.rows],
-    () => emitter(stored, relaxed, here),
+    () => emitter(stored, engine, here),
     (emit, env) => {
       emit.emit(of.left, env);
     },
@@ -234,16 +245,17 @@ export const printContraction = (
     // Packing reads and writes whole vectors, so up to one beyond the last element.
     scratchBytes += 4 * size(storage.dims) + 64;
   }
-  const fresh = () => emitter(stored, relaxed, here, cells);
-  const packing = printPacking(of, packed, fresh);
+  const fresh = () => emitter(stored, engine, here, cells);
+  const packing = printPacking(of, packed, engine, fresh);
   const places = { packed, raw, tiles, results };
-  const product = printProduct(kernel, of, fresh, alongTerms, places);
+  const product = printProduct(kernel, of, engine, fresh, alongTerms, places);
   return [packing, { ...product, scratch: scratchBytes }];
 };
 
 const printProduct = (
   kernel: ExpressionKernel,
   of: Contraction,
+  engine: Engine,
   fresh: () => Emitter,
   alongTerms: boolean,
   { packed, raw, tiles, results }: Readonly<
@@ -251,6 +263,7 @@ const printProduct = (
   >,
 ): Launch => {
   const { batch } = of;
+  const panel = panelOf(engine);
   const rows = size(of.rows), columns = size(of.columns), terms = size(of.over);
   const [{ size: blockRows }, { size: blockColumns }] = results.dims;
   const rowBlocks = Math.ceil(rows / blockRows);
@@ -342,7 +355,7 @@ const printProduct = (
         const place = affine.times(affine.sum(affine.times(own, terms), term0), panel);
         const right = emit.address(packed, place);
         const call = (n: affine.Int, count: number) =>
-          make.call(helperIndex(count, vectors), [
+          make.call(helperIndex(count, vectors, engine), [
             tileAt(n),
             right,
             emit.address(
@@ -362,7 +375,7 @@ const printProduct = (
         });
       };
       const whole = make.op("i32.div_u", columnsHere, make.whole(panel));
-      if (columns >= panel) emit.loop(blockPanels, (j) => withPanel(j, tileVectors), whole);
+      if (columns >= panel) emit.loop(blockPanels, (j) => withPanel(j, tileVectors(engine)), whole);
       const short = columns % panel;
       if (short === 0) return;
       const there = make.op("i32.rem_u", columnsHere, make.whole(panel));
@@ -371,7 +384,7 @@ const printProduct = (
           make.op("i32.div_u", columnsHere, make.whole(panel)),
           blockPanels,
         );
-        withPanel(j, Math.ceil(short / 4));
+        withPanel(j, Math.ceil(short / width));
       });
     };
 
@@ -393,17 +406,25 @@ const printProduct = (
     const to = make.op("i32.add", from, columnsHere);
     emit.loop(blockRows, (i) => {
       const places = emit.unflatten(rowAt(i), of.rows);
-      emit.vectors(columns, ([column]) => {
-        const env = new Map([
-          ...outer,
-          ...places,
-          ...emit.unflatten(column, of.columns),
-          [rowAxis, i],
-          [columnAxis, affine.sum(column, affine.times(column0, -1))],
-        ]);
-        emit.override(of.node, () => emit.load(results, env));
-        storeRoots(emit, kernel, [env]);
-      }, { from, to, most: blockColumns });
+      emit.vectors(
+        columns,
+        (ats) => {
+          const envs = ats.map((column) =>
+            new Map([
+              ...outer,
+              ...places,
+              ...emit.unflatten(column, of.columns),
+              [rowAxis, i],
+              [columnAxis, affine.sum(column, affine.times(column0, -1))],
+            ])
+          );
+          storeRoots(emit, kernel, envs, undefined, (env) => {
+            emit.override(of.node, () => emit.load(results, env));
+          });
+        },
+        { from, to, most: blockColumns },
+        atOnce(engine),
+      );
     }, rowsHere);
   });
   const flops = 2 * size(batch) * rows * columns * terms;

@@ -7,6 +7,7 @@ import * as affine from "../lower/affine.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
 import { builder, type Value } from "./builder.ts";
 import { type Access, type Emitter, type Env, type Lanes, parameters } from "./emitter.ts";
+import type { Engine } from "./engine.ts";
 import { unexpanded } from "./factors.ts";
 import { clamped, clampOf, isKeptTogether, laneStride, shifted, width } from "./lanes.ts";
 import { vectorMath } from "./math.ts";
@@ -19,12 +20,12 @@ import { scalarOp } from "./scalar.ts";
  */
 export const emitter = (
   stored: ReadonlyMap<Node, Storage>,
-  relaxed: boolean,
+  engine: Engine,
   here: ReadonlySet<Node> = new Set(),
   cells: ReadonlyMap<Storage, number> = new Map(),
 ): Emitter => {
-  const make = builder(4);
-  const math = vectorMath(make, relaxed);
+  const make = builder(4, engine.wide);
+  const math = vectorMath(make, engine);
   const overrides = new Map<Node, (env: Env) => Value>();
   const variables = new Map<string, Value>();
   const bases = new Map<Storage, Value>();
@@ -188,8 +189,10 @@ export const emitter = (
     const stride = laneStride(of, lanes?.name);
     if (stride === 0) return make.op("i32x4.splat", whole(of));
     if (stride !== undefined) {
-      const first = make.op("i32x4.splat", whole(of));
-      return vary(make.op("i32x4.add", first, make.vector([0, 1, 2, 3].map((k) => k * stride))));
+      // The splat is the same for neighbours.
+      const first = make.op("i32x4.splat", whole({ ...of, constant: 0 }));
+      const lanes = make.vector([0, 1, 2, 3].map((k) => of.constant + k * stride));
+      return vary(make.op("i32x4.add", first, lanes));
     }
     return eachLane((shift) => make.op("i32x4.splat", whole(shift(of))));
   };

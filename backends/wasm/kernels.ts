@@ -9,6 +9,8 @@ import { type Dim, dims, type ExpressionKernel, size, type Storage } from "../lo
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
+import type { Engine } from "./engine.ts";
+import { acrossLanes, joinVectors, sumsAtOnce } from "./joining.ts";
 import { width } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { trailing, vectorLoop } from "./loops.ts";
@@ -17,8 +19,6 @@ import { trailing, vectorLoop } from "./loops.ts";
 const enoughUnits = 64;
 /** Least elements of a unit that a loop is cut into. */
 const leastElements = 1024;
-/** Sums that run at the same time, so that no addition waits for the one before. */
-const sumsAtOnce = 4;
 /** Rows of at most so many positions of an axis are summed up together: what they share is read once. */
 const fewRows = 4;
 /** Vectors of each of them at the same time. */
@@ -40,16 +40,26 @@ export const computedHere = (
   ]);
 };
 
-/** Emits the values of some roots, then their stores: a store may overwrite what another root reads. */
+/** Vectors of a map that are computed beside each other. */
+export const atOnce = ({ wide }: Engine): number => wide ? 2 : 1;
+
+/**
+ * Emits the values of some roots, then their stores: a store may overwrite what another root reads.
+ * Neighbours are stored one after the other. `before` runs before the values at each environment.
+ */
 export const storeRoots = (
   emit: Emitter,
   kernel: ExpressionKernel,
   envs: readonly Env[],
   which: (of: Node) => boolean = () => true,
+  before: (env: Env) => void = () => {},
 ): void => {
   const roots = kernel.roots.filter((root) => which(root.node));
-  const values = envs.map((env) => roots.map((root) => emit.emit(root.node, env)));
-  envs.forEach((env, n) => roots.forEach((root, k) => emit.store(root.storage, env, values[n][k])));
+  const values = envs.map((env) => {
+    before(env);
+    return roots.map((root) => emit.emit(root.node, env));
+  });
+  roots.forEach((root, k) => envs.forEach((env, n) => emit.store(root.storage, env, values[n][k])));
 };
 
 /** Runs `inside` for the vectors of a unit: of all of a loop, or of one of the pieces it is cut into. */
@@ -83,16 +93,16 @@ const without = (dims: readonly Dim[], some: readonly Dim[]) =>
 export const printElements = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
-  relaxed: boolean,
+  engine: Engine,
 ): Launch => {
   const here = computedHere(kernel, stored);
-  const fresh = () => emitter(stored, relaxed, here);
+  const fresh = () => emitter(stored, engine, here);
   return kernel.over.length === 0
-    ? printMap(kernel, fresh)
-    : printRows(inOne(kernel, stored), fresh);
+    ? printMap(kernel, engine, fresh)
+    : printRows(inOne(kernel, stored), engine, fresh);
 };
 
-const printMap = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
+const printMap = (kernel: ExpressionKernel, engine: Engine, fresh: () => Emitter): Launch => {
   const { space } = kernel;
   const flat = trailing(space);
   const candidates = [...space.map((dim) => [dim]), ...(flat.length > 1 ? [flat] : [])];
@@ -106,7 +116,7 @@ const printMap = (kernel: ExpressionKernel, fresh: () => Emitter): Launch => {
   }
   const outer = without(space, loop.dims), extent = size(loop.dims);
   const piece = pieceOf(size(outer), extent);
-  const units = inPieces(emit, outer, extent, piece, 1, (env, at) => {
+  const units = inPieces(emit, outer, extent, piece, atOnce(engine), (env, at) => {
     storeRoots(emit, kernel, at.map((x) => new Map([...env, ...emit.unflatten(x, loop.dims)])));
   });
   return launchOf(emit, units);
@@ -178,15 +188,7 @@ const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
 const startOf = (emit: Emitter, reduction: Node): Value =>
   emit.make.splat(reduction.attributes.how === "add" ? 0 : -Infinity);
 
-/** All lanes of a vector joined, in every lane. */
-export const acrossLanes = (emit: Emitter, reduction: Node, of: Value): Value => {
-  const how = reduction.attributes.how === "add" ? "f32x4.add" : "f32x4.pmax";
-  const { op, shuffle } = emit.make;
-  const two = op(how, of, shuffle(of, of, [2, 3, 0, 1]));
-  return { ...op(how, two, shuffle(two, two, [1, 0, 3, 2])), varies: false };
-};
-
-const printRows = (rows: Rows, fresh: () => Emitter): Launch => {
+const printRows = (rows: Rows, engine: Engine, fresh: () => Emitter): Launch => {
   const { kernel: { space, over, reductions }, terms } = rows;
   const all = [...space, ...over];
   const loop = vectorLoop(all.map((dim) => [dim]), all, fresh, (emit, env) => {
@@ -198,15 +200,17 @@ const printRows = (rows: Rows, fresh: () => Emitter): Launch => {
   });
   const emit = fresh();
   const [along] = loop?.dims ?? [];
-  const units = along !== undefined && space.includes(along)
-    ? printAcross(rows, emit, along, togetherIn(rows, along))
-    : printWithin(rows, emit, along);
-  return launchOf(emit, units);
+  if (along !== undefined && space.includes(along)) {
+    return launchOf(emit, printAcross(rows, emit, along, togetherIn(rows, along)));
+  }
+  const scratch = engine.wide ? 16 * (sumsAtOnce + 1) * reductions.length : 0;
+  return launchOf(emit, printWithin(rows, engine, emit, along), scratch);
 };
 
 /** Vectors lie within a row: their lanes are joined at the end of each stage. */
 const printWithin = (
   { kernel, terms }: Rows,
+  engine: Engine,
   emit: Emitter,
   along: Dim | undefined,
 ): number => {
@@ -236,29 +240,34 @@ const printWithin = (
   emit.units(units, (unit) => {
     const env = emit.unflatten(unit, kernel.space);
     for (const stage of stages(kernel)) {
-      const atOnce = Math.max(1, Math.floor(sumsAtOnce / stage.length));
+      const beside = Math.max(atOnce(engine), Math.floor(sumsAtOnce / stage.length));
+      // What does not fill them all is added to one more, so that each of them gets the same.
+      const isEven = along !== undefined && along.size % (width * beside) === 0;
       const sums = stage.map((reduction) =>
-        Array.from({ length: atOnce }, () => make.variable("v128", startOf(emit, reduction)))
+        Array.from(
+          { length: isEven || beside === 1 ? beside : beside + 1 },
+          () => make.variable("v128", startOf(emit, reduction)),
+        )
       );
-      loops(env, atOnce, (envs) => {
+      loops(env, beside, (envs) => {
         stage.forEach((reduction, k) =>
           envs.forEach((inner, n) => {
-            const sum = make.current(sums[k][n]);
-            make.assign(sums[k][n], emit.joined(terms.get(reduction)!, sum, inner, true));
+            const variable = sums[k][envs.length === beside ? n : beside];
+            const sum = make.current(variable);
+            make.assign(variable, emit.joined(terms.get(reduction)!, sum, inner, true));
           })
         );
       });
       const values = stage.map((reduction, k) => {
-        const how = reduction.attributes.how === "add" ? "f32x4.add" : "f32x4.pmax";
-        const total = sums[k].map((sum) => make.current(sum))
-          .reduce((a, b) => make.op(how, a, b));
+        const offset = engine.wide ? 16 * (sumsAtOnce + 1) * k : undefined;
+        const total = joinVectors(emit, reduction, sums[k].map((sum) => make.current(sum)), offset);
         return along === undefined ? total : acrossLanes(emit, reduction, total);
       });
       stage.forEach((reduction, k) => emit.override(reduction, () => values[k]));
     }
     storeRoots(emit, kernel, [env], (of) => !full(of));
     if (kernel.roots.some((root) => full(root.node))) {
-      loops(env, 1, (envs) => storeRoots(emit, kernel, envs, full));
+      loops(env, atOnce(engine), (envs) => storeRoots(emit, kernel, envs, full));
     }
   });
   return units;
@@ -282,13 +291,13 @@ const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim |
 export const printThin = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
-  relaxed: boolean,
+  engine: Engine,
 ): Launch | undefined => {
   const { node, left, right, rows, columns, over } = kernel.contraction!;
   const [few, many, other] = size(rows) <= fewRows ? [rows, columns, left] : [columns, rows, right];
   if (few.length !== 1 || size(few) > fewRows || work(other).flops > cheap) return undefined;
   const row: ExpressionKernel = { ...kernel, shape: "row", over, reductions: [node] };
-  const fresh = () => emitter(stored, relaxed, computedHere(row, stored));
+  const fresh = () => emitter(stored, engine, computedHere(row, stored));
   const loop = vectorLoop(
     many.map((dim) => [dim]),
     [...kernel.space, ...over],

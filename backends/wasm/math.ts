@@ -11,11 +11,12 @@
 //   sin, cos  absolute 2e-7 up to |x| = 1000, growing with |x| beyond, 1e-3 at 100,000
 import { erfFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
+import type { Engine } from "./engine.ts";
 
 /** Functions of one argument. */
 export type VectorFunction = "exp" | "log" | "log1p" | "tanh" | "erf" | "sin" | "cos";
 
-/** The functions for one builder; `relaxed` says whether fused multiply-add may be used. */
+/** The functions for one builder. */
 export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) => Value>> {
   /** exp(a * b), where `a` is known farther out: multiplied there by what makes it a power of two. */
   readonly expOf: (a: Value, b: Value) => Value;
@@ -76,7 +77,7 @@ const rounder = 12582912;
 /** The same with the bias of exponents: shifted to where those are, the number is a power of two. */
 const powerRounder = rounder + 127;
 
-export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
+export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath => {
   const { op, splat, vector, whole } = make;
   const bits = (word: number) => vector([word, word, word, word]);
   const add = (a: Value, b: Value) => op("f32x4.add", a, b);
@@ -88,7 +89,7 @@ export const vectorMath = (make: Builder, relaxed: boolean): VectorMath => {
   const nmadd = (a: Value, b: Value, c: Value) =>
     relaxed ? op("f32x4.relaxed_nmadd", a, b, c) : sub(c, mul(a, b));
   const choose = (yes: Value, no: Value, mask: Value) =>
-    op(relaxed ? "i32x4.relaxed_laneselect" : "v128.bitselect", yes, no, mask);
+    op(relaxed && !wide ? "i32x4.relaxed_laneselect" : "v128.bitselect", yes, no, mask);
   const polynomial = (terms: readonly number[], x: Value): Value =>
     terms.slice(0, -1).reduceRight((sum, c) => madd(sum, x, splat(c)), splat(terms.at(-1)!));
 

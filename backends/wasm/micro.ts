@@ -13,12 +13,15 @@ import {
   shuffle,
   when,
 } from "./assemble.ts";
+import type { Engine } from "./engine.ts";
+import { width } from "./lanes.ts";
 
-/** Rows and vectors of a full tile. */
+/** Rows of a full tile. */
 export const tileRows = 5;
-export const tileVectors = 2;
+/** Vectors of a full tile; pairs of them are one register where vectors are wide. */
+export const tileVectors = ({ wide }: Engine): number => wide ? 4 : 2;
 /** Columns of a panel of the packed right operand: the elements of one row of it are neighbours. */
-export const panel = 4 * tileVectors;
+export const panelOf = (engine: Engine): number => width * tileVectors(engine);
 /** Most terms that are summed before the sums go back to memory. */
 export const depth = 256;
 /** Elements of each term in a packed tile: those of the rows, filled up so that reads are aligned. */
@@ -37,7 +40,8 @@ const together = 4;
  * results, the number of terms, and whether they are added to what is there. Of a tile with fewer rows
  * the others are not looked at.
  */
-const micro = (rows: number, vectors: number, relaxed: boolean): Func => {
+const micro = (rows: number, vectors: number, engine: Engine): Func => {
+  const panel = panelOf(engine);
   const first = 6;
   const sum = (i: number, j: number) => first + i * vectors + j;
   const across = Array.from({ length: vectors }, (_, j) => first + rows * vectors + j);
@@ -51,7 +55,7 @@ const micro = (rows: number, vectors: number, relaxed: boolean): Func => {
       .flat(),
   ];
   const add = (i: number, j: number) =>
-    relaxed
+    engine.relaxed
       ? [
         ...get(down),
         ...get(across[j]),
@@ -183,12 +187,12 @@ const fromColumns: Func = (() => {
 })();
 
 /** The functions that stand first in every module. */
-export const helpers = (relaxed: boolean): readonly Func[] => [
+export const helpers = (engine: Engine): readonly Func[] => [
   fromRows,
   fromColumns,
   ...Array.from(
     { length: tileRows },
-    (_, i) => Array.from({ length: tileVectors }, (_, j) => micro(i + 1, j + 1, relaxed)),
+    (_, i) => Array.from({ length: tileVectors(engine) }, (_, j) => micro(i + 1, j + 1, engine)),
   ).flat(),
 ];
 
@@ -196,5 +200,5 @@ export const helpers = (relaxed: boolean): readonly Func[] => [
 export const packers = { fromRows: 0, fromColumns: 1 } as const;
 
 /** Which of them multiplies so many rows and vectors. */
-export const helperIndex = (rows: number, vectors: number): number =>
-  2 + (rows - 1) * tileVectors + vectors - 1;
+export const helperIndex = (rows: number, vectors: number, engine: Engine): number =>
+  2 + (rows - 1) * tileVectors(engine) + vectors - 1;

@@ -12,6 +12,7 @@ import {
   memoryOf,
   set,
 } from "./assemble.ts";
+import type { Engine } from "./engine.ts";
 import type { Pool } from "./pool.ts";
 
 /** The parameters of a kernel's function. */
@@ -19,7 +20,7 @@ const [, from, to] = [0, 1, 2];
 const firstLocal = 4;
 
 /** Sums at the same time, so many that no addition waits for another, as many as registers hold. */
-const sums = 12;
+const sumsOf = ({ wide }: Engine): number => wide ? 24 : 12;
 /** Times that each sum is added to in a round of the loop. */
 const repeats = 4;
 /** Rounds in a unit of work. */
@@ -28,12 +29,13 @@ const unitsOfAdds = 64;
 
 const units = [...get(to), ...get(from), ...instruction["i32.sub"]];
 
-/** Twelve independent sums of products, again and again. */
-const adds = (relaxed: boolean): Func => {
+/** Independent sums of products, again and again. */
+const adds = (engine: Engine): Func => {
+  const sums = sumsOf(engine);
   const [counter, x, y] = [firstLocal, firstLocal + 1, firstLocal + 2];
   const all = Array.from({ length: sums }, (_, k) => firstLocal + 3 + k);
   const add = (sum: number) =>
-    relaxed
+    engine.relaxed
       ? [...get(x), ...get(y), ...get(sum), ...instruction["f32x4.relaxed_madd"], ...set(sum)]
       : [
         ...[...get(x), ...get(y), ...instruction["f32x4.mul"]],
@@ -51,8 +53,8 @@ const adds = (relaxed: boolean): Func => {
         ],
         get(counter),
       ),
-      // The sums are written, so that the engine does not leave them out.
-      ...all.flatMap((sum) => [...i32(0), ...get(sum), ...access["v128.store"](0)]),
+      // The sums are written, so that the engine does not leave them out; the counter is now 0.
+      ...all.flatMap((sum, k) => [...get(counter), ...get(sum), ...access["v128.store"](16 * k)]),
     ],
   };
 };
@@ -83,11 +85,11 @@ const copy: Func = (() => {
 })();
 
 /** Measures a pool: the best of several runs. */
-export const measurePeaks = (pool: Pool, relaxed: boolean): Peaks => {
+export const measurePeaks = (pool: Pool, engine: Engine): Peaks => {
   const pages = 2 * piece * unitsOfCopy / 65536;
   const memory = memoryOf(pages, pool.shared);
   const team = pool.open({
-    module: new WebAssembly.Module(assemble([adds(relaxed), copy], pages, pool.shared)),
+    module: new WebAssembly.Module(assemble([adds(engine), copy], pages, pool.shared)),
     memory,
     programs: [
       [{ func: 0, args: 0, units: unitsOfAdds }],
@@ -103,7 +105,7 @@ export const measurePeaks = (pool: Pool, relaxed: boolean): Peaks => {
     });
     return Math.min(...times) / 1000;
   };
-  const flops = 8 * sums * repeats * rounds * unitsOfAdds;
+  const flops = 8 * sumsOf(engine) * repeats * rounds * unitsOfAdds;
   const peaks = {
     flopsPerSecond: flops / seconds(0),
     bytesPerSecond: 2 * piece * unitsOfCopy / seconds(1),

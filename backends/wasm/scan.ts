@@ -17,8 +17,10 @@ import {
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
+import type { Engine } from "./engine.ts";
 import { sharedProducts, withoutFactors } from "./factors.ts";
-import { acrossLanes } from "./kernels.ts";
+import { acrossLanes, joinVectors } from "./joining.ts";
+import { atOnce } from "./kernels.ts";
 import { width as lanesOfVector } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
@@ -57,6 +59,9 @@ interface Item {
   readonly value?: (env: Env) => Value;
   /** A sum that all vectors are added to, one after the other. */
   readonly sum?: {
+    readonly reduction: Node;
+    /** A place in scratch memory for two vectors. */
+    readonly pair: number;
     readonly begin: (env: Env) => Value;
     readonly add: (sum: Value, env: Env) => Value;
   };
@@ -75,9 +80,9 @@ const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join()
 export const printScan = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
-  relaxed: boolean,
+  engine: Engine,
 ): Launch =>
-  kernel.together ? printTogether(kernel, stored, relaxed) : printByLanes(kernel, stored, relaxed);
+  kernel.together ? printTogether(kernel, stored, engine) : printByLanes(kernel, stored, engine);
 
 /** The axis that vectors lie along: that of partial sums, or the best for what the steps read. */
 const vectorAxis = (
@@ -121,10 +126,10 @@ const besideIn = (extent: number, piece: number): number =>
 const printByLanes = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
-  relaxed: boolean,
+  engine: Engine,
 ): Launch => {
   const { scan, space, held, lanes, width, roots, recomputes } = kernel;
-  const fresh = () => emitter(stored, relaxed, kernel.again);
+  const fresh = () => emitter(stored, engine, kernel.again);
   const along = vectorAxis(kernel, fresh);
   const emit = fresh();
   const { make } = emit;
@@ -139,9 +144,21 @@ const printByLanes = (
   const pieces = along === undefined ? 1 : Math.ceil(along.size / piece);
   const units = size(others) * pieces;
   const beside = along === undefined ? 1 : besideIn(along.size, piece);
+  const neighbours = atOnce(engine);
 
   const scratch = scratchOf(emit);
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  /** Computes values at environments, and does what is to be done with those of neighbours together. */
+  const inTurn = <T>(
+    envs: readonly Env[],
+    value: (env: Env, k: number) => T,
+    put: (envs: readonly Env[], values: readonly T[]) => void,
+  ): void => {
+    for (let k = 0; k < envs.length; k += neighbours) {
+      const some = envs.slice(k, k + neighbours);
+      put(some, some.map((env, n) => value(env, k + n)));
+    }
+  };
   /** Runs `inside` for every position of some held axes. */
   const over = (
     nest: readonly Dim[],
@@ -206,7 +223,9 @@ const printByLanes = (
       starts.length,
     );
     const put = (kept: Kept, of: Node) => (envs: readonly Env[]) =>
-      envs.forEach((env) => write(kept, env, emit.emit(of, env)));
+      inTurn(envs, (env) => emit.emit(of, env), (some, values) => {
+        some.forEach((env, k) => write(kept, env, values[k]));
+      });
     const plus = (envs: readonly Env[], axis: string, at: affine.Int): readonly Env[] =>
       envs.map((env) => new Map([...env, [axis, at]]));
     /**
@@ -266,6 +285,8 @@ const printByLanes = (
         items.push({
           ...item,
           sum: {
+            reduction: root.partial!.reduction,
+            pair: scratch.take(2),
             begin: (at) =>
               make.loadNow("v128.load32_zero", scratch.address(placeOf(of, at), 4), total),
             // Lanes that do not count are no part of it.
@@ -315,7 +336,11 @@ const printByLanes = (
         });
         if (place !== kept && places === undefined) {
           commits.push(() => {
-            over(kept.dims, envs, (ats) => ats.forEach((at) => write(kept, at, read(place, at))));
+            over(kept.dims, envs, (ats) => {
+              inTurn(ats, (at) => read(place, at), (some, values) => {
+                some.forEach((at, k) => write(kept, at, values[k]));
+              });
+            });
           });
         }
       }
@@ -327,19 +352,28 @@ const printByLanes = (
         );
         for (const group of nests.values()) {
           over(group[0].nest, envs, (ats) => {
+            // Two sums of each, so that neighbours are added at the same time.
             const running = new Map(
-              group.flatMap((item) => item.sum ? [[item, item.sum.begin(ats[0])]] : []),
+              group.flatMap((item): [Item, Value[]][] => {
+                if (item.sum === undefined) return [];
+                const zero = make.splat(0);
+                return [[item, [item.sum.begin(ats[0]), zero].slice(0, ats.length)]];
+              }),
             );
-            for (const at of ats) {
-              const values = group.map((item) =>
-                item.sum?.add(running.get(item)!, at) ?? item.value?.(at) ?? emit.emit(item.of, at)
-              );
+            const valueOf = (item: Item, at: Env, k: number): Value => {
+              const sums = running.get(item);
+              if (sums === undefined) return item.value?.(at) ?? emit.emit(item.of, at);
+              return sums[k % sums.length] = item.sum!.add(sums[k % sums.length], at);
+            };
+            inTurn(ats, (at, k) => group.map((item) => valueOf(item, at, k)), (some, values) => {
               group.forEach((item, k) => {
-                if (running.has(item)) running.set(item, values[k]);
-                else item.run(at, values[k]);
+                if (!running.has(item)) some.forEach((at, n) => item.run(at, values[n][k]));
               });
-            }
-            running.forEach((sum, item) => item.run(ats[0], sum));
+            });
+            running.forEach((sums, item) => {
+              const { reduction, pair } = item.sum!;
+              item.run(ats[0], joinVectors(emit, reduction, sums, engine.wide ? pair : undefined));
+            });
           });
         }
       }
@@ -357,7 +391,11 @@ const printByLanes = (
       const isEverywhere = space.every(({ axis }) => axis in kept.node.axes);
       for (const some of isEverywhere ? [envs] : envs.map((env) => [env])) {
         onlyOnce(emit, space, some[0], kept.node, () => {
-          over(kept.dims, some, (ats) => ats.forEach((at) => emit.store(to, at, read(kept, at))));
+          over(kept.dims, some, (ats) => {
+            inTurn(ats, (at) => read(kept, at), (some, values) => {
+              some.forEach((at, k) => emit.store(to, at, values[k]));
+            });
+          });
         });
       }
     };
@@ -431,9 +469,12 @@ const printByLanes = (
           emit.loop(length, (k) => {
             const t = timeOf(stepAt(g, k), of[0].scan);
             of.forEach(({ leaves, scan }) => bindLocals(emit, leaves, scan, reading({}), t));
-            for (const env of plus(starts, axis, t)) {
-              list.forEach((kept) => write(slot(kept, k), env, emit.emit(kept.node, env)));
-            }
+            const values = (env: Env) => list.map((kept) => emit.emit(kept.node, env));
+            inTurn(plus(starts, axis, t), values, (some, values) => {
+              list.forEach((kept, i) => {
+                some.forEach((env, n) => write(slot(kept, k), env, values[n][i]));
+              });
+            });
           }, count);
         },
         readAt: (k: affine.Int) =>
@@ -492,7 +533,9 @@ const printByLanes = (
         ahead.compute(g, count);
         for (const name of names) {
           over(came[name].dims, plus(starts, storage[name].dims[0].axis, g), (envs) => {
-            envs.forEach((env) => write(came[name], env, emit.load(storage[name], env)));
+            inTurn(envs, (env) => emit.load(storage[name], env), (some, values) => {
+              some.forEach((env, k) => write(came[name], env, values[k]));
+            });
           });
         }
         // The last step is computed too where something is kept of it; nothing reads its carries.

@@ -9,7 +9,8 @@ import { arrange, type Kept } from "../lower/together.ts";
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
-import { acrossLanes } from "./kernels.ts";
+import type { Engine } from "./engine.ts";
+import { acrossLanes, sumsAtOnce } from "./joining.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { bindLocals, onlyOnce, stepsOf, timeOf } from "./scan_values.ts";
@@ -22,14 +23,11 @@ interface Item {
   readonly run: (env: Env, value: Value) => void;
 }
 
-/** Sums that run at the same time, so that no addition waits for the one before. */
-const sumsAtOnce = 4;
-
 /** Prints the kernel of a scan whose steps mix their carries. */
 export const printTogether = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
-  relaxed: boolean,
+  engine: Engine,
 ): Launch => {
   const { scan, space, held, roots, checkpoints } = kernel;
   const { axis, step, carries: names } = scan.attributes;
@@ -60,7 +58,7 @@ export const printTogether = (
     ]),
   );
   const cellOf = new Map([...kept].map(([of, { dims }]) => [of, cell(of, dims)] as const));
-  const fresh = () => emitter(stored, relaxed, kernel.again, cells);
+  const fresh = () => emitter(stored, engine, kernel.again, cells);
 
   /** Says what the leaves of a step are at time `t`. */
   const prepare = (emit: Emitter, t: affine.Int) =>

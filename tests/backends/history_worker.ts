@@ -22,9 +22,9 @@ const code = (spec: Spec) => {
   const { train } = programsOf(spec).programs;
   return {
     wgsl: compileWebgpu(train, place).steps.map(({ code }) => code.wgsl),
-    wasm: compileWasm(train, { relaxed: true }).steps.flatMap(({ launches }) =>
-      launches.map(({ func }) => showFunc(func))
-    ),
+    wasm: compileWasm(train, { engine: { relaxed: true, wide: false } }).steps.flatMap((
+      { launches },
+    ) => launches.map(({ func }) => showFunc(func))),
   };
 };
 

@@ -14,6 +14,7 @@ import {
   wasm,
   wasmInLoops,
   wasmPlain,
+  wasmWide,
   webgpu,
   webgpuAsGpu,
   webgpuByMatrices,
@@ -156,6 +157,7 @@ const devices: readonly (readonly [string, Backend | undefined, number, Compare]
   ["WebGPU agree with themselves unfused", webgpu, 10, complaintsUnfused],
   ["WebAssembly agree with the reference", wasm, 1, exact],
   ["WebAssembly with plain SIMD agree with the reference", wasmPlain, 3, exact],
+  ["WebAssembly with vectors in pairs agree with the reference", wasmWide, 3, exact],
   ["WebAssembly in loops agree with the reference", wasmInLoops, 3, exact],
   ["WebAssembly agree with themselves unfused", wasm, 3, complaintsUnfused],
 ];

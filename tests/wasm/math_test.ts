@@ -12,7 +12,7 @@ const printed = (
   print: (make: Builder, math: VectorMath) => (x: Value) => Value,
 ): Float32Array => {
   const make = builder(2);
-  const of = print(make, vectorMath(make, relaxed));
+  const of = print(make, vectorMath(make, { relaxed, wide: false }));
   make.loop("at", make.parameter(0), make.parameter(1), 16, 1, (at) => {
     make.store("v128.store", at, 0, of(make.load("v128.load", at, 0)));
   });

@@ -8,11 +8,13 @@ import type { ExpressionKernel } from "../../backends/lower/program.ts";
 import { printElements } from "../../backends/wasm/kernels.ts";
 import * as d from "../../dsl/ops.ts";
 
+const engine = { relaxed: true, wide: false };
+
 Deno.test("a map of six elements is one vector of four, and one of two", () => {
   const x = d.input("x", { i: 6 });
   const lowered = lower({ outputs: { y: { of: d.mul(x, x), order: ["i"] } } });
   const kernel = lowered.kernels[0] as ExpressionKernel;
-  const { func, units } = printElements(kernel, lowered.stored, true);
+  const { func, units } = printElements(kernel, lowered.stored, engine);
   strictEqual(units, 1);
   strictEqual(
     showFunc(func),
@@ -106,7 +108,9 @@ Deno.test("every function of a program has a text", async () => {
   const { kernels } = machine.report("main");
   ok(kernels.length >= 3);
   for (const { code } of kernels) ok(/^;; \d+ units[^]*\(func[^]*local\.get[^]*\)$/.test(code));
-  for (const func of [...helpers(true), ...helpers(false)]) ok(showFunc(func).includes("loop"));
+  for (const func of [true, false].flatMap((wide) => helpers({ relaxed: !wide, wide }))) {
+    ok(showFunc(func).includes("loop"));
+  }
 });
 
 Deno.test("bytes that are no instruction are refused", () => {

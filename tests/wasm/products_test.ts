@@ -5,7 +5,7 @@ import { add, contract, gelu, input, mul, param, scale, sub } from "../../dsl/op
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { zeros } from "../../models/initialise.ts";
-import { wasm, wasmPlain } from "../device.ts";
+import { wasm, wasmPlain, wasmWide } from "../device.ts";
 
 const value = (k: number): number => Math.sin(0.7 * k + 0.3 * (k % 13));
 const filled = (count: number): Float32Array =>
@@ -39,7 +39,9 @@ const cases: readonly Case[] = sizes.flatMap(([rows, terms, columns]) =>
   }))
 );
 
-for (const [name, backend] of [["fused", wasm], ["plain", wasmPlain]] as const) {
+for (
+  const [name, backend] of [["fused", wasm], ["plain", wasmPlain], ["in pairs", wasmWide]] as const
+) {
   Deno.test(`products of all kinds of sizes, ${name}`, async () => {
     for (const { rows, terms, columns, turned: [left, right] } of cases) {
       const axes = (swap: boolean, a: Record<string, number>, b: Record<string, number>) =>

@@ -8,7 +8,7 @@ import { type AnyTensor, volume } from "../../dsl/axes.ts";
 import { type Node, node, reachable, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { type Case, checkBackend, numbers, program } from "../check.ts";
-import { wasm, wasmPlain } from "../device.ts";
+import { wasm, wasmPlain, wasmWide } from "../device.ts";
 
 /** A gated selective scan, as Mamba has it, and all that it can be differentiated for. */
 const selective = (channel: number, token: number): Case => {
@@ -43,7 +43,9 @@ const cases: Readonly<Record<string, Case>> = Object.fromEntries(
   ) => [`${channels} channels, ${tokens} tokens`, selective(channels, tokens)]),
 );
 
-for (const [name, backend] of [["fused", wasm], ["plain", wasmPlain]] as const) {
+for (
+  const [name, backend] of [["fused", wasm], ["plain", wasmPlain], ["in pairs", wasmWide]] as const
+) {
   Deno.test(`selective scans of all kinds of sizes and their gradients, ${name}`, async () => {
     await checkBackend(backend, cases);
   });

@@ -30,7 +30,7 @@ const most: Readonly<Record<FamilyName, Most>> = {
 for (const family of Object.keys(most) as FamilyName[]) {
   Deno.test(`${family}-tiny: kernels, functions and bytes as WebAssembly`, () => {
     const { lowered, steps, arenaBytes, scratchBytes } = compile(tinyStep(family, "all", 12), {
-      relaxed: true,
+      engine: { relaxed: true, wide: false },
     });
     const launches = steps.flatMap((step) => step.launches);
     const functions = new Set(launches.map(({ func }) => `${func.locals} ${func.body}`)).size;
@@ -64,7 +64,7 @@ Deno.test("the default training step compiles in seconds", async () => {
   if (E.isLeft(spec)) throw new Error(JSON.stringify(spec.left));
   const { programs } = programsOf(spec.right);
   const began = performance.now();
-  compile(programs.train, { relaxed: true });
+  compile(programs.train, { engine: { relaxed: true, wide: false } });
   const seconds = (performance.now() - began) / 1000;
   console.log(`compiled in ${seconds.toFixed(2)} s`);
   // Two seconds on a machine that has nothing else to do, which this need not be.
