@@ -212,8 +212,8 @@ Deno.test("a probe's weights begin with the published spread", async () => {
   for (const [key, deviation] of Object.entries(expected)) {
     const values = (await machine.read([key]))[key];
     const half = values.length / 2;
-    for (const  of of[values.slice(0, half), values.slice(half)]) {
-      const found = Math.sqrt([...of].reduce((sum, value) => sum + value ** 2, 0) / half);
+    for (const part of [values.slice(0, half), values.slice(half)]) {
+      const found = Math.sqrt([...part].reduce((sum, value) => sum + value ** 2, 0) / half);
       const slack = 3 / Math.sqrt(half);
       assert.ok(Math.abs(found / deviation - 1) < slack, `${key}: ${found}, not ${deviation}`);
     }
