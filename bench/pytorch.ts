@@ -1,10 +1,12 @@
-// `deno task bench:pytorch`: training steps beside PyTorch on the CPU with as many threads. Both sides
+// `deno task bench:pytorch`: training steps beside PyTorch on the CPU with as many threads; as
+// WebAssembly a second time with vectors of 256 bits, for which V8 needs flags (a process). Both sides
 // start from the same values; losses and gradients of the first step are compared, then steps are timed
 // in turns. PyTorch runs in a process of its own, which sleeps while ours runs.
 import * as E from "fp-ts/Either.js";
 import { parseArgs } from "cli";
 import type { Backend, Values } from "../backends/backend.ts";
 import { wasmBackend } from "../backends/wasm/backend.ts";
+import { engineHere, wideFlags } from "../backends/wasm/engine.ts";
 import { encode, type TensorData } from "../experiments/safetensors.ts";
 import { disagreement, interleave, median, ratioOf } from "./measure.ts";
 import { openDevice } from "./device.ts";
@@ -128,6 +130,21 @@ const startPyTorch = async (
       await child.status;
     },
   };
+};
+
+/**
+ * The same once more in a process whose V8 makes vectors of 256 bits, if this one's does not and the
+ * processor may have them.
+ */
+const runWide = async (device: string): Promise<void> => {
+  if (device !== "wasm" || engineHere().wide || Deno.build.arch !== "x86_64") return;
+  const { DENO_V8_FLAGS: flags, ...env } = Deno.env.toObject();
+  const { success } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", import.meta.url, ...Deno.args],
+    env: { ...env, DENO_V8_FLAGS: [...flags === undefined ? [] : [flags], ...wideFlags].join(",") },
+    clearEnv: true,
+  }).spawn().status;
+  if (!success) Deno.exit(1);
 };
 
 /** The file that PyTorch reads: what is trained, positions, and the batch under "given". */
@@ -305,5 +322,7 @@ if (import.meta.main) {
     }
   }
   await Deno.remove(folder, { recursive: true });
+  if (options.json !== true) console.log();
+  await runWide(device);
   Deno.exit(0);
 }

@@ -2,6 +2,8 @@
 
     python3 pytorch_steps.py WORKLOAD FILE THREADS
 
+WORKLOAD is `blocks` or a family; `mamba-by-index` is Mamba with the other of the two scans below.
+
 FILE is a safetensors file with the parameters under our names, `given.spectrogram` and `given.mask`
 (or `given.x` and `given.target` for `blocks`). Lines on standard input are commands: `step` runs one
 step of AdamW and answers {"loss": L, "ms": T}; `means NAME...` writes the first moments of those
@@ -71,8 +73,19 @@ def causal_conv(p, at, x):
     return y[..., : x.shape[1]].transpose(1, 2)
 
 
+def scan_by_index(u, delta, A, B, C):
+    """The recurrence as its equations stand: a loop over tokens that indexes what each step reads."""
+    h = u.new_zeros(u.shape[0], *A.shape)
+    ys = []
+    for t in range(u.shape[1]):
+        decay = torch.exp(delta[:, t].unsqueeze(-1) * A)
+        h = decay * h + (delta[:, t] * u[:, t]).unsqueeze(-1) * B[:, t].unsqueeze(1)
+        ys.append((h * C[:, t].unsqueeze(1)).sum(-1))
+    return torch.stack(ys, 1)
+
+
 def selective_scan(u, delta, A, B, C):
-    """A plain loop over tokens. Unbinding matters: gradients of indexing would be whole arrays."""
+    """The same loop, written for speed: gradients of indexing are whole arrays, of unbinding not."""
     decay = torch.exp(delta.unsqueeze(-1) * A).unbind(1)
     into = ((delta * u).unsqueeze(-1) * B.unsqueeze(2)).unbind(1)
     h = torch.zeros_like(decay[0])
@@ -83,7 +96,7 @@ def selective_scan(u, delta, A, B, C):
     return torch.stack(ys, 1)
 
 
-def mamba_block(p, at, x, _):
+def mamba_block(p, at, x, _, scan=selective_scan):
     mixer = at + ".mixer"
     u, z = linear(p, mixer + ".in_proj", norm(p, at + ".norm", x)).chunk(2, -1)
     u = F.silu(causal_conv(p, mixer + ".conv1d", u))
@@ -92,7 +105,7 @@ def mamba_block(p, at, x, _):
     all_three = linear(p, mixer + ".x_proj", u)
     dt, B, C = all_three.split([all_three.shape[-1] - 2 * state, state, state], -1)
     delta = F.softplus(linear(p, mixer + ".dt_proj", dt))
-    y = selective_scan(u, delta, A, B, C) + u * p[mixer + ".D"]
+    y = scan(u, delta, A, B, C) + u * p[mixer + ".D"]
     return x + linear(p, mixer + ".out_proj", y * F.silu(z))
 
 
@@ -137,7 +150,16 @@ def xlstm_block(p, at, x, k, heads=4):
     return x.flip(1) if back else x
 
 
-BLOCKS = {"transformer": transformer_block, "mamba": mamba_block, "xlstm": xlstm_block}
+def mamba_block_by_index(p, at, x, _):
+    return mamba_block(p, at, x, _, scan_by_index)
+
+
+BLOCKS = {
+    "transformer": transformer_block,
+    "mamba": mamba_block,
+    "mamba-by-index": mamba_block_by_index,
+    "xlstm": xlstm_block,
+}
 
 
 def patches(x):

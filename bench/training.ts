@@ -32,8 +32,11 @@ export interface Step {
   readonly shapes: Readonly<Record<string, readonly number[]>>;
 }
 
-/** What is compared: four blocks, or a family's encoder. */
-export type StepName = "blocks" | FamilyName;
+/**
+ * What is compared: four blocks, or a family's encoder. Mamba is compared twice, as PyTorch has no
+ * selective scan: with the plain loop of its equations, and with one that is written for speed.
+ */
+export type StepName = "blocks" | FamilyName | "mamba-by-index";
 
 const isMoment = (name: string): boolean => name.startsWith("adamw.");
 
@@ -70,7 +73,7 @@ const titles: Readonly<Record<FamilyName, string>> = {
 };
 
 /** The step of an encoder as published: a mask token, the loss over all patches. */
-const encoder = (family: FamilyName): Step => {
+const encoder = (family: FamilyName, beside = ""): Step => {
   const of = publishedEncoder(family, "tiny");
   const batch: number = SIZES.batch, frames: number = 200, mels: number = 80;
   const x: Spectrogram = input("spectrogram", { batch, time: frames, mel: mels });
@@ -100,7 +103,7 @@ const encoder = (family: FamilyName): Step => {
     Object.values(moments(name)).map((key) => [key, new Float32Array(volume(axes))] as const)
   );
   return {
-    name: `training step, ${titles[family]}`,
+    name: `training step, ${titles[family]}${beside}`,
     program,
     parameters: { ...initialValues(all, 0), ...Object.fromEntries(zeros) },
     inputs: {
@@ -120,6 +123,7 @@ const encoder = (family: FamilyName): Step => {
 export const STEPS: Readonly<Record<StepName, () => Step>> = {
   blocks,
   transformer: () => encoder("transformer"),
-  mamba: () => encoder("mamba"),
+  "mamba-by-index": () => encoder("mamba", ", plain loop"),
+  mamba: () => encoder("mamba", ", loop written for speed"),
   xlstm: () => encoder("xlstm"),
 };

@@ -143,7 +143,7 @@ const printPacking = (
       loops(outer, (env) => {
         emit.vectors(
           count,
-          (ats) => ats.map((at) => put(env, at, at)).forEach((store) => store()),
+          (ats) => ats.map((at) => put(env, at, at)).reverse().forEach((store) => store()),
           { from, to, most: wide },
           tileVectors(engine),
         );

@@ -41,6 +41,9 @@ export const joinVectors = (
   const join = (list: readonly Value[]) => byHalves(list, (a, b) => make.op(how, a, b));
   if (offset === undefined || of.length === 1) return join(of);
   const at = make.parameter(parameters.scratch);
-  of.forEach((value, k) => make.store("v128.store", at, offset + 16 * k, value));
+  of.forEach((_, n) => {
+    const k = of.length - 1 - n;
+    make.store("v128.store", at, offset + 16 * k, of[k]);
+  });
   return join(of.map((_, k) => make.loadNow("v128.load", at, offset + 16 * k)));
 };

@@ -45,7 +45,8 @@ export const atOnce = ({ wide }: Engine): number => wide ? 2 : 1;
 
 /**
  * Emits the values of some roots, then their stores: a store may overwrite what another root reads.
- * Neighbours are stored one after the other. `before` runs before the values at each environment.
+ * Neighbours are stored one after the other, the last of them first: so two become one of 256 bits,
+ * which need not keep their order. `before` runs before the values at each environment.
  */
 export const storeRoots = (
   emit: Emitter,
@@ -59,7 +60,10 @@ export const storeRoots = (
     before(env);
     return roots.map((root) => emit.emit(root.node, env));
   });
-  roots.forEach((root, k) => envs.forEach((env, n) => emit.store(root.storage, env, values[n][k])));
+  const last = envs.length - 1;
+  roots.forEach((root, k) =>
+    envs.forEach((_, n) => emit.store(root.storage, envs[last - n], values[last - n][k]))
+  );
 };
 
 /** Runs `inside` for the vectors of a unit: of all of a loop, or of one of the pieces it is cut into. */

@@ -51,8 +51,11 @@ const micro = (rows: number, vectors: number, engine: Engine): Func => {
   const rowByRow = (run: (i: number, j: number) => readonly number[]) => [
     ...get(result),
     ...set(place),
-    ...Array.from({ length: rows }, (_, i) => [...across.flatMap((_, j) => run(i, j)), ...toRow])
-      .flat(),
+    // The last vector first: two stores in this order become one of 256 bits where vectors are wide.
+    ...Array.from(
+      { length: rows },
+      (_, i) => [...across.flatMap((_, j) => run(i, vectors - 1 - j)), ...toRow],
+    ).flat(),
   ];
   const add = (i: number, j: number) =>
     engine.relaxed

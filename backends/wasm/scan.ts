@@ -62,7 +62,6 @@ interface Item {
     readonly reduction: Node;
     /** A place in scratch memory for two vectors. */
     readonly pair: number;
-    readonly begin: (env: Env) => Value;
     readonly add: (sum: Value, env: Env) => Value;
   };
   readonly run: (env: Env, value: Value) => void;
@@ -148,7 +147,10 @@ const printByLanes = (
 
   const scratch = scratchOf(emit);
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
-  /** Computes values at environments, and does what is to be done with those of neighbours together. */
+  /**
+   * Computes values at environments, and does what is to be done with those of neighbours together,
+   * the last of them first: so two stores become one of 256 bits, which need not keep their order.
+   */
   const inTurn = <T>(
     envs: readonly Env[],
     value: (env: Env, k: number) => T,
@@ -156,7 +158,8 @@ const printByLanes = (
   ): void => {
     for (let k = 0; k < envs.length; k += neighbours) {
       const some = envs.slice(k, k + neighbours);
-      put(some, some.map((env, n) => value(env, k + n)));
+      const values = some.map((env, n) => value(env, k + n));
+      put(some.toReversed(), values.reverse());
     }
   };
   /** Runs `inside` for every position of some held axes. */
@@ -287,8 +290,6 @@ const printByLanes = (
           sum: {
             reduction: root.partial!.reduction,
             pair: scratch.take(2),
-            begin: (at) =>
-              make.loadNow("v128.load32_zero", scratch.address(placeOf(of, at), 4), total),
             // Lanes that do not count are no part of it.
             add: (sum, at) => emit.counted(emit.plus(sum, of, at), sum),
           },
@@ -296,7 +297,8 @@ const printByLanes = (
             once(at, () => {
               const sum = acrossLanes(emit, root.partial!.reduction, value);
               const address = scratch.address(placeOf(of, at), 4);
-              make.store("v128.store32_lane", address, total, sum);
+              const before = make.loadNow("v128.load32_zero", address, total);
+              make.store("v128.store32_lane", address, total, make.op("f32x4.add", before, sum));
             }),
         });
       }
@@ -353,12 +355,9 @@ const printByLanes = (
         for (const group of nests.values()) {
           over(group[0].nest, envs, (ats) => {
             // Two sums of each, so that neighbours are added at the same time.
+            const zeros = [make.splat(0), make.splat(0)].slice(0, ats.length);
             const running = new Map(
-              group.flatMap((item): [Item, Value[]][] => {
-                if (item.sum === undefined) return [];
-                const zero = make.splat(0);
-                return [[item, [item.sum.begin(ats[0]), zero].slice(0, ats.length)]];
-              }),
+              group.filter((item) => item.sum !== undefined).map((item) => [item, [...zeros]]),
             );
             const valueOf = (item: Item, at: Env, k: number): Value => {
               const sums = running.get(item);
