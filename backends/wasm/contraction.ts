@@ -19,20 +19,10 @@ import { atOnce, computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { width } from "./lanes.ts";
-import {
-  depth,
-  helperIndex,
-  packers,
-  panelOf,
-  rowStride,
-  tileRows,
-  tileStride,
-  tileVectors,
-} from "./micro.ts";
+import { depth, helperIndex, packers, rowStride, tileStride, tilingOf } from "./micro.ts";
 
-/** Most and fewest rows of a block, multiples of four and of a tile's rows. */
-const mostRows = 40;
-const fewestRows = 20;
+/** Tiles in the most and the fewest rows of a block, which are multiples of four. */
+const [mostTiles, fewestTiles] = [8, 4];
 /** Most columns of a block of results. */
 const mostColumns = 512;
 /** Columns that are packed together: what is read then begins and ends with lines of the cache. */
@@ -83,7 +73,7 @@ const printPacking = (
   engine: Engine,
   fresh: () => Emitter,
 ): Launch => {
-  const panel = panelOf(engine);
+  const { panel, vectors: tileVectors } = tilingOf(engine);
   const { batch, columns, over, right } = of;
   const count = size(columns), panels = Math.ceil(count / panel);
   const loop = vectorLoop(
@@ -145,7 +135,7 @@ const printPacking = (
           count,
           (ats) => ats.map((at) => put(env, at, at)).reverse().forEach((store) => store()),
           { from, to, most: wide },
-          tileVectors(engine),
+          tileVectors,
         );
       });
       return;
@@ -175,12 +165,12 @@ const printPacking = (
 
 /** Sizes of the blocks that units of work compute. */
 const blocksOf = (of: Contraction, engine: Engine) => {
-  const panel = panelOf(engine);
+  const { panel, rows: tileRows } = tilingOf(engine);
   const batch = size(of.batch), rows = size(of.rows), columns = size(of.columns);
   let blockColumns = Math.min(mostColumns, Math.ceil(columns / panel) * panel);
-  let blockRows = mostRows;
+  let blockRows = mostTiles * tileRows;
   const units = () => batch * Math.ceil(rows / blockRows) * Math.ceil(columns / blockColumns);
-  while (blockRows > fewestRows && (blockRows >= 2 * rows || units() < enoughUnits)) {
+  while (blockRows > fewestTiles * tileRows && (blockRows >= 2 * rows || units() < enoughUnits)) {
     blockRows /= 2;
   }
   while (units() < enoughUnits / 2 && blockColumns > severalColumns) {
@@ -196,7 +186,7 @@ export const printContraction = (
   engine: Engine,
 ): readonly Launch[] => {
   const of = arranged(kernel, kernel.contraction!);
-  const panel = panelOf(engine);
+  const { panel, rows: tileRows } = tilingOf(engine);
   const here = computedHere(kernel, stored);
   const { batch, columns, over } = of;
   const temporary = { dtype: "f32", role: "temporary" } as const;
@@ -263,7 +253,8 @@ const printProduct = (
   >,
 ): Launch => {
   const { batch } = of;
-  const panel = panelOf(engine);
+  const tiling = tilingOf(engine);
+  const { panel, rows: tileRows } = tiling;
   const rows = size(of.rows), columns = size(of.columns), terms = size(of.over);
   const [{ size: blockRows }, { size: blockColumns }] = results.dims;
   const rowBlocks = Math.ceil(rows / blockRows);
@@ -355,7 +346,7 @@ const printProduct = (
         const place = affine.times(affine.sum(affine.times(own, terms), term0), panel);
         const right = emit.address(packed, place);
         const call = (n: affine.Int, count: number) =>
-          make.call(helperIndex(count, vectors, engine), [
+          make.call(helperIndex(count, vectors, tiling), [
             tileAt(n),
             right,
             emit.address(
@@ -375,7 +366,7 @@ const printProduct = (
         });
       };
       const whole = make.op("i32.div_u", columnsHere, make.whole(panel));
-      if (columns >= panel) emit.loop(blockPanels, (j) => withPanel(j, tileVectors(engine)), whole);
+      if (columns >= panel) emit.loop(blockPanels, (j) => withPanel(j, tiling.vectors), whole);
       const short = columns % panel;
       if (short === 0) return;
       const there = make.op("i32.rem_u", columnsHere, make.whole(panel));

@@ -1,5 +1,5 @@
-// The innermost loop of products: five rows of the left operand times a panel of eight columns of the
-// right one, in registers. An engine that checks every access (Deno's does) makes reads the bottleneck,
+// The innermost loop of products: a few rows of the left operand times a panel of columns of the right
+// one, in registers; five and eight, or six and sixteen where vectors are wide. An engine that checks every access (Deno's does) makes reads the bottleneck,
 // so four of the rows come with one read and are spread over vectors from there: ten sums, two
 // vectors of the panel, and the two that are at work fill the fifteen registers that there are.
 import {
@@ -16,12 +16,20 @@ import {
 import type { Engine } from "./engine.ts";
 import { width } from "./lanes.ts";
 
-/** Rows of a full tile. */
-export const tileRows = 5;
-/** Vectors of a full tile; pairs of them are one register where vectors are wide. */
-export const tileVectors = ({ wide }: Engine): number => wide ? 4 : 2;
-/** Columns of a panel of the packed right operand: the elements of one row of it are neighbours. */
-export const panelOf = (engine: Engine): number => width * tileVectors(engine);
+/** The tile of results that is held in registers. */
+export interface Tiling {
+  readonly rows: number;
+  readonly vectors: number;
+  /** Columns of a panel of the packed right operand: the elements of one row of it are neighbours. */
+  readonly panel: number;
+}
+
+/** Pairs of vectors are one register where vectors are wide, so that a tile has twice as many. */
+export const tilingOf = ({ wide }: Engine): Tiling => {
+  const [rows, vectors] = wide ? [6, 4] : [5, 2];
+  return { rows, vectors, panel: width * vectors };
+};
+
 /** Most terms that are summed before the sums go back to memory. */
 export const depth = 256;
 /** Elements of each term in a packed tile: those of the rows, filled up so that reads are aligned. */
@@ -41,7 +49,7 @@ const together = 4;
  * the others are not looked at.
  */
 const micro = (rows: number, vectors: number, engine: Engine): Func => {
-  const panel = panelOf(engine);
+  const { panel } = tilingOf(engine);
   const first = 6;
   const sum = (i: number, j: number) => first + i * vectors + j;
   const across = Array.from({ length: vectors }, (_, j) => first + rows * vectors + j);
@@ -136,7 +144,7 @@ const micro = (rows: number, vectors: number, engine: Engine): Func => {
  * Packs a tile from its rows, each of them contiguous: a function of their address, the address of the
  * tile, and the number of terms. Rows that are missing are packed as whatever stands there.
  */
-const fromRows: Func = (() => {
+const fromRows = (tileRows: number): Func => {
   const [rows, tile, terms] = [0, 1, 2];
   const [vectors, pairs] = [3, 3 + tileRows];
   const halves = [0, 1].flatMap((half) => [[0, 1], [2, 3]].map((pair) => ({ half, pair })));
@@ -160,48 +168,53 @@ const fromRows: Func = (() => {
         ...[...get(pairs + 2 * (k >> 1)), ...get(pairs + 2 * (k >> 1) + 1)],
         ...shuffle(k % 2 === 0 ? [0, 1, 4, 5] : [2, 3, 6, 7]),
         ...access["v128.store"](4 * tileStride * k),
-        ...[...get(tile), ...get(vectors + together)],
-        ...access["v128.store32_lane"](4 * (tileStride * k + together), k),
+        ...Array.from({ length: tileRows - together }, (_, i) => [
+          ...[...get(tile), ...get(vectors + together + i)],
+          ...access["v128.store32_lane"](4 * (tileStride * k + together + i), k),
+        ]).flat(),
       ]).flat(),
       ...[...get(rows), ...i32(16), ...instruction["i32.add"], ...set(rows)],
       ...[...get(tile), ...i32(16 * tileStride), ...instruction["i32.add"], ...set(tile)],
       ...[...get(terms), ...i32(-4), ...instruction["i32.add"], ...set(terms)],
     ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
   };
-})();
+};
 
 /**
  * The same where the elements of one term are neighbours: a function of the address of the tile's
  * first row, the address of the tile, the number of terms, and the bytes from one term to the next.
  */
-const fromColumns: Func = (() => {
+const fromColumns = (tileRows: number): Func => {
   const [columns, tile, terms, pitch] = [0, 1, 2, 3];
   return {
     params: 4,
     locals: [],
     body: doWhile([
       ...[...get(tile), ...get(columns), ...access["v128.load"](0), ...access["v128.store"](0)],
-      ...[...get(tile), ...get(columns), ...access["i32.load"](16), ...access["i32.store"](16)],
+      ...Array.from({ length: tileRows - together }, (_, i) => [
+        ...[...get(tile), ...get(columns)],
+        ...[...access["i32.load"](16 + 4 * i), ...access["i32.store"](16 + 4 * i)],
+      ]).flat(),
       ...[...get(columns), ...get(pitch), ...instruction["i32.add"], ...set(columns)],
       ...[...get(tile), ...i32(4 * tileStride), ...instruction["i32.add"], ...set(tile)],
       ...[...get(terms), ...i32(-1), ...instruction["i32.add"], ...set(terms)],
     ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
   };
-})();
+};
 
 /** The functions that stand first in every module. */
-export const helpers = (engine: Engine): readonly Func[] => [
-  fromRows,
-  fromColumns,
-  ...Array.from(
-    { length: tileRows },
-    (_, i) => Array.from({ length: tileVectors(engine) }, (_, j) => micro(i + 1, j + 1, engine)),
-  ).flat(),
-];
+export const helpers = (engine: Engine): readonly Func[] => {
+  const { rows, vectors } = tilingOf(engine);
+  const tiles = Array.from(
+    { length: rows },
+    (_, i) => Array.from({ length: vectors }, (_, j) => micro(i + 1, j + 1, engine)),
+  );
+  return [fromRows(rows), fromColumns(rows), ...tiles.flat()];
+};
 
 /** Which of them packs a tile from rows, or from columns. */
 export const packers = { fromRows: 0, fromColumns: 1 } as const;
 
 /** Which of them multiplies so many rows and vectors. */
-export const helperIndex = (rows: number, vectors: number, engine: Engine): number =>
-  2 + (rows - 1) * tileVectors(engine) + vectors - 1;
+export const helperIndex = (rows: number, vectors: number, tiling: Tiling): number =>
+  2 + (rows - 1) * tiling.vectors + vectors - 1;
