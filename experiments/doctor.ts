@@ -3,6 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../backends/backend.ts";
 import { wasmBackend } from "../backends/wasm/backend.ts";
+import { engineHere, wideFlags } from "../backends/wasm/engine.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import {
   ADVICE,
@@ -91,6 +92,13 @@ const describe = (finding: Finding): readonly string[] =>
     ),
   ];
 
+/** Whether vectors of 256 bits are there for the asking. */
+const canBeWide = (): boolean => Deno.build.arch === "x86_64" && !engineHere().wide;
+
+const wideAdvice = `with DENO_V8_FLAGS=${
+  wideFlags.join(",")
+} vectors of 256 bits, where the processor has AVX2; see README`;
+
 /** The report, line by line, from what was found. */
 export const doctorReport = (
   findings: readonly Finding[],
@@ -100,6 +108,7 @@ export const doctorReport = (
   return [
     ...findings.flatMap(describe),
     E.isRight(wasm) ? `wasm: works (${wasm.right})` : `wasm: no (${wasm.left})`,
+    ...(E.isRight(wasm) && canBeWide() ? [`    ${wideAdvice}`] : []),
     "reference: works (the float64 interpreter, slow)",
     hasGpu
       ? "auto picks gpu: a real GPU goes first"

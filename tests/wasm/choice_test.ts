@@ -8,7 +8,10 @@ Deno.test("wasm is a device, and what auto takes where no GPU works", async () =
   const asked = await openBackend("wasm");
   ok(E.isRight(asked));
   strictEqual(asked.right.backend.name, "wasm");
-  match(asked.right.backend.device, /^WebAssembly \((relaxed )?SIMD, \d+ threads?\)$/);
+  match(
+    asked.right.backend.device,
+    /^WebAssembly \((relaxed )?SIMD( of 256 bits)?, \d+ threads?\)$/,
+  );
   asked.right.backend.close();
 
   const gpu = await openDevice("gpu")();
