@@ -52,6 +52,15 @@ const commonPair = (lists: Iterable<readonly Node[]>): readonly [Node, Node] | u
   return best;
 };
 
+/** A list without a pair, which may be the same node twice; undefined where it lacks one of them. */
+const withoutPair = (
+  list: readonly Node[],
+  [a, b]: readonly [Node, Node],
+): readonly Node[] | undefined => {
+  const first = list.indexOf(a), second = list.indexOf(b, a === b ? first + 1 : 0);
+  return first < 0 || second < 0 ? undefined : list.filter((_, k) => k !== first && k !== second);
+};
+
 /**
  * The same values, products being built so that what several of them have in common is one value.
  * Only `isInner` factors count; the others are multiplied by each other, outside of loops.
@@ -77,9 +86,8 @@ export const sharedProducts = (
     const both = there.get(keyOf(pair)) ?? apply("mul", ...pair);
     pairs.add(both);
     for (const [of, list] of inner) {
-      if (!pair.every((one) => list.includes(one))) continue;
-      const rest = [...list];
-      pair.forEach((one) => rest.splice(rest.indexOf(one), 1));
+      const rest = withoutPair(list, pair);
+      if (rest === undefined) continue;
       inner.set(of, [...rest, both]);
       changed.add(of);
     }

@@ -2,6 +2,7 @@
 // do not fill a segment, and what is computed once for several products, or before the steps.
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import { sharedProducts } from "../../backends/wasm/factors.ts";
+import type { Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
 import { type AnyTensor, volume } from "../../dsl/axes.ts";
@@ -81,6 +82,40 @@ Deno.test("vectors of lanes beside each other share what they read", async () =>
   deepStrictEqual(one.exponents.toSorted(), [2, 3, 3]);
 });
 
+/** Nodes that are to have the same values as others, within 1e-5. */
+const haveValuesOf = async (
+  roots: readonly Node[],
+  better: readonly Node[],
+  values: Values,
+): Promise<void> => {
+  const outputs = Object.fromEntries(
+    [...roots, ...better].map((of, k) => [
+      `${k}`,
+      { of: tensor(of), order: ["channel", "state"] },
+    ]),
+  );
+  const machine = await referenceBackend().open({ main: { outputs } });
+  const found = await machine.run("main", values);
+  roots.forEach((_, k) =>
+    found[k].forEach((value, at) =>
+      ok(Math.abs(value - found[k + roots.length][at]) < 1e-5, `number ${k} at ${at}`)
+    )
+  );
+};
+
+Deno.test("a square that products share is taken only from those that have it twice", async () => {
+  const [a, x, y] = ["a", "x", "y"].map((name) =>
+    d.input(name, { channel: 3, state: 4 }) as AnyTensor
+  );
+  const roots = [
+    d.mul(d.mul(a, a), d.mul(a, x)),
+    d.mul(d.mul(a, a), y),
+    d.mul(a, d.mul(x, y)),
+  ].map((of) => node(of as AnyTensor));
+  const values = Object.fromEntries(["a", "x", "y"].map((name, k) => [name, numbers(k, 12)]));
+  await haveValuesOf(roots, sharedProducts(roots, () => true), values);
+});
+
 Deno.test("what several products have in common is one value", async () => {
   const inner = { channel: 3, state: 4 };
   const [a, b, x, y] = ["a", "b", "x", "y"].map((name) => d.input(name, inner) as AnyTensor);
@@ -98,25 +133,13 @@ Deno.test("what several products have in common is one value", async () => {
   strictEqual(products(better), 5);
   strictEqual(better[2], roots[2]);
   strictEqual(better[3], roots[3]);
-  const outputs = Object.fromEntries(
-    [...roots, ...better].map((of, k) => [
-      `${k}`,
-      { of: tensor(of), order: ["channel", "state"] },
+  const values = Object.fromEntries(
+    ["a", "b", "x", "y", "outer"].map((name, k) => [
+      name,
+      numbers(k + 1, name === "outer" ? 3 : 12),
     ]),
   );
-  const machine = await referenceBackend().open({ main: { outputs } });
-  const found = await machine.run(
-    "main",
-    Object.fromEntries(
-      ["a", "b", "x", "y", "outer"].map((
-        name,
-        k,
-      ) => [name, numbers(k + 1, name === "outer" ? 3 : 12)]),
-    ),
-  );
-  roots.forEach((_, k) =>
-    found[k].forEach((value, at) => ok(Math.abs(value - found[k + roots.length][at]) < 1e-6))
-  );
+  await haveValuesOf(roots, better, values);
 });
 
 Deno.test("what is put beside something else is read in whole vectors", async () => {
