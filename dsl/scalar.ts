@@ -234,6 +234,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     (g, _x, y) => apply("neg", apply("mul", g, apply("mul", y, y))),
   ),
   exp: unary(Math.exp, (a) => `exp(${a})`, (g, _x, y) => apply("mul", g, y)),
+  // WGSL leaves open what it is of zero and below: SwiftShader gives the log of |x|, always finite.
   log: unary(Math.log, (a) => `log(${a})`, (g, x) => apply("mul", g, apply("recip", x))),
   log1p: unary(
     Math.log1p,
