@@ -9,7 +9,7 @@
 //   tanh   4e-7
 //   erf    4e-7
 //   sin, cos  absolute 2e-7 up to |x| = 1000, growing with |x| beyond, 1e-3 at 100,000
-import { erfFit } from "../../dsl/scalar.ts";
+import { erfFit, waveFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
 import type { Engine } from "./engine.ts";
 
@@ -66,8 +66,6 @@ const tanhUnder = [
   0.00032856390270070035,
   7.776579191006897e-7,
 ];
-const sinTerms = [-0.16666653653348823, 0.008332099756816962, -0.0001950694318643594];
-const cosTerms = [0.04166664399633813, -0.0013887233430451664, 2.442362464324133e-5];
 
 /** ln 2 and pi / 2 in parts, the first of so few bits that small multiples of them are exact. */
 const ln2 = [0.693359375, -0.00021219444005469058];
@@ -156,8 +154,8 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const n = sub(shifted, splat(rounder));
     const r = halfPi.reduce((rest, part) => nmadd(n, splat(part), rest), x);
     const z = mul(r, r);
-    const sine = madd(mul(r, z), polynomial(sinTerms, z), r);
-    const cosine = madd(mul(z, z), polynomial(cosTerms, z), nmadd(z, splat(0.5), splat(1)));
+    const sine = madd(mul(r, z), polynomial(waveFit.sin, z), r);
+    const cosine = madd(mul(z, z), polynomial(waveFit.cos, z), nmadd(z, splat(0.5), splat(1)));
     const quadrant = op("i32x4.add", shifted, bits(shift));
     const odd = op("i32x4.shr_s", op("i32x4.shl", quadrant, whole(31)), whole(31));
     const sign = op("i32x4.shl", op("v128.and", quadrant, bits(2)), whole(30));
