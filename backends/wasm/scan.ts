@@ -3,7 +3,7 @@
 // vector for each position. Producers are printed into the step where they are read, or before a
 // segment of steps where they are dear and wait for none. A scan that runs back over another computes
 // that one's carries again, a segment at a time, from checkpoints.
-import { intern, type Node, reachable } from "../../dsl/node.ts";
+import { intern, type Node } from "../../dsl/node.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import {
@@ -19,18 +19,16 @@ import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
 import type { Engine } from "./engine.ts";
 import { sharedProducts, withoutFactors } from "./factors.ts";
-import { acrossLanes, joinVectors } from "./joining.ts";
-import { atOnce } from "./kernels.ts";
 import { width as lanesOfVector } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { keeper, type Kept, scratchOf } from "./scan_kept.ts";
+import { inTurn, oneByOne, type Out, over, printStep, type Step } from "./scan_step.ts";
 import { bindLocals, onlyOnce, position, type Reader, stepsOf, timeOf } from "./scan_values.ts";
 import {
   aheadIn,
   alike,
   type Around,
-  readsOf,
   renewed,
   steadyIn,
   type Steps,
@@ -47,33 +45,6 @@ const mostSteady = 512;
 const mostSlots = 1024;
 /** Steps of a segment where nothing says how many. */
 const stepsAhead = 16;
-
-/** What one step must compute. */
-interface Item {
-  readonly of: Node;
-  /** Reductions that this value needs are done in earlier phases. */
-  readonly phase: number;
-  /** The held axes that its value has. */
-  readonly nest: readonly Dim[];
-  /** What is computed, where that is not `of` alone. */
-  readonly value?: (env: Env) => Value;
-  /** A sum that all vectors are added to, one after the other. */
-  readonly sum?: {
-    readonly reduction: Node;
-    /** A place in scratch memory for two vectors. */
-    readonly pair: number;
-    readonly add: (sum: Value, env: Env) => Value;
-  };
-  readonly run: (env: Env, value: Value) => void;
-}
-
-/** What a step gives out. */
-interface Out {
-  readonly of: Node;
-  readonly root: ScanRoot;
-}
-
-const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join();
 
 /** Prints a scan kernel. */
 export const printScan = (
@@ -143,38 +114,9 @@ const printByLanes = (
   const pieces = along === undefined ? 1 : Math.ceil(along.size / piece);
   const units = size(others) * pieces;
   const beside = along === undefined ? 1 : besideIn(along.size, piece);
-  const neighbours = atOnce(engine);
 
   const scratch = scratchOf(emit);
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
-  /**
-   * Computes values at environments, and does what is to be done with those of neighbours together,
-   * the last of them first: so two stores become one of 256 bits, which need not keep their order.
-   */
-  const inTurn = <T>(
-    envs: readonly Env[],
-    value: (env: Env, k: number) => T,
-    put: (envs: readonly Env[], values: readonly T[]) => void,
-  ): void => {
-    for (let k = 0; k < envs.length; k += neighbours) {
-      const some = envs.slice(k, k + neighbours);
-      const values = some.map((env, n) => value(env, k + n));
-      put(some.toReversed(), values.reverse());
-    }
-  };
-  /** Runs `inside` for every position of some held axes. */
-  const over = (
-    nest: readonly Dim[],
-    envs: readonly Env[],
-    inside: (envs: readonly Env[]) => void,
-  ): void => {
-    if (nest.length === 0) return inside(envs);
-    const [{ axis, size }, ...rest] = nest;
-    emit.loop(size, (at) => {
-      over(rest, envs.map((env) => new Map([...env, [axis, at]])), inside);
-    });
-  };
-
   const { from } = roles(scan);
   const own = locals(scan);
   const outNode = (root: ScanRoot): Node => {
@@ -218,182 +160,26 @@ const printByLanes = (
 
   /** Prints all steps for the vectors of lanes at some places, beside each other. */
   const printSteps = (starts: readonly Env[]): void => {
-    const { declare, read, readSteady, write, slot } = keeper(
-      emit,
-      scratch,
-      held,
-      along,
-      starts.length,
-    );
+    const places = keeper(emit, scratch, held, along, starts.length);
+    const { declare, read, readSteady, write, slot } = places;
+    const printer = { emit, engine, scratch, keeper: places, axis, space, heldOf, sums, placeOf };
     const put = (kept: Kept, of: Node) => (envs: readonly Env[]) =>
-      inTurn(envs, (env) => emit.emit(of, env), (some, values) => {
-        some.forEach((env, k) => write(kept, env, values[k]));
-      });
+      oneByOne(engine, envs, (env) => emit.emit(of, env), (env, value) => write(kept, env, value));
     const plus = (envs: readonly Env[], axis: string, at: affine.Int): readonly Env[] =>
       envs.map((env) => new Map([...env, [axis, at]]));
-    /**
-     * Prints one step: its reductions, next carries and outputs, in loops over the held axes. Next
-     * carries are written to `places`, or in place of the carries; `more` values are kept.
-     */
-    const step = (
-      next: Readonly<Record<string, Node>>,
-      leaves: Readonly<Record<string, Node>>,
-      carries: Readonly<Record<string, Kept>>,
-      outs: readonly Out[],
-      envs: readonly Env[],
-      places?: Readonly<Record<string, Kept>>,
-      more: readonly Kept[] = [],
-    ): void => {
-      const phases = new Map<Node, number>();
-      const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
-      for (const of of inner) {
-        if (of.op === "scan") {
-          throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
-        }
-        phases.set(
-          of,
-          Math.max(0, ...of.args.map((arg) => phases.get(arg)! + (arg.op === "reduce" ? 1 : 0))),
-        );
-      }
-      const phaseOf = (of: Node) => phases.get(of)! + (of.op === "reduce" ? 1 : 0);
-      const items: Item[] = [];
-      for (const of of inner) {
-        if (of.op !== "reduce") continue;
-        const kept = declare(of);
-        const isSum = of.attributes.how === "add";
-        const begin = make.splat(isSum ? 0 : -Infinity);
-        over(kept.dims, envs, (ats) => ats.forEach((at) => write(kept, at, begin)));
-        items.push({
-          of: of.args[0],
-          phase: phases.get(of)!,
-          nest: heldOf(of.args[0]),
-          value: (at) => emit.joined(of, read(kept, at), at, false),
-          run: (at, value) => write(kept, at, value),
-        });
-        emit.override(of, (at) => read(kept, at));
-      }
-      for (const out of outs) {
-        const { of, root } = out, { partial, storage } = root;
-        const summed = partial?.reduction.args[0] ?? of;
-        const once = (at: Env, put: () => void) => onlyOnce(emit, space, at, summed, put);
-        const item = { of, phase: phaseOf(of), nest: heldOf(of) };
-        const total = sums.get(out);
-        if (total === undefined) {
-          items.push({
-            ...item,
-            run: (at, value) => once(at, () => emit.store(storage, at, value)),
-          });
-          continue;
-        }
-        items.push({
-          ...item,
-          sum: {
-            reduction: root.partial!.reduction,
-            pair: scratch.take(2),
-            // Lanes that do not count are no part of it.
-            add: (sum, at) => emit.counted(emit.plus(sum, of, at), sum),
-          },
-          run: (at, value) =>
-            once(at, () => {
-              const sum = acrossLanes(emit, root.partial!.reduction, value);
-              const address = scratch.address(placeOf(of, at), 4);
-              const before = make.loadNow("v128.load32_zero", address, total);
-              make.store("v128.store32_lane", address, total, make.op("f32x4.add", before, sum));
-            }),
-        });
-      }
-      for (const kept of more) {
-        items.push({
-          of: kept.node,
-          phase: 0,
-          nest: kept.dims,
-          run: (at, value) => write(kept, at, value),
-        });
-      }
-      const commits: (() => void)[] = [];
-      const nexts = Object.entries(next).map(([name, of]) => ({
-        name,
-        of,
-        phase: phaseOf(of),
-        nest: carries[name].dims,
-      }));
-      for (const { name, of, phase, nest } of nexts) {
-        const kept = carries[name];
-        // A carry is replaced at once where nobody reads its old value afterwards.
-        const atOnce = [...items, ...nexts].every((item) => {
-          const reads = readsOf(item.of, leaves[name]);
-          return reads === "no" || item.phase < phase ||
-            (item.phase === phase && reads === "own" && key(item.nest) === key(nest));
-        });
-        const place = places?.[name] ??
-          (atOnce || kept.variables !== undefined ? kept : declare(of));
-        items.push({
-          of,
-          phase,
-          nest,
-          run: (at, value) => {
-            if (place.variables !== undefined) commits.push(() => write(place, at, value));
-            else write(place, at, value);
-          },
-        });
-        if (place !== kept && places === undefined) {
-          commits.push(() => {
-            over(kept.dims, envs, (ats) => {
-              inTurn(ats, (at) => read(place, at), (some, values) => {
-                some.forEach((at, k) => write(kept, at, values[k]));
-              });
-            });
-          });
-        }
-      }
-      const last = Math.max(0, ...items.map((item) => item.phase));
-      for (let phase = 0; phase <= last; phase++) {
-        const nests = Map.groupBy(
-          items.filter((item) => item.phase === phase),
-          (item) => key(item.nest),
-        );
-        for (const group of nests.values()) {
-          over(group[0].nest, envs, (ats) => {
-            // Two sums of each, so that neighbours are added at the same time.
-            const zeros = [make.splat(0), make.splat(0)].slice(0, ats.length);
-            const running = new Map(
-              group.filter((item) => item.sum !== undefined).map((item) => [item, [...zeros]]),
-            );
-            const valueOf = (item: Item, at: Env, k: number): Value => {
-              const sums = running.get(item);
-              if (sums === undefined) return item.value?.(at) ?? emit.emit(item.of, at);
-              return sums[k % sums.length] = item.sum!.add(sums[k % sums.length], at);
-            };
-            inTurn(ats, (at, k) => group.map((item) => valueOf(item, at, k)), (some, values) => {
-              group.forEach((item, k) => {
-                if (!running.has(item)) some.forEach((at, n) => item.run(at, values[n][k]));
-              });
-            });
-            running.forEach((sums, item) => {
-              const { reduction, pair } = item.sum!;
-              item.run(ats[0], joinVectors(emit, reduction, sums, engine.wide ? pair : undefined));
-            });
-          });
-        }
-      }
-      commits.forEach((commit) => commit());
-      inner.filter(({ op }) => op === "reduce").forEach((of) => emit.override(of, undefined));
-    };
-
     const carries = Object.fromEntries(
       Object.entries(from).map(([name, of]) => [name, declare(of)]),
     );
+    const ownStep: Step = { next, leaves: own.carry, carries, outs };
     for (const [name, kept] of Object.entries(carries)) {
-      over(kept.dims, starts, put(kept, from[name]));
+      over(emit, kept.dims, starts, put(kept, from[name]));
     }
     const storeKept = (kept: Kept, to: Storage, envs: readonly Env[]) => {
       const isEverywhere = space.every(({ axis }) => axis in kept.node.axes);
       for (const some of isEverywhere ? [envs] : envs.map((env) => [env])) {
         onlyOnce(emit, space, some[0], kept.node, () => {
-          over(kept.dims, some, (ats) => {
-            inTurn(ats, (at) => read(kept, at), (some, values) => {
-              some.forEach((at, k) => emit.store(to, at, values[k]));
-            });
+          over(emit, kept.dims, some, (ats) => {
+            oneByOne(engine, ats, (at) => read(kept, at), (at, value) => emit.store(to, at, value));
           });
         });
       }
@@ -429,7 +215,7 @@ const printByLanes = (
       );
       const places = list.map((x) => {
         const kept = declare(x);
-        over(kept.dims, starts, put(kept, x));
+        over(emit, kept.dims, starts, put(kept, x));
         return [x, kept] as const;
       });
       return () => places.forEach(([x, kept]) => emit.override(x, (env) => read(kept, env)));
@@ -469,7 +255,7 @@ const printByLanes = (
             const t = timeOf(stepAt(g, k), of[0].scan);
             of.forEach(({ leaves, scan }) => bindLocals(emit, leaves, scan, reading({}), t));
             const values = (env: Env) => list.map((kept) => emit.emit(kept.node, env));
-            inTurn(plus(starts, axis, t), values, (some, values) => {
+            inTurn(engine, plus(starts, axis, t), values, (some, values) => {
               list.forEach((kept, i) => {
                 some.forEach((env, n) => write(slot(kept, k), env, values[n][i]));
               });
@@ -499,7 +285,7 @@ const printByLanes = (
           bindLocals(emit, own, scan, reading(carries), t);
           steady();
           if (every === 1) saveCarries(t);
-          step(next, own.carry, carries, outs, plus(starts, axis, t));
+          printStep(printer, ownStep, plus(starts, axis, t));
         }, count);
         ahead.forget();
       });
@@ -531,10 +317,13 @@ const printByLanes = (
         const lastOne = make.op("i32.sub", count, make.whole(1));
         ahead.compute(g, count);
         for (const name of names) {
-          over(came[name].dims, plus(starts, storage[name].dims[0].axis, g), (envs) => {
-            inTurn(envs, (env) => emit.load(storage[name], env), (some, values) => {
-              some.forEach((env, k) => write(came[name], env, values[k]));
-            });
+          over(emit, came[name].dims, plus(starts, storage[name].dims[0].axis, g), (envs) => {
+            oneByOne(
+              engine,
+              envs,
+              (env) => emit.load(storage[name], env),
+              (env, value) => write(came[name], env, value),
+            );
           });
         }
         // The last step is computed too where something is kept of it; nothing reads its carries.
@@ -546,7 +335,15 @@ const printByLanes = (
           steadyAgain();
           const onto = cameInto(affine.sum(k, affine.int(1)));
           const keep = both.map(({ kept }) => slot(kept, k));
-          step(again.next, again.leaves.carry, into, [], plus(starts, axis, t), onto, keep);
+          const step = {
+            next: again.next,
+            leaves: again.leaves.carry,
+            carries: into,
+            outs: [],
+            places: onto,
+            more: keep,
+          };
+          printStep(printer, step, plus(starts, axis, t));
         }, both.length > 0 ? count : lastOne);
         emit.loopDown(lastOne, every, (k) => {
           const t = timeOf(stepAt(g, k), source);
@@ -562,7 +359,7 @@ const printByLanes = (
           for (const { kept, instead } of both) emit.override(instead, reader(slot(kept, k)));
           bindLocals(emit, own, scan, reading(carries), t, instead);
           steady();
-          step(next, own.carry, carries, outs, plus(starts, axis, t));
+          printStep(printer, ownStep, plus(starts, axis, t));
         });
         both.forEach(({ instead }) => emit.override(instead, undefined));
         ahead.forget();
@@ -608,7 +405,7 @@ const printByLanes = (
       onlyOnce(emit, others, start, root.partial!.reduction.args[0], () => {
         emit.loop(steps, (t) => {
           const env: Env = new Map([...start, [axis, t], [root.partial!.axis, group]]);
-          over(heldOf(of), [env], ([at]) => {
+          over(emit, heldOf(of), [env], ([at]) => {
             const address = scratch.address(placeOf(of, at), 4);
             emit.store(root.storage, at, make.loadNow("v128.load32_zero", address, total));
           });
