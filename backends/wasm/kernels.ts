@@ -23,6 +23,8 @@ const leastElements = 1024;
 const fewRows = 4;
 /** Vectors of each of them at the same time. */
 const vectorsOfFew = 2;
+/** Sums over the same axes of which each may have all the vectors that it wants. */
+const fewSums = 3;
 /** Operations that are rather done again for all vectors of the other side. */
 const cheap = 4;
 
@@ -244,7 +246,8 @@ const printWithin = (
   emit.units(units, (unit) => {
     const env = emit.unflatten(unit, kernel.space);
     for (const stage of stages(kernel)) {
-      const beside = Math.max(atOnce(engine), Math.floor(sumsAtOnce / stage.length));
+      // The same for one sum and for a few: what else a kernel sums up changes no bits of a sum then.
+      const beside = stage.length <= fewSums ? sumsAtOnce : sumsAtOnce / 2;
       // What does not fill them all is added to one more, so that each of them gets the same.
       const isEven = along !== undefined && along.size % (width * beside) === 0;
       const sums = stage.map((reduction) =>
