@@ -67,12 +67,20 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
   }
 };
 
-/** The words for WebAssembly on this machine, or on the left why it does not work. */
-const examineWasm = async (): Promise<E.Either<string, string>> => {
+const wideAdvice = `with DENO_V8_FLAGS=${
+  wideFlags.join(",")
+} vectors of 256 bits, where the processor has AVX2; see README`;
+
+/** What is said of WebAssembly on this machine, line by line, or on the left why it does not work. */
+const examineWasm = async (): Promise<E.Either<string, readonly string[]>> => {
   try {
     const backend = wasmBackend();
     await squares(backend).finally(backend.close);
-    return E.right(backend.device);
+    const canBeWide = Deno.build.arch === "x86_64" && !engineHere().wide;
+    return E.right([
+      `wasm: works (${backend.device})`,
+      ...(canBeWide ? [`    ${wideAdvice}`] : []),
+    ]);
   } catch (cause) {
     return E.left(cause instanceof Error ? cause.message : String(cause));
   }
@@ -92,23 +100,15 @@ const describe = (finding: Finding): readonly string[] =>
     ),
   ];
 
-/** Whether vectors of 256 bits are there for the asking. */
-const canBeWide = (): boolean => Deno.build.arch === "x86_64" && !engineHere().wide;
-
-const wideAdvice = `with DENO_V8_FLAGS=${
-  wideFlags.join(",")
-} vectors of 256 bits, where the processor has AVX2; see README`;
-
 /** The report, line by line, from what was found. */
 export const doctorReport = (
   findings: readonly Finding[],
-  wasm: E.Either<string, string>,
+  wasm: E.Either<string, readonly string[]>,
 ): readonly string[] => {
   const hasGpu = findings.some(({ _tag, kind }) => _tag === "Works" && kind === "gpu");
   return [
     ...findings.flatMap(describe),
-    E.isRight(wasm) ? `wasm: works (${wasm.right})` : `wasm: no (${wasm.left})`,
-    ...(E.isRight(wasm) && canBeWide() ? [`    ${wideAdvice}`] : []),
+    ...(E.isRight(wasm) ? wasm.right : [`wasm: no (${wasm.left})`]),
     "reference: works (the float64 interpreter, slow)",
     hasGpu
       ? "auto picks gpu: a real GPU goes first"

@@ -14,8 +14,8 @@ import {
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
-import type { Engine } from "./engine.ts";
-import { atOnce, computedHere, storeRoots } from "./kernels.ts";
+import { atOnce, type Engine } from "./engine.ts";
+import { computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { width } from "./lanes.ts";

@@ -12,6 +12,9 @@ export interface Engine {
   readonly wide: boolean;
 }
 
+/** Neighbouring vectors that are computed beside each other. */
+export const atOnce = ({ wide }: Engine): number => wide ? 2 : 1;
+
 /** What V8 must be told for {@linkcode Engine.wide}: it pairs only accesses that it need not check. */
 export const wideFlags = ["--experimental-wasm-revectorize", "--no-wasm-bounds-checks"] as const;
 

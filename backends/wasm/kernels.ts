@@ -9,7 +9,7 @@ import { type Dim, dims, type ExpressionKernel, size, type Storage } from "../lo
 import type { Value } from "./builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
-import type { Engine } from "./engine.ts";
+import { atOnce, type Engine } from "./engine.ts";
 import { acrossLanes, joinVectors, sumsAtOnce } from "./joining.ts";
 import { width } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
@@ -41,9 +41,6 @@ export const computedHere = (
     ...kernel.again,
   ]);
 };
-
-/** Vectors of a map that are computed beside each other. */
-export const atOnce = ({ wide }: Engine): number => wide ? 2 : 1;
 
 /**
  * Emits the values of some roots, then their stores: a store may overwrite what another root reads.

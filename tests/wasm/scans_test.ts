@@ -82,7 +82,7 @@ Deno.test("vectors of lanes beside each other share what they read", async () =>
   deepStrictEqual(one.exponents.toSorted(), [2, 3, 3]);
 });
 
-/** Nodes that are to have the same values as others, within 1e-5. */
+/** Nodes that are to have the same values as others, within 1e-6. */
 const haveValuesOf = async (
   roots: readonly Node[],
   better: readonly Node[],
@@ -98,7 +98,7 @@ const haveValuesOf = async (
   const found = await machine.run("main", values);
   roots.forEach((_, k) =>
     found[k].forEach((value, at) =>
-      ok(Math.abs(value - found[k + roots.length][at]) < 1e-5, `number ${k} at ${at}`)
+      ok(Math.abs(value - found[k + roots.length][at]) < 1e-6, `number ${k} at ${at}`)
     )
   );
 };

@@ -1,8 +1,9 @@
 // `deno run -A tests/wasm/wide_results.ts`: the results of training steps and of random programs with
 // vectors in pairs, as one line of JSON: bits of each, joined. Run with the flags that make 256 bits of
 // pairs, it shows whether these change anything.
+import { ok } from "assert";
 import fc from "fast-check";
-import type { Machine, Values } from "../../backends/backend.ts";
+import type { Backend, Machine, Values } from "../../backends/backend.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
 import { volume } from "../../dsl/axes.ts";
 import { leavesOf } from "../../experiments/explain.ts";
@@ -26,7 +27,7 @@ const mixed = (values: Values): number => {
 };
 
 /** Two training steps of one block of each family, at the published size and a batch of 8 clips. */
-const steps = async (open: ReturnType<typeof wasmBackend>["open"]): Promise<Results> => {
+const steps = async (open: Backend["open"]): Promise<Results> => {
   const found: Record<string, number> = {};
   for (const family of ["transformer", "mamba", "xlstm"] as const) {
     const step = tinyStep(family, "all", 1);
@@ -48,14 +49,16 @@ const steps = async (open: ReturnType<typeof wasmBackend>["open"]): Promise<Resu
       );
     machine.write(values(held));
     for (let k = 0; k < 2; k++) await machine.run("step", values(given));
-    found[family] = mixed(await machine.read(held.map((leaf) => leaf.attributes.name!)));
+    const after = await machine.read(held.map((leaf) => leaf.attributes.name!));
+    ok(Object.values(after).every((one) => one.every(Number.isFinite)), family);
+    found[family] = mixed(after);
     machine.close();
   }
   return found;
 };
 
 const groups = 5, ofGroup = 20;
-const random = async (open: ReturnType<typeof wasmBackend>["open"]): Promise<Results> => {
+const random = async (open: Backend["open"]): Promise<Results> => {
   const cases = fc.sample(recipes, { seed: 20261, numRuns: groups * ofGroup }).map(programs);
   const found: Record<string, number> = {};
   for (let group = 0; group < groups; group++) {
