@@ -1,13 +1,15 @@
 // Recordings: which there are in a folder, and one as mono samples at one rate. A file that cannot be used
 // is told with its reason; damaged ones are not taken for whole ones.
-import decodeAudio from "audio-decode";
-import libsamplerate from "libsamplerate";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
-import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./audio/whole.ts";
+import type { Wanted } from "./audio/decode.ts";
+import { decodeElsewhere } from "./audio/elsewhere.ts";
 
 /** Samples per second of what is read here, in Hz. */
 export const recordingRate = 16000;
+
+/** The rates that are read, in Hz. */
+export const recordingRates = { least: 1000, most: 768_000 } as const;
 
 /** The shortest recording that is of use, in seconds: one window of a spectrogram. */
 export const shortestRecording = 0.025;
@@ -66,19 +68,14 @@ export const listRecordings =
 
 /**
  * The samples of one wav, flac, ogg or mp3 file of any rate and channel count: mono, the mean of
- * the channels, at `recordingRate`. Files shorter than `shortest` seconds are an error.
+ * the channels, at `rate` Hz. Files shorter than `shortest` seconds are an error. It is decoded in a
+ * process of its own; where none can be started, that is thrown.
  */
-export const decodeRecording =
-  (bytes: Uint8Array, shortest = shortestRecording): TaskEither<RecordingError, Float32Array> =>
-  () => decodeWith(resampler(recordingRate), bytes, shortest);
-
-/** What decodes one recording after the other, to samples at a rate in Hz; quicker than one by one. */
-export const recordingDecoder = (
-  rate: number = recordingRate,
-): (bytes: Uint8Array) => Promise<E.Either<RecordingError, Float32Array>> => {
-  const resample = resampler(rate);
-  return (bytes) => decodeWith(resample, bytes, shortestRecording);
-};
+export const decodeRecording = (
+  bytes: Uint8Array,
+  { shortest = shortestRecording, rate = recordingRate }: Partial<Wanted> = {},
+): TaskEither<RecordingError, Float32Array> =>
+() => decodeElsewhere(bytes, { shortest, rate });
 
 /** Why one recording could not be used, in words that follow its path. */
 export function recordingErrorText(error: RecordingError): string {
@@ -94,7 +91,7 @@ export function recordingErrorText(error: RecordingError): string {
     case "Undecodable":
       return `it cannot be decoded: ${error.reason}`;
     case "StrangeRate":
-      return `its sample rate is ${error.rate} Hz, where ${rates.least} to ${rates.most} can be read`;
+      return `its sample rate is ${error.rate} Hz, where ${recordingRates.least} to ${recordingRates.most} can be read`;
     case "TooShort":
       return error.seconds === 0
         ? "it holds no samples"
@@ -144,85 +141,4 @@ function systemReason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-// ---------------------------------------------------------------- one file
-
-const rates = { least: 1000, most: 768_000 };
-
 const milliseconds = (seconds: number): string => `${+(seconds * 1000).toPrecision(3)} ms`;
-
-type Resample = (samples: Float32Array, rate: number) => Promise<Float32Array>;
-
-async function decodeWith(
-  resample: Resample,
-  file: Uint8Array,
-  shortest: number,
-): Promise<E.Either<RecordingError, Float32Array>> {
-  if (file.length === 0) return E.left({ _tag: "EmptyFile" });
-  const bytes = withoutId3(file);
-  const container = containerOf(bytes);
-  if (container === undefined) return E.left({ _tag: "UnknownContainer" });
-  const problem = damage(container, bytes);
-  if (problem !== undefined) return E.left({ _tag: "Damaged", problem });
-
-  let channels: readonly Float32Array[], rate: number;
-  try {
-    ({ channelData: channels, sampleRate: rate } = await decodeAudio(
-      container === "wav" ? plainWav(bytes) : bytes,
-    ));
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return E.left({ _tag: "Undecodable", reason });
-  }
-  const length = channels[0]?.length ?? 0;
-  const promised = promisedSamples(container, bytes);
-  if (promised !== undefined && length < promised) {
-    const problem = `it should hold ${promised} samples, but ${length} can be decoded`;
-    return E.left({ _tag: "Damaged", problem });
-  }
-  if (length === 0) return E.left({ _tag: "TooShort", seconds: 0, shortest });
-  if (!(rate >= rates.least && rate <= rates.most)) return E.left({ _tag: "StrangeRate", rate });
-  if (length < shortest * rate) {
-    return E.left({ _tag: "TooShort", seconds: length / rate, shortest });
-  }
-  const mono = meanOf(channels);
-  const bad = mono.findIndex((sample) => !Number.isFinite(sample));
-  if (bad >= 0) return E.left({ _tag: "NotFinite", seconds: bad / rate });
-  return E.right(await resample(mono, rate));
-}
-
-function meanOf(channels: readonly Float32Array[]): Float32Array {
-  const [first, ...others] = channels;
-  if (others.length === 0) return first;
-  return first.map((sample, i) =>
-    others.reduce((sum, channel) => sum + channel[i], sample) / channels.length
-  );
-}
-
-// A converter costs as much to make as a second of audio to convert, so each rate keeps its own;
-// it forgets one recording before the next as long as it is given them whole.
-function resampler(to: number): Resample {
-  const { create, ConverterType } = libsamplerate;
-  const options = { converterType: ConverterType.SRC_SINC_MEDIUM_QUALITY };
-  const converters = new Map<number, ReturnType<typeof create>>();
-  return async (samples, rate) => {
-    if (rate === to) return samples;
-    const length = Math.round(samples.length * to / rate);
-    // The filter's tail falls on silence, so that the end comes out whole.
-    const padded = new Float32Array(samples.length + Math.ceil(rate / 20));
-    padded.set(samples);
-    if (Math.max(padded.length, length + to) > wholeLimit) {
-      const converter = await create(1, rate, to, options);
-      try {
-        return converter.simple(padded).slice(0, length);
-      } finally {
-        converter.destroy();
-      }
-    }
-    const converter = converters.get(rate) ?? create(1, rate, to, options);
-    converters.set(rate, converter);
-    return (await converter).simple(padded).slice(0, length);
-  };
-}
-
-// Longer recordings are passed through in pieces, which leaves something of them in a converter.
-const wholeLimit = 1_000_000;

@@ -454,7 +454,8 @@ const run = async (args: readonly string[]): Promise<number> => {
   }
 };
 
-if (import.meta.main) {
+/** Runs the command that this process was started with, and ends the process. */
+export const main = async (): Promise<never> => {
   // A scheduler that ends a job asks for what Ctrl-C asks for. A terminal that closes does not: what was
   // started with nohup is to go on.
   if (Deno.build.os !== "windows") {
@@ -466,5 +467,7 @@ if (import.meta.main) {
     if (Deno.env.get("DEBUG")) console.error(error);
     return 1;
   });
-  Deno.exit(status);
-}
+  return Deno.exit(status);
+};
+
+if (import.meta.main) await main();

@@ -3,7 +3,6 @@
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../backends/backend.ts";
 import { wasmBackend } from "../backends/wasm/backend.ts";
-import { engineHere, wideFlags } from "../backends/wasm/engine.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import {
   ADVICE,
@@ -67,20 +66,12 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
   }
 };
 
-const wideAdvice = `with DENO_V8_FLAGS=${
-  wideFlags.join(",")
-} vectors of 256 bits, where the processor has AVX2; see README`;
-
-/** What is said of WebAssembly on this machine, line by line, or on the left why it does not work. */
-const examineWasm = async (): Promise<E.Either<string, readonly string[]>> => {
+/** What is said of WebAssembly on this machine, or on the left why it does not work. */
+const examineWasm = async (): Promise<E.Either<string, string>> => {
   try {
     const backend = wasmBackend();
     await squares(backend).finally(backend.close);
-    const canBeWide = Deno.build.arch === "x86_64" && !engineHere().wide;
-    return E.right([
-      `wasm: works (${backend.device})`,
-      ...(canBeWide ? [`    ${wideAdvice}`] : []),
-    ]);
+    return E.right(`wasm: works (${backend.device})`);
   } catch (cause) {
     return E.left(cause instanceof Error ? cause.message : String(cause));
   }
@@ -103,12 +94,12 @@ const describe = (finding: Finding): readonly string[] =>
 /** The report, line by line, from what was found. */
 export const doctorReport = (
   findings: readonly Finding[],
-  wasm: E.Either<string, readonly string[]>,
+  wasm: E.Either<string, string>,
 ): readonly string[] => {
   const hasGpu = findings.some(({ _tag, kind }) => _tag === "Works" && kind === "gpu");
   return [
     ...findings.flatMap(describe),
-    ...(E.isRight(wasm) ? wasm.right : [`wasm: no (${wasm.left})`]),
+    E.isRight(wasm) ? wasm.right : `wasm: no (${wasm.left})`,
     "reference: works (the float64 interpreter, slow)",
     hasGpu
       ? "auto picks gpu: a real GPU goes first"

@@ -277,7 +277,7 @@ const samplesOf = async (path: string): Promise<E.Either<RecordingError, Float32
   } catch (error) {
     return E.left({ _tag: "Unreadable", reason: reasonText(error) });
   }
-  return decodeRecording(bytes, 0)();
+  return decodeRecording(bytes, { shortest: 0 })();
 };
 
 const reasonText = (error: unknown): string => {

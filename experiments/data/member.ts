@@ -2,7 +2,7 @@
 // kept. What the workers do; nothing here knows of orders or batches.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../models/frontend.ts";
-import { recordingDecoder, recordingErrorText } from "../audio.ts";
+import { decodeRecording, recordingErrorText } from "../audio.ts";
 import { logMelOnHost } from "../audio/logmel.ts";
 import { type LogMel, standardised } from "../features.ts";
 import { npyArray, npyValues } from "./npy_array.ts";
@@ -43,10 +43,10 @@ export const memberReader = (
   frames: number,
   store: Store | undefined,
 ): MemberReader => {
-  const decode = recordingDecoder(frontEnd.sampleRate), extract = logMelOnHost(frontEnd);
+  const extract = logMelOnHost(frontEnd), rate = frontEnd.sampleRate;
   const spectrogram = async (bytes: Uint8Array): Promise<E.Either<string, LogMel>> => {
     if (form === "log-mel") return logMelArray(bytes, frontEnd.mels);
-    const samples = await decode(bytes);
+    const samples = await decodeRecording(bytes, { rate })();
     return E.isLeft(samples)
       ? E.left(recordingErrorText(samples.left))
       : E.right(extract(samples.right));

@@ -145,7 +145,7 @@ const samplesOf = async (
   const plain = pcm16(bytes);
   if (plain !== undefined) return E.right(plain.samples);
   if (rate !== recordingRate) return bad(`at ${rate} Hz only wav files of 16 bit are read`);
-  const decoded = await decodeRecording(bytes, 0)();
+  const decoded = await decodeRecording(bytes, { shortest: 0 })();
   return E.isLeft(decoded) ? bad(recordingErrorText(decoded.left)) : decoded;
 };
 

@@ -157,7 +157,7 @@ async function resampled16(
   if (plain !== undefined && Number.isInteger(factor) && factor > 0) {
     return E.right(wav16(decimate(plain.samples, factor), recordingRate));
   }
-  const decoded = await decodeRecording(content, 0)();
+  const decoded = await decodeRecording(content, { shortest: 0 })();
   return E.map((samples: Float32Array) => wav16(samples, recordingRate))(decoded);
 }
 

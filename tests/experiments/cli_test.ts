@@ -5,7 +5,7 @@ import * as E from "fp-ts/Either.js";
 import { decode } from "../../experiments/safetensors.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
 
-const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.url).pathname);
+const command = decodeURIComponent(new URL("../../experiments/start.ts", import.meta.url).pathname);
 
 const little = {
   ...mamba,
@@ -23,7 +23,7 @@ const little = {
 
 const start = (args: readonly string[], cwd: string) =>
   new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", cli, ...args],
+    args: ["run", "-A", "--no-check", command, ...args],
     cwd,
     stdout: "piped",
     stderr: "piped",
