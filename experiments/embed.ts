@@ -3,6 +3,7 @@
 // than their samples.
 import { basename, dirname, relative, resolve, sep } from "node:path";
 import * as E from "fp-ts/Either.js";
+import { setImmediate } from "node:timers/promises";
 import { corrected, faithful } from "../models/fidelity.ts";
 import {
   audioErrorText,
@@ -260,7 +261,7 @@ const embedInto = async (
         show();
       } else show((part.first + part.values.length / embedder.width) / part.total);
       // Signals are heard between tasks of the event loop, which an interpreter's batch is not.
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      await setImmediate();
       if (interrupted()) break;
     }
     return E.right({ embedded, stretches, seconds, elapsed: elapsed(), failures });

@@ -3,7 +3,7 @@
 // blocks after the start: a transfer is begun and then asked about between turns of the event loop, so
 // that timers and signals are heard while a process waits for others.
 import * as E from "fp-ts/Either.js";
-import { setImmediate } from "node:timers";
+import { setImmediate } from "node:timers/promises";
 import { napAfter } from "../backends/webgpu/wait.ts";
 
 /**
@@ -122,7 +122,7 @@ export const openWorld = (
       const waited = performance.now() - began;
       if (waited < eager) continue;
       Atomics.wait(sleeping, 0, 0, napAfter(waited));
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      await setImmediate();
     }
   };
   // Bytes that MPI reads and writes between calls must not move, as V8 may move those of a small array

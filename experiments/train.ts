@@ -1,6 +1,7 @@
 // One pre-training run: from a source of clips and a spec to metrics, checkpoints and a report. This
 // is where the effects are; what is trained are the programs of train/programs.ts.
 import * as E from "fp-ts/Either.js";
+import { setImmediate } from "node:timers/promises";
 import type { Backend, Machine } from "../backends/backend.ts";
 import { volume } from "../dsl/axes.ts";
 import { count, type Parameter } from "../dsl/parameters.ts";
@@ -256,7 +257,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     if (from < steps) coming = readParts(source, spec, division, from);
     for (let step = from; step < steps; step++) {
       // Signals are heard between tasks of the event loop; an interpreter's step is only one task.
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      await setImmediate();
       const asked = performance.now();
       const clips = await coming!;
       waited += performance.now() - asked;

@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
+import { setImmediate } from "node:timers/promises";
 import { decodeRecording, recordingErrorText, recordingRate } from "../audio.ts";
 import type { Clip } from "../embedding.ts";
 import { ensureFolder, type FileError, fileErrorText } from "../files.ts";
@@ -110,7 +111,7 @@ export const embedTask = async (
       store.known.set(hash, scene);
       computed++;
       // Signals are heard between tasks of the event loop.
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      await setImmediate();
     }
   } finally {
     store.close();

@@ -1,6 +1,7 @@
 // Trains many probes on a device, some at a time: each has a place along the axis of trials, and when one
 // has stopped early the next begins in its place. Embeddings, weights and moments stay on the device;
 // a step is sent which rows it reads. What a probe becomes does not depend on those beside it.
+import { setImmediate } from "node:timers/promises";
 import type { Backend, Machine, Program, Values } from "../../backends/backend.ts";
 import { volume } from "../../dsl/axes.ts";
 import { apart } from "../../dsl/node.ts";
@@ -202,7 +203,7 @@ export const runTrials = async (
     });
     onProgress({ ended, trials: trials.length, epochs });
     // Signals are heard between tasks of the event loop.
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await setImmediate();
     if (interrupted()) return undefined;
   }
 };
