@@ -1,7 +1,7 @@
 // Products: the right operand is packed in panels of columns by a function of its own; then each
-// unit of work packs a block of rows of the left operand, multiplies it with the panels, and does what
-// comes after the product while the block of results is in the cache. What comes before it is done in
-// packing.
+// unit of work packs a block of rows of the left operand, or reads it as it stands, multiplies it with
+// the panels, and does what comes after the product while the block of results is in the cache. What
+// comes before it is done in packing.
 import type { Node } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
 import {
@@ -19,6 +19,7 @@ import { computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { width } from "./lanes.ts";
+import { matrixIn, matrixOf } from "./matrix.ts";
 import { depth, helperIndex, packers, rowStride, tileStride, tilingOf } from "./micro.ts";
 
 /** Tiles in the most and the fewest rows of a block, which are multiples of four. */
@@ -163,20 +164,24 @@ const printPacking = (
   return launchOf(emit, units);
 };
 
-/** Sizes of the blocks that units of work compute. */
+/** Sizes of the blocks that units of work compute: of those that give enough units, what reads least. */
 const blocksOf = (of: Contraction, engine: Engine) => {
   const { panel, rows: tileRows } = tilingOf(engine);
   const batch = size(of.batch), rows = size(of.rows), columns = size(of.columns);
-  let blockColumns = Math.min(mostColumns, Math.ceil(columns / panel) * panel);
-  let blockRows = mostTiles * tileRows;
-  const units = () => batch * Math.ceil(rows / blockRows) * Math.ceil(columns / blockColumns);
-  while (blockRows > fewestTiles * tileRows && (blockRows >= 2 * rows || units() < enoughUnits)) {
-    blockRows /= 2;
-  }
-  while (units() < enoughUnits / 2 && blockColumns > severalColumns) {
-    blockColumns = Math.ceil(blockColumns / 2 / panel) * panel;
-  }
-  return { blockRows, blockColumns };
+  const sizes = [mostTiles, fewestTiles].flatMap((tiles) =>
+    Array.from({ length: Math.ceil(columns / severalColumns) }, (_, k) => ({
+      blockRows: tiles * tileRows,
+      blockColumns: Math.ceil(columns / (k + 1) / panel) * panel,
+    }))
+  ).filter(({ blockColumns }) => blockColumns <= mostColumns);
+  const choices = sizes.map(({ blockRows, blockColumns }) => {
+    const rowBlocks = Math.ceil(rows / blockRows), columnBlocks = Math.ceil(columns / blockColumns);
+    const reads = rowBlocks * columns + columnBlocks * rows;
+    return { blockRows, blockColumns, units: batch * rowBlocks * columnBlocks, reads };
+  });
+  const enough = Math.min(enoughUnits, Math.max(...choices.map(({ units }) => units)));
+  return choices.filter(({ units }) => units >= enough)
+    .reduce((best, one) => one.reads < best.reads ? one : best);
 };
 
 /** Prints a product as two functions: packing, and the product with what surrounds it. */
@@ -212,11 +217,15 @@ export const printContraction = (
   )!;
   const alongTerms = over.includes(loop.dims[0]);
   const scratch = (id: number, dims: readonly Dim[]): Storage => ({ ...temporary, id, dims });
-  // Rows are computed as they come, one after the other or side by side, and then packed in tiles.
+  // Rows are computed as they come, one after the other or side by side, and then packed in tiles; where
+  // vectors are wide, those that come one after the other are multiplied as they stand.
   const raw = scratch(
     -1,
     alongTerms
-      ? [{ axis: rowAxis, size: tileRows }, { axis: termAxis, size: rowStride }]
+      ? [
+        { axis: rowAxis, size: engine.wide ? blockRows : tileRows },
+        { axis: termAxis, size: rowStride },
+      ]
       : [{ axis: termAxis, size: depth }, { axis: rowAxis, size: blockRows }],
   );
   const tiles = scratch(-2, [
@@ -287,6 +296,11 @@ const printProduct = (
       return affine.high(wanted) < rows ? wanted : bounded(emit, emit.whole(wanted), rows);
     };
 
+    const columnAt = (j: affine.Int): affine.Int => {
+      const wanted = affine.sum(column0, j);
+      return affine.high(wanted) < columns ? wanted : bounded(emit, emit.whole(wanted), columns);
+    };
+    const rowOfTile = (n: affine.Int): affine.Int => affine.times(n, tileRows);
     const tileAt = (n: affine.Int): Value =>
       emit.address(tiles, affine.times(n, depth * tileStride));
     const tilesHere = make.op(
@@ -294,6 +308,18 @@ const printProduct = (
       make.op("i32.add", rowsHere, make.whole(tileRows - 1)),
       make.whole(tileRows),
     );
+
+    const left = matrixOf(emit, of.left, of.rows, of.over, outer);
+    const standing = left?.[alongTerms ? "columnPitch" : "rowPitch"] === 1 ? left : undefined;
+    const kind = engine.wide && alongTerms ? "standing" : "packed";
+    const asItStands = kind === "standing" && standing !== undefined;
+    const rowBytes = 4 * (asItStands ? standing.rowPitch : rowStride);
+    const leftAt = (n: affine.Int, term0: affine.Int): Value => {
+      if (kind === "packed") return tileAt(n);
+      return asItStands
+        ? standing.address(rowAt(rowOfTile(n)), term0)
+        : emit.address(raw, affine.times(rowOfTile(n), rowStride));
+    };
 
     /** Packs terms from `term0` on of the block's rows, with what is done to them. */
     const packLeft = (term0: affine.Int, termsHere: Value, most: number) => {
@@ -304,20 +330,36 @@ const printProduct = (
         );
         emit.store(raw, new Map([[rowAxis, i], [termAxis, k]]), value);
       };
+      const pack = (from: Value, n: affine.Int, pitch: number) => {
+        const packer = packers[alongTerms ? "fromRows" : "fromColumns"];
+        make.call(packer, [from, tileAt(n), termsHere, make.whole(4 * pitch)]);
+      };
+      const tilesOf = (inside: (n: affine.Int) => void) =>
+        emit.loop(blockRows / tileRows, inside, tilesHere);
+      if (asItStands) return;
+      if (kind === "packed" && standing !== undefined) {
+        const pitch = alongTerms ? standing.rowPitch : standing.columnPitch;
+        tilesOf((n) => pack(standing.address(rowAt(rowOfTile(n)), term0), n, pitch));
+        return;
+      }
       if (alongTerms) {
         const from = emit.whole(term0);
         const to = make.op("i32.add", from, termsHere);
-        emit.loop(blockRows / tileRows, (n) => {
-          const row = affine.times(n, tileRows);
+        const putRow = (row: affine.Int, i: affine.Int) =>
+          emit.vectors(terms, ([term]) => {
+            put(rowAt(row), i, term, affine.sum(term, affine.times(term0, -1)));
+          }, { from, to, most });
+        if (kind === "standing") {
+          emit.loop(blockRows, (i) => putRow(i, i), rowsHere);
+          return;
+        }
+        tilesOf((n) => {
+          const row = rowOfTile(n);
           const left = make.op("i32.sub", rowsHere, emit.whole(row));
-          emit.loop(tileRows, (i) => {
-            emit.vectors(terms, ([term]) => {
-              put(rowAt(affine.sum(row, i)), i, term, affine.sum(term, affine.times(term0, -1)));
-            }, { from, to, most });
-          }, smaller(emit, make.whole(tileRows), left));
-          const rows = emit.address(raw, affine.int(0));
-          make.call(packers.fromRows, [rows, tileAt(n), termsHere]);
-        }, tilesHere);
+          const here = smaller(emit, make.whole(tileRows), left);
+          emit.loop(tileRows, (i) => putRow(affine.sum(row, i), i), here);
+          pack(emit.address(raw, affine.int(0)), n, rowStride);
+        });
         return;
       }
       const first = emit.whole(row0);
@@ -331,10 +373,19 @@ const printProduct = (
           put(row, affine.sum(row, affine.times(row0, -1)), term, k);
         }, { from: first, to: last, most: blockRows });
       }, termsHere);
-      emit.loop(blockRows / tileRows, (n) => {
-        const rows = emit.address(raw, affine.times(n, tileRows));
-        make.call(packers.fromColumns, [rows, tileAt(n), termsHere, make.whole(4 * blockRows)]);
-      }, tilesHere);
+      tilesOf((n) => pack(emit.address(raw, rowOfTile(n)), n, blockRows));
+    };
+
+    // Where nothing comes after the product, its sums go where they are wanted.
+    const [root, ...others] = kernel.roots;
+    const isBare = others.length === 0 && root.node === of.node && columns % width === 0;
+    const wanted = isBare ? matrixIn(emit, root.storage, of.rows, of.columns, outer) : undefined;
+    const target = wanted?.columnPitch === 1 ? wanted : undefined;
+    const resultAt = (n: affine.Int, j: affine.Int): Value => {
+      const row = rowOfTile(n), column = affine.times(j, panel);
+      return target === undefined
+        ? emit.address(results, affine.sum(affine.times(row, blockColumns), column))
+        : target.address(rowAt(row), columnAt(column));
     };
 
     /** Multiplies the block's rows with the panels of its columns. */
@@ -346,16 +397,14 @@ const printProduct = (
         const place = affine.times(affine.sum(affine.times(own, terms), term0), panel);
         const right = emit.address(packed, place);
         const call = (n: affine.Int, count: number) =>
-          make.call(helperIndex(count, vectors, tiling), [
-            tileAt(n),
+          make.call(helperIndex(count, vectors, kind, tiling), [
+            leftAt(n, term0),
             right,
-            emit.address(
-              results,
-              affine.sum(affine.times(n, tileRows * blockColumns), affine.times(j, panel)),
-            ),
-            make.whole(4 * blockColumns),
+            resultAt(n, j),
+            make.whole(4 * (target?.rowPitch ?? blockColumns)),
             termsHere,
             more,
+            ...(kind === "standing" ? [make.whole(rowBytes)] : []),
           ]);
         const whole = make.op("i32.div_u", rowsHere, make.whole(tileRows));
         emit.loop(blockRows / tileRows, (n) => call(n, tileRows), whole);
@@ -393,6 +442,7 @@ const printProduct = (
       });
     }
 
+    if (target !== undefined) return;
     const from = emit.whole(column0);
     const to = make.op("i32.add", from, columnsHere);
     emit.loop(blockRows, (i) => {

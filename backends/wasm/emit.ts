@@ -395,6 +395,20 @@ export const emitter = (
     return value;
   };
 
+  const place: Emitter["place"] = (of, env) => {
+    const storage = stored.get(of);
+    if (overrides.has(of)) return undefined;
+    if (storage !== undefined && !here.has(of)) return { storage, at: addressOf(storage, env) };
+    if (of.op === "stop" || of.op === "recompute") return place(of.args[0], env);
+    if (of.op !== "index") return undefined;
+    const [x] = of.args;
+    const places = Object.entries(of.attributes.places!).map(([axis, place]) =>
+      [axis, moved(place, env, known(x.axes, axis))] as const
+    );
+    if (places.some(([, { conditions }]) => conditions.length > 0)) return undefined;
+    return place(x, new Map(places.map(([axis, { position }]) => [axis, position])));
+  };
+
   const scoped = (inside: () => void) => {
     const around = scopes;
     scopes = [...around, {}];
@@ -507,6 +521,8 @@ export const emitter = (
     make,
     math,
     emit,
+    place,
+    placeIn: addressOf,
     override: (of, by) => {
       if (by === undefined) overrides.delete(of);
       else overrides.set(of, by);

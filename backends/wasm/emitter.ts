@@ -30,8 +30,15 @@ export interface Emitter {
   readonly math: VectorMath;
   /** The value of a node at an environment. */
   readonly emit: (of: Node, env: Env) => Value;
+  /** Where the value of a node at an environment stands, unless something is done to what stands there. */
+  readonly place: (
+    of: Node,
+    env: Env,
+  ) => { readonly storage: Storage; readonly at: affine.Int } | undefined;
   /** Says what a node is from here on, or that it is computed from its arguments again. */
   readonly override: (of: Node, by: ((env: Env) => Value) | undefined) => void;
+  /** Where an environment is in a storage, in elements. */
+  readonly placeIn: (storage: Storage, env: Env) => affine.Int;
   /** The number that an integer expression is; multiplied by `by`. */
   readonly whole: (of: affine.Int, by?: number) => Value;
   /** Positions of `dims` from one flattened index. */

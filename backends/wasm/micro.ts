@@ -1,7 +1,9 @@
 // The innermost loop of products: a few rows of the left operand times a panel of columns of the right
-// one, in registers; five and eight, or six and sixteen where vectors are wide. An engine that checks every access (Deno's does) makes reads the bottleneck,
-// so four of the rows come with one read and are spread over vectors from there: ten sums, two
-// vectors of the panel, and the two that are at work fill the fifteen registers that there are.
+// one, in registers. An engine that checks every access (Deno's does) makes reads the bottleneck, so
+// rows are packed in tiles, of which four come with one read and are spread over vectors from there: ten
+// sums of five rows, two vectors of the panel, and the two that are at work fill the fifteen registers
+// that there are. Where vectors are wide nothing is checked: six rows and sixteen columns, and rows whose
+// terms are neighbours are read as they stand, element by element.
 import {
   access,
   doWhile,
@@ -38,23 +40,40 @@ export const tileStride = 8;
 export const rowStride = depth + 16;
 
 /** The places of its parameters. */
-const [left, right, result, pitch, terms, more] = [0, 1, 2, 3, 4, 5];
+const [left, right, result, pitch, terms, more, leftPitch] = [0, 1, 2, 3, 4, 5, 6];
 
 /** The rows that come with one read. */
 const together = 4;
 
+const plus = (local: number, by: number): readonly number[] => [
+  ...[...get(local), ...i32(by), ...instruction["i32.add"], ...set(local)],
+];
+
+/** Sets the addresses of rows below the first, from one to the next. */
+const downFrom = (pointers: readonly number[], pitch: number): readonly number[] =>
+  pointers.slice(1).flatMap((pointer, i) => [
+    ...[...get(pointers[i]), ...get(pitch), ...instruction["i32.add"], ...set(pointer)],
+  ]);
+
+/** How the rows of the left operand come: packed in a tile, or as they stand. */
+export type Rows = "packed" | "standing";
+
 /**
  * A function of the addresses of the packed tile, the panel and the results, the bytes between rows of
  * results, the number of terms, and whether they are added to what is there. Of a tile with fewer rows
- * the others are not looked at.
+ * the others are not looked at. Of rows that stand, the address of the first stands for the tile's, and
+ * the last argument is the bytes between them.
  */
-const micro = (rows: number, vectors: number, engine: Engine): Func => {
+const micro = (rows: number, vectors: number, kind: Rows, engine: Engine): Func => {
   const { panel } = tilingOf(engine);
-  const first = 6;
+  const first = kind === "packed" ? 6 : 7;
   const sum = (i: number, j: number) => first + i * vectors + j;
   const across = Array.from({ length: vectors }, (_, j) => first + rows * vectors + j);
   const down = first + rows * vectors + vectors;
   const four = down + 1, place = down + 2;
+  // The address of each row that stands.
+  const standing = Array.from({ length: kind === "packed" ? 0 : rows }, (_, i) => place + i);
+  const pointers = standing.map((local, i) => i === 0 ? left : local);
   const toRow = [...get(place), ...get(pitch), ...instruction["i32.add"], ...set(place)];
   const rowByRow = (run: (i: number, j: number) => readonly number[]) => [
     ...get(result),
@@ -83,12 +102,7 @@ const micro = (rows: number, vectors: number, engine: Engine): Func => {
         ...set(sum(i, j)),
       ];
   const addRow = (i: number) => across.flatMap((_, j) => add(i, j));
-  const term = (k: number) => [
-    ...across.flatMap((local, j) => [
-      ...get(right),
-      ...access["v128.load"](4 * panel * k + 16 * j),
-      ...set(local),
-    ]),
+  const fromPacked = (k: number) => [
     ...get(left),
     ...access["v128.load"](4 * tileStride * k),
     ...set(four),
@@ -103,10 +117,25 @@ const micro = (rows: number, vectors: number, engine: Engine): Func => {
       ...addRow(together + i),
     ]).flat(),
   ];
+  const fromStanding = (k: number) =>
+    pointers.flatMap((pointer, i) => [
+      ...[...get(pointer), ...access["v128.load32_splat"](4 * k), ...set(down)],
+      ...addRow(i),
+    ]);
+  const term = (k: number) => [
+    ...across.flatMap((local, j) => [
+      ...get(right),
+      ...access["v128.load"](4 * panel * k + 16 * j),
+      ...set(local),
+    ]),
+    ...(kind === "packed" ? fromPacked(k) : fromStanding(k)),
+  ];
   const advance = (by: number) => [
-    ...[...get(left), ...i32(4 * tileStride * by), ...instruction["i32.add"], ...set(left)],
-    ...[...get(right), ...i32(4 * panel * by), ...instruction["i32.add"], ...set(right)],
-    ...[...get(terms), ...i32(-by), ...instruction["i32.add"], ...set(terms)],
+    ...(kind === "packed"
+      ? plus(left, 4 * tileStride * by)
+      : pointers.flatMap((pointer) => plus(pointer, 4 * by))),
+    ...plus(right, 4 * panel * by),
+    ...plus(terms, -by),
   ];
   const several = 4;
   const atLeast = (count: number) => [...get(terms), ...i32(count), ...instruction["i32.ge_s"]];
@@ -115,10 +144,10 @@ const micro = (rows: number, vectors: number, engine: Engine): Func => {
     return when(atLeast(by), doWhile(body, atLeast(by)));
   };
   return {
-    params: 6,
+    params: first,
     locals: [
       ...Array.from({ length: rows * vectors + vectors + 2 }, () => "v128" as const),
-      "i32",
+      ...Array.from({ length: Math.max(1, standing.length) }, () => "i32" as const),
     ],
     body: [
       ...when(
@@ -129,6 +158,7 @@ const micro = (rows: number, vectors: number, engine: Engine): Func => {
           ...set(sum(i, j)),
         ]),
       ),
+      ...downFrom(pointers, leftPitch),
       ...loop(several),
       ...loop(1),
       ...rowByRow((i, j) => [
@@ -141,42 +171,48 @@ const micro = (rows: number, vectors: number, engine: Engine): Func => {
 };
 
 /**
- * Packs a tile from its rows, each of them contiguous: a function of their address, the address of the
- * tile, and the number of terms. Rows that are missing are packed as whatever stands there.
+ * Packs a tile from its rows, each of them contiguous: a function of the address of the first, the
+ * address of the tile, the number of terms, and the bytes from one row to the next. Rows that are
+ * missing are packed as whatever stands there, and up to three terms more than there are.
  */
 const fromRows = (tileRows: number): Func => {
-  const [rows, tile, terms] = [0, 1, 2];
-  const [vectors, pairs] = [3, 3 + tileRows];
+  const [rows, tile, terms, pitch] = [0, 1, 2, 3];
+  const pointers = Array.from({ length: tileRows }, (_, i) => i === 0 ? rows : pitch + i);
+  const vectors = pitch + tileRows, pairs = vectors + tileRows;
   const halves = [0, 1].flatMap((half) => [[0, 1], [2, 3]].map((pair) => ({ half, pair })));
   return {
-    params: 3,
-    locals: Array.from({ length: tileRows + halves.length }, () => "v128" as const),
-    body: doWhile([
-      ...Array.from({ length: tileRows }, (_, i) => [
-        ...get(rows),
-        ...access["v128.load"](4 * rowStride * i),
-        ...set(vectors + i),
-      ]).flat(),
-      // Two by two, then four by four: the rows become what stands in one term of all of them.
-      ...halves.flatMap(({ half, pair: [a, b] }, n) => [
-        ...[...get(vectors + a), ...get(vectors + b)],
-        ...shuffle([2 * half, 4 + 2 * half, 2 * half + 1, 5 + 2 * half]),
-        ...set(pairs + n),
-      ]),
-      ...Array.from({ length: 4 }, (_, k) => [
-        ...get(tile),
-        ...[...get(pairs + 2 * (k >> 1)), ...get(pairs + 2 * (k >> 1) + 1)],
-        ...shuffle(k % 2 === 0 ? [0, 1, 4, 5] : [2, 3, 6, 7]),
-        ...access["v128.store"](4 * tileStride * k),
-        ...Array.from({ length: tileRows - together }, (_, i) => [
-          ...[...get(tile), ...get(vectors + together + i)],
-          ...access["v128.store32_lane"](4 * (tileStride * k + together + i), k),
+    params: 4,
+    locals: [
+      ...Array.from({ length: tileRows - 1 }, () => "i32" as const),
+      ...Array.from({ length: tileRows + halves.length }, () => "v128" as const),
+    ],
+    body: [
+      ...downFrom(pointers, pitch),
+      ...doWhile([
+        ...pointers.flatMap((pointer, i) => [
+          ...[...get(pointer), ...access["v128.load"](0), ...set(vectors + i)],
+          ...plus(pointer, 16),
+        ]),
+        // Two by two, then four by four: the rows become what stands in one term of all of them.
+        ...halves.flatMap(({ half, pair: [a, b] }, n) => [
+          ...[...get(vectors + a), ...get(vectors + b)],
+          ...shuffle([2 * half, 4 + 2 * half, 2 * half + 1, 5 + 2 * half]),
+          ...set(pairs + n),
+        ]),
+        ...Array.from({ length: 4 }, (_, k) => [
+          ...get(tile),
+          ...[...get(pairs + 2 * (k >> 1)), ...get(pairs + 2 * (k >> 1) + 1)],
+          ...shuffle(k % 2 === 0 ? [0, 1, 4, 5] : [2, 3, 6, 7]),
+          ...access["v128.store"](4 * tileStride * k),
+          ...Array.from({ length: tileRows - together }, (_, i) => [
+            ...[...get(tile), ...get(vectors + together + i)],
+            ...access["v128.store32_lane"](4 * (tileStride * k + together + i), k),
+          ]).flat(),
         ]).flat(),
-      ]).flat(),
-      ...[...get(rows), ...i32(16), ...instruction["i32.add"], ...set(rows)],
-      ...[...get(tile), ...i32(16 * tileStride), ...instruction["i32.add"], ...set(tile)],
-      ...[...get(terms), ...i32(-4), ...instruction["i32.add"], ...set(terms)],
-    ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
+        ...plus(tile, 16 * tileStride),
+        ...plus(terms, -4),
+      ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
+    ],
   };
 };
 
@@ -196,8 +232,8 @@ const fromColumns = (tileRows: number): Func => {
         ...[...access["i32.load"](16 + 4 * i), ...access["i32.store"](16 + 4 * i)],
       ]).flat(),
       ...[...get(columns), ...get(pitch), ...instruction["i32.add"], ...set(columns)],
-      ...[...get(tile), ...i32(4 * tileStride), ...instruction["i32.add"], ...set(tile)],
-      ...[...get(terms), ...i32(-1), ...instruction["i32.add"], ...set(terms)],
+      ...plus(tile, 4 * tileStride),
+      ...plus(terms, -1),
     ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
   };
 };
@@ -205,9 +241,12 @@ const fromColumns = (tileRows: number): Func => {
 /** The functions that stand first in every module. */
 export const helpers = (engine: Engine): readonly Func[] => {
   const { rows, vectors } = tilingOf(engine);
-  const tiles = Array.from(
-    { length: rows },
-    (_, i) => Array.from({ length: vectors }, (_, j) => micro(i + 1, j + 1, engine)),
+  const kinds: readonly Rows[] = engine.wide ? ["packed", "standing"] : ["packed"];
+  const tiles = kinds.flatMap((kind) =>
+    Array.from(
+      { length: rows },
+      (_, i) => Array.from({ length: vectors }, (_, j) => micro(i + 1, j + 1, kind, engine)),
+    )
   );
   return [fromRows(rows), fromColumns(rows), ...tiles.flat()];
 };
@@ -216,5 +255,11 @@ export const helpers = (engine: Engine): readonly Func[] => {
 export const packers = { fromRows: 0, fromColumns: 1 } as const;
 
 /** Which of them multiplies so many rows and vectors. */
-export const helperIndex = (rows: number, vectors: number, tiling: Tiling): number =>
-  2 + (rows - 1) * tiling.vectors + vectors - 1;
+export const helperIndex = (
+  rows: number,
+  vectors: number,
+  kind: Rows,
+  tiling: Tiling,
+): number =>
+  2 + (kind === "packed" ? 0 : tiling.rows * tiling.vectors) + (rows - 1) * tiling.vectors +
+  vectors - 1;

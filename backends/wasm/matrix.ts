@@ -1,0 +1,64 @@
+// What stands in memory as a matrix: rows that are equally far apart, and so are elements of a row. Such
+// an operand of a product is read, and such a result written, without a copy in between.
+import type { Node } from "../../dsl/node.ts";
+import * as affine from "../lower/affine.ts";
+import { type Dim, size, type Storage } from "../lower/program.ts";
+import type { Value } from "./builder.ts";
+import type { Emitter, Env } from "./emitter.ts";
+
+/** A matrix in memory; distances are in elements. */
+export interface Matrix {
+  readonly address: (row: affine.Int, column: affine.Int) => Value;
+  readonly rowPitch: number;
+  readonly columnPitch: number;
+}
+
+/** By how much a place grows with a variable; undefined where that is not always the same. */
+const growth = (at: affine.Int, variable: affine.Int): number | undefined => {
+  const [own] = variable.terms;
+  if (own === undefined) return 0;
+  const those = at.terms.filter(({ atom }) => atom.depends.includes(own.atom.text));
+  return those.length === 1 && those[0].atom.text === own.atom.text ? those[0].times : undefined;
+};
+
+type Place = { readonly storage: Storage; readonly at: affine.Int };
+
+const matrix = (
+  emit: Emitter,
+  rows: readonly Dim[],
+  columns: readonly Dim[],
+  outer: Env,
+  placeOf: (env: Env) => Place | undefined,
+): Matrix | undefined => {
+  const place = (row: affine.Int, column: affine.Int) =>
+    placeOf(new Map([...outer, ...emit.unflatten(row, rows), ...emit.unflatten(column, columns)]));
+  const [row, column] = [rows, columns].map((dims) => emit.named(emit.make.whole(0), size(dims)));
+  const any = place(row, column);
+  if (any === undefined || any.storage.dtype !== "f32") return undefined;
+  const rowPitch = growth(any.at, row), columnPitch = growth(any.at, column);
+  if (rowPitch === undefined || columnPitch === undefined) return undefined;
+  const address = (row: affine.Int, column: affine.Int) => {
+    const { storage, at } = place(row, column)!;
+    return emit.address(storage, at);
+  };
+  return { address, rowPitch, columnPitch };
+};
+
+/** A node as a matrix, where nothing is done to what stands in memory. */
+export const matrixOf = (
+  emit: Emitter,
+  of: Node,
+  rows: readonly Dim[],
+  columns: readonly Dim[],
+  outer: Env,
+): Matrix | undefined => matrix(emit, rows, columns, outer, (env) => emit.place(of, env));
+
+/** A storage as a matrix. */
+export const matrixIn = (
+  emit: Emitter,
+  storage: Storage,
+  rows: readonly Dim[],
+  columns: readonly Dim[],
+  outer: Env,
+): Matrix | undefined =>
+  matrix(emit, rows, columns, outer, (env) => ({ storage, at: emit.placeIn(storage, env) }));
