@@ -1,7 +1,7 @@
 // What stands in memory as a matrix: rows that are equally far apart, and so are elements of a row. Such
 // an operand of a product is read, and such a result written, without a copy in between.
 import type { Node } from "../../dsl/node.ts";
-import * as affine from "../lower/affine.ts";
+import type * as affine from "../lower/affine.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
 import type { Emitter, Env } from "./emitter.ts";
