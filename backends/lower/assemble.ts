@@ -198,7 +198,7 @@ export const assemble = (
     }
     for (const root of draft.roots) {
       if (home.get(root) !== draft) continue;
-      const order = wantedOrder.get(root) ?? Object.keys(root.axes);
+      const order = wantedOrder.get(root) ?? orderLikeReads(root, draft, stored);
       stored.set(root, inPlace.get(root) ?? placed(root, draft, order));
     }
   }
@@ -257,6 +257,33 @@ export const assemble = (
     ...extra.filter((kernel) => !isFirst(kernel)),
   ];
   return { kernels, stored, inputs, params, literals, outputs: outputStorage, copies };
+};
+
+/**
+ * The order of axes that most of what a draft reads has, of what has the axes of `root`: values then lie
+ * beside each other where they are read and written. A node's own order is how its expression came about.
+ */
+const orderLikeReads = (
+  root: Node,
+  draft: Draft,
+  stored: ReadonlyMap<Node, Storage>,
+): readonly string[] => {
+  const seen = new Set<Node>(),
+    orders = new Map<string, { axes: readonly string[]; reads: number }>();
+  const rest: Node[] = draft.roots.flatMap(({ args }) => args);
+  for (let of = rest.pop(); of !== undefined; of = rest.pop()) {
+    if (seen.has(of)) continue;
+    seen.add(of);
+    const storage = stored.get(of);
+    if (storage === undefined) {
+      rest.push(...of.args);
+    } else if (sameAxes(of.axes, root.axes)) {
+      const axes = storage.dims.map(({ axis }) => axis), key = axes.join();
+      orders.set(key, { axes, reads: (orders.get(key)?.reads ?? 0) + 1 });
+    }
+  }
+  const most = Math.max(0, ...[...orders.values()].map(({ reads }) => reads));
+  return [...orders.values()].find(({ reads }) => reads === most)?.axes ?? Object.keys(root.axes);
 };
 
 /** An order in which all that a draft needs comes before it. Updates come as soon as they can. */
