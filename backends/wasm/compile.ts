@@ -75,7 +75,7 @@ const compileHere = (program: Program, options: Options): Compiled => {
         return thin === undefined ? printContraction(kernel, stored, options.engine) : [thin];
       }
       default:
-        return [printElements(kernel, stored, options.engine)];
+        return printElements(kernel, stored, options.engine);
     }
   };
   const steps = lowered.kernels.map((kernel) => ({ kernel, launches: print(kernel) }));

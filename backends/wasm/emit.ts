@@ -120,7 +120,7 @@ export const emitter = (
   };
 
   const loadWords = (storage: Storage, at: affine.Int): Value => {
-    accesses.push({ address: at, isStore: false });
+    accesses.push({ storage, address: at, isStore: false });
     const stride = laneStride(at, lanes?.name);
     const now = cells.has(storage);
     if (stride === 0) {
@@ -160,7 +160,7 @@ export const emitter = (
       ? make.op("v128.and", given, make.vector([1, 1, 1, 1]))
       : given;
     const at = addressOf(storage, env);
-    accesses.push({ address: at, isStore: true });
+    accesses.push({ storage, address: at, isStore: true });
     const stride = laneStride(at, lanes?.name);
     if (stride === 0) {
       const [address, offset] = reach(storage, at);

@@ -17,6 +17,7 @@ export interface Lanes {
 
 /** One access to memory, for choosing loops. */
 export interface Access {
+  readonly storage: Storage;
   readonly address: affine.Int;
   readonly isStore: boolean;
 }

@@ -13,7 +13,8 @@ import { atOnce, type Engine } from "./engine.ts";
 import { acrossLanes, joinVectors, sumsAtOnce } from "./joining.ts";
 import { width } from "./lanes.ts";
 import { type Launch, launchOf } from "./launch.ts";
-import { trailing, vectorLoop } from "./loops.ts";
+import { trailing, type VectorLoop, vectorLoop } from "./loops.ts";
+import { isReadOften, turnedFor } from "./turned.ts";
 
 /** So many units are enough to share among threads; longer loops are cut where there are fewer. */
 const enoughUnits = 64;
@@ -92,26 +93,45 @@ const inPieces = (
 const without = (dims: readonly Dim[], some: readonly Dim[]) =>
   dims.filter((dim) => !some.includes(dim));
 
-/** Prints a map or a row kernel. */
+/** Prints a map or a row kernel, after what turns some of what it reads. */
 export const printElements = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
   engine: Engine,
-): Launch => {
+): readonly Launch[] => {
   const here = computedHere(kernel, stored);
-  const fresh = () => emitter(stored, engine, here);
-  return kernel.over.length === 0
-    ? printMap(kernel, engine, fresh)
-    : printRows(inOne(kernel, stored), engine, fresh);
+  const freshFrom = (stored: ReadonlyMap<Node, Storage>) => () => emitter(stored, engine, here);
+  const rows = kernel.over.length === 0 ? undefined : inOne(kernel, stored);
+  const fresh = freshFrom(stored);
+  const loop = rows === undefined ? loopOfMap(kernel, fresh) : loopOfRows(rows, fresh);
+  const turned = turnedFor(kernel, loop, stored);
+  const copies = turned.copies.map((copy) => {
+    const fresh = () => emitter(stored, engine);
+    return printMap(copy, loopOfMap(copy, fresh), engine, fresh);
+  });
+  const now = freshFrom(turned.stored);
+  const launch = rows === undefined
+    ? printMap(kernel, loop, engine, now)
+    : printRows(rows, loop, engine, now);
+  return [...copies, launch];
 };
 
-const printMap = (kernel: ExpressionKernel, engine: Engine, fresh: () => Emitter): Launch => {
+const loopOfMap = (kernel: ExpressionKernel, fresh: () => Emitter): VectorLoop | undefined => {
   const { space } = kernel;
   const flat = trailing(space);
   const candidates = [...space.map((dim) => [dim]), ...(flat.length > 1 ? [flat] : [])];
-  const loop = vectorLoop(candidates, space, fresh, (emit, env) => {
+  return vectorLoop(candidates, space, fresh, (emit, env) => {
     storeRoots(emit, kernel, [env]);
-  });
+  }, isReadOften(kernel));
+};
+
+const printMap = (
+  kernel: ExpressionKernel,
+  loop: VectorLoop | undefined,
+  engine: Engine,
+  fresh: () => Emitter,
+): Launch => {
+  const { space } = kernel;
   const emit = fresh();
   if (loop === undefined) {
     emit.units(1, () => storeRoots(emit, kernel, [emit.unflatten(affine.int(0), space)]));
@@ -191,16 +211,25 @@ const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
 const startOf = (emit: Emitter, reduction: Node): Value =>
   emit.make.splat(reduction.attributes.how === "add" ? 0 : -Infinity);
 
-const printRows = (rows: Rows, engine: Engine, fresh: () => Emitter): Launch => {
+const loopOfRows = (rows: Rows, fresh: () => Emitter): VectorLoop | undefined => {
   const { kernel: { space, over, reductions }, terms } = rows;
   const all = [...space, ...over];
-  const loop = vectorLoop(all.map((dim) => [dim]), all, fresh, (emit, env) => {
+  return vectorLoop(all.map((dim) => [dim]), all, fresh, (emit, env) => {
     for (const reduction of reductions) {
       emit.override(reduction, () => startOf(emit, reduction));
     }
     reductions.forEach((reduction) => emit.emit(terms.get(reduction)!.args[0], env));
     storeRoots(emit, rows.kernel, [env], (of) => isFull(rows.kernel, of));
-  });
+  }, isReadOften(rows.kernel));
+};
+
+const printRows = (
+  rows: Rows,
+  loop: VectorLoop | undefined,
+  engine: Engine,
+  fresh: () => Emitter,
+): Launch => {
+  const { space, reductions } = rows.kernel;
   const emit = fresh();
   const [along] = loop?.dims ?? [];
   if (along !== undefined && space.includes(along)) {

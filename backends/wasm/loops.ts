@@ -1,8 +1,8 @@
 // Along which axis vectors lie. Every access to memory of a kernel's body is written down with its
 // address, and the axis that makes most of them neighbours in memory is taken.
 import type * as affine from "../lower/affine.ts";
-import { type Dim, size } from "../lower/program.ts";
-import type { Emitter, Env } from "./emitter.ts";
+import { type Dim, size, type Storage } from "../lower/program.ts";
+import type { Access, Emitter, Env } from "./emitter.ts";
 import { laneStride, width } from "./lanes.ts";
 
 /** Work of a vector's access, in vector operations. */
@@ -17,6 +17,11 @@ const longEnough = 64;
 export interface VectorLoop {
   readonly dims: readonly Dim[];
   readonly cost: number;
+  /**
+   * How far apart the elements of a vector are that is read, of what is read by vectors, always as far
+   * apart.
+   */
+  readonly strides: ReadonlyMap<Storage, number>;
 }
 
 /** The last axes, as many as make a loop long enough; none where the last is so itself. */
@@ -26,15 +31,30 @@ export const trailing = (dims: readonly Dim[]): readonly Dim[] => {
   return dims.slice(from);
 };
 
+const stridesOf = (accesses: readonly Access[], name: string | undefined) => {
+  const found = new Map<Storage, Set<number | undefined>>();
+  for (const { storage, address, isStore } of accesses) {
+    const stride = laneStride(address, name);
+    if (isStore || stride === 0) continue;
+    found.set(storage, (found.get(storage) ?? new Set()).add(stride));
+  }
+  return new Map(
+    [...found].flatMap(([storage, [stride, ...others]]) =>
+      stride === undefined || others.length > 0 ? [] : [[storage, stride] as const]
+    ),
+  );
+};
+
 /**
  * The best of some axes, or of runs of axes flattened, for `body`, which is printed by fresh emitters;
- * undefined where all are of size 1.
+ * undefined where all are of size 1. What `turns` says yes to is turned, where it would be read strided.
  */
 export const vectorLoop = (
   candidates: readonly (readonly Dim[])[],
   all: readonly Dim[],
   fresh: () => Emitter,
   body: (emit: Emitter, env: Env) => void,
+  turns: (storage: Storage) => boolean = () => false,
 ): VectorLoop | undefined => {
   const probe = (flat: readonly Dim[]) => {
     const emit = fresh();
@@ -58,9 +78,17 @@ export const vectorLoop = (
     const flat = dims.length > 1;
     const { names, accesses, work } = flat ? probe(dims) : plain;
     const name = names.get(flat ? "" : dims[0].axis);
-    const each = accesses.reduce((n, one) => n + accessCost(laneStride(one.address, name)), work);
+    const costOf = ({ storage, address, isStore }: Access): number => {
+      const stride = laneStride(address, name);
+      return accessCost(!isStore && stride !== 0 && turns(storage) ? 1 : stride);
+    };
+    const each = accesses.reduce((n, one) => n + costOf(one), work);
     const extent = size(dims);
-    return { dims, cost: (each * Math.ceil(extent / width) + loopCost) / extent };
+    return {
+      dims,
+      cost: (each * Math.ceil(extent / width) + loopCost) / extent,
+      strides: stridesOf(accesses, name),
+    };
   });
   return costs.reduce<VectorLoop | undefined>(
     (best, one) => best === undefined || one.cost < best.cost ? one : best,

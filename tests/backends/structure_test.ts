@@ -281,3 +281,24 @@ Deno.test({
     );
   },
 });
+
+Deno.test("a stored value has the order of what it is read with, not of its expression", () => {
+  const causal = d.less(d.iota("key", 70), d.iota("token", 50));
+  const v = d.input("v", { batch: 3, key: 70, feature: 40 });
+  /** The order of what a row sums up and a product reads, which takes too long to be computed twice. */
+  const order = (of: AnyTensor) => {
+    const slow = (x: AnyTensor): AnyTensor => d.tanh(d.exp(d.sin(d.erf(x))));
+    const scores = slow(slow(d.select(causal, of, d.scalarOf(0)) as AnyTensor));
+    const read: AnyTensor = d.contract(scores as never, v as never, "key" as never);
+    const { stored } = lower({
+      outputs: {
+        read: { of: read, order: ["batch", "token", "feature"] },
+        sum: { of: d.sum(scores as never, "key" as never), order: ["batch", "token"] },
+      },
+    });
+    return stored.get(node(scores))?.dims.map(({ axis }) => axis).join();
+  };
+  strictEqual(order(d.input("x", { batch: 3, token: 50, key: 70 })), "batch,token,key");
+  // Nothing is read that has these axes.
+  strictEqual(order(d.input("x", { batch: 3 })), "key,token,batch");
+});

@@ -14,7 +14,7 @@ Deno.test("a map of six elements is one vector of four, and one of two", () => {
   const x = d.input("x", { i: 6 });
   const lowered = lower({ outputs: { y: { of: d.mul(x, x), order: ["i"] } } });
   const kernel = lowered.kernels[0] as ExpressionKernel;
-  const { func, units } = printElements(kernel, lowered.stored, engine);
+  const [{ func, units }] = printElements(kernel, lowered.stored, engine);
   strictEqual(units, 1);
   strictEqual(
     showFunc(func),
