@@ -23,7 +23,7 @@ interface Most {
 
 const most: Readonly<Record<FamilyName, Most>> = {
   transformer: { kernels: 388, calls: 612, functions: 102, megabytes: 355, scratch: 160 },
-  mamba: { kernels: 342, calls: 516, functions: 81, megabytes: 392, scratch: 215 },
+  mamba: { kernels: 342, calls: 516, functions: 82, megabytes: 392, scratch: 215 },
   xlstm: { kernels: 645, calls: 912, functions: 109, megabytes: 500, scratch: 160 },
 };
 
