@@ -6,8 +6,6 @@ import * as E from "fp-ts/Either.js";
 import { type Metric, readMetrics } from "../../experiments/metrics.ts";
 import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
 
-const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.url).pathname);
-
 const little = {
   ...mamba,
   name: "little",
@@ -62,7 +60,13 @@ const folder = await Deno.makeTempDir();
 globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
 await Deno.writeTextFile(`${folder}/little.json`, JSON.stringify(little));
 
-const experiment = [Deno.execPath(), "run", "-A", "--no-check", cli, "experiment", "little.json"];
+const through = (module: string): readonly string[] => {
+  const path = decodeURIComponent(new URL(`../../experiments/${module}`, import.meta.url).pathname);
+  return [Deno.execPath(), "run", "-A", "--no-check", path, "experiment", "little.json"];
+};
+const experiment = through("start.ts");
+/** The process below, which computes and may be killed for its memory. */
+const computing = through("cli.ts");
 
 const start = ([command, ...args]: readonly string[]) =>
   new Deno.Command(command, {
@@ -139,7 +143,7 @@ const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve,
 const killed = async (launched: Launcher, victim: number, run: string) => {
   // Each leaves its number behind and becomes the experiment.
   const own = 'echo $$ > "$0-$OMPI_COMM_WORLD_RANK"; exec "$@"';
-  const command = ["sh", "-c", own, run, ...experiment, "--out", run];
+  const command = ["sh", "-c", own, run, ...computing, "--out", run];
   const child = start([...by(launched, 2), ...command]).spawn();
   let ended = false;
   const end = child.output().then((output) => {
