@@ -2,8 +2,7 @@
 // is told with its reason; damaged ones are not taken for whole ones.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
-import type { Wanted } from "./audio/decode.ts";
-import { decodeElsewhere } from "./audio/elsewhere.ts";
+import { decodeElsewhere, type Wanted } from "./audio/elsewhere.ts";
 
 /** Samples per second of what is read here, in Hz. */
 export const recordingRate = 16000;

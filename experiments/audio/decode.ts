@@ -5,15 +5,8 @@ import decodeAudio from "audio-decode";
 import libsamplerate from "libsamplerate";
 import * as E from "fp-ts/Either.js";
 import { type RecordingError, recordingRates } from "../audio.ts";
+import type { Wanted } from "./elsewhere.ts";
 import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./whole.ts";
-
-/** What is asked of a decoder. */
-export interface Wanted {
-  /** Samples per second of the result, in Hz. */
-  readonly rate: number;
-  /** The shortest recording that is of use, in seconds. */
-  readonly shortest: number;
-}
 
 /** What decodes one recording after the other. */
 export type Decode = (

@@ -3,12 +3,7 @@
 // its input does.
 import * as E from "fp-ts/Either.js";
 import { decoder } from "./decode.ts";
-
-/** Numbers at the start of a request: bytes that follow, rate in Hz, shortest in seconds. */
-export const requestNumbers = 3;
-
-/** Numbers at the start of an answer: bytes of an error as JSON that follow, and samples after them. */
-export const answerNumbers = 2;
+import { greeting, requestNumbers } from "./elsewhere.ts";
 
 /** Reads as many bytes as there is room for; false where the input ends. */
 const readAll = (into: Uint8Array): boolean => {
@@ -33,6 +28,7 @@ const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array | Float64Array
   new Uint8Array(buffer, byteOffset, byteLength);
 
 const serve = async (): Promise<void> => {
+  writeAll(new Uint8Array(greeting));
   const decode = decoder(), request = new Float64Array(requestNumbers);
   while (readAll(bytesOf(request))) {
     const [length, rate, shortest] = request;

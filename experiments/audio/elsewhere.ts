@@ -2,13 +2,30 @@
 // that checks no access of WebAssembly (decision 15), what decodes the files of others may not.
 import * as E from "fp-ts/Either.js";
 import type { RecordingError } from "../audio.ts";
-import type { Wanted } from "./decode.ts";
-import { answerNumbers } from "./decoder_process.ts";
+
+/** What is asked of a decoder. */
+export interface Wanted {
+  /** Samples per second of the result, in Hz. */
+  readonly rate: number;
+  /** The shortest recording that is of use, in seconds. */
+  readonly shortest: number;
+}
+
+/** Numbers at the start of a request: bytes that follow, rate in Hz, shortest in seconds. */
+export const requestNumbers = 3;
+
+/** Numbers at the start of an answer: bytes of an error as JSON that follow, and samples after them. */
+export const answerNumbers = 2;
+
+/** Bytes that a process writes before it reads. */
+export const greeting = 1;
 
 interface Decoder {
   readonly child: Deno.ChildProcess;
   readonly input: WritableStreamDefaultWriter<Uint8Array>;
   readonly output: ReadableStreamBYOBReader;
+  /** Whether its greeting has been read. */
+  began: boolean;
 }
 
 /** The variable by which an engine is told not to check. */
@@ -27,6 +44,7 @@ const start = (): Decoder => {
     child,
     input: child.stdin.getWriter(),
     output: child.stdout.getReader({ mode: "byob" }),
+    began: false,
   };
 };
 
@@ -52,6 +70,8 @@ const ask = async (
   file: Uint8Array,
   { rate, shortest }: Wanted,
 ): Promise<Decoded | undefined> => {
+  decoder.began ||= (await read(decoder, greeting)) !== undefined;
+  if (!decoder.began) return undefined;
   try {
     const head = new Uint8Array(Float64Array.of(file.length, rate, shortest).buffer);
     const request = new Uint8Array(head.length + file.length);
@@ -87,7 +107,15 @@ const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => 
       return decoded;
     }
     end = await running.child.status;
+    const { began } = running;
     running = undefined;
+    // No file is to blame for that.
+    if (!began && end.signal === null) {
+      throw new Error(
+        `the process that decodes recordings ended ${describe(end)} before it began; ` +
+          "what it said is above",
+      );
+    }
   }
   return E.left({ _tag: "Undecodable", reason: `its decoder ended ${describe(end!)}` });
 };

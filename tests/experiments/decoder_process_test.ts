@@ -105,23 +105,49 @@ onLinux("it is told none of the flags, may do nothing, and leaves with who asked
   }
 });
 
-onLinux("a thread that ends leaves no decoder", async () => {
+/** A thread that decodes what it is sent, and says what came of it. */
+const thread = (): Worker => {
   const source = `
     import { decodeRecording } from "${new URL("../../experiments/audio.ts", import.meta.url)}";
     self.onmessage = async ({ data }) => {
-      self.postMessage((await decodeRecording(data)())._tag);
+      const said = decodeRecording(data)().then(({ _tag }) => _tag, ({ message }) => message);
+      self.postMessage(await said);
     };
   `;
-  const before = decodersOf(Deno.pid).length;
   const url = URL.createObjectURL(new Blob([source], { type: "text/typescript" }));
-  const worker = new Worker(url, { type: "module" });
-  const tag = new Promise((resolve) => {
-    worker.onmessage = ({ data }) => resolve(data);
-  });
+  return new Worker(url, { type: "module" });
+};
+
+const saidBy = (worker: Worker): Promise<unknown> => {
+  const said = new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
   worker.postMessage(recording);
-  assert.equal(await tag, "Right");
+  return said;
+};
+
+onLinux("a thread that ends leaves no decoder", async () => {
+  const before = decodersOf(Deno.pid).length, worker = thread();
+  assert.equal(await saidBy(worker), "Right");
   assert.equal(decodersOf(Deno.pid).length, before + 1);
   worker.terminate();
   await until(() => decodersOf(Deno.pid).length === before);
-  URL.revokeObjectURL(url);
+});
+
+onLinux("a decoder that cannot begin is no fault of a recording's", async () => {
+  const folder = await Deno.makeTempDir(), worker = thread();
+  // Neither a cache with the decoders in it nor a place to fetch them from.
+  const wrong = { DENO_DIR: folder, NPM_CONFIG_REGISTRY: "http://127.0.0.1:9" };
+  const names = Object.keys(wrong), before = names.map((name) => Deno.env.get(name));
+  Object.entries(wrong).forEach(([name, value]) => Deno.env.set(name, value));
+  try {
+    assert.equal(
+      await saidBy(worker),
+      "the process that decodes recordings ended with status 1 before it began; what it said is above",
+    );
+  } finally {
+    names.forEach((name, k) =>
+      before[k] === undefined ? Deno.env.delete(name) : Deno.env.set(name, before[k])
+    );
+    worker.terminate();
+    await Deno.remove(folder, { recursive: true });
+  }
 });
