@@ -1,10 +1,7 @@
 // Starts the command line. WebAssembly has vectors of 128 bits; V8 makes vectors of 256 bits of them where
 // it is told to (decision 15), which only the start of a process can tell it. So where the processor has
 // such vectors, the command runs in a process below this one, which passes signals on and ends as it does.
-import { wideFlags } from "../backends/wasm/engine.ts";
-
-/** The variable by which V8 is told. Who sets it to anything has said what it is to be told. */
-const variable = "DENO_V8_FLAGS";
+import { flagsVariable, wideFlags } from "../backends/wasm/engine.ts";
 
 /** Whether the processor has vectors of 256 bits; where that cannot be read, those of today have. */
 const hasAvx2 = (): boolean => {
@@ -20,7 +17,7 @@ const hasAvx2 = (): boolean => {
 const startWide = async (args: readonly string[]): Promise<never> => {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", new URL("./cli.ts", import.meta.url).href, ...args],
-    env: { [variable]: wideFlags.join(",") },
+    env: { [flagsVariable]: wideFlags.join(",") },
     stdin: "inherit",
     stdout: "inherit",
     stderr: "inherit",
@@ -41,7 +38,8 @@ const startWide = async (args: readonly string[]): Promise<never> => {
 };
 
 if (import.meta.main) {
-  if (hasAvx2() && !Deno.env.has(variable)) await startWide(Deno.args);
+  // Who has set the variable, to anything, has said what V8 is to be told.
+  if (hasAvx2() && !Deno.env.has(flagsVariable)) await startWide(Deno.args);
   else {
     const { main } = await import("./cli.ts");
     await main();

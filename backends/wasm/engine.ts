@@ -18,12 +18,14 @@ export const atOnce = ({ wide }: Engine): number => wide ? 2 : 1;
 /** What V8 must be told for {@linkcode Engine.wide}: it pairs only accesses that it need not check. */
 export const wideFlags = ["--experimental-wasm-revectorize", "--no-wasm-bounds-checks"] as const;
 
+/** The variable of the environment by which Deno is told V8's flags, with commas between them. */
+export const flagsVariable = "DENO_V8_FLAGS";
+
 /** The flags that this process's V8 was started with, as far as they can be seen. */
 const flagsOf = (): string => {
   const { permissions, env } = Deno;
-  const variable = "DENO_V8_FLAGS";
-  const { state } = permissions.querySync({ name: "env", variable });
-  return state === "granted" ? env.get(variable) ?? "" : "";
+  const { state } = permissions.querySync({ name: "env", variable: flagsVariable });
+  return state === "granted" ? env.get(flagsVariable) ?? "" : "";
 };
 
 /** The engine of this process. */

@@ -1,6 +1,7 @@
 // Decoding in a process of its own, one for each thread that asks: what computes may run in an engine
 // that checks no access of WebAssembly (decision 15), what decodes the files of others may not.
 import * as E from "fp-ts/Either.js";
+import { flagsVariable } from "../../backends/wasm/engine.ts";
 import type { RecordingError } from "../audio.ts";
 
 /** What is asked of a decoder. */
@@ -28,11 +29,8 @@ interface Decoder {
   began: boolean;
 }
 
-/** The variable by which an engine is told not to check. */
-const flags = "DENO_V8_FLAGS";
-
 const start = (): Decoder => {
-  const { [flags]: _, ...env } = Deno.env.toObject();
+  const { [flagsVariable]: _, ...env } = Deno.env.toObject();
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "--no-prompt", new URL("./decoder_process.ts", import.meta.url).href],
     clearEnv: true,
