@@ -27,7 +27,13 @@ const startWide = async (args: readonly string[]): Promise<never> => {
     ? ["SIGINT"]
     : ["SIGINT", "SIGTERM"];
   const passOn = signals.map((signal) => {
-    const listener = () => child.kill(signal);
+    const listener = () => {
+      try {
+        child.kill(signal);
+      } catch {
+        // It has just ended.
+      }
+    };
     Deno.addSignalListener(signal, listener);
     return () => Deno.removeSignalListener(signal, listener);
   });

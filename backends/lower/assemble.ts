@@ -8,6 +8,7 @@ import { type Draft, isLeaf, type Use } from "./draft.ts";
 import { roundable } from "./halves.ts";
 import {
   type Checkpoints,
+  copying,
   type Dim,
   dims,
   type Kernel,
@@ -208,15 +209,7 @@ export const assemble = (
     storage.dims.map((dim) => dim.axis).join() === order.join();
   const copyOut = (of: Node, order: readonly string[], role: "output" | "temporary"): Storage => {
     const made = storage({ dtype: of.dtype, dims: dims(of.axes, order), role });
-    extra.push({
-      shape: "map",
-      space: dims(of.axes, order),
-      over: [],
-      reductions: [],
-      again: new Set(),
-      roots: [{ node: of, storage: made }],
-      path: [...of.path, "copy"].join(" > "),
-    });
+    extra.push(copying(of, made, [...of.path, "copy"].join(" > ")));
     return made;
   };
   outputs.forEach(([name, output], k) => {

@@ -113,3 +113,14 @@ export const size = (of: readonly Dim[]): number => of.reduce((n, dim) => n * di
 
 export const axesOf = (of: readonly Dim[]): Readonly<Record<string, number>> =>
   Object.fromEntries(of.map((dim) => [dim.axis, dim.size]));
+
+/** A kernel that copies a node's value, which is stored already, to another storage. */
+export const copying = (node: Node, storage: Storage, path: string): ExpressionKernel => ({
+  shape: "map",
+  space: storage.dims,
+  over: [],
+  reductions: [],
+  again: new Set(),
+  roots: [{ node, storage }],
+  path,
+});

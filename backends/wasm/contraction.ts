@@ -64,8 +64,9 @@ const arranged = (kernel: ExpressionKernel, of: Contraction): Contraction => {
 const smaller = (emit: Emitter, a: Value, b: Value): Value =>
   emit.make.op("select", a, b, emit.make.op("i32.lt_s", a, b));
 
-/** A whole number of the kernel, known to be below `extent`. */
-const bounded = (emit: Emitter, of: Value, extent: number): affine.Int => emit.named(of, extent);
+/** A whole number of the kernel, which is below `extent` where it is used. */
+const bounded = (emit: Emitter, of: affine.Int, extent: number): affine.Int =>
+  affine.high(of) < extent ? of : emit.named(emit.whole(of), extent);
 
 /** Packs the right operand: panels of columns, in each the terms one after the other. */
 const printPacking = (
@@ -116,7 +117,7 @@ const printPacking = (
       if (dim !== cut || pieces === 1) return emit.loop(dim.size, at);
       const here = emit.make.op("i32.sub", end(), emit.whole(start));
       emit.loop(length, (i) => {
-        at(bounded(emit, emit.whole(affine.sum(start, i)), dim.size));
+        at(emit.named(emit.whole(affine.sum(start, i)), dim.size));
       }, here);
     };
     const put = (env: Env, column: affine.Int, wanted: affine.Int) => {
@@ -147,12 +148,10 @@ const printPacking = (
     loops(outer, (env) => {
       emit.loop(wide, (j) => {
         const wanted = affine.sum(first, j);
-        const inside = affine.high(wanted) < panels * panel
-          ? wanted
-          : bounded(emit, emit.whole(wanted), panels * panel);
+        const inside = bounded(emit, wanted, panels * panel);
         const column = count % panel === 0
           ? inside
-          : bounded(emit, smaller(emit, emit.whole(inside), make.whole(count - 1)), count);
+          : emit.named(smaller(emit, emit.whole(inside), make.whole(count - 1)), count);
         emit.vectors(
           along.size,
           ([at]) => put(new Map([...env, [along.axis, at]]), column, inside)(),
@@ -291,15 +290,8 @@ const printProduct = (
       make.whole(blockColumns),
       make.op("i32.sub", make.whole(columns), emit.whole(column0)),
     );
-    const rowAt = (i: affine.Int): affine.Int => {
-      const wanted = affine.sum(row0, i);
-      return affine.high(wanted) < rows ? wanted : bounded(emit, emit.whole(wanted), rows);
-    };
-
-    const columnAt = (j: affine.Int): affine.Int => {
-      const wanted = affine.sum(column0, j);
-      return affine.high(wanted) < columns ? wanted : bounded(emit, emit.whole(wanted), columns);
-    };
+    const rowAt = (i: affine.Int): affine.Int => bounded(emit, affine.sum(row0, i), rows);
+    const columnAt = (j: affine.Int): affine.Int => bounded(emit, affine.sum(column0, j), columns);
     const rowOfTile = (n: affine.Int): affine.Int => affine.times(n, tileRows);
     const tileAt = (n: affine.Int): Value =>
       emit.address(tiles, affine.times(n, depth * tileStride));
@@ -365,10 +357,7 @@ const printProduct = (
       const first = emit.whole(row0);
       const last = make.op("i32.add", first, rowsHere);
       emit.loop(most, (k) => {
-        const wanted = affine.sum(term0, k);
-        const term = affine.high(wanted) < terms
-          ? wanted
-          : bounded(emit, emit.whole(wanted), terms);
+        const term = bounded(emit, affine.sum(term0, k), terms);
         emit.vectors(rows, ([row]) => {
           put(row, affine.sum(row, affine.times(row0, -1)), term, k);
         }, { from: first, to: last, most: blockRows });

@@ -2,7 +2,7 @@
 // of a kernel: a copy is made first, in which they are. A head's gates at all keys are read by every
 // token: 8,000 numbers are turned for 2,000,000 that are computed.
 import type { Node } from "../../dsl/node.ts";
-import { type ExpressionKernel, size, type Storage } from "../lower/program.ts";
+import { copying, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
 import type { VectorLoop } from "./loops.ts";
 
 /** A kernel reads an element of a value at least so many times, if the value is turned for it. */
@@ -47,15 +47,10 @@ export const turnedFor = (
   }));
   if (turned.size === 0) return { copies: [], stored };
   const nodes = [...stored].filter(([, storage]) => turned.has(storage));
-  const copies = [...turned].map(([from, to]): ExpressionKernel => ({
-    shape: "map",
-    space: to.dims,
-    over: [],
-    reductions: [],
-    again: new Set(),
-    roots: [{ node: nodes.find(([, storage]) => storage === from)![0], storage: to }],
-    path: `${kernel.path} > turned`,
-  }));
+  const copies = [...turned].map(([from, to]) => {
+    const [node] = nodes.find(([, storage]) => storage === from)!;
+    return copying(node, to, `${kernel.path} > turned`);
+  });
   const now = nodes.map(([node, storage]) => [node, turned.get(storage)!] as const);
   return { copies, stored: new Map([...stored, ...now]) };
 };
