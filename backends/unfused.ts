@@ -15,6 +15,7 @@ const FREE: ReadonlySet<Op> = new Set<Op>([
   "part",
   "stop",
   "recompute",
+  "materialise",
   "index",
 ]);
 
@@ -23,7 +24,7 @@ const bytes = (of: Node): number => 4 * volume(of.axes);
 /** Bytes that reading an argument takes; a view reads no more than there is below it. */
 const reading = (of: Node): number => {
   if (of.op === "const" || of.op === "iota") return 0;
-  const views = of.op === "index" || of.op === "stop" || of.op === "recompute";
+  const views = ["index", "stop", "recompute", "materialise"].includes(of.op);
   return views ? Math.min(bytes(of), reading(of.args[0])) : bytes(of);
 };
 

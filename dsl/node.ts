@@ -72,7 +72,9 @@ export type Op =
   | "scan"
   | "part"
   | "stop"
-  | "recompute";
+  | "recompute"
+  /** The compiler's own: its argument as it was rounded when it was stored; lower/materialise.ts. */
+  | "materialise";
 
 /** One expression. At run time a `Tensor<A>` is a `Node`. */
 export interface Node {

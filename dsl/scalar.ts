@@ -215,14 +215,15 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     expects: "two floats or two words",
     meaning: (a, b) => Math.max(a, b),
     pull: (g, [a, b]) => {
-      // A tie shares the cotangent, so that max(x, x) pulls back exactly g.
-      const share = (x: Node, y: Node) =>
-        apply(
-          "select",
-          apply("equal", x, y),
-          float(half),
-          apply("select", apply("less", y, x), float(1), float(0)),
-        );
+      // A tie shares the cotangent, so that max(x, x) pulls back exactly g. Where both sides have a
+      // share, `equal` has both rounded once, so that shares add up to 1 wherever they are computed.
+      const isOneSided = isConst(a) || isConst(b);
+      const share = (x: Node, y: Node) => {
+        const above = (rest: Node) => apply("select", apply("less", y, x), float(1), rest);
+        return isOneSided
+          ? above(apply("select", apply("less", x, y), float(0), float(half)))
+          : apply("select", apply("equal", x, y), float(half), above(float(0)));
+      };
       return [apply("mul", g, share(a, b)), apply("mul", g, share(b, a))];
     },
     wgsl: (a, b) => `max(${a}, ${b})`,

@@ -18,7 +18,7 @@ import {
   size,
   type Storage,
 } from "./program.ts";
-import { partialAxis, type ScanPlan, segmentAxis } from "./scans.ts";
+import { partialAxisOf, type ScanPlan, segmentAxis } from "./scans.ts";
 
 /** Addresses are 32-bit signed integers on devices. */
 const indexLimit = 2 ** 31 - 1;
@@ -352,7 +352,7 @@ const scanKernel = (
         kind: "out",
         name,
         storage,
-        partial: { axis: partialAxis, reduction: plan.partial[name] },
+        partial: { axis: partialAxisOf(plan).axis, reduction: plan.partial[name] },
       });
     } else roots.push({ kind: kind as "final" | "out", name, storage });
   }

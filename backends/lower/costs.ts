@@ -65,7 +65,7 @@ export const work = (of: Node): Work => {
     seen.add(x);
     if (x.op === "const") return;
     if (isBound(x)) leaves.add(x);
-    if (isLeaf(x) || x.op === "part" || x.op === "scan" || x.op === "reduce") {
+    if (isLeaf(x) || ["part", "scan", "reduce", "materialise"].includes(x.op)) {
       if (x.op !== "iota") reads += Math.min(1, volume(x.axes) / volume(of.axes));
     } else {
       total += costOf(x);

@@ -30,6 +30,7 @@ const again = (of: Node, args: readonly Node[]): Node => {
       }
       case "stop":
       case "recompute":
+      case "materialise":
         return intern(of.op, of.dtype, args[0].axes, args);
       default:
         throw new Error(`${of.op} has no form over all steps`);

@@ -228,21 +228,26 @@ export const planScans = (
 /** The axis of stored carries where only those that begin a segment of steps are stored. */
 export const segmentAxis = "segment";
 
-/** The axis of partial sums of an output. */
-export const partialAxis = "partial sum";
+/** The axis of so many partial sums of an output. */
+const partialAxis = (count: number): string => `partial sum of ${count}`;
+/** The axis of the partial sums of a scan's outputs: one for each workgroup of lanes. */
+export const partialAxisOf = ({ lanes, width }: ScanPlan): Dim => {
+  const size = Math.ceil(lanes!.size / width);
+  return { axis: partialAxis(size), size };
+};
 
 const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
   const { axis } = scan.attributes;
   const reduction = plan.partial[name];
   const length = scan.args[scan.attributes.carries!.length].axes[axis!];
-  const groups = Math.ceil(plan.lanes!.size / plan.width);
+  const groups = partialAxisOf(plan);
   const across = plan.space.filter((dim) =>
     reduction.attributes.over!.includes(dim.axis) && dim.axis !== plan.lanes!.axis
   );
   const extra = Object.fromEntries([
     ...across.map((dim) => [dim.axis, dim.size] as const),
     ...(reduction.attributes.over!.includes(plan.lanes!.axis)
-      ? [[partialAxis, groups] as const]
+      ? [[groups.axis, groups.size] as const]
       : []),
   ]);
   const stored = intern(
@@ -274,7 +279,8 @@ const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefi
   const inputs = everything.filter((of) =>
     of.op === "local" && !of.attributes.name!.startsWith("carry.")
   );
-  const order = Object.keys([...inputs].sort((a, b) => volume(b.axes) - volume(a.axes))[0].axes);
+  const [largest] = [...inputs].sort((a, b) => volume(b.axes) - volume(a.axes));
+  const order = Object.keys(largest?.axes ?? {});
   const held = [...axes].filter(isHeld).map(dim)
     .sort((a, b) => order.indexOf(a.axis) - order.indexOf(b.axis));
   const space = [...axes].filter((axis) => !isHeld(axis)).map(dim);
@@ -338,6 +344,8 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   }
   const lanesOf = axesIn([
     ...Object.values(step!.next),
+    // Carries that are computed again, where no cotangent has their axes.
+    ...recomputes === undefined ? [] : Object.values(recomputes.attributes.step!.next),
     ...Object.values(outs),
     ...Object.values(partial).map((of) => of.args[0]),
   ]);
@@ -348,7 +356,7 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   const summed = Object.values(partial).flatMap((of) => of.attributes.over!)
     .filter((axis) => !held.has(axis));
   // Along chunks neighbours are far apart in memory.
-  const isNear = (dim: Dim) => Number(!dim.axis.endsWith(chunkSuffix) && dim.size >= fewLanes);
+  const isNear = (dim: Dim) => Number(!dim.axis.includes(chunkSuffix) && dim.size >= fewLanes);
   const best = (of: readonly Dim[]) =>
     [...of].sort((a, b) => isNear(b) - isNear(a) || b.size - a.size)[0];
   const lanes = best(space.filter((dim) => summed.includes(dim.axis))) ?? best(space);

@@ -10,6 +10,7 @@ import { roles } from "../../dsl/scan.ts";
 import type { Program } from "../backend.ts";
 import { ancestry } from "./ancestry.ts";
 import { assemble, updatesOf } from "./assemble.ts";
+import { withOneSize } from "./axis_sizes.ts";
 import { joinBeside } from "./beside.ts";
 import { withChunks } from "./chunks.ts";
 import {
@@ -31,8 +32,10 @@ import { storedLimit, withLoops } from "./loops.ts";
 import { dims, type Lowered, size } from "./program.ts";
 import { shareProducts } from "./products.ts";
 import { sinkRenames } from "./renames.ts";
-import { planScans } from "./scans.ts";
+import { roundOnce } from "./materialise.ts";
+import { planScans, type ScanPlan } from "./scans.ts";
 import { type Breadth, inSlices, inStages } from "./splits.ts";
+import { verifyGraph, verifyLowered } from "./verify.ts";
 
 /** Additions that take as long as reading an element once more that was read just before. */
 const perRepeat = 2;
@@ -54,6 +57,46 @@ const mostRepeated = 8;
  */
 const mostAlike = 8;
 
+/** A program before it is divided into kernels. */
+interface Prepared {
+  /** The program, with the orders of its outputs in the names that the axes of `roots` have. */
+  readonly program: Program;
+  /** The values of the outputs and of the updates, in their order. */
+  readonly roots: readonly Node[];
+  readonly plans: ReadonlyMap<Node, ScanPlan>;
+}
+
+/** The passes from graph to graph. What each gives is verified. */
+const prepared = (program: Program, limit: number, breadth: Breadth | undefined): Prepared => {
+  const outputs = Object.entries(program.outputs);
+  const asked = copied([
+    ...outputs.map(([, output]) => node(output.of)),
+    ...Object.values(program.updates ?? {}).map(node),
+  ]);
+  const pass = (name: string, roots: readonly Node[]): readonly Node[] => {
+    verifyGraph(name, roots);
+    return roots;
+  };
+  const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
+  const first = withOneSize(asked);
+  let now = pass("one size for one axis", first.roots);
+  now = pass("loops", withLoops(now, limit));
+  now = pass("shared products", shareProducts(now));
+  now = pass("renames", sinkRenames(now));
+  now = pass("stages", rewrite(now, inStages));
+  now = pass("absorb", absorb(now).roots);
+  now = pass("slices", rewrite(now, slices));
+  const second = withOneSize(breadth === undefined ? now : withChunks(now, breadth));
+  now = pass("chunks", second.roots);
+  now = pass("round once", roundOnce(now));
+  const { roots, plans } = planScans(now, slices);
+  pass("scans", roots);
+  const ordered = outputs.map(([name, { of, order }], k) =>
+    [name, { of, order: second.order(k, first.order(k, order)) }] as const
+  );
+  return { program: { ...program, outputs: Object.fromEntries(ordered) }, roots, plans };
+};
+
 /**
  * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
  * summed up again are not stored. Values between kernels of at least `halvesFrom` elements are stored
@@ -65,21 +108,7 @@ export const lower = (
   halvesFrom = Infinity,
   breadth?: Breadth,
 ): Lowered => {
-  const outputs = Object.entries(program.outputs);
-  const updates = Object.entries(program.updates ?? {});
-  const asked = copied([
-    ...outputs.map(([, output]) => node(output.of)),
-    ...updates.map(([, of]) => node(of)),
-  ]);
-  const absorbed = absorb(
-    rewrite(sinkRenames(shareProducts(withLoops(asked, limit))), inStages),
-  ).roots;
-  const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
-  const parted = rewrite(absorbed, slices);
-  const { roots, plans } = planScans(
-    breadth === undefined ? parted : withChunks(parted, breadth),
-    slices,
-  );
+  const { program: named, roots, plans } = prepared(program, limit, breadth);
   const order = reachable(roots);
   const bits = ancestry(order);
   const users = new Map<Node, number>();
@@ -189,7 +218,8 @@ export const lower = (
       else use(x, draft, false, count * volume(x.axes) / volume(of.axes));
       return;
     }
-    const moved = of.op === "index" || of.op === "gather";
+    // What is materialised is stored by a kernel of its own, so that nobody computes it beside it.
+    const moved = ["index", "gather", "materialise"].includes(of.op);
     of.args.forEach((arg) => use(arg, draft, direct && !moved, count));
   };
 
@@ -346,7 +376,7 @@ export const lower = (
       continue;
     }
     if (isLeaf(of)) continue;
-    repeatLate(of, mine);
+    if (!forced.has(of)) repeatLate(of, mine);
     if (isRoot.has(of) || forced.has(of)) {
       store(of);
       continue;
@@ -374,7 +404,7 @@ export const lower = (
         again * volume(of.axes) <= stored * volume(of.axes) + perKernel);
     if (of.op === "index" || of.op === "recompute") {
       mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
-    } else if (of.op === "gather") {
+    } else if (of.op === "gather" || of.op === "materialise") {
       forced.add(of.args[0]);
       mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
     } else if (of.op === "reduce") {
@@ -431,10 +461,12 @@ export const lower = (
     }
   }
 
-  const updated = updatesOf(program, roots);
+  const updated = updatesOf(named, roots);
   const isUpdate = (draft: Draft) =>
     draft.scan === undefined &&
     draft.roots.every((root) => home.get(root) === draft && updated.has(root));
   const joined = joinBeside({ drafts, home, uses, when, isUpdate });
-  return assemble(program, roots, joined, home, uses, plans, halvesFrom);
+  const lowered = assemble(named, roots, joined, home, uses, plans, halvesFrom);
+  verifyLowered(lowered);
+  return lowered;
 };

@@ -5,7 +5,7 @@
 import { known, volume } from "../../dsl/axes.ts";
 import { type Node, within } from "../../dsl/node.ts";
 import { apply } from "../../dsl/scalar.ts";
-import { pad, reduce, split } from "../../dsl/structure.ts";
+import { index, reduce } from "../../dsl/structure.ts";
 import { contractionOf, isWorthTiles, perElement } from "./costs.ts";
 import { type Dim, size } from "./program.ts";
 
@@ -30,14 +30,24 @@ const mostParts = 512;
 /** Rows and columns of a tile, where a product has enough of them. */
 const tile = 64;
 
-const partOf = (axis: string): string => `${axis}.part`;
-const placeOf = (axis: string): string => `${axis}.place`;
+// An axis may be cut in several ways in one program, and an axis name has one size.
+const partOf = (axis: string, count: number): string => `${axis}.part:${count}`;
+const placeOf = (axis: string, length: number): string => `${axis}.place:${length}`;
 
 /** An axis as parts of one length, the last one filled up with `fill`. */
 const cut = (x: Node, axis: string, length: number, fill = 0): Node => {
-  const size = known(x.axes, axis), count = Math.ceil(size / length);
-  const whole = pad(x, axis, 0, count * length - size, fill);
-  return split(whole, axis, { [partOf(axis)]: count, [placeOf(axis)]: length });
+  const count = Math.ceil(known(x.axes, axis) / length);
+  const part = partOf(axis, count), place = placeOf(axis, length);
+  const axes = Object.entries(x.axes).flatMap(([name, size]) =>
+    name === axis ? [[part, count], [place, length]] : [[name, size]]
+  );
+  const terms = [{ axis: part, times: length }, { axis: place, times: 1 }];
+  return index(
+    x,
+    Object.fromEntries(axes),
+    { [axis]: { terms, plus: 0, over: 1, exact: false, modulo: 0 } },
+    fill,
+  );
 };
 
 /** A reduction along one long axis becomes two: of its parts, and of what they give. */
@@ -47,7 +57,8 @@ const inParts = (of: Node): Node => {
   const size = known(x.axes, axis), root = 2 ** Math.round(Math.log2(size) / 2);
   const length = volume(of.axes) === 1 ? Math.max(root, Math.ceil(size / mostParts)) : root;
   const parts = cut(x, axis, length, how === "add" ? 0 : -Infinity);
-  return reduce(reduce(parts, how!, [placeOf(axis)]), how!, [partOf(axis)]);
+  const inner = reduce(parts, how!, [placeOf(axis, length)]);
+  return reduce(inner, how!, [partOf(axis, Math.ceil(size / length))]);
 };
 
 /** A long reduction to few results becomes two, so that the first has parallel work. */
@@ -92,9 +103,10 @@ export const inSlices = (of: Node, { groups, perKernel, gain }: Breadth): Node =
   const filled = (dim: Dim) => dim.size / (best * lengthOf(dim));
   const [dim] = [...over].sort((a, b) => filled(b) - filled(a) || b.size - a.size);
   const { axis } = dim, length = lengthOf(dim), others = over.filter((other) => other !== dim);
-  return within(`${Math.ceil(dim.size / length)} parts of ${axis}`, () => {
+  const count = Math.ceil(dim.size / length);
+  return within(`${count} parts of ${axis}`, () => {
     const terms = apply("mul", cut(left, axis, length), cut(right, axis, length));
-    const inner = reduce(terms, "add", [...others.map((dim) => dim.axis), placeOf(axis)]);
-    return reduce(inner, "add", [partOf(axis)]);
+    const inner = reduce(terms, "add", [...others.map((dim) => dim.axis), placeOf(axis, length)]);
+    return reduce(inner, "add", [partOf(axis, count)]);
   });
 };

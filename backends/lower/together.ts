@@ -7,6 +7,7 @@ import { type Node, reachable } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
 import { locals } from "../../dsl/scan.ts";
 import { isIdentity } from "../../dsl/structure.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "./phases.ts";
 import { type Dim, size } from "./program.ts";
 
 /** Most values of the mixed axes that a lane handles alone; beyond, a workgroup shares them. */
@@ -125,8 +126,8 @@ export const arrange = (
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
   const volume = (of: Node): number => size(heldOf(of));
 
-  // What is kept: all reductions, and what readers with more positions would compute again.
-  const chosen = new Set<Node>(inner.filter((of) => of.op === "reduce"));
+  // What is kept: what every step keeps, and what readers with more positions would compute again.
+  const chosen = new Set<Node>(inner.filter(isKeptInStep));
   const cost = (of: Node): number => {
     const seen = new Set<Node>();
     const add = (x: Node): number => {
@@ -162,21 +163,15 @@ export const arrange = (
       ? undefined
       : body.args.find((arg) => !changing.has(arg) && volume(arg) > 1);
 
-  const phases = new Map<Node, number>();
-  for (const of of inner) {
-    phases.set(
-      of,
-      Math.max(0, ...of.args.map((arg) => phases.get(arg)! + (chosen.has(arg) ? 1 : 0))),
-    );
-  }
-  // A kept value that leaves the step does so where it is computed; a sum, where its parts are added.
-  const phaseOf = (of: Node): number => phases.get(of)! + (of.op === "reduce" ? 1 : 0);
+  const phases = phasesOf(inner, (of) => chosen.has(of));
+  // A kept value that leaves the step does so where it is computed; what every step keeps, afterwards.
+  const phaseOf = (of: Node): number => isKeptInStep(of) ? phases.reading(of) : phases.of(of);
 
   let free = rowLimit;
   const kept = new Map<Node, Kept>();
   for (const of of inner) {
     if (!chosen.has(of)) continue;
-    const phase = phases.get(of)!;
+    const phase = phases.of(of);
     if (of.op !== "reduce") {
       const plain = { over: [], parts: 1, partsFirst: false, constant: undefined };
       kept.set(of, { of, dims: heldOf(of), phase, ...plain });
@@ -197,6 +192,18 @@ export const arrange = (
     if (factor !== undefined) free -= own;
     kept.set(of, { of, dims, phase, over, parts, partsFirst, constant: factor });
   }
+
+  const reductions = [...kept.values()].filter(({ of }) => of.op === "reduce");
+  const items = [
+    ...reductions.map(({ of, phase }) => ({ of: of.args[0], phase })),
+    ...roots.map((of) => ({ of, phase: phaseOf(of) })),
+  ];
+  // A value that leaves where it is computed is computed for that once more.
+  verifyPhases(
+    items.filter(({ of }) => !chosen.has(of) || isKeptInStep(of)),
+    phases,
+    (of) => chosen.has(of),
+  );
 
   const twice = new Set<string>();
   const leaves = locals(scan).carry;

@@ -35,6 +35,8 @@ export const emitter = (
   // Values of a block are known until it ends.
   let scopes: readonly object[] = [{}];
   let lanes: Lanes | undefined;
+  /** Set while products are computed in the order in which they are written. */
+  let inOrder = false;
   let counter = 0;
   const fresh = (prefix: string) => `${prefix}${counter++}`;
 
@@ -250,7 +252,7 @@ export const emitter = (
    * is one of them as it is written, as others may share it.
    */
   const factors = (of: Node, env: Env): readonly Value[] => {
-    if (of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
+    if (inOrder || of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
     const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
     return list[0].level === list.at(-1)!.level ? [emit(of, env)] : list;
   };
@@ -367,6 +369,8 @@ export const emitter = (
       case "stop":
       case "recompute":
         return emit(of.args[0], env);
+      case "materialise":
+        return computedInOrder(of.args[0], env);
       case "reduce":
         return emitReduce(of, env);
       case "gather":
@@ -381,7 +385,9 @@ export const emitter = (
   };
 
   const emit = (of: Node, env: Env): Value => {
-    const key = `${of.id} ${lanes === undefined ? "" : `${lanes.name}:${lanes.count}`} ${
+    const key = `${of.id}${inOrder ? "o" : ""} ${
+      lanes === undefined ? "" : `${lanes.name}:${lanes.count}`
+    } ${
       Object.keys(of.axes).map((axis) => {
         const at = env.get(axis);
         if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
@@ -392,6 +398,14 @@ export const emitter = (
     if (found !== undefined && scopes[found.level] === found.token) return found;
     const value = compute(of, env);
     memo.set(key, { ...value, token: scopes[value.level] });
+    return value;
+  };
+
+  const computedInOrder: Emitter["inOrder"] = (of, env) => {
+    const before = inOrder;
+    inOrder = true;
+    const value = emit(of, env);
+    inOrder = before;
     return value;
   };
 
@@ -521,6 +535,7 @@ export const emitter = (
     make,
     math,
     emit,
+    inOrder: computedInOrder,
     place,
     placeIn: addressOf,
     override: (of, by) => {

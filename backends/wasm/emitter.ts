@@ -31,6 +31,8 @@ export interface Emitter {
   readonly math: VectorMath;
   /** The value of a node at an environment. */
   readonly emit: (of: Node, env: Env) => Value;
+  /** The same with its products in the order in which they are written, whatever loops are around. */
+  readonly inOrder: (of: Node, env: Env) => Value;
   /** Where the value of a node at an environment stands, unless something is done to what stands there. */
   readonly place: (
     of: Node,

@@ -224,7 +224,7 @@ const printByLanes = (
 
     const around: Around = {
       isOpen: (of) =>
-        !["part", "scan", "gather", "local"].includes(of.op) &&
+        !["part", "scan", "gather", "local", "materialise"].includes(of.op) &&
         (!stored.has(of) || kernel.again.has(of)),
       isStored: (of) => stored.has(of),
       held: new Set(held.map((dim) => dim.axis)),

@@ -2,6 +2,7 @@
 // lanes hold, each as early as what it needs is there.
 import { type Node, reachable } from "../../dsl/node.ts";
 import type * as affine from "../lower/affine.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "../lower/phases.ts";
 import type { Dim, ScanRoot } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
 import type { Emitter, Env } from "./emitter.ts";
@@ -113,28 +114,33 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
   const { make } = emit;
   const { declare, read, write } = printer.keeper;
   const { next, leaves, carries, outs, places, more = [] } = step;
-  const phases = new Map<Node, number>();
   const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
-  for (const of of inner) {
-    if (of.op === "scan") {
-      throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
-    }
-    phases.set(
-      of,
-      Math.max(0, ...of.args.map((arg) => phases.get(arg)! + (arg.op === "reduce" ? 1 : 0))),
-    );
+  if (inner.some((of) => of.op === "scan")) {
+    throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
   }
-  const phaseOf = (of: Node) => phases.get(of)! + (of.op === "reduce" ? 1 : 0);
+  const inStep = new Set(inner.filter(isKeptInStep));
+  const isKept = (of: Node) => inStep.has(of);
+  const phases = phasesOf(reachable([...inner, ...more.map(({ node }) => node)]), isKept);
   const items: Item[] = [];
-  for (const of of inner) {
-    if (of.op !== "reduce") continue;
+  for (const of of inStep) {
     const kept = declare(of);
+    if (of.op === "materialise") {
+      items.push({
+        of: of.args[0],
+        phase: phases.of(of),
+        nest: kept.dims,
+        value: (at) => emit.inOrder(of.args[0], at),
+        run: (at, value) => write(kept, at, value),
+      });
+      emit.override(of, (at) => read(kept, at));
+      continue;
+    }
     const isSum = of.attributes.how === "add";
     const begin = make.splat(isSum ? 0 : -Infinity);
     over(emit, kept.dims, envs, (ats) => ats.forEach((at) => write(kept, at, begin)));
     items.push({
       of: of.args[0],
-      phase: phases.get(of)!,
+      phase: phases.of(of),
       nest: heldOf(of.args[0]),
       value: (at) => emit.joined(of, read(kept, at), at, false),
       run: (at, value) => write(kept, at, value),
@@ -145,7 +151,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
     const { of, root } = out, { partial, storage } = root;
     const summed = partial?.reduction.args[0] ?? of;
     const once = (at: Env, put: () => void) => onlyOnce(emit, space, at, summed, put);
-    const item = { of, phase: phaseOf(of), nest: heldOf(of) };
+    const item = { of, phase: phases.reading(of), nest: heldOf(of) };
     const total = sums.get(out);
     if (total === undefined) {
       items.push({
@@ -174,7 +180,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
   for (const kept of more) {
     items.push({
       of: kept.node,
-      phase: 0,
+      phase: phases.reading(kept.node),
       nest: kept.dims,
       run: (at, value) => write(kept, at, value),
     });
@@ -183,7 +189,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
   const nexts = Object.entries(next).map(([name, of]) => ({
     name,
     of,
-    phase: phaseOf(of),
+    phase: phases.reading(of),
     nest: carries[name].dims,
   }));
   for (const { name, of, phase, nest } of nexts) {
@@ -213,6 +219,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
       });
     }
   }
+  verifyPhases(items, phases, isKept);
   const last = Math.max(0, ...items.map((item) => item.phase));
   for (let phase = 0; phase <= last; phase++) {
     const nests = Map.groupBy(
@@ -249,5 +256,5 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
     }
   }
   commits.forEach((commit) => commit());
-  inner.filter(({ op }) => op === "reduce").forEach((of) => emit.override(of, undefined));
+  inStep.forEach((of) => emit.override(of, undefined));
 };

@@ -4,17 +4,18 @@
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import { costOf } from "../lower/costs.ts";
+import { isKeptInStep } from "../lower/phases.ts";
 import { dependents, movedAxes } from "../lower/together.ts";
 
 /**
- * How a value reads a leaf: not at all, at its own position, or at others too. Sums are added up
- * before they are read, so they read nothing themselves.
+ * How a value reads a leaf: not at all, at its own position, or at others too. What a step keeps is
+ * complete before it is read, so it reads nothing itself.
  */
 export const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
   const memo = new Map<Node, "no" | "own" | "others">();
   const look = (of: Node): "no" | "own" | "others" => {
     if (of === leaf) return "own";
-    if (of.op === "reduce") return "no";
+    if (isKeptInStep(of)) return "no";
     const known = memo.get(of);
     if (known !== undefined) return known;
     const below = of.args.map(look);

@@ -311,6 +311,7 @@ export const emitter = (
         return emitIndex(of, env);
       case "stop":
       case "recompute":
+      case "materialise":
         return emit(of.args[0], env);
       case "reduce":
         return emitReduce(of, env);

@@ -5,6 +5,7 @@ import { known } from "../../dsl/axes.ts";
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "../lower/phases.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
 import { computed, emitter, type Env } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
@@ -115,42 +116,43 @@ const printByLanes = (
     env: Env,
   ): void => {
     const level = emit.depth();
-    const phases = new Map<Node, number>();
     const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
-    for (const of of inner) {
-      if (of.op === "scan") {
-        throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
-      }
-      const below = Math.max(
-        0,
-        ...of.args.map((arg) => phases.get(arg)! + (arg.op === "reduce" ? 1 : 0)),
-      );
-      phases.set(of, below);
+    if (inner.some((of) => of.op === "scan")) {
+      throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
     }
-    const phaseOf = (of: Node) => phases.get(of)! + (of.op === "reduce" ? 1 : 0);
+    const phases = phasesOf(inner);
+    const phaseOf = phases.reading;
     const list: Item[] = [];
-    const sums: { readonly kept: Kept; readonly of: Node }[] = [];
-    for (const of of inner) {
-      if (of.op !== "reduce") continue;
+    for (const of of inner.filter(isKeptInStep)) {
       const kept = declare(of, "s");
-      sums.push({ kept, of });
+      const reading = (at: Env) => ({
+        text: element(kept, at),
+        level: kept.dims.length === 0 ? level : emit.depth(),
+      });
+      if (of.op === "materialise") {
+        list.push({
+          of: of.args[0],
+          phase: phases.of(of),
+          nest: kept.dims,
+          run: (at, value) => emit.line(`${element(kept, at)} = ${value};`),
+        });
+        emit.override(of, reading);
+        continue;
+      }
       const isSum = of.attributes.how === "add";
       const from = isSum ? "0.0" : "-3.4028234663852886e38f";
       if (kept.dims.length === 0) emit.line(`${kept.name} = ${from};`);
       else over(kept.dims, new Map(), (at) => emit.line(`${element(kept, at)} = ${from};`));
       list.push({
         of: of.args[0],
-        phase: phases.get(of)!,
+        phase: phases.of(of),
         nest: heldOf(of.args[0]),
         run: (at, value) => {
           const sum = element(kept, at);
           emit.line(isSum ? `${sum} += ${value};` : `${sum} = max(${sum}, ${value});`);
         },
       });
-      emit.override(of, (at) => ({
-        text: element(kept, at),
-        level: kept.dims.length === 0 ? level : emit.depth(),
-      }));
+      emit.override(of, reading);
     }
     const pending: (() => void)[] = [];
     for (const { of, root } of outs) {
@@ -232,6 +234,7 @@ const printByLanes = (
         commits.push(() => emit.line(`${kept.name} = ${temporary.name};`));
       }
     }
+    verifyPhases(list, phases);
     const last = Math.max(0, ...list.map((item) => item.phase));
     for (let phase = 0; phase <= last; phase++) {
       const nests = new Map<string, Item[]>();

@@ -26,7 +26,7 @@ interface Most {
 const most: Readonly<Record<FamilyName, Most>> = {
   transformer: { kernels: 379, dispatches: 245, pipelines: 51, megabytes: 352 },
   mamba: { kernels: 342, dispatches: 221, pipelines: 41, megabytes: 392 },
-  xlstm: { kernels: 630, dispatches: 390, pipelines: 63, megabytes: 489 },
+  xlstm: { kernels: 630, dispatches: 390, pipelines: 63, megabytes: 490 },
 };
 
 for (const family of Object.keys(most) as FamilyName[]) {

@@ -1,0 +1,286 @@
+// Verifies each form that a program takes on its way to kernels, always: bounds of memory are not
+// checked when kernels run, so a mistake of a pass would be a wrong number or a read of somebody
+// else's memory. A violation is an internal error that names the pass or kernel and the place.
+import { type Axes, known, sameAxes, showAxes } from "../../dsl/axes.ts";
+import { type Node, reachable, showPath } from "../../dsl/node.ts";
+import { scalarRow } from "../../dsl/scalar.ts";
+import { locals, roles } from "../../dsl/scan.ts";
+import {
+  axesOf,
+  type Dim,
+  type ExpressionKernel,
+  type Kernel,
+  type Lowered,
+  type ScanKernel,
+  size,
+  type Storage,
+} from "./program.ts";
+
+/** What is wrong, where: a fault of the compiler and not of the program. */
+const fault = (form: string, where: string, what: string): Error =>
+  new Error(`internal error of the compiler, in ${form}: ${what}\n  in ${where}`);
+
+const without = (axes: Axes, names: readonly string[]): Axes =>
+  Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
+
+/** The axes of a part of a scan. */
+const partAxes = (of: Node): Axes | undefined => {
+  const [scan] = of.args;
+  const { axis, carries, step } = scan.attributes;
+  const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
+  const length = scan.args[carries!.length].axes[axis!];
+  const from = scan.args[carries!.indexOf(name)];
+  switch (kind) {
+    case "final":
+      return from.axes;
+    case "prev":
+      return { [axis!]: length, ...from.axes };
+    case "out":
+      return { [axis!]: length, ...step!.out[name].axes };
+    default: // Sums of parts have an axis of the parts beside those of the sum.
+      return undefined;
+  }
+};
+
+/** What is wrong with a node, given its arguments. */
+const wrongWith = (node: Node): string | undefined => {
+  const { op, args, axes, attributes } = node;
+  const [x] = args;
+  const agree = (expected: Axes): string | undefined =>
+    sameAxes(axes, expected)
+      ? undefined
+      : `${op} has the axes ${showAxes(axes)} where its arguments give ${showAxes(expected)}`;
+  if (args.some((arg) => arg.id >= node.id)) return `${op} was made before its argument`;
+  const row = scalarRow(op);
+  if (row !== undefined) {
+    for (const a of args) {
+      for (const b of args) {
+        for (const axis in a.axes) {
+          if (axis in b.axes && a.axes[axis] !== b.axes[axis]) {
+            return `'${axis}' is ${a.axes[axis]} in one argument and ${b.axes[axis]} in another`;
+          }
+        }
+      }
+    }
+    if (row.dtype(args.map((arg) => arg.dtype)) !== node.dtype) return `${op} has a wrong dtype`;
+    return agree(Object.assign({}, ...args.map((arg) => arg.axes)));
+  }
+  switch (op) {
+    case "reduce": {
+      const absent = attributes.over!.find((axis) => !(axis in x.axes));
+      return absent === undefined
+        ? agree(without(x.axes, attributes.over!))
+        : `it reduces over '${absent}', which its argument lacks`;
+    }
+    case "index": {
+      const places = Object.entries(attributes.places!);
+      const unread = Object.keys(x.axes).find((axis) => !(axis in attributes.places!));
+      if (unread !== undefined || places.length !== Object.keys(x.axes).length) {
+        return `it does not say where each axis of ${showAxes(x.axes)} is read`;
+      }
+      const foreign = places.flatMap(([, { terms }]) => terms).find(({ axis }) => !(axis in axes));
+      return foreign && `it moves along '${foreign.axis}', which it lacks`;
+    }
+    case "gather":
+      return agree({ ...without(x.axes, [attributes.axis!]), ...args[1].axes });
+    case "stop":
+    case "recompute":
+    case "materialise":
+      return agree(x.axes);
+    case "part": {
+      const expected = partAxes(node);
+      return expected && agree(expected);
+    }
+    case "scan":
+      return wrongWithScan(node);
+    default:
+      return undefined;
+  }
+};
+
+const wrongWithScan = (scan: Node): string | undefined => {
+  const { axis, carries, step } = scan.attributes;
+  const { from, each } = roles(scan);
+  const lengths = new Set(Object.values(each).map((of) => of.axes[axis!]));
+  if (lengths.size !== 1) return `its inputs have ${lengths.size} lengths along '${axis}'`;
+  for (const name of carries!) {
+    const next = step!.next[name];
+    if (!sameAxes(next.axes, from[name].axes) || next.dtype !== from[name].dtype) {
+      return `the carry '${name}' is ${showAxes(from[name].axes)} and then ${showAxes(next.axes)}`;
+    }
+  }
+  const { carry, each: slices, rest } = locals(scan);
+  const own = new Set([...Object.values(carry), ...Object.values(slices), ...rest]);
+  const inside = reachable([...Object.values(step!.next), ...Object.values(step!.out)]);
+  const foreign = inside.find((of) =>
+    of.op === "local" && of.attributes.level === step!.level && !own.has(of)
+  );
+  return foreign && `its step reads '${foreign.attributes.name}', which is no argument of it`;
+};
+
+/** Verifies the graph that a pass gives, steps of scans included; throws what is wrong. */
+export const verifyGraph = (pass: string, roots: readonly Node[]): void => {
+  const sizes = new Map<string, { readonly size: number; readonly of: Node }>();
+  const seen = new Set<Node>();
+  const enter = (some: readonly Node[]): void => {
+    for (const node of reachable(some)) {
+      if (seen.has(node)) continue;
+      seen.add(node);
+      for (const axis in node.axes) {
+        const size = known(node.axes, axis), other = sizes.get(axis);
+        if (other === undefined) sizes.set(axis, { size, of: node });
+        else if (other.size !== size) {
+          const what = `'${axis}' is ${other.size} in ${showPath(other.of)}, but ${size} here`;
+          throw fault(`the pass '${pass}'`, showPath(node), what);
+        }
+      }
+      const wrong = wrongWith(node);
+      if (wrong !== undefined) throw fault(`the pass '${pass}'`, showPath(node), wrong);
+      const { step } = node.attributes;
+      if (step !== undefined) enter([...Object.values(step.next), ...Object.values(step.out)]);
+    }
+  };
+  enter(roots);
+};
+
+/** What is wrong with axes beside those that a kernel iterates over. */
+const outsideOf = (axes: Axes, space: ReadonlyMap<string, number>): string | undefined => {
+  const axis = Object.keys(axes).find((one) => space.get(one) !== axes[one]);
+  return axis && `'${axis}' is ${axes[axis]}, but the kernel runs over ` +
+      `${space.has(axis) ? space.get(axis) : "no such axis"}`;
+};
+
+const spaceOf = (...dims: readonly (readonly Dim[])[]): ReadonlyMap<string, number> =>
+  new Map(dims.flat().map((dim) => [dim.axis, dim.size]));
+
+const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
+  const { space, over, reductions, contraction, roots } = kernel;
+  const all = spaceOf(space, over);
+  if (all.size !== space.length + over.length) return "it runs over an axis twice";
+  for (const { node, storage } of roots) {
+    const wrong = outsideOf(node.axes, all);
+    if (wrong !== undefined) return `the result ${node.op} does not fit: ${wrong}`;
+    const isOfRows = !over.some(({ axis }) => axis in node.axes);
+    const expected = isOfRows ? size(space) : size(space) * size(over);
+    const elements = size(storage.dims);
+    if (elements !== expected) return `a result has ${elements} elements of ${expected}`;
+  }
+  for (const of of reductions) {
+    const wrong = outsideOf(of.args[0].axes, all);
+    if (wrong !== undefined) return `a reduction does not fit: ${wrong}`;
+    const names = over.map(({ axis }) => axis).sort().join(), own = of.attributes.over!.join();
+    if (names !== own) return `it reduces over ${own || "nothing"} in rows of ${names}`;
+    if (Object.keys(of.args[0].axes).length !== all.size) return "a reduction lacks an axis";
+  }
+  if (contraction !== undefined) {
+    const { node, left, right, batch, rows, columns, over: terms } = contraction;
+    const every = spaceOf(batch, rows, columns, terms);
+    for (const  of of[node, left, right]) {
+      const wrong = outsideOf(of.axes, every);
+      if (wrong !== undefined) return `an operand does not fit: ${wrong}`;
+    }
+    const wrong = outsideOf(axesOf([...batch, ...rows, ...columns]), all);
+    if (wrong !== undefined) return `its product does not fit: ${wrong}`;
+  }
+  return undefined;
+};
+
+const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
+  const { scan, space, held, roots, recomputes } = kernel;
+  const all = spaceOf(space, held);
+  if (all.size !== space.length + held.length) return "an axis is both held and of the lanes";
+  const { step } = scan.attributes;
+  const outs = roots.flatMap(({ kind, name, partial }) =>
+    kind === "out" ? [partial?.reduction ?? step!.out[name]] : []
+  );
+  const next = [scan, ...recomputes === undefined ? [] : [recomputes.scan]]
+    .flatMap((of) => Object.values(of.attributes.step!.next));
+  const sums = reachable([...next, ...outs]).filter(({ op }) => op === "reduce")
+    .map(({ args }) => args[0]);
+  for (const of of [...next, ...outs, ...sums]) {
+    const wrong = outsideOf(of.axes, all);
+    if (wrong !== undefined) return `${of.op} of its step does not fit: ${wrong}`;
+  }
+  return undefined;
+};
+
+/** What a kernel reads: stored values, by the node that they are of. */
+const readsOf = (
+  kernel: Kernel,
+  stored: ReadonlyMap<Node, Storage>,
+): ReadonlyMap<Node, Storage> => {
+  const reads = new Map<Node, Storage>();
+  const isScan = kernel.shape === "scan";
+  const own = new Set(isScan ? [] : kernel.roots.map(({ node }) => node));
+  const seen = new Set<Node>();
+  const stack: Node[] = [];
+  const visit = (node: Node) => {
+    const storage = stored.get(node);
+    const isHere = own.has(node) || kernel.again.has(node);
+    if (storage !== undefined && !isHere) reads.set(node, storage);
+    else if (!seen.has(node)) {
+      seen.add(node);
+      stack.push(node);
+    }
+  };
+  if (isScan) {
+    const { recomputes } = kernel;
+    for (const arg of [...kernel.scan.args, ...recomputes?.scan.args ?? []]) {
+      const isAgain = arg.op === "part" && arg.args[0] === recomputes?.scan;
+      if (!isAgain) visit(arg);
+    }
+  } else {
+    for (const { node, storage } of kernel.roots) {
+      const from = stored.get(node);
+      if (from !== undefined && from !== storage) reads.set(node, from);
+      else visit(node);
+    }
+  }
+  for (let node = stack.pop(); node !== undefined; node = stack.pop()) node.args.forEach(visit);
+  return reads;
+};
+
+/** Verifies a lowered program; throws what is wrong. */
+export const verifyLowered = (lowered: Lowered): void => {
+  const { kernels, stored, inputs, params, literals, outputs, copies } = lowered;
+  for (const list of [inputs, params]) {
+    const names = new Set<string>();
+    for (const { name } of list) {
+      if (names.has(name!)) {
+        throw fault("the lowered program", name!, `'${name}' is stored in two places`);
+      }
+      names.add(name!);
+    }
+  }
+  /** The value that a storage holds, where it has been written. */
+  const written = new Map<Storage, Node | undefined>();
+  [...inputs, ...params, ...literals].forEach((storage) => written.set(storage, undefined));
+  for (const kernel of kernels) {
+    const wrong = (what: string) => fault(`a ${kernel.shape} kernel`, kernel.path, what);
+    const misfit = kernel.shape === "scan" ? wrongWithLanes(kernel) : wrongWithLoops(kernel);
+    if (misfit !== undefined) throw wrong(misfit);
+    for (const [node, storage] of readsOf(kernel, stored)) {
+      if (!written.has(storage)) throw wrong(`it reads ${showPath(node)} before that is computed`);
+      const holds = written.get(storage);
+      if (holds !== undefined && holds !== node) {
+        throw wrong(`it reads ${showPath(node)} where ${showPath(holds)} has been written`);
+      }
+      if (!sameAxes(axesOf(storage.dims), node.axes)) {
+        const own = showAxes(axesOf(storage.dims));
+        throw wrong(`it reads ${showPath(node)} of ${showAxes(node.axes)} as ${own}`);
+      }
+    }
+    if (kernel.shape === "scan") {
+      const { checkpoints, recomputes, roots } = kernel;
+      for (const storage of Object.values(recomputes?.checkpoints.storage ?? {})) {
+        if (!written.has(storage)) throw wrong("it reads carries before they are stored");
+      }
+      Object.values(checkpoints?.storage ?? {}).forEach((one) => written.set(one, undefined));
+      roots.forEach(({ storage }) => written.set(storage, undefined));
+    } else kernel.roots.forEach(({ node, storage }) => written.set(storage, node));
+  }
+  const ends = [...Object.values(outputs), ...copies.map(({ from }) => from)];
+  if (ends.some((storage) => !written.has(storage))) {
+    throw fault("the lowered program", "its outputs", "an output is never computed");
+  }
+};
