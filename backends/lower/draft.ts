@@ -11,13 +11,22 @@ export interface Use {
   count: number;
 }
 
+/** What a kernel iterates over: axes with their sizes. */
+export type Space = ReadonlyMap<string, number>;
+
+/** Whether a value has an element for each position of a space and no others. */
+export const fills = (of: Node, space: Space): boolean => {
+  const axes = Object.keys(of.axes);
+  return axes.length === space.size && axes.every((axis) => space.get(axis) === of.axes[axis]);
+};
+
 /** A kernel in the making. */
 export interface Draft {
   readonly id: number;
   readonly scan?: Node;
   readonly roots: Node[];
   /** All axes of the iteration, those reduced over included. */
-  full: ReadonlyMap<string, number>;
+  full: Space;
   over?: readonly string[];
   readonly reductions: Node[];
   contraction?: Node;
@@ -27,7 +36,7 @@ export interface Draft {
 }
 
 /** The axes of a value with their sizes. */
-export const fullOf = (of: Node): ReadonlyMap<string, number> =>
+export const fullOf = (of: Node): Space =>
   new Map(Object.keys(of.axes).map((axis) => [axis, known(of.axes, axis)]));
 
 /** What is given to a program rather than computed by it. */

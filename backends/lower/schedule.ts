@@ -27,7 +27,16 @@ import {
   type Work,
   work,
 } from "./costs.ts";
-import { type Draft, fullOf, isBound, isLeaf, mostBound, type Use } from "./draft.ts";
+import {
+  type Draft,
+  fills,
+  fullOf,
+  isBound,
+  isLeaf,
+  mostBound,
+  type Space,
+  type Use,
+} from "./draft.ts";
 import { storedLimit, withLoops } from "./loops.ts";
 import { dims, type Lowered, size } from "./program.ts";
 import { shareProducts } from "./products.ts";
@@ -66,6 +75,17 @@ interface Prepared {
   readonly plans: ReadonlyMap<Node, ScanPlan>;
 }
 
+/** A parameter is one value, whatever initialisers the places that name it give it. */
+const oneForParameter = (roots: readonly Node[]): readonly Node[] => {
+  const first = new Map<string, Node>();
+  return rewrite(roots, (of) => {
+    if (of.op !== "param") return of;
+    const name = of.attributes.name!;
+    if (!first.has(name)) first.set(name, of);
+    return first.get(name)!;
+  });
+};
+
 /** The passes from graph to graph. What each gives is verified. */
 const prepared = (program: Program, limit: number, breadth: Breadth | undefined): Prepared => {
   const outputs = Object.entries(program.outputs);
@@ -78,7 +98,7 @@ const prepared = (program: Program, limit: number, breadth: Breadth | undefined)
     return roots;
   };
   const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
-  const first = withOneSize(asked);
+  const first = withOneSize(oneForParameter(asked));
   let now = pass("one size for one axis", first.roots);
   now = pass("loops", withLoops(now, limit));
   now = pass("shared products", shareProducts(now));
@@ -147,26 +167,23 @@ export const lower = (
   };
   const home = new Map<Node, Draft>();
 
-  const rowAxes = (draft: Draft) =>
-    [...draft.full.keys()].filter((axis) => !draft.over?.includes(axis));
-  const sameKeys = (of: Node, keys: readonly string[]) =>
-    Object.keys(of.axes).length === keys.length && keys.every((axis) => axis in of.axes);
+  const rowSpace = (draft: Draft): Space =>
+    new Map([...draft.full].filter(([axis]) => !draft.over?.includes(axis)));
   /** True when `draft` could store `of` as well: it iterates over the right axes. */
   const spans = (of: Node, draft: Draft) =>
-    sameKeys(of, [...draft.full.keys()]) ||
-    (draft.over !== undefined && sameKeys(of, rowAxes(draft)));
+    fills(of, draft.full) || (draft.over !== undefined && fills(of, rowSpace(draft)));
   /** True when `draft` can run `of`, a reduction, as one of its row reductions. */
   const takesReduction = (of: Node, draft: Draft) => {
     if (draft.scan !== undefined || draft.contraction !== undefined) return false;
     const { over } = of.attributes;
-    if (!sameKeys(of.args[0], [...draft.full.keys()])) return false;
+    if (!fills(of.args[0], draft.full)) return false;
     if (draft.over !== undefined) return draft.over.join() === over!.join();
-    return draft.roots.every((root) => sameKeys(root, [...draft.full.keys()]));
+    return draft.roots.every((root) => fills(root, draft.full));
   };
   /** True when `draft`, a map, may become the row kernel that does `of` and the map at its end. */
   const becomesRow = (of: Node, draft: Draft) =>
     draft.scan === undefined && draft.contraction === undefined && draft.over === undefined &&
-    sameKeys(of, [...draft.full.keys()]);
+    fills(of, draft.full);
   /** True for a value of a whole row, made of row reductions that `draft` has or can take in. */
   const isRowValue = (of: Node, draft: Draft): boolean => {
     const missing = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort().join();
@@ -234,7 +251,7 @@ export const lower = (
       if (draft.roots.length >= 4 || !acyclic(of, draft)) continue;
       if (contraction !== undefined) {
         if (draft.contraction !== undefined || draft.over !== undefined) continue;
-        if (!sameKeys(of, [...draft.full.keys()])) continue;
+        if (!fills(of, draft.full)) continue;
         draft.contraction = of;
       } else if (isRow) {
         if (!takesReduction(of, draft)) continue;
@@ -414,7 +431,7 @@ export const lower = (
       else if (contraction !== undefined) {
         const [draft, { direct }] = only;
         const fits = direct && draft.scan === undefined && draft.contraction === undefined &&
-          draft.over === undefined && sameKeys(of, [...draft.full.keys()]);
+          draft.over === undefined && fills(of, draft.full);
         if (fits) {
           draft.contraction = of;
           place(of, draft, true, only[1].count);
@@ -438,7 +455,7 @@ export const lower = (
   for (const draft of [...drafts]) {
     if (draft.over === undefined || draft.reductions.length > 0) continue;
     if (draft.scan !== undefined || draft.contraction !== undefined) continue;
-    const ofRows = draft.roots.filter((root) => sameKeys(root, rowAxes(draft)));
+    const ofRows = draft.roots.filter((root) => fills(root, rowSpace(draft)));
     const others = draft.roots.filter((root) => !ofRows.includes(root));
     draft.over = undefined;
     if (ofRows.length === 0) continue;
