@@ -93,8 +93,7 @@ export const node = (tensor: AnyTensor): Node => tensor as unknown as Node;
 export const tensor = <A>(of: Node): Tensor<A> => of as unknown as Tensor<A>;
 
 type Table = Map<string, WeakRef<Node>>;
-const shared: Table = new Map();
-let interned = shared;
+let interned: Table = new Map();
 const collected = new FinalizationRegistry<{ readonly table: Table; readonly key: string }>(
   ({ table, key }) => {
     if (table.get(key)?.deref() === undefined) table.delete(key);
@@ -189,8 +188,7 @@ export const intern = (
   const key = `${op} ${dtype} {${sorted}|${order}} (${args.map((arg) => arg.id).join()}) ${
     attributesKey(attributes)
   }`;
-  // Leaves of steps are looked up by what they are wherever a scan is read.
-  const table = op === "local" ? shared : interned;
+  const table = interned;
   const found = table.get(key)?.deref();
   if (found !== undefined) return found;
   for (const axis of Object.keys(axes)) {
