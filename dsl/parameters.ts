@@ -18,6 +18,11 @@ export interface Parameter {
 
 /** Throws `AxisError` unless two leaves of one name have the same dtype, axes and order of axes. */
 export const refuseOther = (what: "input" | "parameter", one: Node, other: Node): void => {
+  if (one.attributes.trainable !== other.attributes.trainable) {
+    throw new AxisError(
+      `the ${what} '${one.attributes.name}' is trained in one place and left alone in another`,
+    );
+  }
   const inOrder = ({ dtype, axes }: Node) => JSON.stringify([dtype, Object.entries(axes)]);
   if (inOrder(one) === inOrder(other)) return;
   const show = ({ dtype, axes }: Node) =>
