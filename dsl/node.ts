@@ -94,18 +94,15 @@ export const node = (tensor: AnyTensor): Node => tensor as unknown as Node;
 /** A node as a tensor of the axes that the caller vouches for. */
 export const tensor = <A>(of: Node): Tensor<A> => of as unknown as Tensor<A>;
 
-type Table = Map<string, WeakRef<Node>>;
-const shared: Table = new Map();
-let interned = shared;
-const collected = new FinalizationRegistry<{ readonly table: Table; readonly key: string }>(
-  ({ table, key }) => {
-    if (table.get(key)?.deref() === undefined) table.delete(key);
-  },
-);
+/** The nodes of the process, found as long as somebody has them. */
+const interned = new Map<string, WeakRef<Node>>();
+const collected = new FinalizationRegistry<string>((key) => {
+  if (interned.get(key)?.deref() === undefined) interned.delete(key);
+});
 let nextId = 0;
 
-/** Keeps what is made apart alive until it is done; undefined where nodes are made for the process. */
-let held: Node[] | undefined;
+/** The nodes that are made apart, all of them there until it is done; undefined elsewhere. */
+let own: Map<string, Node> | undefined;
 
 /**
  * Runs `build` as the first to make expressions: no node is found that was made before. The order of
@@ -113,13 +110,12 @@ let held: Node[] | undefined;
  * from what the process made earlier or has forgotten by now.
  */
 export const apart = <R>(build: () => R): R => {
-  const before = { interned, held };
-  interned = new Map();
-  held = [];
+  const before = own;
+  own = new Map();
   try {
     return build();
   } finally {
-    ({ interned, held } = before);
+    own = before;
   }
 };
 
@@ -191,9 +187,7 @@ export const intern = (
   const key = `${op} ${dtype} {${sorted}|${order}} (${args.map((arg) => arg.id).join()}) ${
     attributesKey(attributes)
   }`;
-  // Leaves of steps are looked up by what they are wherever a scan is read.
-  const table = op === "local" ? shared : interned;
-  const found = table.get(key)?.deref();
+  const found = own === undefined ? interned.get(key)?.deref() : own.get(key);
   if (found !== undefined) return found;
   for (const axis of Object.keys(axes)) {
     const size = axes[axis];
@@ -204,9 +198,11 @@ export const intern = (
     }
   }
   const made: Node = Object.freeze({ id: nextId++, op, dtype, axes, args, attributes, path });
-  table.set(key, new WeakRef(made));
-  collected.register(made, { table, key });
-  held?.push(made);
+  if (own !== undefined) own.set(key, made);
+  else {
+    interned.set(key, new WeakRef(made));
+    collected.register(made, key);
+  }
   return made;
 };
 
@@ -241,13 +237,16 @@ export const rewrite = (
   return roots.map((root) => done.get(root)!);
 };
 
-/** The same graph, steps included, made anew where nodes are made now, in the same order. */
+/**
+ * The same graph, steps included, made anew where nodes are made now, in the same order. How parameters
+ * get their first values is left out: those of one name and shape are one leaf.
+ */
 export const copied = (roots: readonly Node[]): readonly Node[] => {
   const done = new Map<Node, Node>();
   const copy = (some: readonly Node[]): readonly Node[] => {
     for (const of of reachable(some)) {
       if (done.has(of)) continue;
-      const { op, dtype, axes, args, attributes: { step, ...plain } } = of;
+      const { op, dtype, axes, args, attributes: { step, init: _init, ...plain } } = of;
       const all = (nodes: Readonly<Record<string, Node>>) => {
         const made = copy(Object.values(nodes));
         return Object.fromEntries(Object.keys(nodes).map((name, k) => [name, made[k]]));

@@ -1,5 +1,5 @@
 // The parameters of a model, read off its graph: there is no other list of them.
-import { type AnyTensor, type Axes, AxisError, sameAxes, showAxes, volume } from "./axes.ts";
+import { type AnyTensor, type Axes, AxisError, showAxes, volume } from "./axes.ts";
 import { type Initialiser, type Node, node, reachable, tensor } from "./node.ts";
 
 /** A parameter of a model. */
@@ -16,6 +16,24 @@ export interface Parameter {
   readonly tensor: AnyTensor;
 }
 
+/** Throws `AxisError` unless two leaves of one name have the same dtype, axes and order of axes. */
+export const refuseOther = (what: "input" | "parameter", one: Node, other: Node): void => {
+  if (one.attributes.trainable !== other.attributes.trainable) {
+    throw new AxisError(
+      `the ${what} '${one.attributes.name}' is trained in one place and left alone in another`,
+    );
+  }
+  const inOrder = ({ dtype, axes }: Node) => JSON.stringify([dtype, Object.entries(axes)]);
+  if (inOrder(one) === inOrder(other)) return;
+  const show = ({ dtype, axes }: Node) =>
+    `${one.dtype === other.dtype ? "" : `${dtype} `}${showAxes(axes)}`;
+  throw new AxisError(
+    `the ${what} '${one.attributes.name}' is ${show(one)} in one place and ${
+      show(other)
+    } in another`,
+  );
+};
+
 /**
  * The parameters that some tensors depend on, sorted by name (numbers by value).
  * Throws `AxisError` when one name is used with two shapes.
@@ -26,13 +44,7 @@ export const parameters = (of: readonly AnyTensor[]): readonly Parameter[] => {
     if (leaf.op !== "param") continue;
     const name = leaf.attributes.name!;
     const other = byName.get(name);
-    if (other !== undefined && !sameAxes(other.axes, leaf.axes)) {
-      throw new AxisError(
-        `the parameter '${name}' is ${showAxes(other.axes)} in one place and ${
-          showAxes(leaf.axes)
-        } in another`,
-      );
-    }
+    if (other !== undefined) refuseOther("parameter", other, leaf);
     byName.set(name, leaf);
   }
   return [...byName.values()]

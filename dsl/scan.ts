@@ -65,22 +65,43 @@ export const roles = (of: Node): { from: Nodes; each: Nodes; rest: readonly Node
   };
 };
 
-/** The `local` leaves of a scan's step by role, as its step names them. */
+const read = new WeakMap<Step, ReadonlyMap<string, Node>>();
+
+/**
+ * The leaves that a step reads, by name. They are found in its graph, wherever and whenever that was
+ * made: nodes that are equal but were made apart (see `apart`) are other objects.
+ */
+const leavesOf = (step: Step): ReadonlyMap<string, Node> => {
+  const known = read.get(step);
+  if (known !== undefined) return known;
+  const found = new Map(
+    reachable([...Object.values(step.next), ...Object.values(step.out)])
+      .filter((of) => of.op === "local" && of.attributes.level === step.level)
+      .map((of) => [of.attributes.name!, of]),
+  );
+  read.set(step, found);
+  return found;
+};
+
+/** The `local` leaves of a scan's step by role; those that the step does not read are made. */
 export const locals = (of: Node): { carry: Nodes; each: Nodes; rest: readonly Node[] } => {
   const { from, each, rest } = roles(of);
-  const { level } = of.attributes.step!;
-  const { axis } = of.attributes;
-  const name = (prefix: string, nodes: Nodes, axes: (of: Node) => Axes) =>
+  const { axis, step } = of.attributes;
+  const { level } = step!;
+  const leaves = leavesOf(step!);
+  const leaf = (name: string, axes: Axes, dtype: Dtype): Node =>
+    leaves.get(name) ?? local(level, name, axes, dtype);
+  const all = (prefix: string, nodes: Nodes, axes: (of: Node) => Axes) =>
     Object.fromEntries(
       Object.keys(nodes).map((key) => [
         key,
-        local(level, `${prefix}.${key}`, axes(nodes[key]), nodes[key].dtype),
+        leaf(`${prefix}.${key}`, axes(nodes[key]), nodes[key].dtype),
       ]),
     );
   return {
-    carry: name("carry", from, (of) => of.axes),
-    each: name("each", each, (of) => drop(of.axes, [axis!])),
-    rest: rest.map((of, k) => local(level, `rest.${k}`, of.axes, of.dtype)),
+    carry: all("carry", from, (of) => of.axes),
+    each: all("each", each, (of) => drop(of.axes, [axis!])),
+    rest: rest.map((of, k) => leaf(`rest.${k}`, of.axes, of.dtype)),
   };
 };
 

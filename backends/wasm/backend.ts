@@ -3,17 +3,11 @@
 // arguments where their values lie.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
+import { inTurn } from "../in_turn.ts";
 import { axesOf, size } from "../lower/program.ts";
 import { assemble, type Func, memoryOf } from "./assemble.ts";
 import type { Call, Ended } from "./calls.ts";
-import {
-  byteLength,
-  compile,
-  type Compiled,
-  describe,
-  programReport,
-  writesOf,
-} from "./compile.ts";
+import { byteLength, compile, type Compiled, programReport, writesOf } from "./compile.ts";
 import { type Engine, engineHere } from "./engine.ts";
 import { helpers } from "./micro.ts";
 import { type Held, layOut } from "./memory.ts";
@@ -106,28 +100,11 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       storage.dtype === "f32"
         ? new Float32Array(buffer, address, size(storage.dims))
         : new Uint32Array(buffer, address, size(storage.dims));
-    const fill = (held: Held, data: Float32Array | Uint32Array, what: string) => {
-      const { storage } = held;
-      const wanted = storage.dtype === "f32" ? Float32Array : Uint32Array;
-      if (!(data instanceof wanted)) {
-        throw new TypeError(
-          `${what} holds ${storage.dtype} and takes a ${wanted.name}, not a ${data.constructor.name}`,
-        );
-      }
-      if (data.length !== size(storage.dims)) {
-        throw new RangeError(`${what} has ${describe(storage)}, but got ${data.length}`);
-      }
-      elements(held).set(data);
-    };
-    for (const held of layout.literals) fill(held, held.storage.data!, "a literal");
+    const fill = (held: Held, data: Float32Array | Uint32Array) => elements(held).set(data);
+    for (const held of layout.literals) fill(held, held.storage.data!);
     const copied = (held: Held) => elements(held).slice();
-    const written = new Set<string>();
     const keys = [...compiled.keys()];
-    const programOf = (key: string) => {
-      const found = compiled.get(key);
-      if (found !== undefined) return found;
-      throw new RangeError(`there is no program '${key}'; there is ${keys.join(", ")}`);
-    };
+    const programOf = (key: string) => compiled.get(key)!;
     const report = (key: string) => programReport(programOf(key), functionsOf.get(key)!.size);
     if (level >= 1) {
       for (const [key, { took }] of compiled) {
@@ -139,13 +116,21 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
         });
       }
     }
+    /** Runs a program of the module to its end. A kernel that fails is told by its path. */
+    const runAll = (key: string, number: number, paths: readonly string[], ended?: Ended) => {
+      const failure = team.run(number, ended);
+      if (failure === undefined) return;
+      const { call, said } = failure;
+      const what = call === undefined ? "" : `the kernel '${paths[call]}' of `;
+      throw new Error(`${what}the program '${key}' failed: ${said}`);
+    };
     /** Runs kernels one at a time, and says which was the first to write a value that is not finite. */
     const runChecked = (key: string, { steps }: Compiled) => {
       const before = keys.slice(0, keys.indexOf(key)).flatMap((one) => programOf(one).steps);
       let single = calls.length + before.flatMap(({ launches }) => launches).length;
       let sound = true;
       for (const { kernel, launches } of steps) {
-        launches.forEach(() => team.run(single++));
+        launches.forEach(() => runAll(key, single++, [kernel.path]));
         if (!sound) continue;
         const floats = writesOf(kernel).filter(({ dtype }) => dtype === "f32");
         sound = !floats.some((storage) =>
@@ -158,18 +143,14 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
         );
       }
     };
-    const run = (key: string, inputs: Values, ended?: Ended): Values => {
+    const pathsOf = ({ steps }: Compiled): readonly string[] =>
+      steps.flatMap(({ kernel, launches }) => launches.map(() => kernel.path));
+    const give = (key: string, inputs: Values) =>
+      layout.inputs.get(key)!.forEach((held, name) => fill(held, inputs[name]));
+    const run = (key: string, ended?: Ended): Values => {
       const one = programOf(key), { lowered } = one;
-      const missing = lowered.params.find((storage) => !written.has(storage.name!));
-      if (missing !== undefined) {
-        throw new RangeError(`the parameter '${missing.name}' has not been set`);
-      }
-      for (const [name, held] of layout.inputs.get(key)!) {
-        if (inputs[name] === undefined) throw new RangeError(`the input '${name}' is missing`);
-        fill(held, inputs[name], `the input '${name}'`);
-      }
       if (checked && ended === undefined) runChecked(key, one);
-      else team.run(keys.indexOf(key), ended);
+      else runAll(key, keys.indexOf(key), pathsOf(one), ended);
       const bytes = new Uint8Array(buffer);
       for (const { from, to } of lowered.copies) {
         const at = layout.address(key, from);
@@ -186,42 +167,41 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       write: (values) => {
         for (const [key, data] of Object.entries(values)) {
           const target = layout.params.get(key);
-          if (target === undefined) continue;
-          fill(target, data, `the parameter '${key}'`);
-          written.add(key);
+          if (target !== undefined) fill(target, data);
         }
       },
-      // The microtask turns what a run throws into a rejection, as on other backends.
-      run: (key, inputs) => Promise.resolve().then(() => run(key, inputs)),
+      // Inputs are taken at once; the microtask lets the caller do what else can be begun now.
+      run: (key, inputs) => {
+        give(key, inputs);
+        return Promise.resolve().then(() => run(key));
+      },
       read: (names) =>
-        Promise.resolve().then(() =>
-          Object.fromEntries(names.map((key) => {
-            const found = layout.params.get(key);
-            if (found === undefined) throw new RangeError(`there is no parameter '${key}'`);
-            return [key, copied(found)];
-          }))
+        Promise.resolve(
+          Object.fromEntries(names.map((key) => [key, copied(layout.params.get(key)!)])),
         ),
-      time: (key, inputs) =>
-        Promise.resolve().then(() => {
-          const owner = programOf(key).steps.flatMap(({ launches }, k) => launches.map(() => k));
-          const times = programOf(key).steps.map(() => 0);
+      time: (key, inputs) => {
+        give(key, inputs);
+        const owner = programOf(key).steps.flatMap(({ launches }, k) => launches.map(() => k));
+        const times = programOf(key).steps.map(() => 0);
+        return Promise.resolve().then(() => {
           let last = performance.now();
-          run(key, inputs, (call) => {
+          run(key, (call) => {
             const now = performance.now();
             times[owner[call]] += now - last;
             last = now;
           });
           return times;
-        }),
+        });
+      },
       report,
       close: team.close,
     };
   };
-  return {
+  return inTurn({
     name: "wasm",
     device: name,
     open,
     peaks: () => Promise.resolve().then(() => measurePeaks(pool, engine)),
     close: pool.close,
-  };
+  });
 };

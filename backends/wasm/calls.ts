@@ -55,24 +55,73 @@ export const running = 3;
 export const joined = 4;
 /** How many messages each thread has been sent. */
 export const messages = 5;
+/** Counts tasks that were taken, so that a thread that works is told from one that is gone. */
+export const progress = 6;
+/** The call, counted from 1, in which a kernel failed; 0 as long as none has. */
+const failedWord = 7;
+/** The length of what it said, in bytes. */
+const saidWord = 8;
 /** From here on: for each call, the next task, and the number of tasks done. */
-const counters = 16;
+const saidFrom = 16;
+const counters = 144;
+const saidBytes = 4 * (counters - saidFrom);
 export const controlWords = (mostCalls: number): number => counters + 2 * mostCalls;
 
 /** Forgets the tasks of the run before, so that one of so many calls can begin. Nobody runs. */
 export const reset = (control: Int32Array, calls: number): void => {
-  control.fill(0, counters, controlWords(calls));
+  control.fill(0, failedWord, controlWords(calls));
 };
 
-/** Waits until a word of control memory is as wanted: briefly awake, then asleep until notified. */
+/** Added to the number of tasks done of a call in which a kernel failed: nobody waits for the rest. */
+const failure = 2 * mostTasks;
+
+/** Tells all threads that a kernel failed in a call; what the first one said is kept. */
+const fail = (control: Int32Array, call: number, error: unknown): void => {
+  if (Atomics.compareExchange(control, failedWord, 0, call + 1) === 0) {
+    const said = new TextEncoder().encode(`${error}`).subarray(0, saidBytes);
+    new Uint8Array(control.buffer, 4 * saidFrom, saidBytes).set(said);
+    control[saidWord] = said.length;
+  }
+};
+
+/** Why a run did not come to its end, such as a kernel that trapped. */
+export interface Failure {
+  /** The place of the kernel's call in the program, where it is known. */
+  readonly call?: number;
+  readonly said: string;
+}
+
+/** The failure of the run, if there was one. All threads have left it. */
+export const failureOf = (control: Int32Array): Failure | undefined => {
+  const call = Atomics.load(control, failedWord) - 1;
+  if (call < 0) return undefined;
+  // Text is not decoded from shared memory.
+  const said = new Uint8Array(control.buffer, 4 * saidFrom, control[saidWord]).slice();
+  return { call, said: new TextDecoder().decode(said) };
+};
+
+/** Thrown where other threads are waited for and none of them has done anything for too long. */
+export class Lost extends Error {}
+
+/**
+ * Waits until a word of control memory is as wanted: briefly awake, then asleep until notified. Gives
+ * up when nothing at all has happened for `patience` milliseconds.
+ */
 export const waitUntil = (
   control: Int32Array,
   word: number,
   isWanted: (value: number) => boolean,
+  patience: number,
 ): void => {
   let value = Atomics.load(control, word);
+  let seen = -1, since = 0;
   for (let look = 0; !isWanted(value); look++) {
-    if (look > looks) Atomics.wait(control, word, value);
+    if (look > looks) {
+      const now = performance.now(), moved = Atomics.load(control, progress) + value;
+      if (moved !== seen) [seen, since] = [moved, now];
+      else if (now - since >= patience) throw new Lost();
+      Atomics.wait(control, word, value, patience);
+    }
     value = Atomics.load(control, word);
   }
 };
@@ -80,40 +129,54 @@ export const waitUntil = (
 /** Is told that a call has ended. */
 export type Ended = (call: number) => void;
 
-/** Takes part in a run of a program until all calls have ended. */
+/** Takes part in a run of a program until all calls have ended, or one has failed. */
 export const takePart = (
   { functions }: Ready,
   calls: readonly Call[],
   scratch: number,
   control: Int32Array,
+  patience: number,
   ended: Ended = () => {},
 ): void => {
-  calls.forEach(({ func, args, units }, k) => {
+  for (const [k, { func, args, units }] of calls.entries()) {
     const call = functions[func];
     const tasks = Math.min(units, mostTasks);
     const next = counters + 2 * k, done = next + 1;
     let mine = 0;
-    for (;;) {
-      const task = Atomics.add(control, next, 1);
-      if (task >= tasks) break;
-      call(args, Math.floor(task * units / tasks), Math.floor((task + 1) * units / tasks), scratch);
-      mine++;
+    try {
+      for (;;) {
+        const task = Atomics.add(control, next, 1);
+        if (task >= tasks) break;
+        Atomics.add(control, progress, 1);
+        const from = Math.floor(task * units / tasks), to = Math.floor((task + 1) * units / tasks);
+        call(args, from, to, scratch);
+        mine++;
+      }
+    } catch (error) {
+      fail(control, k, error);
+      mine += failure;
     }
-    if (mine > 0 && Atomics.add(control, done, mine) + mine === tasks) {
-      Atomics.notify(control, done);
-    } else waitUntil(control, done, (sum) => sum === tasks);
+    const isEnd = (sum: number) => sum >= tasks;
+    if (mine > 0 && isEnd(Atomics.add(control, done, mine) + mine)) Atomics.notify(control, done);
+    else waitUntil(control, done, isEnd, patience);
+    if (Atomics.load(control, done) > tasks) return;
     ended(k);
-  });
+  }
 };
 
-/** Runs a program on this thread alone. */
+/** Runs a program on this thread alone; tells of a failure. */
 export const runAlone = (
   { functions }: Ready,
   calls: readonly Call[],
   scratch: number,
   ended: Ended = () => {},
-): void =>
-  calls.forEach(({ func, args, units }, k) => {
-    functions[func](args, 0, units, scratch);
+): Failure | undefined => {
+  for (const [k, { func, args, units }] of calls.entries()) {
+    try {
+      functions[func](args, 0, units, scratch);
+    } catch (error) {
+      return { call: k, said: `${error}` };
+    }
     ended(k);
-  });
+  }
+};

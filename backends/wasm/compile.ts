@@ -38,14 +38,6 @@ export const alignment = 64;
 /** Bytes of a storage. */
 export const byteLength = (storage: Storage): number => 4 * size(storage.dims);
 
-/** The shape of a storage in words. */
-export const describe = (storage: Storage): string =>
-  storage.dims.length === 0
-    ? "1 element"
-    : `${storage.dims.map((dim) => `${dim.axis} ${dim.size}`).join(" x ")} = ${
-      size(storage.dims)
-    } elements`;
-
 /** The storages that a kernel writes. */
 export const writesOf = (kernel: Kernel): readonly Storage[] => [
   ...kernel.roots.map((root) => root.storage),

@@ -1,7 +1,7 @@
 // Where everything lies in the one memory of a machine: parameters, inputs and literals, the arena
 // that programs share, arguments of functions, and scratch memory for each thread.
 import type { Storage } from "../lower/program.ts";
-import { alignment, byteLength, type Compiled, describe } from "./compile.ts";
+import { alignment, byteLength, type Compiled } from "./compile.ts";
 
 /** Bytes that WebAssembly reaches with 32-bit addresses. */
 const reachable = 2 ** 32;
@@ -50,13 +50,6 @@ export const layOut = (
     for (const storage of lowered.params) {
       const name = storage.name!;
       const held = params.get(name) ?? { storage, address: take(byteLength(storage)) };
-      if (describe(held.storage) !== describe(storage)) {
-        throw new RangeError(
-          `the parameter '${name}' is ${describe(held.storage)} in one program and ${
-            describe(storage)
-          } in another`,
-        );
-      }
       params.set(name, held);
       addresses.set(storage, held.address);
     }

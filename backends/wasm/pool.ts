@@ -1,11 +1,15 @@
 // Threads for kernels: workers that share the memory of machines with the main thread, which works as
-// well. Without workers or shared memory the main thread does all the work, with the same results.
+// well. Without workers or shared memory the main thread does all the work, with the same results. A
+// kernel that fails on any thread ends the run, and no other; a thread that is gone is not waited for.
 import {
   controlWords,
   type Ended,
+  type Failure,
+  failureOf,
   generation,
   type Job,
   joined,
+  Lost,
   machineWord,
   messages,
   programWord,
@@ -21,9 +25,17 @@ import type { Message } from "./worker.ts";
 
 /** A machine that a pool runs. */
 export interface Team {
-  /** Runs a program by its number, to the end. */
-  readonly run: (program: number, ended?: Ended) => void;
+  /** Runs a program by its number, to the end; tells why where it could not. */
+  readonly run: (program: number, ended?: Ended) => Failure | undefined;
   readonly close: () => void;
+}
+
+/** How threads are started and waited for. */
+export interface PoolOptions {
+  /** The module that workers run. */
+  readonly script?: string;
+  /** Milliseconds without anything done after which threads that take part are taken to be gone. */
+  readonly patience?: number;
 }
 
 /** Threads. */
@@ -52,58 +64,108 @@ const alone: Pool = {
   close: () => {},
 };
 
-const startWorkers = (count: number): readonly Worker[] => {
+const startWorkers = (count: number, script: string): Set<Worker> => {
+  const workers = new Set<Worker>();
   try {
-    return Array.from(
-      { length: count },
-      () => new Worker(new URL("./worker.ts", import.meta.url).href, { type: "module" }),
-    );
+    for (let k = 0; k < count; k++) {
+      const worker = new Worker(script, { type: "module" });
+      workers.add(worker);
+      // What a worker can not bear, such as a module that is not there, ends that worker alone.
+      worker.onerror = (event) => {
+        event.preventDefault();
+        workers.delete(worker);
+      };
+    }
   } catch {
-    return [];
+    workers.forEach((worker) => worker.terminate());
+    workers.clear();
   }
+  return workers;
 };
 
 /** A pool of `threads` threads; of one where workers can not be had. */
-export const openPool = (threads: number): Pool => {
+export const openPool = (
+  threads: number,
+  { script = new URL("./worker.ts", import.meta.url).href, patience = 300_000 }: PoolOptions = {},
+): Pool => {
   const mayWait = typeof SharedArrayBuffer !== "undefined" && typeof Worker !== "undefined" &&
     !("document" in globalThis);
-  const workers = threads > 1 && mayWait ? startWorkers(threads - 1) : [];
-  if (workers.length === 0) return alone;
-  const control = new Int32Array(new SharedArrayBuffer(4 * controlWords(mostCalls)));
+  let workers = threads > 1 && mayWait ? startWorkers(threads - 1, script) : new Set<Worker>();
+  if (workers.size === 0) return alone;
+  let control = new Int32Array(new SharedArrayBuffer(0));
+  const jobs = new Map<number, Job>();
   const wake = () => {
     Atomics.add(control, generation, 1);
     Atomics.notify(control, generation);
   };
   const tell = (message: (thread: number) => Message) => {
-    workers.forEach((worker, k) => worker.postMessage(message(k + 1)));
+    [...workers].forEach((worker, k) => worker.postMessage(message(k + 1)));
     Atomics.add(control, messages, 1);
     wake();
   };
-  tell((thread) => ({ tell: "control", control, thread }));
+  const begin = () => {
+    control = new Int32Array(new SharedArrayBuffer(4 * controlWords(mostCalls)));
+    tell((thread) => ({ tell: "control", control, thread, patience }));
+    jobs.forEach((job) => tell(() => ({ tell: "open", job })));
+  };
+  /** Goes on with other workers: one of these does not answer. */
+  const renew = () => {
+    workers.forEach((worker) => worker.terminate());
+    workers = startWorkers(threads - 1, script);
+    begin();
+  };
+  begin();
   let machines = 0;
   return {
-    threads: workers.length + 1,
+    threads: workers.size + 1,
     shared: true,
     open: (job) => {
+      const most = Math.max(0, ...job.programs.map((calls) => calls.length));
+      if (most > mostCalls) {
+        throw new RangeError(
+          `a program has ${most} kernels, but threads share out ${mostCalls} at most; use one thread`,
+        );
+      }
       const machine = machines++;
       const whole = { ...job, machine };
       const own: Ready = ready(whole);
+      jobs.set(machine, whole);
       tell(() => ({ tell: "open", job: whole }));
+      let gone: Failure | undefined;
+      const close = () => {
+        if (jobs.delete(machine)) tell(() => ({ tell: "close", machine }));
+      };
       return {
         run: (program, ended) => {
-          reset(control, own.programs[program].length);
+          if (gone !== undefined) return gone;
+          const calls = own.programs[program];
+          reset(control, calls.length);
           Atomics.store(control, machineWord, machine);
           Atomics.store(control, programWord, program);
           Atomics.store(control, running, 1);
           wake();
-          takePart(own, own.programs[program], job.scratch[0], control, ended);
-          // Nobody may join any more, and those who have must leave before the next run.
-          Atomics.store(control, running, 0);
-          waitUntil(control, joined, (there) => there === 0);
+          try {
+            takePart(own, calls, job.scratch[0], control, patience, ended);
+            // Nobody may join any more, and those who have must leave before the next run.
+            Atomics.store(control, running, 0);
+            waitUntil(control, joined, (there) => there === 0, patience);
+            return failureOf(control);
+          } catch (error) {
+            Atomics.store(control, running, 0);
+            if (!(error instanceof Lost)) throw error;
+            // Should the thread still be there, it may write to this machine's memory at any time.
+            gone = { said: "a thread does not answer any more; open the machine again" };
+            close();
+            renew();
+            return gone;
+          }
         },
-        close: () => tell(() => ({ tell: "close", machine })),
+        close,
       };
     },
-    close: () => tell(() => ({ tell: "end" })),
+    close: () => {
+      jobs.clear();
+      tell(() => ({ tell: "end" }));
+    },
   };
 };

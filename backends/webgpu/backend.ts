@@ -2,6 +2,7 @@
 // a run is one submission in which nothing is read back but what was asked for.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { worthHalving } from "../lower/halves.ts";
+import { inTurn } from "../in_turn.ts";
 import { byteLength } from "../lower/memory.ts";
 import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
 import { axesOf, type Storage } from "../lower/program.ts";
@@ -51,6 +52,15 @@ interface Executable {
   readonly staging: GPUBuffer | undefined;
 }
 
+/** What promises give, or the first one's reason why not, once all have ended and use nothing. */
+const allEnded = async <T>(promises: readonly Promise<T>[]): Promise<readonly T[]> => {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
+};
+
+/** Most pipelines that are kept for programs to come. */
+const mostPipelines = 4096;
+
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   const { device, name, onCpu, unrolls, storedLimit, subgroup, settle } = webgpu;
@@ -81,7 +91,11 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   };
   const pipelineOf = (code: string, path: string): Promise<GPUComputePipeline> => {
     const found = made.get(code) ?? compilePipeline(code, path);
+    // Again at the end, so that those that were not asked for the longest come first.
+    made.delete(code);
     made.set(code, found);
+    found.catch(() => made.delete(code));
+    if (made.size > mostPipelines) made.delete(made.keys().next().value!);
     return found;
   };
 
@@ -113,12 +127,10 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       ),
     );
     const buffers = allocate(device, compiled, together);
-    const written = new Set<string>();
-
     const began = performance.now();
     // All pipelines are asked for before any is awaited: compilers run in parallel.
     const ready = [...compiled].map(async ([key, one]) => {
-      const dispatches = await Promise.all(one.steps.map(async (step): Promise<Dispatch> => {
+      const dispatches = await allEnded(one.steps.map(async (step): Promise<Dispatch> => {
         const { code } = step, path = pathOf(step);
         const pipeline = await pipelineOf(code.wgsl, path);
         const bindGroup = device.createBindGroup({
@@ -138,21 +150,22 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
         : buffers.buffer(outputBytes, MAP_READ | COPY_DST, `${key} outputs`);
       return [key, { one, dispatches, staging }] as const;
     });
-    const executables = new Map<string, Executable>(await Promise.all(ready));
-    const devices = await warm(
-      [...executables.values()].flatMap(({ one, dispatches }) =>
-        one.steps.map(({ code }, k) => ({ code: code.wgsl, ...dispatches[k] }))
-      ),
-    );
+    const opened = async () => {
+      const executables = new Map<string, Executable>(await allEnded(ready));
+      const devices = await warm(
+        [...executables.values()].flatMap(({ one, dispatches }) =>
+          one.steps.map(({ code }, k) => ({ code: code.wgsl, ...dispatches[k] }))
+        ),
+      );
+      return { executables, devices };
+    };
+    const { executables, devices } = await opened().catch((error) => {
+      buffers.destroy();
+      throw error;
+    });
     const compiling = performance.now() - began;
 
-    const executable = (key: string): Executable => {
-      const found = executables.get(key);
-      if (found !== undefined) return found;
-      throw new RangeError(
-        `there is no program '${key}'; there is ${[...executables.keys()].join(", ")}`,
-      );
-    };
+    const executable = (key: string): Executable => executables.get(key)!;
     const report = (key: string) => programReport(executable(key).one);
     if (level >= 1) {
       for (const [key, { took }] of compiled) {
@@ -160,19 +173,10 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       }
     }
 
-    /** A program whose parameters are known to be set and whose inputs are on the device. */
+    /** A program whose inputs are on the device. */
     const prepared = (key: string, inputs: Values): Executable => {
-      const found = executable(key);
-      const missing = found.one.lowered.params.find((storage) => !written.has(storage.name!));
-      if (missing !== undefined) {
-        throw new RangeError(`the parameter '${missing.name}' has not been set`);
-      }
-      for (const [name, target] of buffers.inputs.get(key)!) {
-        const data = inputs[name];
-        if (data === undefined) throw new RangeError(`the input '${name}' is missing`);
-        fill(device, target, data, `the input '${name}'`);
-      }
-      return found;
+      buffers.inputs.get(key)!.forEach((target, name) => fill(device, target, inputs[name]));
+      return executable(key);
     };
 
     const dispatch = (encoder: GPUCommandEncoder, list: readonly Dispatch[]) => {
@@ -229,9 +233,11 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       const size = from.reduce((n, [, place]) => n + place.size, 0);
       const { MAP_READ, COPY_DST } = GPUBufferUsage;
       const staging = device.createBuffer({ size, usage: MAP_READ | COPY_DST });
-      const values = await readBack(encoder, from, staging);
-      staging.destroy();
-      return values;
+      try {
+        return await readBack(encoder, from, staging);
+      } finally {
+        staging.destroy();
+      }
     };
 
     /** Runs kernels one at a time, and says which was the first to write a value that is not finite. */
@@ -258,9 +264,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       write: (values) => {
         for (const [key, data] of Object.entries(values)) {
           const target = buffers.params.get(key);
-          if (target === undefined) continue;
-          fill(device, target, data, `the parameter '${key}'`);
-          written.add(key);
+          if (target !== undefined) fill(device, target, data);
         }
       },
       run: async (key, inputs) => {
@@ -287,9 +291,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       read: async (names): Promise<Values> => {
         if (names.length === 0) return {};
         const from = names.map((key) => {
-          const found = buffers.params.get(key);
-          if (found === undefined) throw new RangeError(`there is no parameter '${key}'`);
-          const { storage, buffer, offset } = found;
+          const { storage, buffer, offset } = buffers.params.get(key)!;
           return [storage, { buffer, offset, size: byteLength(storage) }] as const;
         });
         const values = await readOnce(device.createCommandEncoder(), from);
@@ -311,11 +313,11 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       close: buffers.destroy,
     };
   };
-  return {
+  return inTurn({
     name: "webgpu",
     device: name,
     open,
     ...(timed ? { peaks: () => measurePeaks(webgpu) } : {}),
     close: webgpu.close,
-  };
+  });
 };

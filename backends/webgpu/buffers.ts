@@ -9,7 +9,7 @@ import { byteLength } from "../lower/memory.ts";
 import type { Storage } from "../lower/program.ts";
 import { size } from "../lower/program.ts";
 import { inArena, sharedNames } from "./bindings.ts";
-import { type Compiled, describe } from "./compile.ts";
+import type { Compiled } from "./compile.ts";
 import type { Code } from "./module.ts";
 
 /** A storage, the buffer that holds it, and from which byte on. */
@@ -33,22 +33,12 @@ export interface Buffers {
   readonly destroy: () => void;
 }
 
-/** Sets a buffer. Throws when the data does not fit the storage. */
+/** Sets a buffer to the elements of its storage. */
 export const fill = (
   device: GPUDevice,
-  { storage, buffer, offset }: Held,
+  { buffer, offset }: Held,
   data: Float32Array | Uint32Array,
-  what: string,
-): void => {
-  const wanted = storage.dtype === "f32" ? Float32Array : Uint32Array;
-  if (!(data instanceof wanted)) {
-    throw new TypeError(
-      `${what} holds ${storage.dtype} and takes a ${wanted.name}, not a ${data.constructor.name}`,
-    );
-  }
-  if (data.length !== size(storage.dims)) {
-    throw new RangeError(`${what} has ${describe(storage)}, but got ${data.length}`);
-  }
+): void =>
   device.queue.writeBuffer(
     buffer,
     offset,
@@ -56,7 +46,6 @@ export const fill = (
     data.byteOffset,
     data.byteLength,
   );
-};
 
 /** The elements of a storage that was copied to `offset` of some bytes. */
 export const take = (
@@ -98,7 +87,7 @@ export const paramPlaces = (
   return bytes <= most ? { starts, bytes } : undefined;
 };
 
-/** Makes the buffers of some programs. A RangeError says what does not fit together. */
+/** Makes the buffers of some programs. */
 export const allocate = (
   device: GPUDevice,
   programs: ReadonlyMap<string, Compiled>,
@@ -133,13 +122,6 @@ export const allocate = (
         (forParams === undefined
           ? hold(storage, label)
           : { storage, buffer: forParams, offset: together!.starts.get(label)! });
-      if (describe(known.storage) !== describe(storage)) {
-        throw new RangeError(
-          `the parameter '${label}' is ${describe(known.storage)} in one program and ${
-            describe(storage)
-          } in another`,
-        );
-      }
       params.set(label, known);
       held.set(storage, known);
     }
@@ -154,7 +136,7 @@ export const allocate = (
       const data = storage.data!;
       const known = literals.get(data);
       const one = known ?? hold(storage, "literal");
-      if (known === undefined) fill(device, one, data, "a literal");
+      if (known === undefined) fill(device, one, data);
       literals.set(data, one);
       held.set(storage, one);
     }

@@ -78,15 +78,15 @@ const PATIENCE = 100;
  * not, in parallel. Gives how many devices compiled; the others are closed again.
  */
 export const warmer = (own: WebgpuDevice): (colds: readonly Cold[]) => Promise<number> => {
-  const done = new Set<string>();
+  const done = new WeakSet<GPUComputePipeline>();
   return async (colds) => {
     const { another } = own;
     // The longest first, so that no device is left with a long one at the end.
     const queue = [...new Map(colds.map((cold) => [cold.code, cold])).values()]
-      .filter(({ code }) => !done.has(code))
+      .filter(({ pipeline }) => !done.has(pipeline))
       .sort((a, b) => b.code.length - a.code.length);
     if (another === undefined || queue.length < 2 * WORTHWHILE) return 1;
-    queue.forEach(({ code }) => done.add(code));
+    queue.forEach(({ pipeline }) => done.add(pipeline));
     let next = 0;
     const work = async (worker: Worker) => {
       while (next < queue.length) await worker(queue[next++]);
