@@ -13,6 +13,10 @@ export interface Atom {
   readonly varies?: boolean;
   /** Set for a quotient or remainder: what was divided, and by how much. */
   readonly cut?: Cut;
+  /** True for the variable of a loop, which takes all values of its range whatever others do. */
+  readonly free?: boolean;
+  /** Set for an expression that is known to keep a narrower range than its terms would: that. */
+  readonly is?: Int;
 }
 
 /** One of the two parts of an expression that is not negative: floor(of / by), or what remains. */
@@ -34,8 +38,39 @@ export const int = (constant: number): Int => ({ constant, terms: [] });
 export const variable = (text: string, size: number): Int =>
   size === 1 ? int(0) : {
     constant: 0,
-    terms: [{ atom: { text, low: 0, high: size - 1, depends: [text] }, times: 1 }],
+    terms: [{ atom: { text, low: 0, high: size - 1, depends: [text], free: true }, times: 1 }],
   };
+
+/**
+ * An expression that is known to lie from `least` to `most`, whatever its terms alone would allow: by
+ * the bounds of the loops around, which the caller sees to.
+ */
+export const within = (of: Int, least: number, most: number): Int => {
+  if (low(of) >= least && high(of) <= most) return of;
+  const atom: Atom = {
+    text: show(of),
+    low: Math.max(least, low(of)),
+    high: Math.min(most, high(of)),
+    depends: depends(of),
+    varies: varies(of),
+    is: of,
+  };
+  return { constant: 0, terms: [{ atom, times: 1 }] };
+};
+
+/** The expression as its terms have it, for code: without what is known of their range. */
+export const spelled = (a: Int): Int =>
+  a.terms.every(({ atom }) => atom.is === undefined) ? a : a.terms.reduce(
+    (s, { atom, times: by }) =>
+      sum(
+        s,
+        times(
+          atom.is === undefined ? { constant: 0, terms: [{ atom, times: 1 }] } : spelled(atom.is),
+          by,
+        ),
+      ),
+    int(a.constant),
+  );
 
 export const sum = (a: Int, b: Int): Int => {
   const terms = new Map(a.terms.map((term) => [term.atom.text, term]));

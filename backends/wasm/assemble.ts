@@ -39,6 +39,7 @@ const simd = (code: number): Bytes => [0xfd, ...unsigned(code)];
 export const instruction = {
   "i32.eq": [0x46],
   "i32.lt_s": [0x48],
+  "i32.lt_u": [0x49],
   "i32.gt_s": [0x4a],
   "i32.ge_s": [0x4e],
   "i32.add": [0x6a],

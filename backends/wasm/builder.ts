@@ -24,6 +24,8 @@ export interface Value {
   readonly type: Type;
   readonly local: number;
   readonly known?: number;
+  /** The most that a whole number can be, which then is not negative. */
+  readonly most?: number;
   /** The depth of the block in which it is known. */
   readonly level: number;
   /** Whether it may differ between the lanes of a vector. */

@@ -5,6 +5,7 @@ import type { KernelReport, Program, ProgramReport } from "../backend.ts";
 import { plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
+import { inKernel } from "../lower/verify_addresses.ts";
 import { unfusedBytes } from "../unfused.ts";
 import { printContraction } from "./contraction.ts";
 import type { Engine } from "./engine.ts";
@@ -70,7 +71,10 @@ const compileHere = (program: Program, options: Options): Compiled => {
         return printElements(kernel, stored, options.engine);
     }
   };
-  const steps = lowered.kernels.map((kernel) => ({ kernel, launches: print(kernel) }));
+  const steps = lowered.kernels.map((kernel) => ({
+    kernel,
+    launches: inKernel(kernel.path, () => print(kernel)),
+  }));
   const kept = [...Object.values(lowered.outputs), ...lowered.copies.map((copy) => copy.from)];
   const arena = plan(
     steps.map(({ launches }) => [...new Set(launches.flatMap((one) => one.storages))]),

@@ -19,8 +19,8 @@ import { computedHere, storeRoots } from "./kernels.ts";
 import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./loops.ts";
 import { width } from "./lanes.ts";
-import { matrixIn, matrixOf } from "./matrix.ts";
-import { depth, helperIndex, packers, rowStride, tileStride, tilingOf } from "./micro.ts";
+import { matrixIn, matrixOf, type Span } from "./matrix.ts";
+import { depth, helperIndex, packerIndex, rowStride, tileStride, tilingOf } from "./micro.ts";
 
 /** Tiles in the most and the fewest rows of a block, which are multiples of four. */
 const [mostTiles, fewestTiles] = [8, 4];
@@ -61,12 +61,25 @@ const arranged = (kernel: ExpressionKernel, of: Contraction): Contraction => {
   return { ...turned, batch: order(batch), rows: order(rows), columns: order(columns) };
 };
 
-const smaller = (emit: Emitter, a: Value, b: Value): Value =>
-  emit.make.op("select", a, b, emit.make.op("i32.lt_s", a, b));
-
-/** A whole number of the kernel, which is below `extent` where it is used. */
+/** A whole number of the kernel, kept below `extent`. */
 const bounded = (emit: Emitter, of: affine.Int, extent: number): affine.Int =>
-  affine.high(of) < extent ? of : emit.named(emit.whole(of), extent);
+  affine.high(of) < extent ? of : emit.named(emit.atMost(of, extent - 1), extent);
+
+/** How many there are from `from` on, of `all` in blocks of `most`. */
+const left = (emit: Emitter, all: number, from: affine.Int, most: number): Value =>
+  emit.atMost(affine.sum(affine.int(all), affine.times(from, -1)), most);
+
+/** `count` rows or columns from `of` on, kept below `extent`. */
+const span = (
+  emit: Emitter,
+  what: "row" | "column",
+  of: affine.Int,
+  count: number,
+  extent: number,
+): Span => {
+  const first = bounded(emit, of, extent - count + 1);
+  return { first, any: affine.sum(first, affine.variable(what, count)) };
+};
 
 /** Packs the right operand: panels of columns, in each the terms one after the other. */
 const printPacking = (
@@ -104,21 +117,14 @@ const printPacking = (
     const group = affine.remainder(rest, groups);
     const outer = emit.unflatten(affine.quotient(rest, groups), batch);
     const first = affine.times(group, wide);
-    const end = () =>
-      smaller(
-        emit,
-        emit.make.op("i32.add", emit.whole(start), emit.make.whole(length)),
-        emit.make.whole(cut.size),
-      );
     const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
       if (k === others.length) return inside(env);
       const dim = others[k];
       const at = (place: affine.Int) => loops(new Map([...env, [dim.axis, place]]), inside, k + 1);
       if (dim !== cut || pieces === 1) return emit.loop(dim.size, at);
-      const here = emit.make.op("i32.sub", end(), emit.whole(start));
       emit.loop(length, (i) => {
-        at(emit.named(emit.whole(affine.sum(start, i)), dim.size));
-      }, here);
+        at(bounded(emit, affine.sum(start, i), dim.size));
+      }, left(emit, dim.size, start, length));
     };
     const put = (env: Env, column: affine.Int, wanted: affine.Int) => {
       const places = emit.unflatten(column, columns);
@@ -127,35 +133,28 @@ const printPacking = (
       return () =>
         emit.store(packed, new Map([...env, [panelAxis, own], [columnAxis, within]]), value);
     };
-    const from = emit.whole(first);
-    const { make } = emit;
-    const whole = make.op("i32.add", from, make.whole(wide));
     if (along === undefined) {
-      const to = smaller(emit, whole, make.whole(count));
       loops(outer, (env) => {
         emit.vectors(
           count,
           (ats) => ats.map((at) => put(env, at, at)).reverse().forEach((store) => store()),
-          { from, to, most: wide },
+          { from: first, most: wide },
           tileVectors,
         );
       });
       return;
     }
     // Columns up to the end of the last panel: those beyond the last column repeat it.
-    const last = smaller(emit, whole, make.whole(panels * panel));
-    const extent = make.op("i32.sub", last, from);
+    const extent = left(emit, panels * panel, first, wide);
     loops(outer, (env) => {
       emit.loop(wide, (j) => {
         const wanted = affine.sum(first, j);
         const inside = bounded(emit, wanted, panels * panel);
-        const column = count % panel === 0
-          ? inside
-          : emit.named(smaller(emit, emit.whole(inside), make.whole(count - 1)), count);
+        const column = bounded(emit, inside, count);
         emit.vectors(
           along.size,
           ([at]) => put(new Map([...env, [along.axis, at]]), column, inside)(),
-          pieces === 1 ? undefined : { from: emit.whole(start), to: end(), most: length },
+          pieces === 1 ? undefined : { from: start, most: length },
         );
       }, extent);
     });
@@ -240,14 +239,16 @@ export const printContraction = (
   let scratchBytes = 0;
   for (const storage of [raw, tiles, results]) {
     cells.set(storage, scratchBytes);
-    // Packing reads and writes whole vectors, so up to one beyond the last element.
-    scratchBytes += 4 * size(storage.dims) + 64;
+    // Each begins at a line of the cache.
+    scratchBytes += Math.ceil(size(storage.dims) / 16) * 64;
   }
   const fresh = () => emitter(stored, engine, here, cells);
   const packing = printPacking(of, packed, engine, fresh);
   const places = { packed, raw, tiles, results };
-  const product = printProduct(kernel, of, engine, fresh, alongTerms, places);
-  return [packing, { ...product, scratch: scratchBytes }];
+  return [
+    packing,
+    printProduct(kernel, of, engine, fresh, alongTerms, places, scratchBytes),
+  ];
 };
 
 const printProduct = (
@@ -259,6 +260,7 @@ const printProduct = (
   { packed, raw, tiles, results }: Readonly<
     Record<"packed" | "raw" | "tiles" | "results", Storage>
   >,
+  scratchBytes: number,
 ): Launch => {
   const { batch } = of;
   const tiling = tilingOf(engine);
@@ -280,37 +282,51 @@ const printProduct = (
     const outer = emit.unflatten(item, batch);
     const row0 = affine.times(blockOf, blockRows);
     const column0 = affine.times(columnBlock, blockColumns);
-    const rowsHere = smaller(
-      emit,
-      make.whole(blockRows),
-      make.op("i32.sub", make.whole(rows), emit.whole(row0)),
-    );
-    const columnsHere = smaller(
-      emit,
-      make.whole(blockColumns),
-      make.op("i32.sub", make.whole(columns), emit.whole(column0)),
-    );
+    const rowsHere = left(emit, rows, row0, blockRows);
+    const columnsHere = left(emit, columns, column0, blockColumns);
     const rowAt = (i: affine.Int): affine.Int => bounded(emit, affine.sum(row0, i), rows);
-    const columnAt = (j: affine.Int): affine.Int => bounded(emit, affine.sum(column0, j), columns);
+    const rowsAt = (i: affine.Int, count: number): Span =>
+      span(emit, "row", affine.sum(row0, i), count, rows);
     const rowOfTile = (n: affine.Int): affine.Int => affine.times(n, tileRows);
-    const tileAt = (n: affine.Int): Value =>
-      emit.address(tiles, affine.times(n, depth * tileStride));
+    /** An element of a storage that has `stride` elements each of some rows. */
+    const inRows = (storage: Storage, row: affine.Int, count: number, stride: number): Value => {
+      const at = affine.times(row, stride);
+      const any = affine.sum(row, affine.variable("row", count));
+      const last = affine.variable("element of a row", stride);
+      return emit.address(storage, at, affine.sum(affine.times(any, stride), last));
+    };
+    const tileAt = (n: affine.Int): Value => inRows(tiles, n, 1, depth * tileStride);
     const tilesHere = make.op(
       "i32.div_u",
       make.op("i32.add", rowsHere, make.whole(tileRows - 1)),
       make.whole(tileRows),
     );
 
-    const left = matrixOf(emit, of.left, of.rows, of.over, outer);
-    const standing = left?.[alongTerms ? "columnPitch" : "rowPitch"] === 1 ? left : undefined;
+    const matrix = matrixOf(emit, of.left, of.rows, of.over, outer);
+    const standing = matrix?.[alongTerms ? "columnPitch" : "rowPitch"] === 1 ? matrix : undefined;
     const kind = engine.wide && alongTerms ? "standing" : "packed";
     const asItStands = kind === "standing" && standing !== undefined;
     const rowBytes = 4 * (asItStands ? standing.rowPitch : rowStride);
-    const leftAt = (n: affine.Int, term0: affine.Int): Value => {
+    /** Terms of a block from `term0` on: the last block ends with the last of all. */
+    const termsAt = (term0: affine.Int): Span => {
+      const one = affine.variable("term", Math.min(terms, depth));
+      return { first: term0, any: affine.within(affine.sum(term0, one), 0, terms - 1) };
+    };
+    const leftAt = (n: affine.Int, count: number, term0: affine.Int): Value => {
       if (kind === "packed") return tileAt(n);
       return asItStands
-        ? standing.address(rowAt(rowOfTile(n)), term0)
-        : emit.address(raw, affine.times(rowOfTile(n), rowStride));
+        ? standing.address(rowsAt(rowOfTile(n), count), termsAt(term0))
+        : inRows(raw, rowOfTile(n), count, rowStride);
+    };
+    const wholeTiles = make.op("i32.div_u", rowsHere, make.whole(tileRows));
+    const last = rows % blockRows, short = last % tileRows;
+    /** Runs `inside` for whole tiles of rows, and for what is left of the last block. */
+    const eachTile = (inside: (n: affine.Int, count: number) => void) => {
+      emit.loop(blockRows / tileRows, (n) => inside(n, tileRows), wholeTiles);
+      if (short === 0) return;
+      emit.when(make.op("i32.eq", rowsHere, make.whole(last)), () => {
+        inside(affine.int((last - short) / tileRows), short);
+      });
     };
 
     /** Packs terms from `term0` on of the block's rows, with what is done to them. */
@@ -322,8 +338,8 @@ const printProduct = (
         );
         emit.store(raw, new Map([[rowAxis, i], [termAxis, k]]), value);
       };
-      const pack = (from: Value, n: affine.Int, pitch: number) => {
-        const packer = packers[alongTerms ? "fromRows" : "fromColumns"];
+      const pack = (from: Value, n: affine.Int, pitch: number, count = tileRows) => {
+        const packer = packerIndex(alongTerms ? "rows" : "columns", count, tiling);
         make.call(packer, [from, tileAt(n), termsHere, make.whole(4 * pitch)]);
       };
       const tilesOf = (inside: (n: affine.Int) => void) =>
@@ -331,38 +347,40 @@ const printProduct = (
       if (asItStands) return;
       if (kind === "packed" && standing !== undefined) {
         const pitch = alongTerms ? standing.rowPitch : standing.columnPitch;
-        tilesOf((n) => pack(standing.address(rowAt(rowOfTile(n)), term0), n, pitch));
+        eachTile((n, count) => {
+          const from = standing.address(rowsAt(rowOfTile(n), count), termsAt(term0));
+          pack(from, n, pitch, count);
+        });
         return;
       }
       if (alongTerms) {
-        const from = emit.whole(term0);
-        const to = make.op("i32.add", from, termsHere);
         const putRow = (row: affine.Int, i: affine.Int) =>
-          emit.vectors(terms, ([term]) => {
-            put(rowAt(row), i, term, affine.sum(term, affine.times(term0, -1)));
-          }, { from, to, most });
+          emit.vectors(terms, ([term], [k]) => {
+            put(rowAt(row), i, term, k);
+          }, { from: term0, most });
         if (kind === "standing") {
           emit.loop(blockRows, (i) => putRow(i, i), rowsHere);
           return;
         }
         tilesOf((n) => {
           const row = rowOfTile(n);
-          const left = make.op("i32.sub", rowsHere, emit.whole(row));
-          const here = smaller(emit, make.whole(tileRows), left);
+          const here = make.op("i32.sub", rowsHere, emit.whole(row));
           emit.loop(tileRows, (i) => putRow(affine.sum(row, i), i), here);
-          pack(emit.address(raw, affine.int(0)), n, rowStride);
+          pack(inRows(raw, affine.int(0), tileRows, rowStride), n, rowStride);
         });
         return;
       }
-      const first = emit.whole(row0);
-      const last = make.op("i32.add", first, rowsHere);
       emit.loop(most, (k) => {
         const term = bounded(emit, affine.sum(term0, k), terms);
-        emit.vectors(rows, ([row]) => {
-          put(row, affine.sum(row, affine.times(row0, -1)), term, k);
-        }, { from: first, to: last, most: blockRows });
+        emit.vectors(rows, ([row], [i]) => {
+          put(row, i, term, k);
+        }, { from: row0, most: blockRows });
       }, termsHere);
-      tilesOf((n) => pack(emit.address(raw, rowOfTile(n)), n, blockRows));
+      tilesOf((n) => {
+        const { first, any } = span(emit, "row", rowOfTile(n), tileRows, blockRows);
+        const term = affine.times(affine.variable("term", most), blockRows);
+        pack(emit.address(raw, first, affine.sum(term, any)), n, blockRows);
+      });
     };
 
     // Where nothing comes after the product, its sums go where they are wanted.
@@ -370,11 +388,17 @@ const printProduct = (
     const isBare = others.length === 0 && root.node === of.node && columns % width === 0;
     const wanted = isBare ? matrixIn(emit, root.storage, of.rows, of.columns, outer) : undefined;
     const target = wanted?.columnPitch === 1 ? wanted : undefined;
-    const resultAt = (n: affine.Int, j: affine.Int): Value => {
-      const row = rowOfTile(n), column = affine.times(j, panel);
-      return target === undefined
-        ? emit.address(results, affine.sum(affine.times(row, blockColumns), column))
-        : target.address(rowAt(row), columnAt(column));
+    const resultAt = (n: affine.Int, count: number, j: affine.Int, vectors: number): Value => {
+      const row = rowOfTile(n), column = affine.times(j, panel), across = vectors * width;
+      if (target !== undefined) {
+        const own = span(emit, "column", affine.sum(column0, column), across, columns);
+        return target.address(rowsAt(row, count), own);
+      }
+      const rowsOf = span(emit, "row", row, count, blockRows);
+      const columnsOf = span(emit, "column", column, across, blockColumns);
+      const place = (of: keyof Span) =>
+        affine.sum(affine.times(rowsOf[of], blockColumns), columnsOf[of]);
+      return emit.address(results, place("first"), place("any"));
     };
 
     /** Multiplies the block's rows with the panels of its columns. */
@@ -382,26 +406,27 @@ const printProduct = (
       const panel0 = affine.times(columnBlock, blockPanels);
       const withPanel = (j: affine.Int, vectors: number) => {
         // item, panel, term, column: the packed operand flattened.
-        const own = affine.sum(affine.times(item, panels), affine.sum(panel0, j));
-        const place = affine.times(affine.sum(affine.times(own, terms), term0), panel);
-        const right = emit.address(packed, place);
-        const call = (n: affine.Int, count: number) =>
+        const panelOf = bounded(emit, affine.sum(panel0, j), panels);
+        const own = affine.sum(affine.times(item, panels), panelOf);
+        const { first, any } = termsAt(term0);
+        const place = (term: affine.Int, column: affine.Int) =>
+          affine.sum(affine.times(affine.sum(affine.times(own, terms), term), panel), column);
+        const right = emit.address(
+          packed,
+          place(first, affine.int(0)),
+          place(any, affine.variable("column", vectors * width)),
+        );
+        eachTile((n, count) =>
           make.call(helperIndex(count, vectors, kind, tiling), [
-            leftAt(n, term0),
+            leftAt(n, count, term0),
             right,
-            resultAt(n, j),
+            resultAt(n, count, j, vectors),
             make.whole(4 * (target?.rowPitch ?? blockColumns)),
             termsHere,
             more,
             ...(kind === "standing" ? [make.whole(rowBytes)] : []),
-          ]);
-        const whole = make.op("i32.div_u", rowsHere, make.whole(tileRows));
-        emit.loop(blockRows / tileRows, (n) => call(n, tileRows), whole);
-        const last = rows % blockRows, short = last % tileRows;
-        if (short === 0) return;
-        emit.when(make.op("i32.eq", rowsHere, make.whole(last)), () => {
-          call(affine.int((last - short) / tileRows), short);
-        });
+          ])
+        );
       };
       const whole = make.op("i32.div_u", columnsHere, make.whole(panel));
       if (columns >= panel) emit.loop(blockPanels, (j) => withPanel(j, tiling.vectors), whole);
@@ -424,39 +449,36 @@ const printProduct = (
       const blocks = Math.ceil(terms / depth);
       emit.loop(blocks, (b) => {
         const term0 = affine.times(b, depth);
-        const left = make.op("i32.sub", make.whole(terms), emit.whole(term0));
-        const termsHere = smaller(emit, make.whole(depth), left);
+        const termsHere = left(emit, terms, term0, depth);
         packLeft(term0, termsHere, depth);
         multiply(term0, termsHere, emit.whole(b));
       });
     }
 
     if (target !== undefined) return;
-    const from = emit.whole(column0);
-    const to = make.op("i32.add", from, columnsHere);
     emit.loop(blockRows, (i) => {
       const places = emit.unflatten(rowAt(i), of.rows);
       emit.vectors(
         columns,
-        (ats) => {
-          const envs = ats.map((column) =>
+        (ats, since) => {
+          const envs = ats.map((column, k) =>
             new Map([
               ...outer,
               ...places,
               ...emit.unflatten(column, of.columns),
               [rowAxis, i],
-              [columnAxis, affine.sum(column, affine.times(column0, -1))],
+              [columnAxis, since[k]],
             ])
           );
           storeRoots(emit, kernel, envs, undefined, (env) => {
             emit.override(of.node, () => emit.load(results, env));
           });
         },
-        { from, to, most: blockColumns },
+        { from: column0, most: blockColumns },
         atOnce(engine),
       );
     }, rowsHere);
   });
   const flops = 2 * size(batch) * rows * columns * terms;
-  return launchOf(emit, units, 0, flops);
+  return launchOf(emit, units, scratchBytes, flops);
 };

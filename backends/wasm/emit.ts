@@ -5,6 +5,7 @@ import { known } from "../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
+import { isShownInside, mustBeInside, placeOf } from "../lower/verify_addresses.ts";
 import { builder, type Value } from "./builder.ts";
 import { type Access, type Emitter, type Env, type Lanes, parameters } from "./emitter.ts";
 import type { Engine } from "./engine.ts";
@@ -55,9 +56,23 @@ export const emitter = (
     return base;
   };
 
+  let scratchBytes = 0;
+  const reachScratch = (bytes: number) => {
+    scratchBytes = Math.max(scratchBytes, bytes);
+  };
+
+  /** An address as it is printed: kept inside of the storage where it cannot be shown to lie there. */
+  const inside = (storage: Storage, at: affine.Int): affine.Int => {
+    const cell = cells.get(storage);
+    if (cell !== undefined) reachScratch(cell + 4 * size(storage.dims));
+    const isShown = isShownInside(at, placeOf(storage));
+    return isShown ? affine.spelled(at) : clamped(at, size(storage.dims));
+  };
+
   const atomValue = (atom: affine.Atom): Value => {
     const found = variables.get(atom.text);
     if (found !== undefined) return found;
+    if (atom.is !== undefined) return whole(atom.is);
     if (atom.cut !== undefined) {
       const of = whole(atom.cut.of);
       const by = make.whole(atom.cut.by);
@@ -114,14 +129,15 @@ export const emitter = (
     lanes = undefined;
     let result: Value | undefined;
     for (let lane = 0; lane < around.count; lane++) {
-      const value = inside((of) => shifted(of, around.name, lane), lane);
+      const value = inside((of) => shifted(of, around.name, lane, around.count), lane);
       result = result === undefined ? value : make.replace(result, lane, value);
     }
     lanes = around;
     return { ...result!, varies: true };
   };
 
-  const loadWords = (storage: Storage, at: affine.Int): Value => {
+  const loadWords = (storage: Storage, wanted: affine.Int): Value => {
+    const at = inside(storage, wanted);
     accesses.push({ storage, address: at, isStore: false });
     const stride = laneStride(at, lanes?.name);
     const now = cells.has(storage);
@@ -142,7 +158,7 @@ export const emitter = (
     }
     let result: Value | undefined;
     for (let lane = 0; lane < count; lane++) {
-      const [address, offset] = reach(storage, shifted(at, name, lane));
+      const [address, offset] = reach(storage, shifted(at, name, lane, count));
       result = result === undefined
         ? vary(read("v128.load32_zero", address, offset))
         : make.loadLane(result, lane, address, offset);
@@ -161,7 +177,7 @@ export const emitter = (
     const value = storage.dtype === "bool"
       ? make.op("v128.and", given, make.vector([1, 1, 1, 1]))
       : given;
-    const at = addressOf(storage, env);
+    const at = inside(storage, addressOf(storage, env));
     accesses.push({ storage, address: at, isStore: true });
     const stride = laneStride(at, lanes?.name);
     if (stride === 0) {
@@ -181,7 +197,7 @@ export const emitter = (
       return;
     }
     for (let lane = 0; lane < count; lane++) {
-      const [address, offset] = reach(storage, shifted(at, name, lane));
+      const [address, offset] = reach(storage, shifted(at, name, lane, count));
       make.store("v128.store32_lane", address, offset, value, lane);
     }
   };
@@ -330,12 +346,13 @@ export const emitter = (
     const { axis } = of.attributes;
     const extent = known(x.axes, axis!);
     const at = make.op("i32x4.min_u", emit(positions, env), splatWord(extent - 1));
+    const word = (lane: number) => ({ ...make.extract(at, lane), most: extent - 1 });
     if (lanes === undefined || !at.varies) {
-      const found = named(make.extract(at, 0), extent);
+      const found = named(word(0), extent);
       return emit(x, new Map([...env, [axis!, found]]));
     }
     return eachLane((shift, lane) => {
-      const found = named(make.extract(at, lane), extent);
+      const found = named(word(lane), extent);
       const moved = new Map([...env].map(([name, where]) => [name, shift(where)]));
       return emit(x, new Map([...moved, [axis!, found]]));
     });
@@ -440,10 +457,28 @@ export const emitter = (
     return env;
   };
 
+  const isBelow = ({ known, most }: Value, extent: number): boolean =>
+    known !== undefined ? known >= 0 && known < extent : most !== undefined && most < extent;
+  /** The smaller of a whole number, whatever its sign, and one that is known. */
+  const least = (value: Value, most: number): Value => {
+    if (value.known !== undefined) return make.whole(Math.min(value.known, most));
+    if (isBelow(value, most + 1)) return value;
+    const last = make.whole(most);
+    return make.op("select", value, last, make.op("i32.lt_s", value, last));
+  };
+  const atMost: Emitter["atMost"] = (of, most) => {
+    const high = affine.high(of);
+    return high <= most ? { ...whole(of), most: high } : { ...least(whole(of), most), most };
+  };
+
   const named: Emitter["named"] = (value, extent, vary) => {
     if (extent === 1) return affine.int(0);
     const text = fresh("i");
-    variables.set(text, value);
+    const last = make.whole(extent - 1);
+    const kept = isBelow(value, extent)
+      ? value
+      : make.op("select", value, last, make.op("i32.lt_u", value, last));
+    variables.set(text, kept);
     const atom = { text, low: 0, high: extent - 1, depends: vary ?? [text] };
     return { constant: 0, terms: [{ atom, times: 1 }] };
   };
@@ -463,52 +498,72 @@ export const emitter = (
   const loop: Emitter["loop"] = (extent, inside, to = make.whole(extent)) => {
     if (extent === 1) return inside(affine.int(0));
     const name = fresh("k");
-    make.loop(name, make.whole(0), to, 1, extent, (at) => {
+    make.loop(name, make.whole(0), least(to, extent), 1, extent, (at) => {
       scoped(() => inside(counted(name, at, extent)));
     });
   };
   const loopDown: Emitter["loopDown"] = (from, extent, inside) => {
     const name = fresh("k");
-    make.loopDown(name, from, extent, (at) => {
+    make.loopDown(name, least(from, extent - 1), extent, (at) => {
       scoped(() => inside(counted(name, at, extent)));
     });
   };
 
+  const isMultiple = (of: affine.Int, by: number): boolean =>
+    of.constant % by === 0 && of.terms.every(({ times }) => times % by === 0);
+
   const vectors: Emitter["vectors"] = (extent, inside, range, unroll = 1) => {
     if (lanes !== undefined) throw new Error("a vector loop stands inside another");
-    const short = extent % width, whole = extent - short;
-    const most = range?.most ?? extent;
-    const within = (name: string, at: Value, count: number, step = 1) => {
+    const short = extent % width, full = extent - short;
+    const { from = affine.int(0), most = extent } = range ?? {};
+    if (!isMultiple(from, width) || (most % width !== 0 && most < extent)) {
+      throw new Error(`vectors begin at ${affine.show(from)}, for ${most} of ${extent} elements`);
+    }
+    /** The variable is from `low` to `high`, in the lanes of the last of `step` vectors. */
+    const within = (
+      name: string,
+      at: Value,
+      count: number,
+      step: number,
+      low: number,
+      high: number,
+    ) => {
       variables.set(name, at);
       lanes = { name, count };
-      const ats = Array.from({ length: step }, (_, k): affine.Int => {
-        const atom = { text: name, low: 0, high: extent - 1 - k * width, depends: [name] };
-        return { constant: k * width, terms: [{ atom, times: 1 }] };
-      });
-      scoped(() => inside(ats));
+      const atom = {
+        text: name,
+        low,
+        high: high - (step - 1) * width,
+        depends: [name],
+        free: true,
+      };
+      const ats = Array.from({ length: step }, (_, k): affine.Int => ({
+        constant: k * width,
+        terms: [{ atom, times: 1 }],
+      }));
+      const since = range === undefined
+        ? ats
+        : ats.map((at) => affine.within(affine.sum(at, affine.times(from, -1)), 0, most - 1));
+      scoped(() => inside(ats, since));
       lanes = undefined;
     };
-    const begin = range?.from ?? make.whole(0);
-    const end = range === undefined ? make.whole(whole) : short === 0 ? range.to : make.op(
-      "select",
-      make.whole(whole),
-      range.to,
-      make.op("i32.gt_s", range.to, make.whole(whole)),
-    );
+    const begin = whole(from);
+    const to = atMost(affine.sum(from, affine.int(most)), extent);
+    const end = least(to, full);
     const run = (from: Value, to: Value, step: number, trips: number) => {
       const name = fresh("x");
       make.loop(name, from, to, step * width, trips, (at) => {
-        within(name, at, width, step);
+        within(name, at, width, step, 0, full - 1);
       });
     };
     const many = Math.floor(most / (unroll * width));
-    if (whole > 0) {
+    if (full > 0) {
       if (unroll === 1 || many === 0) run(begin, end, 1, Math.floor(most / width));
       else {
         // begin + floor((end - begin) / step) * step: the unrolled part.
         const step = unroll * width;
         const length = make.op("i32.sub", end, begin);
-        const isEven = whole % step === 0 && most % step === 0;
+        const isEven = full % step === 0 && most % step === 0 && isMultiple(from, step);
         const rest = length.known !== undefined
           ? make.whole(length.known % step)
           : isEven
@@ -521,13 +576,11 @@ export const emitter = (
     }
     if (short > 0) {
       const name = fresh("x");
-      const last = () =>
-        make.when(
-          range === undefined ? undefined : make.op("i32.eq", range.to, make.whole(extent)),
-          () => within(name, make.whole(whole), short),
-          [name],
-        );
-      last();
+      make.when(
+        to.known === extent ? undefined : make.op("i32.eq", to, make.whole(extent)),
+        () => within(name, make.whole(full), short, 1, full, extent - 1),
+        [name],
+      );
     }
   };
 
@@ -548,11 +601,15 @@ export const emitter = (
     unflatten,
     load,
     store,
+    atMost,
     named,
-    address: (storage, at) => {
-      const [address, offset] = reach(storage, at);
+    address: (storage, at, any) => {
+      mustBeInside(any, placeOf(storage));
+      const [address, offset] = reach(storage, inside(storage, at));
       return make.op("i32.add", address, make.whole(offset));
     },
+    reachScratch,
+    scratchBytes: () => scratchBytes,
     units,
     when: (condition, inside) => make.when(condition, () => scoped(inside)),
     loop,

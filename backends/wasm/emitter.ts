@@ -22,6 +22,12 @@ export interface Access {
   readonly isStore: boolean;
 }
 
+/** A part of an axis. */
+export interface Range {
+  readonly from: affine.Int;
+  readonly most: number;
+}
+
 /** The parameters of every kernel's function, by their places. */
 export const parameters = { args: 0, from: 1, to: 2, scratch: 3 } as const;
 
@@ -48,26 +54,34 @@ export interface Emitter {
   readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
   readonly load: (storage: Storage, env: Env) => Value;
   readonly store: (storage: Storage, env: Env, value: Value) => void;
-  /** A variable from 0 to `extent` - 1 under a fresh name, whose value is given. */
+  /** The smaller of an expression, which is not negative, and a number. */
+  readonly atMost: (of: affine.Int, most: number) => Value;
+  /**
+   * A variable from 0 to `extent` - 1 under a fresh name, whose value is given; it is kept in that
+   * range where it is not known to be.
+   */
   readonly named: (value: Value, extent: number, vary?: readonly string[]) => affine.Int;
   /** Runs `inside` for the units of work that the function is called for, of `count` in all. */
   readonly units: (count: number, inside: (unit: affine.Int) => void) => void;
   /** Runs `inside` where a whole number is not zero. */
   readonly when: (condition: Value, inside: () => void) => void;
-  /** Runs `inside` for all positions of an axis, one at a time; or for those below `to`. */
+  /** Runs `inside` for all positions of an axis, one at a time; or for those of them below `to`. */
   readonly loop: (extent: number, inside: (at: affine.Int) => void, to?: Value) => void;
-  /** The address of an element of a storage. */
-  readonly address: (storage: Storage, at: affine.Int) => Value;
+  /** The address of an element of a storage, from which all of `any` are reached. */
+  readonly address: (storage: Storage, at: affine.Int, any: affine.Int) => Value;
+  /** Says that scratch memory is reached up to a byte. */
+  readonly reachScratch: (bytes: number) => void;
+  readonly scratchBytes: () => number;
   readonly loopDown: (from: Value, extent: number, inside: (at: affine.Int) => void) => void;
   /**
    * Runs `inside` in a loop over vectors of an axis, `unroll` of them at a time as long as there are
-   * so many. A range of at most `most` begins at a multiple of that, and ends where it is full or at
-   * the end of the axis.
+   * so many. A range begins at `from`, a multiple of a vector, and ends where it has `most` elements or
+   * at the end of the axis; `since` are the places from its beginning.
    */
   readonly vectors: (
     extent: number,
-    inside: (at: readonly affine.Int[]) => void,
-    range?: { readonly from: Value; readonly to: Value; readonly most: number },
+    inside: (at: readonly affine.Int[], since: readonly affine.Int[]) => void,
+    range?: Range,
     unroll?: number,
   ) => void;
   readonly lanes: () => Lanes | undefined;

@@ -32,7 +32,7 @@ const byHalves = (of: readonly Value[], join: (a: Value, b: Value) => Value): Va
  * begins at those that are written beside each other.
  */
 export const joinVectors = (
-  { make }: Emitter,
+  { make, reachScratch }: Emitter,
   reduction: Node,
   of: readonly Value[],
   offset?: number,
@@ -41,6 +41,7 @@ export const joinVectors = (
   const join = (list: readonly Value[]) => byHalves(list, (a, b) => make.op(how, a, b));
   if (offset === undefined || of.length === 1) return join(of);
   const at = make.parameter(parameters.scratch);
+  reachScratch(offset + 16 * of.length);
   of.forEach((_, n) => {
     const k = of.length - 1 - n;
     make.store("v128.store", at, offset + 16 * k, of[k]);

@@ -80,12 +80,8 @@ const inPieces = (
   emit.units(units, (unit) => {
     const env = emit.unflatten(affine.quotient(unit, pieces), outer);
     if (pieces === 1) return emit.vectors(extent, (at) => inside(env, at), undefined, unroll);
-    const from = emit.whole(affine.remainder(unit, pieces), piece);
-    const { make } = emit;
-    const next = make.op("i32.add", from, make.whole(piece));
-    const last = make.whole(extent);
-    const to = make.op("select", next, last, make.op("i32.lt_s", next, last));
-    emit.vectors(extent, (at) => inside(env, at), { from, to, most: piece }, unroll);
+    const from = affine.times(affine.remainder(unit, pieces), piece);
+    emit.vectors(extent, (at) => inside(env, at), { from, most: piece }, unroll);
   });
   return units;
 };

@@ -1,5 +1,6 @@
 // How integer expressions behave along the four lanes of a vector: the variable of the vector loop
-// counts up by one from lane to lane, and begins each vector at a multiple of four.
+// counts up by one from lane to lane, and begins each vector at a multiple of four. The range of that
+// variable, and so of all that is made of it, is that of all lanes.
 import * as affine from "../lower/affine.ts";
 
 /** Lanes of a vector. */
@@ -26,7 +27,8 @@ export const isKeptTogether = ({ of, extent }: Clamp, name: string | undefined):
 /** Whether an atom is a multiple of four wherever the vector begins. */
 const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
   if (atom.text === name) return true;
-  const { cut } = atom, clamp = clampOf(atom);
+  const { cut, is } = atom, clamp = clampOf(atom);
+  if (is !== undefined) return isAligned(is, name);
   if (clamp !== undefined) return clamp.extent % width === 0 && isAligned(clamp.of, name);
   return cut !== undefined && cut.remains && cut.by % width === 0 && isAligned(cut.of, name);
 };
@@ -46,7 +48,13 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
       total += times;
       continue;
     }
-    const { cut } = atom, clamp = clampOf(atom);
+    const { cut, is } = atom, clamp = clampOf(atom);
+    if (is !== undefined) {
+      const inner = laneStride(is, name);
+      if (inner === undefined) return undefined;
+      total += times * inner;
+      continue;
+    }
     if (clamp !== undefined && laneStride(clamp.of, name) !== 0) {
       if (!isKeptTogether(clamp, name)) return undefined;
       total += times;
@@ -61,27 +69,43 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
   return total;
 };
 
-/** The expression with `by` added to a variable. */
-export const shifted = (of: affine.Int, name: string, by: number): affine.Int => {
-  if (by === 0) return of;
+/** The expression at the lane number `lane` of `count`, by the variable, which is that of the first. */
+export const shifted = (
+  of: affine.Int,
+  name: string,
+  lane: number,
+  count: number,
+): affine.Int => {
+  if (lane === 0) return of;
   let result = affine.int(of.constant);
   for (const { atom, times } of of.terms) {
-    result = affine.sum(result, affine.times(shiftedAtom(atom, name, by), times));
+    result = affine.sum(result, affine.times(shiftedAtom(atom, name, lane, count), times));
   }
   return result;
 };
 
-const shiftedAtom = (atom: affine.Atom, name: string, by: number): affine.Int => {
-  const same = { constant: 0, terms: [{ atom, times: 1 }] };
-  if (!atom.depends.includes(name)) return same;
-  if (atom.text === name) return { ...same, constant: by };
-  if (atom.cut !== undefined) {
-    const of = shifted(atom.cut.of, name, by);
-    return atom.cut.remains ? affine.remainder(of, atom.cut.by) : affine.quotient(of, atom.cut.by);
+const shiftedAtom = (
+  atom: affine.Atom,
+  name: string,
+  lane: number,
+  count: number,
+): affine.Int => {
+  const { cut, is, low, high } = atom;
+  if (!atom.depends.includes(name)) return { constant: 0, terms: [{ atom, times: 1 }] };
+  if (atom.text === name) {
+    // The range is that of all lanes: the first leaves room for the others.
+    const first = { ...atom, high: high - (count - 1) };
+    return { constant: lane, terms: [{ atom: first, times: 1 }] };
+  }
+  const inside = (of: affine.Int) => shifted(of, name, lane, count);
+  if (is !== undefined) return affine.within(inside(is), low, high);
+  if (cut !== undefined) {
+    const of = inside(cut.of);
+    return cut.remains ? affine.remainder(of, cut.by) : affine.quotient(of, cut.by);
   }
   const clamp = clampOf(atom);
   if (clamp === undefined) throw new Error(`'${atom.text}' depends on lanes in no known way`);
-  return clamped(shifted(clamp.of, name, by), clamp.extent);
+  return clamped(inside(clamp.of), clamp.extent);
 };
 
 /** The nearest position from 0 to `extent` - 1. */

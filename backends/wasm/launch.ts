@@ -1,6 +1,7 @@
 // What a kernel becomes: functions with the memory they need. Each is called for ranges of its units
 // of work, which do not wait for each other.
 import type { Storage } from "../lower/program.ts";
+import { OutsideError } from "../lower/verify_addresses.ts";
 import type { Func } from "./assemble.ts";
 import type { Emitter } from "./emitter.ts";
 
@@ -22,4 +23,12 @@ export const launchOf = (
   units: number,
   scratch = 0,
   flops: number = 4 * emit.make.work(),
-): Launch => ({ func: emit.func(), storages: emit.storages(), units, scratch, flops });
+): Launch => {
+  const reached = emit.scratchBytes();
+  if (reached > scratch) {
+    throw new OutsideError(
+      `internal error: ${reached} bytes of scratch memory are reached, of ${scratch}`,
+    );
+  }
+  return { func: emit.func(), storages: emit.storages(), units, scratch, flops };
+};

@@ -6,9 +6,16 @@ import { type Dim, size, type Storage } from "../lower/program.ts";
 import type { Value } from "./builder.ts";
 import type { Emitter, Env } from "./emitter.ts";
 
+/** Rows or columns: the first of them, and any. */
+export interface Span {
+  readonly first: affine.Int;
+  readonly any: affine.Int;
+}
+
 /** A matrix in memory; distances are in elements. */
 export interface Matrix {
-  readonly address: (row: affine.Int, column: affine.Int) => Value;
+  /** The address of the first element of some rows and columns, all of which are reached. */
+  readonly address: (rows: Span, columns: Span) => Value;
   readonly rowPitch: number;
   readonly columnPitch: number;
 }
@@ -37,9 +44,9 @@ const matrix = (
   if (any === undefined || any.storage.dtype !== "f32") return undefined;
   const rowPitch = growth(any.at, row), columnPitch = growth(any.at, column);
   if (rowPitch === undefined || columnPitch === undefined) return undefined;
-  const address = (row: affine.Int, column: affine.Int) => {
-    const { storage, at } = place(row, column)!;
-    return emit.address(storage, at);
+  const address = (rows: Span, columns: Span) => {
+    const { storage, at } = place(rows.first, columns.first)!;
+    return emit.address(storage, at, place(rows.any, columns.any)!.at);
   };
   return { address, rowPitch, columnPitch };
 };

@@ -172,47 +172,56 @@ const micro = (rows: number, vectors: number, kind: Rows, engine: Engine): Func 
 
 /**
  * Packs a tile from its rows, each of them contiguous: a function of the address of the first, the
- * address of the tile, the number of terms, and the bytes from one row to the next. Rows that are
- * missing are packed as whatever stands there, and up to three terms more than there are.
+ * address of the tile, the number of terms, and the bytes from one row to the next. Of a tile with
+ * fewer rows the last stands for those that are missing.
  */
-const fromRows = (tileRows: number): Func => {
+const fromRows = (tileRows: number, count: number): Func => {
   const [rows, tile, terms, pitch] = [0, 1, 2, 3];
-  const pointers = Array.from({ length: tileRows }, (_, i) => i === 0 ? rows : pitch + i);
-  const vectors = pitch + tileRows, pairs = vectors + tileRows;
+  const own = Array.from({ length: count }, (_, i) => i === 0 ? rows : pitch + i);
+  const pointers = Array.from({ length: tileRows }, (_, i) => own[Math.min(i, count - 1)]);
+  const vectors = pitch + count, pairs = vectors + tileRows;
   const halves = [0, 1].flatMap((half) => [[0, 1], [2, 3]].map((pair) => ({ half, pair })));
+  const atLeast = (count: number) => [...get(terms), ...i32(count), ...instruction["i32.ge_s"]];
+  const loop = (body: readonly number[], by: number) => {
+    const advance = [
+      ...own.flatMap((pointer) => plus(pointer, 4 * by)),
+      ...plus(tile, 4 * tileStride * by),
+      ...plus(terms, -by),
+    ];
+    return when(atLeast(by), doWhile([...body, ...advance], atLeast(by)));
+  };
+  const fourTerms = [
+    ...pointers.flatMap((pointer, i) => [
+      ...[...get(pointer), ...access["v128.load"](0), ...set(vectors + i)],
+    ]),
+    // Two by two, then four by four: the rows become what stands in one term of all of them.
+    ...halves.flatMap(({ half, pair: [a, b] }, n) => [
+      ...[...get(vectors + a), ...get(vectors + b)],
+      ...shuffle([2 * half, 4 + 2 * half, 2 * half + 1, 5 + 2 * half]),
+      ...set(pairs + n),
+    ]),
+    ...Array.from({ length: 4 }, (_, k) => [
+      ...get(tile),
+      ...[...get(pairs + 2 * (k >> 1)), ...get(pairs + 2 * (k >> 1) + 1)],
+      ...shuffle(k % 2 === 0 ? [0, 1, 4, 5] : [2, 3, 6, 7]),
+      ...access["v128.store"](4 * tileStride * k),
+      ...Array.from({ length: tileRows - together }, (_, i) => [
+        ...[...get(tile), ...get(vectors + together + i)],
+        ...access["v128.store32_lane"](4 * (tileStride * k + together + i), k),
+      ]).flat(),
+    ]).flat(),
+  ];
+  const oneTerm = pointers.flatMap((pointer, i) => [
+    ...[...get(tile), ...get(pointer)],
+    ...[...access["i32.load"](0), ...access["i32.store"](4 * i)],
+  ]);
   return {
     params: 4,
     locals: [
-      ...Array.from({ length: tileRows - 1 }, () => "i32" as const),
+      ...Array.from({ length: count - 1 }, () => "i32" as const),
       ...Array.from({ length: tileRows + halves.length }, () => "v128" as const),
     ],
-    body: [
-      ...downFrom(pointers, pitch),
-      ...doWhile([
-        ...pointers.flatMap((pointer, i) => [
-          ...[...get(pointer), ...access["v128.load"](0), ...set(vectors + i)],
-          ...plus(pointer, 16),
-        ]),
-        // Two by two, then four by four: the rows become what stands in one term of all of them.
-        ...halves.flatMap(({ half, pair: [a, b] }, n) => [
-          ...[...get(vectors + a), ...get(vectors + b)],
-          ...shuffle([2 * half, 4 + 2 * half, 2 * half + 1, 5 + 2 * half]),
-          ...set(pairs + n),
-        ]),
-        ...Array.from({ length: 4 }, (_, k) => [
-          ...get(tile),
-          ...[...get(pairs + 2 * (k >> 1)), ...get(pairs + 2 * (k >> 1) + 1)],
-          ...shuffle(k % 2 === 0 ? [0, 1, 4, 5] : [2, 3, 6, 7]),
-          ...access["v128.store"](4 * tileStride * k),
-          ...Array.from({ length: tileRows - together }, (_, i) => [
-            ...[...get(tile), ...get(vectors + together + i)],
-            ...access["v128.store32_lane"](4 * (tileStride * k + together + i), k),
-          ]).flat(),
-        ]).flat(),
-        ...plus(tile, 16 * tileStride),
-        ...plus(terms, -4),
-      ], [...get(terms), ...i32(1), ...instruction["i32.ge_s"]]),
-    ],
+    body: [...downFrom(own, pitch), ...loop(fourTerms, 4), ...loop(oneTerm, 1)],
   };
 };
 
@@ -220,17 +229,23 @@ const fromRows = (tileRows: number): Func => {
  * The same where the elements of one term are neighbours: a function of the address of the tile's
  * first row, the address of the tile, the number of terms, and the bytes from one term to the next.
  */
-const fromColumns = (tileRows: number): Func => {
+const fromColumns = (count: number): Func => {
   const [columns, tile, terms, pitch] = [0, 1, 2, 3];
+  const four = count >= together;
   return {
     params: 4,
     locals: [],
     body: doWhile([
-      ...[...get(tile), ...get(columns), ...access["v128.load"](0), ...access["v128.store"](0)],
-      ...Array.from({ length: tileRows - together }, (_, i) => [
-        ...[...get(tile), ...get(columns)],
-        ...[...access["i32.load"](16 + 4 * i), ...access["i32.store"](16 + 4 * i)],
-      ]).flat(),
+      ...four
+        ? [...get(tile), ...get(columns), ...access["v128.load"](0), ...access["v128.store"](0)]
+        : [],
+      ...Array.from({ length: four ? count - together : count }, (_, k) => {
+        const i = four ? together + k : k;
+        return [
+          ...[...get(tile), ...get(columns)],
+          ...[...access["i32.load"](4 * i), ...access["i32.store"](4 * i)],
+        ];
+      }).flat(),
       ...[...get(columns), ...get(pitch), ...instruction["i32.add"], ...set(columns)],
       ...plus(tile, 4 * tileStride),
       ...plus(terms, -1),
@@ -248,11 +263,17 @@ export const helpers = (engine: Engine): readonly Func[] => {
       (_, i) => Array.from({ length: vectors }, (_, j) => micro(i + 1, j + 1, kind, engine)),
     )
   );
-  return [fromRows(rows), fromColumns(rows), ...tiles.flat()];
+  const counts = Array.from({ length: rows }, (_, i) => i + 1);
+  return [
+    ...counts.map((count) => fromRows(rows, count)),
+    ...counts.map((count) => fromColumns(count)),
+    ...tiles.flat(),
+  ];
 };
 
-/** Which of them packs a tile from rows, or from columns. */
-export const packers = { fromRows: 0, fromColumns: 1 } as const;
+/** Which of them packs a tile of so many rows, from rows or from columns. */
+export const packerIndex = (from: "rows" | "columns", rows: number, tiling: Tiling): number =>
+  (from === "rows" ? 0 : tiling.rows) + rows - 1;
 
 /** Which of them multiplies so many rows and vectors. */
 export const helperIndex = (
@@ -261,5 +282,6 @@ export const helperIndex = (
   kind: Rows,
   tiling: Tiling,
 ): number =>
-  2 + (kind === "packed" ? 0 : tiling.rows * tiling.vectors) + (rows - 1) * tiling.vectors +
+  2 * tiling.rows + (kind === "packed" ? 0 : tiling.rows * tiling.vectors) +
+  (rows - 1) * tiling.vectors +
   vectors - 1;

@@ -147,6 +147,7 @@ const printByLanes = (
     root,
     of: better[nextNames.length + k],
   }));
+  const countOf = (of: Node): number => steps * size(heldOf(of));
   // Sums across lanes, for all steps, while the lanes of a unit are run through.
   const sums = new Map(
     outs.filter(({ root }) => acrossOf(root))
@@ -162,7 +163,10 @@ const printByLanes = (
   const printSteps = (starts: readonly Env[]): void => {
     const places = keeper(emit, scratch, held, along, starts.length);
     const { declare, read, readSteady, write, slot } = places;
-    const printer = { emit, engine, scratch, keeper: places, axis, space, heldOf, sums, placeOf };
+    const printer = {
+      ...{ emit, engine, scratch, keeper: places, axis, space, heldOf, sums },
+      ...{ placeOf, countOf },
+    };
     const put = (kept: Kept, of: Node) => (envs: readonly Env[]) =>
       oneByOne(engine, envs, (env) => emit.emit(of, env), (env, value) => write(kept, env, value));
     const plus = (envs: readonly Env[], axis: string, at: affine.Int): readonly Env[] =>
@@ -236,11 +240,8 @@ const printByLanes = (
       const s = affine.sum(affine.times(g, length), k);
       return affine.high(s) < steps ? s : emit.named(emit.whole(s), steps);
     };
-    const lengthOf = (g: affine.Int): Value => {
-      const left = make.op("i32.sub", make.whole(steps), emit.whole(affine.times(g, length)));
-      const most = make.whole(length);
-      return make.op("select", left, most, make.op("i32.lt_s", left, most));
-    };
+    const lengthOf = (g: affine.Int): Value =>
+      emit.atMost(affine.sum(affine.int(steps), affine.times(g, -length)), length);
     // A single step is no loop, so that what is written for it stands in the loop around.
     const reader = (kept: Kept): Reader => (env) =>
       length > 1 ? readSteady(kept, env) : read(kept, env);
@@ -375,8 +376,9 @@ const printByLanes = (
     const group = affine.remainder(unit, pieces);
     const start = emit.unflatten(affine.quotient(unit, pieces), others);
     for (const [{ of }, total] of sums) {
-      emit.loop(Math.ceil(steps * size(heldOf(of)) / 4), (at) => {
-        make.store("v128.store", scratch.address(at, 16), total, make.splat(0));
+      const vectors = Math.ceil(countOf(of) / 4);
+      emit.loop(vectors, (at) => {
+        make.store("v128.store", scratch.address(at, 16, vectors), total, make.splat(0));
       });
     }
     if (along === undefined) {
@@ -384,9 +386,6 @@ const printByLanes = (
       return;
     }
     const begin = affine.times(group, piece);
-    const end = make.op("i32.add", emit.whole(begin), make.whole(piece));
-    const last = make.whole(along.size);
-    const to = make.op("select", end, last, make.op("i32.lt_s", end, last));
     const declared = scratch.taken();
     let most = declared;
     emit.vectors(
@@ -397,7 +396,7 @@ const printByLanes = (
         printSteps(ats.map((at) => new Map([...start, [along.axis, at]])));
         most = Math.max(most, scratch.taken());
       },
-      pieces === 1 ? undefined : { from: emit.whole(begin), to, most: piece },
+      pieces === 1 ? undefined : { from: begin, most: piece },
       beside,
     );
     scratch.giveBack(most);
@@ -406,7 +405,7 @@ const printByLanes = (
         emit.loop(steps, (t) => {
           const env: Env = new Map([...start, [axis, t], [root.partial!.axis, group]]);
           over(emit, heldOf(of), [env], ([at]) => {
-            const address = scratch.address(placeOf(of, at), 4);
+            const address = scratch.address(placeOf(of, at), 4, countOf(of));
             emit.store(root.storage, at, make.loadNow("v128.load32_zero", address, total));
           });
         });

@@ -3,6 +3,7 @@
 import type { Node } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, size } from "../lower/program.ts";
+import { mustBeInside } from "../lower/verify_addresses.ts";
 import type { Value, Variable } from "./builder.ts";
 import { type Emitter, type Env, parameters } from "./emitter.ts";
 import { width } from "./lanes.ts";
@@ -14,6 +15,8 @@ export interface Kept {
   readonly node: Node;
   readonly variables?: readonly Variable[];
   readonly offset: number;
+  /** The positions that it has, those of all steps of a segment. */
+  readonly count: number;
   /** Where in it the positions of this step begin, if it has some for each step of a segment. */
   readonly from?: affine.Int;
 }
@@ -22,8 +25,8 @@ export interface Kept {
 export interface Scratch {
   /** Takes some vectors, and gives the offset in bytes of the first. */
   readonly take: (vectors: number) => number;
-  /** The address of an element of some bytes. Offsets are left to instructions. */
-  readonly address: (at: affine.Int, bytes: number) => Value;
+  /** The address of one of `count` elements of some bytes. Offsets are left to instructions. */
+  readonly address: (at: affine.Int, bytes: number, count: number) => Value;
   readonly taken: () => number;
   /** Gives back what was taken since so much was. */
   readonly giveBack: (to: number) => void;
@@ -37,10 +40,13 @@ export const scratchOf = (emit: Emitter): Scratch => {
     take: (vectors) => {
       const at = taken;
       taken += 16 * vectors;
+      emit.reachScratch(taken);
       return at;
     },
-    address: (at, bytes) =>
-      make.op("i32.add", make.parameter(parameters.scratch), emit.whole(at, bytes)),
+    address: (at, bytes, count) => {
+      mustBeInside(at, { elements: count, words: () => "what steps keep in scratch memory" });
+      return make.op("i32.add", make.parameter(parameters.scratch), emit.whole(at, bytes));
+    },
     taken: () => taken,
     giveBack: (to) => {
       taken = to;
@@ -50,8 +56,8 @@ export const scratchOf = (emit: Emitter): Scratch => {
 
 /** Keeps values of `beside` vectors along an axis. */
 export interface Keeper {
-  /** A place for a value, and for that of each of `count` steps. */
-  readonly declare: (of: Node, count?: number) => Kept;
+  /** A place for a value, and for that of each of some steps. */
+  readonly declare: (of: Node, steps?: number) => Kept;
   readonly read: (kept: Kept, env: Env) => Value;
   /** Reads what is not written in the loop around, farther out if it is the same there. */
   readonly readSteady: (kept: Kept, env: Env) => Value;
@@ -70,17 +76,18 @@ export const keeper = (
   const { make } = emit;
   /** Which of the vectors an environment is of; any where the value lacks their axis. */
   const numberOf = (env: Env): number => (env.get(along?.axis ?? "")?.constant ?? 0) / width;
-  const addressOf = ({ dims, from = affine.int(0) }: Kept, env: Env): Value =>
-    scratch.address(affine.sum(from, position(dims, env)), 16 * beside);
+  const addressOf = ({ dims, count, from = affine.int(0) }: Kept, env: Env): Value =>
+    scratch.address(affine.sum(from, position(dims, env)), 16 * beside, count);
   const offsetOf = ({ offset }: Kept, env: Env): number => offset + 16 * numberOf(env);
   return {
-    declare: (node, count) => {
+    declare: (node, steps) => {
       const dims = held.filter((dim) => dim.axis in node.axes);
-      if (count !== undefined || dims.length > 0) {
-        return { dims, node, offset: scratch.take((count ?? 1) * size(dims) * beside) };
+      const count = (steps ?? 1) * size(dims);
+      if (steps !== undefined || dims.length > 0) {
+        return { dims, node, count, offset: scratch.take(count * beside) };
       }
       const variable = () => make.variable("v128", make.splat(0));
-      return { dims, node, offset: 0, variables: Array.from({ length: beside }, variable) };
+      return { dims, node, count, offset: 0, variables: Array.from({ length: beside }, variable) };
     },
     read: (kept, env) =>
       kept.variables === undefined

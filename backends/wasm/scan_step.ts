@@ -51,6 +51,7 @@ export interface StepPrinter {
   /** Where in scratch memory the outputs are that are summed across lanes, and which number of them. */
   readonly sums: ReadonlyMap<Out, number>;
   readonly placeOf: (of: Node, env: Env) => affine.Int;
+  readonly countOf: (of: Node) => number;
 }
 
 /** What one step computes. */
@@ -171,7 +172,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
       run: (at, value) =>
         once(at, () => {
           const sum = acrossLanes(emit, root.partial!.reduction, value);
-          const address = scratch.address(placeOf(of, at), 4);
+          const address = scratch.address(placeOf(of, at), 4, printer.countOf(of));
           const before = make.loadNow("v128.load32_zero", address, total);
           make.store("v128.store32_lane", address, total, make.op("f32x4.add", before, sum));
         }),
