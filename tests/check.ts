@@ -131,7 +131,7 @@ export const program = (of: Case): { readonly program: Program; readonly values:
 
 /**
  * The first disagreement of two results, in words. Floats may differ by `tolerance` of the largest,
- * or of `least` if that is more; words not at all.
+ * or of `least` if that is more; words not at all. Infinities and NaN stand where they are expected.
  */
 export const disagreement = (
   expected: Values,
@@ -146,11 +146,11 @@ export const disagreement = (
     }
     const exact = want instanceof Uint32Array;
     let largest = 0;
-    for (const x of want) largest = Math.max(largest, Math.abs(x));
+    for (const x of want) if (Number.isFinite(x)) largest = Math.max(largest, Math.abs(x));
     const allowed = exact ? 0 : tolerance * Math.max(largest, least);
     for (let k = 0; k < want.length; k++) {
-      if (want[k] === got[k]) continue;
-      if (!(Math.abs(want[k] - got[k]) <= allowed)) {
+      if (want[k] === got[k] || Number.isNaN(want[k]) && Number.isNaN(got[k])) continue;
+      if (!Number.isFinite(want[k]) || !(Math.abs(want[k] - got[k]) <= allowed)) {
         return `${name}[${k}] of ${want.length} is ${got[k]}, expected ${
           want[k]
         }; the largest is ${largest}`;

@@ -1,15 +1,25 @@
-// Random programs on WebGPU against the reference. They are compared in groups, since opening a
-// machine costs more than a run; when one disagrees, fast-check takes over at that program, shrinks
-// it and prints it with the seed. FORMANT_SEED=n tries other programs than the usual ones, and
-// FORMANT_PROGRAMS=n so many of them (`deno task nightly`).
+// Random programs on every device against what they should give (tests/programs/expected.ts). They
+// are compared in groups, since opening a machine costs more than a run; when one disagrees, fast-check
+// takes over at that program, shrinks it and prints it with the seed. FORMANT_SEED=n tries other
+// programs than the usual ones, and FORMANT_PROGRAMS=n so many of them (`deno task nightly`).
 import fc from "fast-check";
 import { ok } from "assert";
-import type { Backend, Program, Values } from "../../backends/backend.ts";
-import { referenceBackend } from "../../backends/reference/backend.ts";
-import { type Case, checkDerivatives, disagreement, program, read } from "../check.ts";
-import { programs, type Recipe, recipes } from "../random_programs.ts";
+import type { Backend, Machine, Values } from "../../backends/backend.ts";
+import { kindsOf, shares } from "../programs/kinds.ts";
+import {
+  byReference,
+  complaint,
+  type Expected,
+  expectedOf,
+  halved,
+  type Results,
+  RUNS,
+  single,
+  slopesOf,
+} from "../programs/expected.ts";
+import { show } from "../programs/terms.ts";
+import { frozen, generate, programOf, type Random, type Recipe, recipes } from "../random_programs.ts";
 import { unfused } from "../unfused.ts";
-import { type Node, node, reachable } from "../../dsl/node.ts";
 import {
   wasm,
   wasmInLoops,
@@ -23,92 +33,105 @@ import {
   webgpuInParts,
   webgpuInPartsAsGpu,
 } from "../device.ts";
-import { print } from "../../dsl/print.ts";
 
 const seed = Number(Deno.env.get("FORMANT_SEED") ?? 20260);
-const COUNT = Number(Deno.env.get("FORMANT_PROGRAMS") ?? 300), GROUP = 25;
-/** Disagreement, of the largest value of an output, in f32 and where values are rounded to f16. */
-const TOLERANCE = 1e-4, ROUNDED = 5e-3;
+const COUNT = Number(Deno.env.get("FORMANT_PROGRAMS") ?? 200), GROUP = 25;
 
-/** The programs of a recipe as one program, with gradients for every fifth. */
-const whole = (recipe: Recipe, k: number): { program: Program; values: Values } | undefined => {
-  const cases = programs(recipe);
-  if (cases.length === 0) return undefined;
-  const made = cases.map((of) => program(k % 5 === 0 ? of : { ...of, wrt: {} }));
-  const outputs = made.flatMap((one, i) =>
-    Object.entries(one.program.outputs).map(([name, of]) => [`${name} ${i}`, of] as const)
-  );
-  const values = Object.assign({}, ...made.map((one) => one.values));
-  const all: Program = { outputs: Object.fromEntries(outputs) };
-  return { program: all, values: read(all, values) };
+const sampled = fc.sample(recipes, { seed, numRuns: COUNT });
+
+/** What the first programs should give is worked out once for all devices. */
+const REMEMBERED = 400;
+const remembered = new Map<Recipe, Promise<Expected>>();
+const rememberable = new Set(sampled.slice(0, REMEMBERED));
+const expectation = (recipe: Recipe, of: Random): Promise<Expected> => {
+  const found = remembered.get(recipe) ?? expectedOf(of);
+  if (rememberable.has(recipe)) remembered.set(recipe, found);
+  return found;
 };
 
-/** The same program with its outputs laid out the other way round. */
-const turned = ({ outputs }: Program): Program => ({
-  outputs: Object.fromEntries(
-    Object.entries(outputs).map((
-      [name, { of, order }],
-    ) => [name, { of, order: order.toReversed() }]),
-  ),
-});
+interface Made {
+  readonly recipe: Recipe;
+  readonly of: Random;
+  /** What its program and the names of its parameters begin with in a machine of several. */
+  readonly key: string;
+}
+const makeAll = (list: readonly Recipe[]): readonly (Made | undefined)[] =>
+  list.map((recipe, k) => {
+    const of = generate(recipe);
+    return of && { recipe, of, key: `${k}.` };
+  });
+const there = (made: readonly (Made | undefined)[]): readonly Made[] =>
+  made.filter((one) => one !== undefined);
 
-/** What the backend says wrong about each of some recipes. */
-const complaints = async (
+const openAll = async (backend: Backend, made: readonly Made[]): Promise<Machine> => {
+  const machine = await backend.open(
+    Object.fromEntries(made.map(({ of, key }) => [key, programOf(of, key)])),
+  );
+  for (const { of, key } of made) {
+    machine.write(
+      Object.fromEntries(Object.entries(of.params).map(([name, x]) => [key + name, x])),
+    );
+  }
+  return machine;
+};
+
+/** Both runs of a program, the first not awaited before the second, and its parameters after them. */
+const runBoth = async (machine: Machine, { of, key }: Made): Promise<Results> => {
+  const running = Array.from({ length: RUNS }, (_, run) => machine.run(key, of.inputs(run)));
+  const runs = await Promise.all(running);
+  const names = Object.keys(of.params);
+  const after = await machine.read(names.map((name) => key + name));
+  return { runs, params: Object.fromEntries(names.map((name) => [name, after[key + name]])) };
+};
+
+/** What a backend says wrong about each of some recipes. */
+type Compare = (
   backend: Backend,
-  list: readonly { readonly recipe: Recipe; readonly k: number }[],
-  tolerance: number,
-): Promise<readonly (string | undefined)[]> => {
-  const made = list.map(({ recipe, k }) => whole(recipe, k));
-  const open = Object.fromEntries(
-    made.flatMap((one, k) =>
-      one === undefined ? [] : [[`${k}`, k % 2 === 0 ? one.program : turned(one.program)]]
-    ),
-  );
-  const [expected, found] = await Promise.all(
-    [referenceBackend(), backend].map((one) => one.open(open)),
-  );
+  list: readonly Recipe[],
+) => Promise<readonly (string | undefined)[]>;
+
+const toExpected = (exactness = single): Compare => async (backend, list) => {
+  const made = makeAll(list);
+  const machine = await openAll(backend, there(made));
   try {
     const said: (string | undefined)[] = [];
-    for (const [k, one] of made.entries()) {
-      if (one === undefined) {
-        said.push(undefined);
-        continue;
-      }
-      const [want, got] = [
-        await expected.run(`${k}`, one.values),
-        await found.run(`${k}`, one.values),
-      ];
-      said.push(disagreement(want, got, tolerance, 1));
+    for (const one of made) {
+      said.push(
+        one && complaint(
+          await expectation(one.recipe, one.of),
+          await runBoth(machine, one),
+          exactness,
+        ),
+      );
     }
     return said;
   } finally {
-    expected.close();
-    found.close();
+    machine.close();
   }
 };
+const exact = toExpected();
 
-/** What is different about each of some recipes when no operation is fused with another. */
-const complaintsUnfused = async (
-  backend: Backend,
-  list: readonly { readonly recipe: Recipe; readonly k: number }[],
-): Promise<readonly (string | undefined)[]> => {
-  const made = list.map(({ recipe, k }) => {
-    const one = whole(recipe, k);
-    return one === undefined ? undefined : { ...one, apart: unfused(`${k}`, one.program) };
+/** The same of programs in which no operation is fused with another. */
+const withoutFusion: Compare = async (backend, list) => {
+  const made = makeAll(list).map((one) => {
+    if (one === undefined || one.recipe.chain > 0) return undefined;
+    const of = frozen(one.of);
+    return { of, apart: unfused(one.key, programOf(of)) };
   });
-  const open = made.map((one, k) =>
-    one === undefined ? {} : { [`${k}`]: one.program, ...one.apart.programs }
-  );
-  const machine = await backend.open(Object.assign({}, ...open));
+  const programs = made.flatMap((one) => one === undefined ? [] : [one.apart.programs]);
+  const machine = await backend.open(Object.assign({}, ...programs));
   try {
     const said: (string | undefined)[] = [];
-    for (const [k, one] of made.entries()) {
+    for (const one of made) {
       if (one === undefined) {
         said.push(undefined);
         continue;
       }
-      const fused = await machine.run(`${k}`, one.values);
-      said.push(disagreement(await one.apart.run(machine, one.values), fused, TOLERANCE, 1));
+      const runs: Values[] = [];
+      for (let run = 0; run < RUNS; run++) {
+        runs.push(await one.apart.run(machine, one.of.inputs(run)));
+      }
+      said.push(complaint(await expectedOf(one.of), { runs, params: {} }));
     }
     return said;
   } finally {
@@ -116,50 +139,110 @@ const complaintsUnfused = async (
   }
 };
 
-const show = (recipe: Recipe): string =>
-  programs(recipe).map((of: Case) => print(of.of)).join("\n\n");
+const bits = (x: Float32Array | Uint32Array) => new Uint32Array(x.buffer, x.byteOffset, x.length);
 
-/** Whether a gradient is stopped, other than at the maximum within a softmax, where it is zero. */
-const stops = (root: Node): boolean =>
-  reachable([root]).some((of) => of.op === "stop" && !of.path.includes("softmax"));
-
-Deno.test("derivatives of random programs agree with central differences", () => {
-  let checked = 0;
-  fc.assert(
-    fc.property(recipes, (recipe) => {
-      for (const of of programs(recipe)) {
-        if (Object.keys(of.wrt).length === 0 || node(of.of).dtype !== "f32") continue;
-        // Differences do not stop where the gradient is told to.
-        if (stops(node(of.of))) continue;
-        checkDerivatives(show(recipe), of);
-        checked++;
-      }
-    }),
-    { seed, numRuns: 200 },
+/** Programs that are opened again have the same bits. */
+const again: Compare = async (backend, list) => {
+  const made = makeAll(list);
+  const programs = Object.fromEntries(
+    there(made).map(({ of, key }) => [key, programOf(frozen(of))]),
   );
-  ok(checked > 100, `only ${checked} programs have a gradient`);
+  const results = async (): Promise<readonly (Values | undefined)[]> => {
+    const machine = await backend.open(programs);
+    const found: (Values | undefined)[] = [];
+    for (const one of made) {
+      found.push(one && await machine.run(one.key, frozen(one.of).inputs(0)));
+    }
+    machine.close();
+    return found;
+  };
+  const first = await results(), second = await results();
+  return first.map((values, k) => {
+    for (const name in values) {
+      const a = bits(values[name]), b = bits(second[k]![name]);
+      const at = a.findIndex((x, i) => x !== b[i]);
+      if (at >= 0) {
+        return `${name}[${at}] is ${values[name][at]}, and ${
+          second[k]![name][at]
+        } when opened again`;
+      }
+    }
+  });
+};
+
+const print = (recipe: Recipe): string => {
+  const of = generate(recipe);
+  if (of === undefined) return "nothing";
+  const { order, turned } = of;
+  const updates = Object.entries(of.updates);
+  return `${show([...Object.values(of.outputs), ...updates.map(([, x]) => x)])}\n${
+    JSON.stringify({ order, turned, updates: updates.map(([name]) => name) })
+  }`;
+};
+
+Deno.test("the reference agrees with the eager library, and gradients with its differences", async () => {
+  const count = Math.min(COUNT, 1000);
+  let slopes = 0, kinks = 0;
+  const check = async (recipe: Recipe): Promise<void> => {
+    const of = generate(recipe);
+    if (of === undefined) return;
+    const found = await byReference(of);
+    const said = complaint(await expectation(recipe, of), found, { tolerance: 1e-6, times: 1e-2 });
+    ok(said === undefined, `${said}\n${print(recipe)}`);
+    for (const slope of slopesOf(of, found.runs[0])) {
+      slopes++;
+      if (slope.expected === undefined) {
+        kinks++;
+        continue;
+      }
+      const tolerance = slope.name === "first derivative" ? 1e-5 : 1e-3;
+      const off = Math.abs(slope.found - slope.expected);
+      ok(
+        off <= tolerance * (0.01 + slope.size),
+        `the ${slope.name} is ${slope.found}, differences say ${slope.expected}\n${print(recipe)}`,
+      );
+    }
+  };
+  for (const [k, recipe] of sampled.slice(0, count).entries()) {
+    try {
+      await check(recipe);
+    } catch {
+      const property = fc.asyncProperty(recipes, check);
+      await fc.assert(property, { seed, path: `${k}`, numRuns: 1, endOnFailure: false });
+      throw new Error(`program ${k} of seed ${seed} is wrong only once`);
+    }
+  }
+  ok(slopes > count / 3, `only ${slopes} derivatives`);
+  ok(kinks < slopes / 5, `${kinks} of ${slopes} derivatives stand at a kink`);
 });
 
-type Compare = typeof complaintsUnfused;
-const toReference = (tolerance: number): Compare => (backend, list) =>
-  complaints(backend, list, tolerance);
-const exact = toReference(TOLERANCE);
+Deno.test("random programs are of all kinds, each at least a tenth of them", () => {
+  const made = fc.sample(recipes, { seed, numRuns: Math.max(400, COUNT) }).map(generate);
+  const some = made.filter((of) => of !== undefined);
+  const table = shares(some.map(kindsOf));
+  if (Deno.env.has("FORMANT_PROGRAMS")) {
+    for (const [kind, share] of table) console.log(`${(100 * share).toFixed(0)}% ${kind}`);
+  }
+  const few = table.filter(([, share]) => share < 0.1).map(([kind]) => kind);
+  ok(few.length === 0, `less than a tenth: ${few.join(", ")}`);
+});
 
 /** Devices, the share of the programs that each gets, and what they are compared with. */
 const devices: readonly (readonly [string, Backend | undefined, number, Compare])[] = [
-  ["WebGPU agree with the reference", webgpu, 1, exact],
-  ["WebGPU with a GPU's kernels agree with the reference", webgpuAsGpu, 3, exact],
-  ["WebGPU in loops agree with the reference", webgpuInLoops, 3, exact],
-  ["WebGPU in parts agree with the reference", webgpuInParts, 3, exact],
-  ["WebGPU in parts with a GPU's kernels agree with the reference", webgpuInPartsAsGpu, 5, exact],
-  ["WebGPU by matrices agree with the reference", webgpuByMatrices, 5, exact],
-  ["WebGPU in f16 agree with the reference", webgpuHalves, 3, toReference(ROUNDED)],
-  ["WebGPU agree with themselves unfused", webgpu, 10, complaintsUnfused],
-  ["WebAssembly agree with the reference", wasm, 1, exact],
-  ["WebAssembly with plain SIMD agree with the reference", wasmPlain, 3, exact],
-  ["WebAssembly with vectors in pairs agree with the reference", wasmWide, 3, exact],
-  ["WebAssembly in loops agree with the reference", wasmInLoops, 3, exact],
-  ["WebAssembly agree with themselves unfused", wasm, 3, complaintsUnfused],
+  ["WebGPU", webgpu, 4, exact],
+  ["WebGPU with a GPU's kernels", webgpuAsGpu, 8, exact],
+  ["WebGPU in loops", webgpuInLoops, 8, exact],
+  ["WebGPU in parts", webgpuInParts, 8, exact],
+  ["WebGPU in parts with a GPU's kernels", webgpuInPartsAsGpu, 10, exact],
+  ["WebGPU by matrices", webgpuByMatrices, 10, exact],
+  ["WebGPU in f16", webgpuHalves, 8, toExpected(halved)],
+  ["WebGPU unfused", webgpu, 20, withoutFusion],
+  ["WebAssembly", wasm, 1, exact],
+  ["WebAssembly with plain SIMD", wasmPlain, 3, exact],
+  ["WebAssembly with vectors in pairs", wasmWide, 3, exact],
+  ["WebAssembly in loops", wasmInLoops, 3, exact],
+  ["WebAssembly unfused", wasm, 8, withoutFusion],
+  ["WebAssembly opened again", wasmPlain, 2, again],
 ];
 
 for (const [name, backend, share, compare] of devices) {
@@ -168,9 +251,8 @@ for (const [name, backend, share, compare] of devices) {
     name: `${count} random programs on ${name}`,
     ignore: backend === undefined,
     fn: async () => {
-      const all = fc.sample(recipes, { seed, numRuns: count }).map((recipe, k) => ({ recipe, k }));
       for (let start = 0; start < count; start += GROUP) {
-        const group = all.slice(start, start + GROUP);
+        const group = sampled.slice(start, Math.min(start + GROUP, count));
         let said: readonly (string | undefined)[];
         try {
           said = await compare(backend!, group);
@@ -178,13 +260,14 @@ for (const [name, backend, share, compare] of devices) {
           // One of the group does not open; which one, the runs below find out.
           said = group.map(() => "the group does not open");
         }
-        for (const [i, { k }] of group.entries()) {
+        for (const i of group.keys()) {
           if (said[i] === undefined) continue;
           const property = fc.asyncProperty(recipes, async (recipe) => {
-            const [alone] = await compare(backend!, [{ recipe, k }]);
-            ok(alone === undefined, `${alone}\n${show(recipe)}`);
+            const [alone] = await compare(backend!, [recipe]);
+            ok(alone === undefined, `${alone}\n${print(recipe)}`);
           });
-          await fc.assert(property, { seed, path: `${k}`, numRuns: 1, endOnFailure: false });
+          const at = { seed, path: `${start + i}`, numRuns: 1, endOnFailure: false };
+          await fc.assert(property, at);
         }
         const first = said.findIndex((one) => one !== undefined && !one.startsWith("the group"));
         ok(
