@@ -3,11 +3,14 @@
 // they read and write would be kept longer.
 import type { Node } from "../../dsl/node.ts";
 import { type Draft, isBound, mostBound, type Use } from "./draft.ts";
+import { firstOf, reaches } from "./waiting.ts";
 
 /** Kernels farther apart than this, in products and scans, are not joined. */
 const near = 4;
 /** Most values that a joined kernel stores. */
 const mostRoots = 8;
+/** Kernels of one time that are looked at for each, and those that may turn out to wait. */
+const mostTried = 256, mostWaiting = 64;
 
 /** What a list of drafts says about values. */
 export interface Drafted {
@@ -32,20 +35,15 @@ const loopsOf = ({ scan, contraction, full, over }: Draft): string | undefined =
 export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): readonly Draft[] => {
   const reads = new Map<Draft, Set<Node>>(drafts.map((draft) => [draft, new Set()]));
   for (const [of, by] of uses) for (const draft of by.keys()) reads.get(draft)?.add(of);
-  const needs = (draft: Draft): readonly Draft[] =>
-    [...reads.get(draft)!, ...draft.roots].flatMap((of) => home.get(of) ?? [])
-      .filter((other) => other !== draft);
+  function* needs(draft: Draft): Iterable<Draft> {
+    for (const of of [...reads.get(draft)!, ...draft.roots]) {
+      const from = home.get(of);
+      if (from !== undefined && from !== draft) yield from;
+    }
+  }
   /** True when `from` waits for `to`, itself or through others. What runs earlier cannot. */
-  const waits = (from: Draft, to: Draft): boolean => {
-    const seen = new Set<Draft>();
-    const visit = (draft: Draft): boolean => {
-      if (draft === to) return true;
-      if (seen.has(draft)) return false;
-      seen.add(draft);
-      return needs(draft).some(visit);
-    };
-    return needs(from).some(visit);
-  };
+  const waits = (from: Draft, to: Draft): boolean =>
+    reaches(from, (draft) => draft === to, firstOf(to), needs);
   const boundBy = (list: readonly Draft[]) =>
     new Set(list.flatMap((draft) => [...reads.get(draft)!]).filter(isBound)).size;
   const join = (into: Draft, other: Draft) => {
@@ -72,22 +70,51 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
   const groups = new Map<string, Draft[]>();
   for (const draft of drafts) {
     const key = draft.roots.length === 0 ? undefined : loopsOf(draft);
-    if (key !== undefined) groups.set(key, [...groups.get(key) ?? [], draft]);
+    if (key === undefined) continue;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [draft]);
+    else group.push(draft);
   }
   const gone = new Set<Draft>();
   for (const group of groups.values()) {
-    group.forEach((into, k) => {
-      if (gone.has(into)) return;
-      for (const other of group.slice(k + 1)) {
+    const position = new Map(group.map((draft, k) => [draft, k]));
+    /** Those that run at a time. A kernel that others have joined has been looked at before them. */
+    const at = new Map<number, Draft[]>();
+    const begun = new Map<number, number>();
+    for (const draft of group) {
+      const time = when(draft), there = at.get(time);
+      if (there === undefined) at.set(time, [draft]);
+      else there.push(draft);
+    }
+    /** The next ones of the group that `into` may get near to as others join it. */
+    const around = (into: Draft): readonly Draft[] => {
+      const time = when(into), found: Draft[] = [];
+      for (let t = time - near * mostRoots; t <= time + near; t++) {
+        const there = at.get(t) ?? [];
+        let next = begun.get(t) ?? 0;
+        while (next < there.length && position.get(there[next])! <= position.get(into)!) next++;
+        begun.set(t, next);
+        found.push(...there.slice(next, next + mostTried));
+      }
+      return found.sort((a, b) => position.get(a)! - position.get(b)!);
+    };
+    for (const into of group) {
+      if (gone.has(into)) continue;
+      let waiting = 0;
+      for (const other of around(into)) {
+        if (into.roots.length >= mostRoots || waiting >= mostWaiting) break;
         if (gone.has(other) || isUpdate(into) !== isUpdate(other)) continue;
         if (Math.abs(when(into) - when(other)) > near) continue;
         if (into.roots.length + other.roots.length > mostRoots) continue;
         if (boundBy([into, other]) > mostBound) continue;
-        if (waits(into, other) || waits(other, into)) continue;
+        if (waits(into, other) || waits(other, into)) {
+          waiting++;
+          continue;
+        }
         join(into, other);
         gone.add(other);
       }
-    });
+    }
   }
   return drafts.filter((draft) => !gone.has(draft));
 };

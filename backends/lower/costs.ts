@@ -52,11 +52,14 @@ export const passes = (extent: number): number => 4 * Math.ceil(extent / 64);
 /** Beyond this much work a value that several kernels use is stored in any case: code must end. */
 export const tooMuch = 32;
 
+/** Values of which nothing is stored for its length. */
+const none: ReadonlySet<Node> = new Set();
+
 /**
- * Work in one element of a value, from what may well be stored up: leaves, scans and reductions are
- * read. What is shared counts once.
+ * Work in one element of a value, from what may well be stored up: leaves, scans, reductions and
+ * `cuts` are read. What is shared counts once.
  */
-export const work = (of: Node): Work => {
+export const work = (of: Node, cuts: ReadonlySet<Node> = none): Work => {
   const seen = new Set<Node>();
   const leaves = new Set<Node>();
   let total = 0, reads = 0;
@@ -65,7 +68,9 @@ export const work = (of: Node): Work => {
     seen.add(x);
     if (x.op === "const") return;
     if (isBound(x)) leaves.add(x);
-    if (isLeaf(x) || ["part", "scan", "reduce", "materialise"].includes(x.op)) {
+    const isCut = x !== of && cuts.has(x);
+    const isRead = isLeaf(x) || ["part", "scan", "reduce", "materialise"].includes(x.op);
+    if (isCut || isRead) {
       if (x.op !== "iota") reads += Math.min(1, volume(x.axes) / volume(of.axes));
     } else {
       total += costOf(x);
@@ -119,7 +124,11 @@ export const contractionOf = (of: Node): Contraction | undefined => {
 /** True for what only says where in its argument a value is read. */
 export const isMovement = (of: Node): boolean => ["index", "stop", "recompute"].includes(of.op);
 /** What a value is read from. */
-export const origin = (of: Node): Node => isMovement(of) ? origin(of.args[0]) : of;
+export const origin = (of: Node): Node => {
+  let from = of;
+  while (isMovement(from)) [from] = from.args;
+  return from;
+};
 
 /** How many terms a reduction sums; 1 for all else. */
 export const terms = (of: Node): number =>

@@ -8,11 +8,11 @@ import { copied, type Node, node, reachable, rewrite } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
 import { roles } from "../../dsl/scan.ts";
 import type { Program } from "../backend.ts";
-import { ancestry } from "./ancestry.ts";
 import { assemble, updatesOf } from "./assemble.ts";
 import { withOneSize } from "./axis_sizes.ts";
 import { joinBeside } from "./beside.ts";
 import { withChunks } from "./chunks.ts";
+import { cutsOf } from "./cuts.ts";
 import {
   contractionOf,
   costOf,
@@ -37,6 +37,7 @@ import {
   type Space,
   type Use,
 } from "./draft.ts";
+import { waiting } from "./waiting.ts";
 import { storedLimit, withLoops } from "./loops.ts";
 import { dims, type Lowered, size } from "./program.ts";
 import { shareProducts } from "./products.ts";
@@ -56,6 +57,8 @@ const patience = 8;
 const isRepeated = (of: Node, count: number): boolean => count > passes(1) * volume(of.axes);
 /** Values of fewer elements are kept however long. */
 const worthKeeping = 2 ** 14;
+/** Kernels of sums that are looked at for one more: the nearest. */
+const mostFriends = 64;
 /** Most additions in computing an element again. */
 const mostOnce = 48;
 /** The same where a kernel does so more than once. */
@@ -130,7 +133,6 @@ export const lower = (
 ): Lowered => {
   const { program: named, roots, plans } = prepared(program, limit, breadth);
   const order = reachable(roots);
-  const bits = ancestry(order);
   const users = new Map<Node, number>();
   for (const of of order) {
     for (const arg of new Set(of.args)) users.set(arg, (users.get(arg) ?? 0) + 1);
@@ -138,18 +140,23 @@ export const lower = (
   const isRoot = new Set(roots);
 
   const works = new Map<Node, Work>();
-  for (const of of order) works.set(of, work(of));
+  const cuts = cutsOf(order, users);
+  for (const of of order) works.set(of, work(of, cuts));
   const bound = new Map<Draft, Set<Node>>();
 
   const drafts: Draft[] = [];
   const uses = new Map<Node, Map<Draft, Use>>();
   const forced = new Set<Node>();
+  const home = new Map<Node, Draft>();
+  const waits = waiting(home);
   const use = (of: Node, draft: Draft, direct: boolean, count: number) => {
     if (isBound(of)) bound.set(draft, (bound.get(draft) ?? new Set()).add(of));
     if (!uses.has(of)) uses.set(of, new Map());
     const seen = uses.get(of)!.get(draft);
-    if (seen === undefined) uses.get(of)!.set(draft, { direct, count });
-    else {
+    if (seen === undefined) {
+      uses.get(of)!.set(draft, { direct, count });
+      waits.reads(draft, of);
+    } else {
       seen.direct &&= direct;
       seen.count = Math.max(seen.count, count);
     }
@@ -165,7 +172,6 @@ export const lower = (
     drafts.push(draft);
     return draft;
   };
-  const home = new Map<Node, Draft>();
 
   const rowSpace = (draft: Draft): Space =>
     new Map([...draft.full].filter(([axis]) => !draft.over?.includes(axis)));
@@ -184,44 +190,59 @@ export const lower = (
   const becomesRow = (of: Node, draft: Draft) =>
     draft.scan === undefined && draft.contraction === undefined && draft.over === undefined &&
     fills(of, draft.full);
+  /** What is known of the values of a draft's rows, as long as nothing else about it changes. */
+  const rowValues = new Map<
+    Draft,
+    { readonly state: string; readonly found: Map<Node, boolean> }
+  >();
+  const rowValuesOf = (draft: Draft, missing: string): Map<Node, boolean> => {
+    const { full, over, roots, contraction } = draft;
+    const state = `${missing} | ${[
+      ...full.keys(),
+    ]} | ${over} | ${roots.length} | ${contraction?.id}`;
+    const before = rowValues.get(draft);
+    if (before?.state === state) return before.found;
+    const found = new Map<Node, boolean>();
+    rowValues.set(draft, { state, found });
+    return found;
+  };
   /** True for a value of a whole row, made of row reductions that `draft` has or can take in. */
   const isRowValue = (of: Node, draft: Draft): boolean => {
     const missing = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort().join();
+    if (missing === "" || !Object.keys(of.axes).every((axis) => draft.full.has(axis))) return false;
+    const found = rowValuesOf(draft, missing);
     const isRow = (x: Node) =>
       x.attributes.over!.join() === missing && takesReduction(x, draft) &&
       contractionOf(x) === undefined && volume(x.args[0].axes) / volume(x.axes) > smallReduction;
-    const seen = new Set<Node>();
     const made = (x: Node): boolean => {
-      if (seen.has(x)) return false;
-      seen.add(x);
-      return x.op === "reduce" ? isRow(x) : scalarRow(x.op) !== undefined && x.args.some(made);
+      // What is stored for its length is no value of this kernel.
+      if (x !== of && cuts.has(x)) return false;
+      const known = found.get(x);
+      if (known !== undefined) return known;
+      const value = x.op === "reduce"
+        ? isRow(x)
+        : scalarRow(x.op) !== undefined && x.args.some(made);
+      found.set(x, value);
+      return value;
     };
-    return missing !== "" && Object.keys(of.axes).every((axis) => draft.full.has(axis)) && made(of);
+    return made(of);
   };
-  /** What the roots of each kernel depend on. */
-  const needed = new Map<Draft, Uint32Array>();
+  /** Kernels whose first root is a sum, by what that is made of. */
+  const sumsNear = new Map<Node, Draft[]>();
+  const near = ({ args: [x] }: Node): readonly Node[] =>
+    [...new Set([...x.args, ...x.args.flatMap((arg) => arg.args)])].filter((x) => x.op !== "const");
   const addRoot = (of: Node, draft: Draft) => {
-    draft.roots.push(of);
-    if (!needed.has(draft)) needed.set(draft, bits.none());
-    bits.join(needed.get(draft)!, bits.above(of));
-  };
-  /** True when storing `of` in `draft` makes no kernel wait for itself, through whatever others. */
-  const acyclic = (of: Node, draft: Draft) => {
-    const before = (needed.get(draft) ?? bits.none()).slice();
-    for (let grown = true; grown;) {
-      grown = false;
-      for (const other of drafts) {
-        if (other === draft || !other.roots.some((root) => bits.has(before, root))) continue;
-        const below = needed.get(other)!;
-        if (bits.has(below, of)) return false;
-        if (other.roots.every((root) => bits.has(before, root))) continue;
-        bits.join(before, below);
-        other.roots.forEach((root) => bits.add(before, root));
-        grown = true;
+    if (of.op === "reduce" && draft.roots.length === 0) {
+      for (const x of near(of)) {
+        const there = sumsNear.get(x);
+        if (there === undefined) sumsNear.set(x, [draft]);
+        else there.push(draft);
       }
     }
-    return true;
+    draft.roots.push(of);
   };
+  /** True when storing `of` in `draft` makes no kernel wait for itself, through whatever others. */
+  const acyclic = (of: Node, draft: Draft) => !waits.isBehindUser(draft, of);
 
   /** Puts a value into a kernel, `count` times: its arguments are used there. */
   const place = (of: Node, draft: Draft, direct: boolean, count: number) => {
@@ -242,23 +263,26 @@ export const lower = (
 
   /** Gives a value a kernel that stores it: one that computes it anyway, or a new one. */
   const store = (of: Node) => {
-    const mine = [...(uses.get(of) ?? [])];
+    const mine = cuts.has(of) ? [] : [...(uses.get(of) ?? [])];
     const contraction = contractionOf(of);
     const isRow = of.op === "reduce" && contraction === undefined &&
       volume(of.args[0].axes) / volume(of.axes) > smallReduction;
     for (const [draft, { direct }] of mine) {
       if (!direct || draft.scan !== undefined || isLeaf(of)) continue;
-      if (draft.roots.length >= 4 || !acyclic(of, draft)) continue;
+      if (draft.roots.length >= 4) continue;
       if (contraction !== undefined) {
         if (draft.contraction !== undefined || draft.over !== undefined) continue;
-        if (!fills(of, draft.full)) continue;
+        if (!fills(of, draft.full) || !acyclic(of, draft)) continue;
         draft.contraction = of;
       } else if (isRow) {
-        if (!takesReduction(of, draft)) continue;
+        if (!takesReduction(of, draft) || !acyclic(of, draft)) continue;
         draft.over = of.attributes.over;
         draft.reductions.push(of);
-      } else if (!spans(of, draft)) {
+      } else if (spans(of, draft)) {
+        if (!acyclic(of, draft)) continue;
+      } else {
         if (draft.contraction !== undefined || !isRowValue(of, draft)) continue;
+        if (!acyclic(of, draft)) continue;
         draft.over = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort();
       }
       addRoot(of, draft);
@@ -267,13 +291,11 @@ export const lower = (
       return;
     }
     if (isRow) {
-      const near = (x: Node) => new Set([...x.args, ...x.args.flatMap((arg) => arg.args)]);
-      const around = near(of.args[0]);
-      const friend = drafts.find((draft) =>
+      const close = new Set(near(of).flatMap((x) => sumsNear.get(x)?.slice(-mostFriends) ?? []));
+      const friend = [...close].sort((a, b) => a.id - b.id).find((draft) =>
         draft.scan === undefined && draft.over !== undefined && draft.roots.length < 4 &&
         draft.roots.every((root) => root.op === "reduce") && takesReduction(of, draft) &&
-        [...near(draft.roots[0].args[0])].some((x) => x.op !== "const" && around.has(x)) &&
-        !draft.roots.some((root) => bits.has(bits.above(root), of)) && acyclic(of, draft)
+        !waits.isUser(draft, of) && acyclic(of, draft)
       );
       const draft = friend ??
         begin({ roots: [], full: fullOf(of.args[0]), over: of.attributes.over }, of);
@@ -318,6 +340,10 @@ export const lower = (
       if (seen.has(x) || total > mostOnce) return;
       seen.add(x);
       if (isLeaf(x)) return x.op === "iota" ? undefined : read(x, times);
+      if (x !== of && cuts.has(x)) {
+        instead += volume(x.axes);
+        return read(x, times);
+      }
       const isScalar = scalarRow(x.op) !== undefined || isSmall(x);
       const isMoved = isMovement(x);
       if (x !== of) {
@@ -393,12 +419,16 @@ export const lower = (
       continue;
     }
     if (isLeaf(of)) continue;
-    if (!forced.has(of)) repeatLate(of, mine);
+    if (!forced.has(of) && !cuts.has(of)) repeatLate(of, mine);
     if (isRoot.has(of) || forced.has(of)) {
       store(of);
       continue;
     }
     if (mine.size === 0) continue;
+    if (cuts.has(of)) {
+      store(of);
+      continue;
+    }
     const only = mine.size === 1 ? [...mine][0] : undefined;
     const repeats = (draft: Draft) =>
       isRowValue(of, draft) ? 1 : mine.get(draft)!.count / volume(of.axes);
@@ -466,8 +496,8 @@ export const lower = (
     const first = begin({ roots: [], full: fullOf(ofRows[0]) }, ofRows[0]);
     draft.again.forEach((of) => first.again.add(of));
     // A value of a row follows from none of more axes without a reduction.
-    for (const [of, by] of uses) {
-      const seen = by.get(draft);
+    for (const of of waits.readBy(draft)) {
+      const by = uses.get(of)!, seen = by.get(draft);
       if (seen !== undefined && !others.includes(of)) by.set(first, { ...seen });
     }
     draft.roots.splice(0, Infinity, ...others);

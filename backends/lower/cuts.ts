@@ -1,0 +1,75 @@
+// Where long expressions are cut into kernels. What a kernel computes is compiled as one function, and
+// compilers take more than twice as long for twice as much: an unrolled loop of 100,000 operations is
+// a hundred kernels rather than one. The values to store are chosen from the leaves up, so that
+// kernels are nearly as large as they may be, and before anything else is decided: everything that
+// looks into an expression ends at them.
+import type { Node } from "../../dsl/node.ts";
+import { contractionOf, smallReduction, terms } from "./costs.ts";
+import { isLeaf } from "./draft.ts";
+
+/**
+ * Most operations that wait for each other in one expression. The most in training is the gradient
+ * norm of the largest transformer: a sum over 400 parameters, one after the other.
+ */
+export const mostDepth = 1024;
+/** Most operations of one expression; the gradient norm takes 1,800. */
+export const mostOperations = 4096;
+/**
+ * Most movements in a row that divide positions, as those that split and merge axes do: addresses may
+ * get twice as long with each.
+ */
+export const mostDivisions = 8;
+
+/** What has to be done for a value from what is stored. */
+interface Effort {
+  readonly depth: number;
+  readonly operations: number;
+  readonly divisions: number;
+}
+const none: Effort = { depth: 0, operations: 0, divisions: 0 };
+
+const divides = (of: Node): boolean =>
+  of.op === "index" &&
+  Object.values(of.attributes.places!).some(({ over, modulo }) => over > 1 || modulo > 0);
+
+/** True for what is stored in any case: given values, and what kernels of other shapes give. */
+const isStored = (of: Node): boolean =>
+  isLeaf(of) || ["part", "scan", "materialise"].includes(of.op) ||
+  contractionOf(of) !== undefined;
+
+/**
+ * The values to store so that no expression takes more than a kernel should, of nodes in topological
+ * order with the numbers of their users. What several values share counts for each in part.
+ */
+export const cutsOf = (
+  order: readonly Node[],
+  users: ReadonlyMap<Node, number>,
+): ReadonlySet<Node> => {
+  const cuts = new Set<Node>();
+  const efforts = new Map<Node, Effort>();
+  const effortOf = (of: Node): Effort => cuts.has(of) ? none : efforts.get(of)!;
+  const share = (of: Node): number => effortOf(of).operations / users.get(of)!;
+  for (const of of order) {
+    const args = [...new Set(of.op === "gather" ? of.args.slice(1) : of.args)];
+    const own = divides(of) ? 1 : 0;
+    for (const arg of args) {
+      const { depth, divisions } = effortOf(arg);
+      if (depth >= mostDepth || divisions + own > mostDivisions) cuts.add(arg);
+    }
+    const total = () => args.reduce((sum, arg) => sum + share(arg), 1);
+    while (total() > mostOperations) {
+      cuts.add(args.reduce((most, arg) => share(arg) > share(most) ? arg : most));
+    }
+    const below = args.map(effortOf);
+    const isLong = of.op === "reduce" && terms(of) > smallReduction;
+    efforts.set(
+      of,
+      isStored(of) ? none : {
+        depth: 1 + Math.max(0, ...below.map(({ depth }) => depth)),
+        operations: isLong ? 1 : total(),
+        divisions: own + Math.max(0, ...below.map(({ divisions }) => divisions)),
+      },
+    );
+  }
+  return cuts;
+};
