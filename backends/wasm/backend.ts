@@ -26,9 +26,9 @@ export interface WasmOptions {
   readonly storedLimit?: number;
 }
 
-/** Distinct functions in the order in which they were first seen. */
-const functionTable = (engine: Engine) => {
-  const functions: Func[] = [...helpers(engine)];
+/** Distinct functions in the order in which they were first seen, after those of every module. */
+const functionTable = (always: readonly Func[]) => {
+  const functions: Func[] = [...always];
   const known = new Map<string, number>();
   const decoder = new TextDecoder("latin1");
   return {
@@ -55,6 +55,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
   const simd = `${engine.relaxed ? "relaxed " : ""}SIMD${engine.wide ? " of 256 bits" : ""}`;
   const name = `WebAssembly (${simd}, ${threads} ${threads === 1 ? "thread" : "threads"})`;
 
+  let always: readonly Func[] | undefined;
   const open = async (programs: Readonly<Record<string, Program>>): Promise<Machine> => {
     const compiled = new Map(
       Object.entries(programs).map(([key, program]) =>
@@ -62,7 +63,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       ),
     );
     const layout = layOut(compiled, threads);
-    const table = functionTable(engine);
+    const table = functionTable(always ??= helpers(engine));
     const functionsOf = new Map<string, Set<number>>();
     const calls = [...compiled].map(([key, { steps }]): readonly Call[] => {
       const args = layout.args.get(key)!;

@@ -51,6 +51,12 @@ export interface Pool {
 /** Most calls in a program. */
 const mostCalls = 65536;
 
+/**
+ * What workers may still hold of machines that are closed. A worker sleeps outside of its runs and
+ * hardly makes garbage, so its engine collects none, and keeps the memory of whatever it has seen.
+ */
+const mostClosed = { machines: 32, bytes: 2 ** 26 };
+
 const alone: Pool = {
   threads: 1,
   shared: false,
@@ -108,10 +114,14 @@ export const openPool = (
     tell((thread) => ({ tell: "control", control, thread, patience }));
     jobs.forEach((job) => tell(() => ({ tell: "open", job })));
   };
-  /** Goes on with other workers: one of these does not answer. */
+  // A thread that sleeps on shared memory can not be ended from outside.
+  const end = () => tell(() => ({ tell: "end" }));
+  let closed = { machines: 0, bytes: 0 };
+  /** Goes on with other workers. */
   const renew = () => {
-    workers.forEach((worker) => worker.terminate());
+    end();
     workers = startWorkers(threads - 1, script);
+    closed = { machines: 0, bytes: 0 };
     begin();
   };
   begin();
@@ -133,7 +143,12 @@ export const openPool = (
       tell(() => ({ tell: "open", job: whole }));
       let gone: Failure | undefined;
       const close = () => {
-        if (jobs.delete(machine)) tell(() => ({ tell: "close", machine }));
+        if (!jobs.delete(machine)) return;
+        const { byteLength } = job.memory.buffer;
+        closed = { machines: closed.machines + 1, bytes: closed.bytes + byteLength };
+        const isTooMuch = closed.machines > mostClosed.machines || closed.bytes > mostClosed.bytes;
+        if (isTooMuch) renew();
+        else tell(() => ({ tell: "close", machine }));
       };
       return {
         run: (program, ended) => {
@@ -155,7 +170,8 @@ export const openPool = (
             if (!(error instanceof Lost)) throw error;
             // Should the thread still be there, it may write to this machine's memory at any time.
             gone = { said: "a thread does not answer any more; open the machine again" };
-            close();
+            jobs.delete(machine);
+            workers.forEach((worker) => worker.terminate());
             renew();
             return gone;
           }
@@ -165,7 +181,7 @@ export const openPool = (
     },
     close: () => {
       jobs.clear();
-      tell(() => ({ tell: "end" }));
+      end();
     },
   };
 };

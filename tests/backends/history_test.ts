@@ -1,6 +1,16 @@
 // What a process made before must not decide what a program becomes: a run that goes on in another
 // process, or after other runs of a study, is compiled to the same kernels in the same order.
-import { deepStrictEqual, ok } from "assert";
+import { deepStrictEqual, notDeepStrictEqual, ok } from "assert";
+import type { Backend, Program, Values } from "../../backends/backend.ts";
+import { referenceBackend } from "../../backends/reference/backend.ts";
+import { compile as compileWasm } from "../../backends/wasm/compile.ts";
+import { showFunc } from "../../backends/wasm/print.ts";
+import { compile as compileWebgpu } from "../../backends/webgpu/compile.ts";
+import type { AnyTensor } from "../../dsl/axes.ts";
+import { copied, node, tensor } from "../../dsl/node.ts";
+import * as d from "../../dsl/ops.ts";
+import { devices } from "../device.ts";
+import { gpuLimits } from "../tiny_steps.ts";
 
 interface Compiled {
   readonly wgsl: readonly string[];
@@ -27,3 +37,80 @@ Deno.test("a program compiles to the same code whatever was built before it", as
   deepStrictEqual(later.wgsl, first.wgsl);
   deepStrictEqual(later.wasm, first.wasm);
 });
+
+// A scan that is made anew when it is compiled: what it reads is computed in its step. The order of
+// factors and terms there followed from whether leaves of equal steps had been made before.
+const absorbed = (factor: number): { readonly program: Program; readonly values: Values } => {
+  const size = { time: 21, key: 21, channel: 8 };
+  const x: AnyTensor = d.input("x", { time: 21, channel: 8 });
+  const keys = d.rename(x as never, "time" as never, "key" as never) as AnyTensor;
+  const scores: AnyTensor = d.scale(d.contract(x, keys, "channel"), factor);
+  const mixed: AnyTensor = d.contract(d.softmax(scores, "key"), keys, "key");
+  const e0: AnyTensor = d.mul(mixed, scores);
+  const start: AnyTensor = d.on(scores, d.scalarOf(1));
+  const e1: AnyTensor = d.scale(d.recurrence("time", start, mixed, { reverse: true }), 0.02);
+  const from: AnyTensor = d.expand(d.scalarOf(0.5), { time: size.time, key: size.key });
+  const { final } = d.scan(
+    { over: "channel", from: { h: from }, each: { e0, e1 } },
+    ({ h }: Record<string, AnyTensor>, { e0, e1 }: Record<string, AnyTensor>) => {
+      const turned = d.rename(
+        d.rename(e1 as never, "key" as never, "other" as never) as never,
+        "time" as never,
+        "key" as never,
+      ) as AnyTensor;
+      const mean: AnyTensor = d.mean(d.scale(d.contract(turned, e0, "key"), 0.057), "other");
+      return { next: { h: d.add(d.mul(d.sigmoid(e1), h), d.on(h, mean)) }, out: {} };
+    },
+  ) as { readonly final: Readonly<Record<string, AnyTensor>> };
+  return {
+    program: { outputs: { h: { of: final.h, order: ["time", "key"] } } },
+    values: { x: Float32Array.from({ length: 168 }, (_, k) => Math.sin(12.9 * k + 7.1)) },
+  };
+};
+
+const code = (program: Program) => ({
+  wgsl: compileWebgpu(program, {
+    name: "a GPU",
+    limits: gpuLimits,
+    target: { onCpu: false },
+    oneForParams: true,
+  }).steps.map(({ code }) => code.wgsl),
+  wasm: [false, true].map((wide) =>
+    compileWasm(program, { engine: { relaxed: true, wide } }).steps.flatMap(({ launches }) =>
+      launches.map(({ func }) => showFunc(func))
+    )
+  ),
+});
+
+Deno.test("a program whose scans are made anew compiles to the same code each time", () => {
+  const { program } = absorbed(0.043), other = absorbed(0.3).program;
+  const first = code(program);
+  notDeepStrictEqual(code(other), first);
+  for (let k = 0; k < 3; k++) deepStrictEqual(code(program), first);
+  // The same expressions made once more are other objects.
+  const [again] = copied([node(program.outputs.h.of)]);
+  deepStrictEqual(
+    code({ outputs: { h: { of: tensor(again), order: program.outputs.h.order } } }),
+    first,
+  );
+});
+
+const onDevices: readonly (readonly [string, Backend | undefined])[] = [
+  ["the reference", referenceBackend()],
+  ...devices,
+];
+for (const [name, backend] of onDevices) {
+  Deno.test(`a program has the same bits each time that it is opened: ${name}`, async () => {
+    if (backend === undefined) return;
+    const { program, values } = absorbed(0.043);
+    const bits = async (program: Program) => {
+      const machine = await backend.open({ program });
+      const { h } = await machine.run("program", values);
+      machine.close();
+      return new Uint32Array(h.buffer);
+    };
+    const first = await bits(program);
+    notDeepStrictEqual(await bits(absorbed(0.3).program), first);
+    for (let k = 0; k < 2; k++) deepStrictEqual(await bits(program), first);
+  });
+}

@@ -80,7 +80,9 @@ Deno.test("what is missing or has another size is said by its name", async () =>
   const machine = await open();
   await rejects(machine.run("sum", { x: six }), { message: "the parameter 'p' has not been set" });
   machine.write(start);
-  await rejects(machine.run("sum", {}), { message: "the input 'x' is missing; it has { a: 2, b: 3 } = 6 elements of f32" });
+  await rejects(machine.run("sum", {}), {
+    message: "the input 'x' is missing; it has { a: 2, b: 3 } = 6 elements of f32",
+  });
   await rejects(machine.run("sum", { x: Float32Array.of(1, 2) }), {
     message: "the input 'x' has { a: 2, b: 3 } = 6 elements, but got 2",
   });

@@ -160,7 +160,10 @@ Deno.test("what is missing or does not fit is told by its name", async () => {
   });
   strictEqual(reachable([node(x)]).length, 1);
   await rejects(machine.run("main", {}), /the input 'x' is missing/);
-  await rejects(machine.run("main", { x: new Float32Array(5) }), /the input 'x' has { i: 6 } = 6 elements, but got 5/);
+  await rejects(
+    machine.run("main", { x: new Float32Array(5) }),
+    /the input 'x' has { i: 6 } = 6 elements, but got 5/,
+  );
   await rejects(machine.run("main", { x: new Uint32Array(6) }), /takes a Float32Array/);
   await rejects(machine.run("other", {}), /there is no program 'other'; there is main/);
   await rejects(machine.read(["w"]), /there is no parameter 'w'/);
