@@ -108,7 +108,7 @@ export function recordingErrorText(error: RecordingError): string {
       return `the sample at ${error.seconds.toFixed(3)} s is ${
         error.sample.toPrecision(3)
       }, where ` +
-        `samples go from -1 to 1 and up to ${loudestSample} are read`;
+        `samples go from -1 to 1 and up to ${loudestSample.toExponential()} are read`;
   }
 }
 
