@@ -85,7 +85,8 @@ export const embedTask = async (
       for (const [clip, { path }] of clips.entries()) {
         if (interrupted()) failure = { _tag: "Interrupted" };
         if (failure !== undefined) return;
-        const bytes = bytesOf(path);
+        const bytes = await unlessEnded(bytesOf(path, signal), signal) ??
+          E.left<EmbeddingsError>({ _tag: "Interrupted" });
         if (E.isLeft(bytes)) {
           failure = bytes.left;
           return;
@@ -138,13 +139,18 @@ interface Place {
   readonly clip: number;
 }
 
-const bytesOf = (path: string): E.Either<EmbeddingsError, Uint8Array> => {
-  const bad = (reason: string): EmbeddingsError => ({ _tag: "BadClip", path, reason });
+const bytesOf = async (
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<E.Either<EmbeddingsError, Uint8Array>> => {
+  const bad = (reason: string) => E.left<EmbeddingsError>({ _tag: "BadClip", path, reason });
   const why = irregular(path);
-  return why !== undefined ? E.left(bad(why)) : E.tryCatch(
-    () => new Uint8Array(Deno.readFileSync(path)),
-    (error) => bad(error instanceof Error ? error.message : String(error)),
-  );
+  if (why !== undefined) return bad(why);
+  try {
+    return E.right(await Deno.readFile(path, { signal }));
+  } catch (error) {
+    return bad(error instanceof Error ? error.message : String(error));
+  }
 };
 
 const samplesOf = async (
