@@ -10,6 +10,12 @@ export const recordingRate = 16000;
 /** The rates that are read, in Hz. */
 export const recordingRates = { least: 1000, most: 768_000 } as const;
 
+/**
+ * The largest sample that is read, where sounds go from -1 to 1. Beyond some 10¹⁷ the power of a frame is
+ * more than float32 can hold, and what is as loud as that was never a sound.
+ */
+export const loudestSample = 1e15;
+
 /** The shortest recording that is of use, in seconds: one window of a spectrogram. */
 export const shortestRecording = 0.025;
 
@@ -22,7 +28,8 @@ export type RecordingError =
   | { readonly _tag: "Undecodable"; readonly reason: string }
   | { readonly _tag: "StrangeRate"; readonly rate: number }
   | { readonly _tag: "TooShort"; readonly seconds: number; readonly shortest: number }
-  | { readonly _tag: "NotFinite"; readonly seconds: number };
+  | { readonly _tag: "NotFinite"; readonly seconds: number }
+  | { readonly _tag: "TooLoud"; readonly seconds: number; readonly sample: number };
 
 /** Why a folder gives no recordings. */
 export type AudioError =
@@ -97,6 +104,11 @@ export function recordingErrorText(error: RecordingError): string {
         : `it lasts ${milliseconds(error.seconds)}, less than ${milliseconds(error.shortest)}`;
     case "NotFinite":
       return `the sample at ${error.seconds.toFixed(3)} s is not a finite number`;
+    case "TooLoud":
+      return `the sample at ${error.seconds.toFixed(3)} s is ${
+        error.sample.toPrecision(3)
+      }, where ` +
+        `samples go from -1 to 1 and up to ${loudestSample.toExponential()} are read`;
   }
 }
 

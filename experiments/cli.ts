@@ -456,11 +456,6 @@ const run = async (args: readonly string[]): Promise<number> => {
 
 /** Runs the command that this process was started with, and ends the process. */
 export const main = async (): Promise<never> => {
-  // A scheduler that ends a job asks for what Ctrl-C asks for. A terminal that closes does not: what was
-  // started with nohup is to go on.
-  if (Deno.build.os !== "windows") {
-    Deno.addSignalListener("SIGTERM", () => Deno.kill(Deno.pid, "SIGINT"));
-  }
   // What reaches here is a mistake of ours; a user still gets a sentence and not a stack.
   const status = await run(Deno.args).catch((error) => {
     console.error(error instanceof Error ? error.message : `${error}`);

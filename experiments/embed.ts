@@ -3,22 +3,23 @@
 // than their samples.
 import { basename, dirname, relative, resolve, sep } from "node:path";
 import * as E from "fp-ts/Either.js";
-import { setImmediate } from "node:timers/promises";
 import { corrected, faithful } from "../models/fidelity.ts";
 import {
   audioErrorText,
   decodeRecording,
   listRecordings,
-  type RecordingError,
   recordingErrorText,
   recordingRate,
 } from "./audio.ts";
+import { killDecoder } from "./audio/elsewhere.ts";
 import { openBackend } from "./backend.ts";
 import { checkpointErrorText, readCheckpoint } from "./checkpoint.ts";
 import { type Clip, type Embedder, openEmbedder, type Rows } from "./embedding.ts";
 import { ensureFolder, type FileError, fileErrorText } from "./files.ts";
+import { isEnded, listenForEnd, unlessEnded } from "./interrupt.ts";
 import { type NpyFile, openNpy, writeNpy } from "./npy.ts";
 import { clock, progress, standardError } from "./progress.ts";
+import { irregular } from "./regular.ts";
 
 /** What the command line says. */
 export interface EmbedOptions {
@@ -80,10 +81,10 @@ export const embed = async (options: EmbedOptions): Promise<number> => {
 
   const { fidelity: name } = options;
   const fidelity = name === undefined ? checkpoint.right.fidelity : { faithful, corrected }[name];
-  const interrupt = interrupts();
+  const end = listenForEnd();
   try {
     const embedder = await openEmbedder(backend, { ...checkpoint.right, fidelity }, options.batch);
-    const done = await embedInto(options.out, sources, embedder, interrupt.heard);
+    const done = await embedInto(options.out, sources, embedder, end.signal);
     embedder.close();
     if (E.isLeft(done)) return complain(done.left);
     const { embedded, stretches, seconds, elapsed } = done.right;
@@ -100,24 +101,16 @@ export const embed = async (options: EmbedOptions): Promise<number> => {
       console.error(`${plural(all.length, "recording")} could not be embedded:`);
       all.forEach(({ path, reason }) => console.error(`  ${path}: ${reason}`));
     }
-    if (interrupt.heard()) console.error("interrupted");
-    return all.length > 0 || interrupt.heard() ? 1 : 0;
+    if (end.signal.aborted) console.error("interrupted");
+    return all.length > 0 || end.signal.aborted ? 1 : 0;
   } finally {
-    interrupt.forget();
+    if (end.signal.aborted) killDecoder();
+    end.forget();
     backend.close();
   }
 };
 
 const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`;
-
-const interrupts = () => {
-  let heard = false;
-  const listener = () => {
-    heard = true;
-  };
-  Deno.addSignalListener("SIGINT", listener);
-  return { heard: () => heard, forget: () => Deno.removeSignalListener("SIGINT", listener) };
-};
 
 // ---------------------------------------------------------------- which recordings
 
@@ -200,7 +193,7 @@ const embedInto = async (
   out: string,
   sources: readonly Source[],
   embedder: Embedder,
-  interrupted: () => boolean,
+  signal: AbortSignal,
 ): Promise<E.Either<string, Done>> => {
   const began = performance.now(), bar = progress(standardError());
   const failures: Failure[] = [];
@@ -221,18 +214,27 @@ const embedInto = async (
   };
   const recordings = async function* (): AsyncGenerator<Clip<Sound>> {
     for (const source of sources) {
-      if (interrupted()) return;
-      const read = await samplesOf(source.path);
+      const read = await unlessEnded(samplesOf(source.path, signal), signal);
+      if (read === undefined) return;
       if (E.isRight(read)) {
         yield { of: { source, seconds: read.right.length / recordingRate }, samples: read.right };
       } else {
-        failures.push({ path: source.path, reason: recordingErrorText(read.left) });
+        failures.push({ path: source.path, reason: read.left });
         show();
       }
     }
   };
+  /** The recording that was found to have no embedding of finite numbers. */
+  let broken: Source | undefined;
   const write = async (part: Rows<Sound>): Promise<E.Either<FileError, void>> => {
     const { of: { source }, total, first, values, end } = part;
+    if (source === broken) return E.right(undefined);
+    if (!values.every(Number.isFinite) || !(end?.scene.every(Number.isFinite) ?? true)) {
+      broken = source;
+      failures.push({ path: source.path, reason: notFiniteText });
+      if (first > 0) file!.discard();
+      return E.right(undefined);
+    }
     const path = (kind: string) => `${out}/${source.name}.${kind}.npy`;
     if (first === 0) {
       const folder = await ensureFolder(dirname(path("embeddings")))();
@@ -251,18 +253,17 @@ const embedInto = async (
   };
   show();
   try {
-    for await (const part of embedder.embed(recordings())) {
+    for await (const part of embedder.embed(recordings(), signal)) {
       const written = await write(part);
       if (E.isLeft(written)) return E.left(fileErrorText(written.left));
       stretches++;
-      if (part.end !== undefined) {
+      if (part.of.source === broken) show();
+      else if (part.end !== undefined) {
         embedded++;
         seconds += part.of.seconds;
         show();
       } else show((part.first + part.values.length / embedder.width) / part.total);
-      // Signals are heard between tasks of the event loop, which an interpreter's batch is not.
-      await setImmediate();
-      if (interrupted()) break;
+      if (await isEnded(signal)) break;
     }
     return E.right({ embedded, stretches, seconds, elapsed: elapsed(), failures });
   } finally {
@@ -271,14 +272,22 @@ const embedInto = async (
   }
 };
 
-const samplesOf = async (path: string): Promise<E.Either<RecordingError, Float32Array>> => {
+const notFiniteText = "its embedding is not finite; the checkpoint may have diverged";
+
+/** The samples of a recording; on the left, why they cannot be had, in words. */
+const samplesOf = async (
+  path: string,
+  signal: AbortSignal,
+): Promise<E.Either<string, Float32Array>> => {
+  const why = irregular(path);
+  if (why !== undefined) return E.left(why);
   let bytes: Uint8Array;
   try {
-    bytes = await Deno.readFile(path);
+    bytes = await Deno.readFile(path, { signal });
   } catch (error) {
-    return E.left({ _tag: "Unreadable", reason: reasonText(error) });
+    return E.left(recordingErrorText({ _tag: "Unreadable", reason: reasonText(error) }));
   }
-  return decodeRecording(bytes, { shortest: 0 })();
+  return E.mapLeft(recordingErrorText)(await decodeRecording(bytes, { shortest: 0 })());
 };
 
 const reasonText = (error: unknown): string => {

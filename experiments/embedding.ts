@@ -14,6 +14,7 @@ import {
 import type { Encoder } from "../models/encoder.ts";
 import type { Fidelity } from "../models/fidelity.ts";
 import { type FrontEnd, logMelOfFrames } from "../models/frontend.ts";
+import { isEnded } from "./interrupt.ts";
 
 /** The points of fidelity that bear on embeddings. */
 export type EmbeddingFidelity = Pick<Fidelity, "rows" | "deviation" | "padding">;
@@ -53,9 +54,9 @@ export interface Embedder {
   readonly width: number;
   /**
    * The embeddings of clips, in their order, each in parts. The next clip is asked for when a batch
-   * has room for it, so `clips` may read recordings as it goes.
+   * has room for it, so `clips` may read recordings as it goes. Ends after a batch once `signal` is aborted.
    */
-  readonly embed: <T>(clips: Stream<Clip<T>>) => AsyncGenerator<Rows<T>>;
+  readonly embed: <T>(clips: Stream<Clip<T>>, signal?: AbortSignal) => AsyncGenerator<Rows<T>>;
   readonly close: () => void;
 }
 
@@ -112,11 +113,16 @@ export const openEmbedder = async (
     return partsOf(found.rows, jobs.length, steps * width);
   };
 
-  const embed = async function* <T>(clips: Stream<Clip<T>>): AsyncGenerator<Rows<T>> {
+  const embed = async function* <T>(
+    clips: Stream<Clip<T>>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Rows<T>> {
     let sums = new Float64Array(width);
-    const spectra = spectraOf(batched(windowsOf(clips, frontEnd), batch, spectrum));
+    const spectra = spectraOf(batched(windowsOf(clips, frontEnd), batch, spectrum, signal));
     const stretches = stretchesOf(spectra, model);
-    for await (const [{ spectrum, cut, index }, result] of batched(stretches, batch, encode)) {
+    for await (
+      const [{ spectrum, cut, index }, result] of batched(stretches, batch, encode, signal)
+    ) {
       const { clip: { of, samples } } = spectrum, { rows: total } = cut;
       const first = index * steps, count = Math.min(steps, total - first);
       if (count <= 0) continue;
@@ -159,11 +165,12 @@ export const embedAll = async (
 
 // ---------------------------------------------------------------- batches
 
-/** Jobs with their results, in order; a last batch may be smaller. */
+/** Jobs with their results, in order; a last batch may be smaller. None after `signal` is aborted. */
 async function* batched<J, R>(
   jobs: Stream<J>,
   size: number,
   run: (jobs: readonly J[]) => Promise<readonly R[]>,
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<readonly [J, R]> {
   let waiting: J[] = [];
   const pairs = async () => {
@@ -174,9 +181,11 @@ async function* batched<J, R>(
   };
   for await (const job of jobs) {
     waiting.push(job);
-    if (waiting.length === size) yield* await pairs();
+    if (waiting.length < size) continue;
+    if (await isEnded(signal)) return;
+    yield* await pairs();
   }
-  if (waiting.length > 0) yield* await pairs();
+  if (waiting.length > 0 && !await isEnded(signal)) yield* await pairs();
 }
 
 /** The first `count` of the equal parts of a batch. */

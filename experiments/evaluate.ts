@@ -10,6 +10,7 @@ import { textTable } from "./evaluate/table.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
 import { knownTask } from "./hear/known.ts";
 import { listTasks, readTasks, type Task, type TaskError, taskErrorText } from "./hear/task.ts";
+import { listenForEnd } from "./interrupt.ts";
 import { quoted } from "./quote.ts";
 
 /** What the command line says. */
@@ -29,6 +30,8 @@ export interface EvaluateOptions {
   readonly out?: string;
   /** Where embeddings and scores are kept; by default where it writes. */
   readonly kept?: string;
+  /** Aborted once an end is asked for, where somebody listens for longer. */
+  readonly signal?: AbortSignal;
   /** Whether to print the whole evaluation as JSON instead of the table. */
   readonly json: boolean;
 }
@@ -58,11 +61,7 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
   const { backend, notes } = chosen.right;
   notes.forEach((note) => console.error(note));
   console.error(`device: ${backend.device}`);
-  let stop = false;
-  const onInterrupt = () => {
-    stop = true;
-  };
-  Deno.addSignalListener("SIGINT", onInterrupt);
+  const end = listenForEnd(options.signal);
   try {
     const found = await evaluateOn(backend, {
       checkpoints: checkpoints.right,
@@ -71,7 +70,8 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
       fidelity: options.fidelity,
       out,
       ...(options.kept === undefined ? {} : { kept: options.kept }),
-      interrupted: () => stop,
+      interrupted: () => end.signal.aborted,
+      signal: end.signal,
     });
     if (E.isLeft(found)) return complain(found.left);
     const written = await writeEvaluation(out, found.right);
@@ -80,7 +80,7 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
     if (!options.json) console.log(`page: ${out}/evaluation.html`);
     return 0;
   } finally {
-    Deno.removeSignalListener("SIGINT", onInterrupt);
+    end.forget();
     backend.close();
   }
 };

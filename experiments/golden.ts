@@ -13,6 +13,7 @@ import { runAdamW, runSchedule } from "./golden/optimiser.ts";
 import { type Golden, GoldenError, type Row, runAsked } from "./golden/rows.ts";
 import { runRuntime } from "./golden/runtime.ts";
 import { runTiny, type TinyCompanion } from "./golden/tiny.ts";
+import { irregular } from "./regular.ts";
 import { decode, type Safetensors, safetensorsErrorText } from "./safetensors.ts";
 import { readTensors } from "./tensors_file.ts";
 
@@ -54,7 +55,13 @@ export const checkGolden = async (file: string, backend: Backend): Promise<reado
   try {
     read = readTensors(file);
   } catch {
-    throw new GoldenError(`${file} can not be read; give the path of a golden .safetensors file`);
+    const why = irregular(file);
+    throw new GoldenError(
+      `${file} can not be read${
+        why === undefined ? "" : `, as ${why}`
+      }; give the path of a golden ` +
+        ".safetensors file",
+    );
   }
   const decoded = E.isLeft(read) ? read : decode(read.right);
   if (E.isLeft(decoded)) throw new GoldenError(safetensorsErrorText(decoded.left, file));

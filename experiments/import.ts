@@ -12,6 +12,7 @@ import { asFloat32 } from "./half.ts";
 import { openPth, type PthError, pthErrorText } from "./pytorch/pth.ts";
 import { fileSource, type Source } from "./pytorch/zip.ts";
 import { quoted } from "./quote.ts";
+import { openRegular } from "./regular.ts";
 import { recognise, type Recognised, type Shapes, sizeOf } from "./recognise.ts";
 import {
   decode,
@@ -233,7 +234,7 @@ const withFile = <A>(
 ): E.Either<ImportError, A> => {
   let file: Deno.FsFile;
   try {
-    file = Deno.openSync(path);
+    file = openRegular(path);
   } catch (error) {
     return E.left({ _tag: "Unreadable", reason: reasonText(error) });
   }

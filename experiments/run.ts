@@ -10,6 +10,7 @@ import { suiteErrorText, writeSuite } from "./data/suite.ts";
 import { syntheticTasks } from "./data/synthetic.ts";
 import { evaluate, tasksIn } from "./evaluate.ts";
 import { ensureFolder, fileErrorText } from "./files.ts";
+import { listenForEnd, type Listening } from "./interrupt.ts";
 import type { LastWords } from "./last_words.ts";
 import { agree, type Processes, told } from "./parallel.ts";
 import { progress, silence, standardError } from "./progress.ts";
@@ -25,6 +26,8 @@ export interface RunIn {
   readonly resume: boolean;
   /** A folder that keeps embeddings and scores for several runs; by default each keeps its own. */
   readonly kept?: string;
+  /** Aborted once an end is asked for, where somebody listens for longer than the run lasts. */
+  readonly signal?: AbortSignal;
   /** Says nothing of how the device was chosen, which an earlier run did. */
   readonly again?: boolean;
 }
@@ -65,7 +68,7 @@ export const trainRun = async (
  */
 export const evaluateRun = async (
   { device, evaluation = { kind: "none" } }: Spec,
-  { folder, kept }: RunIn,
+  { folder, kept, signal }: RunIn,
 ): Promise<number> => {
   if (evaluation.kind === "none") return 0;
   const out = `${folder}/evaluation`, names = evaluation.names ?? [];
@@ -73,7 +76,7 @@ export const evaluateRun = async (
   if (evaluation.kind === "synthetic") {
     const tasks = syntheticTasks.filter(({ name }) => names.length === 0 || names.includes(name));
     const options = { seed: 0, clips: evaluation.clips };
-    const written = await writeSuite(made, options, { tasks })();
+    const written = await writeSuite(made, options, { tasks, signal })();
     if (E.isLeft(written)) {
       console.error(suiteErrorText(written.left));
       return 1;
@@ -87,6 +90,7 @@ export const evaluateRun = async (
     device,
     out,
     ...(kept === undefined ? {} : { kept }),
+    signal,
     json: false,
   });
 };
@@ -95,12 +99,14 @@ export const evaluateRun = async (
 const openShown = async (
   spec: Spec,
   { share: { rank, of }, threads }: Processes,
+  signal: AbortSignal,
 ): Promise<E.Either<DataError, Source>> => {
   const bar = progress(rank === 0 ? standardError() : silence), began = performance.now();
   let shown = false;
   const opened = await openSource(spec, {
     ...(threads === undefined ? {} : { threads: usualThreads(threads) }),
     sharing: of,
+    signal,
     onProgress: (step, steps) => {
       const elapsed = (performance.now() - began) / 1000;
       shown ||= elapsed > 1;
@@ -111,21 +117,23 @@ const openShown = async (
   return opened;
 };
 
-/** The signals by which the user, or what started several processes, asks for an end. */
-export const endings = ({ share }: Processes): readonly Deno.Signal[] =>
-  share.of === 1 ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
-
-/** Calls `stop` when an end is asked for; gives what stops listening. */
-const listen = (folder: string, processes: Processes, stop: () => void): () => void => {
-  const { share } = processes, signals = endings(processes);
-  signals.forEach((signal) => Deno.addSignalListener(signal, stop));
+/** Listens for an end that is asked for. */
+const listen = (
+  folder: string,
+  { share }: Processes,
+  also: AbortSignal | undefined,
+): Listening => {
+  const end = listenForEnd(also);
   const speaker = share.of > 1 && share.rank < 2
     ? new Worker(new URL("./last_words.ts", import.meta.url).href, { type: "module" })
     : undefined;
   speaker?.postMessage({ folder, ...share } satisfies LastWords);
-  return () => {
-    signals.forEach((signal) => Deno.removeSignalListener(signal, stop));
-    speaker?.terminate();
+  return {
+    ...end,
+    forget: () => {
+      end.forget();
+      speaker?.terminate();
+    },
   };
 };
 
@@ -138,7 +146,7 @@ const devicesText = (devices: readonly string[]): string =>
 
 const trainNow = async (
   spec: Spec,
-  { folder, resume, again = false }: RunIn,
+  { folder, resume, signal, again = false }: RunIn,
   processes: Processes,
 ): Promise<E.Either<string, void>> => {
   const say = (text: string) => {
@@ -154,11 +162,8 @@ const trainNow = async (
   const { backend, notes } = chosen.right;
   const device = devicesText(await processes.gather(backend.device));
   if (!again) [...notes, `device: ${device}`].forEach(say);
-  let stop = false;
-  const unlisten = listen(folder, processes, () => {
-    stop = true;
-  });
-  const source = await openShown(spec, processes);
+  const end = listen(folder, processes, signal);
+  const source = await openShown(spec, processes, end.signal);
   try {
     const noData = await agree(
       processes,
@@ -175,7 +180,8 @@ const trainNow = async (
       backend: { ...backend, device },
       folder,
       resume,
-      interrupted: () => stop,
+      interrupted: () => end.signal.aborted,
+      signal: end.signal,
       source: source.right,
       processes,
     });
@@ -190,7 +196,7 @@ const trainNow = async (
     }
     return E.right(undefined);
   } finally {
-    unlisten();
+    end.forget();
     if (E.isRight(source)) source.right.close();
     backend.close();
   }

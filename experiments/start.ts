@@ -2,6 +2,7 @@
 // it is told to (decision 15), which only the start of a process can tell it. So where the processor has
 // such vectors, the command runs in a process below this one, which passes signals on and ends as it does.
 import { flagsVariable, wideFlags } from "../backends/wasm/engine.ts";
+import { endings } from "./interrupt.ts";
 
 /** Whether the processor has vectors of 256 bits; where that cannot be read, those of today have. */
 const hasAvx2 = (): boolean => {
@@ -23,10 +24,7 @@ const startWide = async (args: readonly string[]): Promise<never> => {
     stderr: "inherit",
   }).spawn();
   // A terminal's Ctrl-C reaches both: hearing it twice is hearing it once.
-  const signals: readonly Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT"]
-    : ["SIGINT", "SIGTERM"];
-  const passOn = signals.map((signal) => {
+  const passOn = endings.map((signal) => {
     const listener = () => {
       try {
         child.kill(signal);

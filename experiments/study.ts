@@ -3,8 +3,9 @@
 // runs left. Finished runs are kept, so a study that was stopped goes on with --resume.
 import * as E from "fp-ts/Either.js";
 import { ensureFolder, fileErrorText, writeWhole } from "./files.ts";
+import { listenForEnd } from "./interrupt.ts";
 import { agree, alone, type Processes } from "./parallel.ts";
-import { endings, evaluateRun, trainRun } from "./run.ts";
+import { evaluateRun, trainRun } from "./run.ts";
 import type { Spec } from "./spec.ts";
 import type { Study } from "./spec/sweep.ts";
 import { isDone } from "./study/folder.ts";
@@ -77,19 +78,14 @@ export const runStudy = async (
   const wrong = await agree(processes, E.isLeft(prepared) ? prepared.left : undefined);
   if (wrong !== undefined) return complain(wrong);
   const done = (spec: Spec): boolean => isDone(`${folder}/${spec.name}`, spec);
-  let stop = false;
-  const onInterrupt = () => {
-    stop = true;
-  };
-  const signals = endings(processes);
-  signals.forEach((signal) => Deno.addSignalListener(signal, onInterrupt));
+  const end = listenForEnd(), isEnded = () => end.signal.aborted;
   try {
     const failed: string[] = [];
     let again = false;
     for (const [k, spec] of own.entries()) {
       const place = `run ${k + 1} of ${own.length}, ${spec.name}`;
       const [next] = await processes.gather(
-        stop ? "stop" : speaks && done(spec) ? "pass" : "train",
+        isEnded() ? "stop" : speaks && done(spec) ? "pass" : "train",
       );
       if (next === "stop") break;
       if (speaks) console.error(next === "pass" ? `${place}: finished before` : `${place}:`);
@@ -98,6 +94,7 @@ export const runStudy = async (
         folder: `${folder}/${spec.name}`,
         resume: true,
         kept: `${folder}/kept`,
+        signal: end.signal,
         again,
       };
       again = true;
@@ -105,7 +102,7 @@ export const runStudy = async (
       if (E.isLeft(trained)) complain(trained.left);
       const status = E.isLeft(trained) ? 1 : speaks ? await evaluateRun(spec, where) : 0;
       const [state] = await processes.gather(
-        stop ? "stop" : status === 0 ? "done" : readRecord(where.folder)?.state ?? "none",
+        isEnded() ? "stop" : status === 0 ? "done" : readRecord(where.folder)?.state ?? "none",
       );
       if (state === "stop") break;
       // What kept a run from beginning, or its scores from being made, would keep the others too.
@@ -113,14 +110,14 @@ export const runStudy = async (
       if (state === "stopped") failed.push(spec.name);
     }
     if (!speaks) return failed.length === 0 ? 0 : 1;
-    if (stop) {
+    if (isEnded()) {
       const finished = own.filter(done).length;
       return complain(
         `interrupted; ${finished} of ${own.length} runs are finished, and --resume goes on from there`,
       );
     }
     if (shard === undefined || shard.index === 1) {
-      const lengths = await lengthsOf(study, folder, () => stop);
+      const lengths = await lengthsOf(study, folder, isEnded);
       if (E.isLeft(lengths)) return complain(lengths.left);
     }
     const reported = await reportStudy(study, folder);
@@ -129,6 +126,6 @@ export const runStudy = async (
     console.log(`report: ${folder}/report.html`);
     return failed.length === 0 ? 0 : complain(`stopped early: ${failed.join(", ")}`);
   } finally {
-    signals.forEach((signal) => Deno.removeSignalListener(signal, onInterrupt));
+    end.forget();
   }
 };

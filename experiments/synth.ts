@@ -23,21 +23,28 @@ export const synthesisedKinds: readonly string[] = [...Object.keys(scenes), "mix
  * The same seed, a whole number, gives the same sounds, and a sound does not depend on how many
  * there are; the kinds are equally frequent, in an order that no stride follows.
  */
-export function synthesise(
+export const synthesise = (
   seed: number,
   count: number,
   seconds: number,
-): readonly SynthesisedClip[] {
+): readonly SynthesisedClip[] => [...synthesisedClips(seed, count, seconds)];
+
+/** The same sounds one after the other. */
+export function* synthesisedClips(
+  seed: number,
+  count: number,
+  seconds: number,
+): Generator<SynthesisedClip> {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`the seed ${seed} is not a whole number`);
   const length = Math.round(seconds * rate);
   const corpus = subkey(seed, Math.floor(seed / 2 ** 32));
   const kinds = synthesisedKinds.length;
-  return Array.from({ length: count }, (_, i) => {
+  for (let i = 0; i < count; i++) {
     // Each round of kinds has its own order.
     const order = shuffled(synthesisedKinds, dice(subkey(corpus, -1 - Math.floor(i / kinds))));
     const { kind, samples } = clip(order[i % kinds], length, subkey(corpus, i));
-    return { name: `${String(i).padStart(4, "0")}-${kind}`, samples };
-  });
+    yield { name: `${String(i).padStart(4, "0")}-${kind}`, samples };
+  }
 }
 
 interface Clip {

@@ -1,16 +1,17 @@
 // A safetensors file on disk. Its header is looked at before the rest is read: a file of another kind, or one
 // that is cut, is told in little memory, however large it is.
 import * as E from "fp-ts/Either.js";
+import { openRegular } from "./regular.ts";
 import { fault, type SafetensorsError } from "./safetensors.ts";
 
 /**
  * The bytes of a safetensors file whose header is sound; on the left, what is wrong with it. Throws what
- * Deno throws when the file cannot be read.
+ * Deno throws when the file cannot be read, and why where it is no regular file.
  */
 export const readTensors = (
   path: string,
 ): E.Either<SafetensorsError, Uint8Array<ArrayBuffer>> => {
-  using file = Deno.openSync(path);
+  using file = openRegular(path);
   const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => {
     const bytes = new Uint8Array(end - begin);
     file.seekSync(begin, Deno.SeekMode.Start);

@@ -12,7 +12,7 @@ import { gradientSum } from "../models/training.ts";
 import { dataErrorText, type Source } from "./data/source.ts";
 import { fileErrorText, writeWhole } from "./files.ts";
 import { initialValues } from "./initialise.ts";
-import { metricsErrorText, type Timing } from "./metrics.ts";
+import { type Metric, metricsErrorText, type Timing } from "./metrics.ts";
 import { agree, alone, differing, type Processes, told } from "./parallel.ts";
 import { progress, silence, standardError } from "./progress.ts";
 import { type Example, reportPage } from "./report.ts";
@@ -46,6 +46,8 @@ export interface Run {
   readonly resume?: boolean;
   /** True once the user has asked to stop. */
   readonly interrupted: () => boolean;
+  /** Aborted then; without it clips that are being scored are all scored first. */
+  readonly signal?: AbortSignal;
   /** The processes that share every batch; this one alone by default. Only the first writes files. */
   readonly processes?: Processes;
 }
@@ -96,6 +98,12 @@ interface Unsaved {
   readonly why: string;
 }
 
+const allFinite = (of: Pick<Metric, "heldOutLoss" | "averageHeldOutLoss">): boolean =>
+  Object.values(of).every((loss) => loss === undefined || Number.isFinite(loss));
+
+const notNumber = (step: number): string =>
+  `the loss of the held-out clips after step ${step} is not a number`;
+
 const goesOn = ", and --resume goes on from it";
 
 /**
@@ -129,7 +137,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
 };
 
 const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunResult>> => {
-  const { spec, backend, source, folder, interrupted, processes = alone } = run;
+  const { spec, backend, source, folder, interrupted, signal, processes = alone } = run;
   const { saved } = prior, { share } = processes;
   const division: Division = { processes, accumulate: spec.accumulate };
   const parts = partsOf(division), writes = share.rank === 0;
@@ -212,14 +220,16 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     const saved = await save(step);
     return fail(await recorded(E.isLeft(saved) ? `${message}; ${saved.left.why}` : message, true));
   };
-  /** Scores the held-out clips, and again with the averages where there are some. */
+  /** Scores the held-out clips, and again with the averages where there are some, unless it is to end. */
   const scored = async () => {
-    const scores = await score(machine, spec.batch / parts, held);
+    const scores = await score(machine, spec.batch / parts, held, signal);
+    if (scores === undefined) return undefined;
     if (spec.optimiser.emaDecay === undefined) {
       return { scores, losses: { heldOutLoss: scores.loss } };
     }
     await machine.run("exchange", {});
-    const averaged = await score(machine, spec.batch / parts, held);
+    const averaged = await score(machine, spec.batch / parts, held, signal);
+    if (averaged === undefined) return undefined;
     await machine.run("exchange", {});
     return {
       scores,
@@ -243,8 +253,10 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     if (saved !== undefined) {
       bar.note(`going on from step ${from}`);
     } else if (writes) {
-      const { losses } = await scored();
-      const logged = log.record({ step: 0, ...losses }, timing(0));
+      const result = await scored();
+      if (result === undefined) return await stop("interrupted before the first step");
+      if (!allFinite(result.losses)) return await stop(notNumber(0), false);
+      const logged = log.record({ step: 0, ...result.losses }, timing(0));
       if (E.isLeft(logged)) return await stop(metricsErrorText(logged.left));
     }
     let heldOutLoss = log.metrics.findLast((metric) => metric.heldOutLoss !== undefined)
@@ -267,9 +279,9 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       }
       const problem = await agree(
         processes,
-        E.isLeft(clips)
+        E.isLeft(clips) && clips.left._tag !== "Interrupted"
           ? told(processes, dataErrorText(clips.left))
-          : interrupted()
+          : E.isLeft(clips) || interrupted()
           ? `interrupted after step ${step}`
           : undefined,
       );
@@ -308,7 +320,9 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
       const speed = { clipsPerSecond: counted / spent, dataWait: waited / 1000 / spent };
       const scoring = writes && (last || now % spec.evaluateEvery === 0);
       const result = scoring ? await scored() : undefined;
+      if (scoring && result === undefined) return await stop(`interrupted after step ${now}`);
       if (result !== undefined) {
+        if (!allFinite(result.losses)) return await failed(notNumber(now));
         shown = result.scores;
         heldOutLoss = shown.loss;
       }
@@ -340,7 +354,8 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     const problem = await agree(processes);
     if (problem !== undefined) return await leave(steps, problem);
     if (!writes) return E.right({ first: NaN, last: NaN, baseline: NaN });
-    const scores = shown ?? (await scored()).scores;
+    const scores = shown ?? (await scored())?.scores;
+    if (scores === undefined) return fail(await recorded(`interrupted after step ${steps}`, true));
     const first = log.metrics[0]?.heldOutLoss ?? NaN;
     const baselines = held.map((clip, k) => meanLoss(clip, scores.masks[k], spec));
     const baseline = baselines.reduce((a, b) => a + b, 0) / held.length;

@@ -4,7 +4,7 @@
 import decodeAudio from "audio-decode";
 import libsamplerate from "libsamplerate";
 import * as E from "fp-ts/Either.js";
-import { type RecordingError, recordingRates } from "../audio.ts";
+import { loudestSample, type RecordingError, recordingRates } from "../audio.ts";
 import type { Wanted } from "./elsewhere.ts";
 import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./whole.ts";
 
@@ -48,11 +48,19 @@ export const decoder = (): Decode => {
       return E.left({ _tag: "TooShort", seconds: length / rate, shortest });
     }
     const mono = meanOf(channels);
-    const bad = mono.findIndex((sample) => !Number.isFinite(sample));
-    if (bad >= 0) return E.left({ _tag: "NotFinite", seconds: bad / rate });
+    const bad = mono.findIndex((sample) => !(Math.abs(sample) <= loudestSample));
+    if (bad >= 0) {
+      // The mean of finite samples need not be finite.
+      const seconds = bad / rate, samples = channels.map((channel) => channel[bad]);
+      return samples.every(Number.isFinite)
+        ? E.left({ _tag: "TooLoud", seconds, sample: samples.reduce(larger) })
+        : E.left({ _tag: "NotFinite", seconds });
+    }
     return E.right(await resample(mono, rate, to));
   };
 };
+
+const larger = (a: number, b: number): number => Math.abs(b) > Math.abs(a) ? b : a;
 
 function meanOf(channels: readonly Float32Array[]): Float32Array {
   const [first, ...others] = channels;

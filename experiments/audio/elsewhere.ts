@@ -90,6 +90,23 @@ const ask = async (
 };
 
 let running: Decoder | undefined;
+let report: (pid: number | undefined) => void = () => {};
+
+/** Has a listener hear of each process that is started here, by its id, and when it has ended. */
+export const onDecoder = (listener: typeof report): void => {
+  report = listener;
+};
+
+/** Ends a process that decodes, which may hang and not notice that nobody waits for it any more. */
+export const killDecoder = (pid: number | undefined = running?.child.pid): void => {
+  if (pid === undefined) return;
+  try {
+    Deno.kill(pid, "SIGKILL");
+  } catch {
+    // It has just ended.
+  }
+};
+
 let before: Promise<unknown> = Promise.resolve();
 
 const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => {
@@ -97,7 +114,7 @@ const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => 
   // It may have been killed for a reason that has nothing to do with this file: that is seen by its
   // ending a second time.
   for (let attempt = 0; attempt < 2; attempt++) {
-    running ??= start();
+    if (running === undefined) report((running = start()).child.pid);
     running.child.ref();
     const decoded = await ask(running, file, wanted);
     if (decoded !== undefined) {
@@ -107,6 +124,7 @@ const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => 
     end = await running.child.status;
     const { began } = running;
     running = undefined;
+    report(undefined);
     // No file is to blame for that.
     if (!began && end.signal === null) {
       throw new Error(

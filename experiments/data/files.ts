@@ -2,6 +2,7 @@
 // common once their members are known.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../models/frontend.ts";
+import { unlessEnded } from "../interrupt.ts";
 import type { Form, Place, Read } from "./member.ts";
 import { openPool, type Pool, usualThreads } from "./pool.ts";
 import { printOf, type Recordings } from "./recordings.ts";
@@ -53,15 +54,19 @@ export const readingPool = (form: Form, options: ReadingOptions): Pool => {
   return openPool({ form, frontEnd, frames, ...kept }, threads);
 };
 
-/** Members as recordings; `pool` is closed with them. */
-export const inFiles = (members: Members, pool: Pool): Recordings => ({
+/** Members as recordings; `pool` is closed with them. What is read is not waited for after `signal`. */
+export const inFiles = (members: Members, pool: Pool, signal?: AbortSignal): Recordings => ({
   ...members,
   read: async (wanted) => {
-    const read = await Promise.all(
-      wanted.map(({ recording, at }) =>
-        pool.ask<Read>({ kind: "crop", place: members.placeOf(recording), at })
+    const read = await unlessEnded(
+      Promise.all(
+        wanted.map(({ recording, at }) =>
+          pool.ask<Read>({ kind: "crop", place: members.placeOf(recording), at })
+        ),
       ),
+      signal,
     );
+    if (read === undefined) return E.left<DataError>({ _tag: "Interrupted" });
     const values: E.Either<string, Float32Array>[] = [];
     for (const one of read) {
       if (one._tag === "Gone") {

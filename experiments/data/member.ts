@@ -5,6 +5,7 @@ import type { FrontEnd } from "../../models/frontend.ts";
 import { decodeRecording, recordingErrorText } from "../audio.ts";
 import { logMelOnHost } from "../audio/logmel.ts";
 import { type LogMel, standardised } from "../features.ts";
+import { irregular } from "../regular.ts";
 import { npyArray, npyValues } from "./npy_array.ts";
 import { cropAt, startOf } from "./recordings.ts";
 import { contentKey, type Store } from "./store.ts";
@@ -96,6 +97,8 @@ function bytesOf(
     path,
     reason,
   });
+  const why = irregular(path);
+  if (why !== undefined) return stretch === undefined ? { _tag: "Bad", reason: why } : gone(why);
   let file: Deno.FsFile;
   try {
     file = Deno.openSync(path);

@@ -2,9 +2,10 @@
 import * as E from "fp-ts/Either.js";
 import { listRecordings } from "../audio.ts";
 import { readTasks } from "../hear/task.ts";
+import { unlessEnded } from "../interrupt.ts";
 import type { Spec } from "../spec.ts";
 import type { HearData } from "../spec/data.ts";
-import { synthesise } from "../synth.ts";
+import { synthesisedClips } from "../synth.ts";
 import { folderMembers, inFiles, type Members, readingPool } from "./files.ts";
 import type { Pool } from "./pool.ts";
 import { orderedSource } from "./order.ts";
@@ -18,6 +19,8 @@ export interface OpenOptions {
   readonly threads?: number;
   /** Processes that open the same data, and share what room is left in its store; 1 if left out. */
   readonly sharing?: number;
+  /** Once it is aborted nothing is waited for. */
+  readonly signal?: AbortSignal;
   /** Hears how many recordings of how many were looked at. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -25,7 +28,7 @@ export interface OpenOptions {
 /** The source that a spec names, on its own or for all the processes of a run. */
 export const openSource = async (
   { seed, frontEnd, clip: { frames }, data }: Pick<Spec, "seed" | "frontEnd" | "clip" | "data">,
-  { threads, sharing, onProgress }: OpenOptions = {},
+  { threads, sharing, signal, onProgress }: OpenOptions = {},
 ): Promise<E.Either<DataError, Source>> => {
   const order = {
     seed,
@@ -34,9 +37,11 @@ export const openSource = async (
     ...(onProgress === undefined ? {} : { onProgress }),
   };
   if (data.kind === "synthetic") {
-    const clips = synthesise(seed, data.clips, data.seconds);
-    const recordings = await inMemory("the synthesised corpus", clips, frontEnd, frames);
-    return await orderedSource(recordings, { ...order, skippedFraction: 0 });
+    const clips = synthesisedClips(seed, data.clips, data.seconds);
+    const recordings = await inMemory("the synthesised corpus", clips, frontEnd, frames, signal);
+    return recordings === undefined
+      ? E.left({ _tag: "Interrupted" })
+      : await orderedSource(recordings, { ...order, skippedFraction: 0 });
   }
   const { store, skippedFraction } = data;
   const form = data.kind === "shards" ? data.members : "audio";
@@ -47,12 +52,13 @@ export const openSource = async (
     ...(threads === undefined ? {} : { threads }),
     ...(sharing === undefined ? {} : { sharing }),
   });
-  const members = await membersOf(data, pool);
+  const members = await unlessEnded(membersOf(data, pool), signal) ??
+    E.left<DataError>({ _tag: "Interrupted" });
   if (E.isLeft(members)) {
     pool.close();
     return members;
   }
-  const recordings: Recordings = inFiles(members.right, pool);
+  const recordings: Recordings = inFiles(members.right, pool, signal);
   return await orderedSource(recordings, { ...order, skippedFraction });
 };
 

@@ -1,5 +1,6 @@
 // Threads that read recordings, ahead of a thread that computes; what comes does not depend on how many
 // there are.
+import { killDecoder } from "../audio/elsewhere.ts";
 import type { Question, Settings } from "./worker.ts";
 
 /** Threads that answer questions. */
@@ -23,10 +24,14 @@ interface Waiting {
 const mostOpen = 128;
 
 /** Starts threads; until they are closed the process does not end. */
-export const openPool = (settings: Settings, threads: number = usualThreads()): Pool => {
+export const openPool = (
+  settings: Omit<Settings, "decoders" | "thread">,
+  threads: number = usualThreads(),
+): Pool => {
+  const decoders = new Int32Array(new SharedArrayBuffer(4 * threads));
   const queue: Waiting[] = [];
   let closed = false;
-  const workers = Array.from({ length: threads }, () => {
+  const workers = Array.from({ length: threads }, (_, thread) => {
     const worker = new Worker(new URL("./worker.ts", import.meta.url).href, { type: "module" });
     const open: Waiting[] = [];
     const give = (next: Waiting) => {
@@ -44,7 +49,11 @@ export const openPool = (settings: Settings, threads: number = usualThreads()): 
       const error = new Error(`a thread that reads recordings ended: ${event.message}`);
       open.splice(0).forEach(({ failed }) => failed(error));
     };
-    give({ question: { kind: "settings", settings }, done: () => {}, failed: () => {} });
+    give({
+      question: { kind: "settings", settings: { ...settings, decoders, thread } },
+      done: () => {},
+      failed: () => {},
+    });
     return { worker, open, give };
   });
   return {
@@ -59,6 +68,7 @@ export const openPool = (settings: Settings, threads: number = usualThreads()): 
     close: () => {
       closed = true;
       workers.forEach(({ worker }) => worker.terminate());
+      decoders.filter((pid) => pid !== 0).forEach((pid) => killDecoder(pid));
     },
   };
 };

@@ -4,6 +4,7 @@ import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../models/frontend.ts";
 import { logMelOnHost } from "../audio/logmel.ts";
 import { crop, type LogMel, standardised } from "../features.ts";
+import { isEnded } from "../interrupt.ts";
 import type { DataError, Skipped } from "./source.ts";
 import { contentKey } from "./store.ts";
 
@@ -57,20 +58,30 @@ export interface Clip {
   readonly samples: Float32Array;
 }
 
-/** Sounds in memory as recordings, of which crops of `frames` frames are read. */
+/**
+ * Sounds in memory as recordings, of which crops of `frames` frames are read. Undefined where `signal` is
+ * aborted before all are ready.
+ */
 export const inMemory = async (
   describe: string,
-  clips: readonly Clip[],
+  clips: Iterable<Clip>,
   frontEnd: FrontEnd,
   frames: number,
-): Promise<Recordings> => {
+  signal?: AbortSignal,
+): Promise<Recordings | undefined> => {
   const extract = logMelOnHost(frontEnd);
-  const spectrograms = clips.map(({ samples }) => standardised(extract(samples)));
+  const spectrograms: LogMel[] = [], names: string[] = [], prints: string[] = [];
+  for (const { name, samples } of clips) {
+    if (await isEnded(signal)) return undefined;
+    spectrograms.push(standardised(extract(samples)));
+    names.push(name);
+    prints.push(`${name} ${samples.length}`);
+  }
   return {
     describe,
-    print: await printOf(clips.map(({ name, samples }) => `${name} ${samples.length}`)),
-    count: clips.length,
-    nameOf: (recording) => clips[recording].name,
+    print: await printOf(prints),
+    count: names.length,
+    nameOf: (recording) => names[recording],
     skipped: [],
     read: (wanted) =>
       Promise.resolve(

@@ -3,6 +3,7 @@
 // before, and says so.
 import * as E from "fp-ts/Either.js";
 import { plain, quoted } from "../quote.ts";
+import { irregular } from "../regular.ts";
 import { parseHeader, paxPath, tarErrorText, text } from "../hear/tar.ts";
 
 /** The members of a shard. */
@@ -21,6 +22,15 @@ const longest = 2 ** 16;
 
 /** The members of a shard whose names match, or why it cannot be read. */
 export const indexShard = (path: string, wanted: RegExp): E.Either<string, ShardIndex> => {
+  const why = irregular(path);
+  if (why !== undefined) {
+    return E.right({
+      names: "",
+      offsets: new Float64Array(),
+      sizes: new Float64Array(),
+      problem: why,
+    });
+  }
   let file: Deno.FsFile;
   try {
     file = Deno.openSync(path);

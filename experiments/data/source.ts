@@ -44,6 +44,8 @@ export type DataError =
     readonly clips: number;
     readonly skipped: readonly Skipped[];
   }
+  /** An end was asked for while recordings were read. */
+  | { readonly _tag: "Interrupted" }
   /** What was there when the run began can no longer be read. */
   | { readonly _tag: "DataGone"; readonly path: string; readonly reason: string };
 
@@ -92,6 +94,8 @@ export function dataErrorText(error: DataError): string {
           ? ""
           : `; skipped: ${error.skipped[0].path}: ${error.skipped[0].reason}` +
             (error.skipped.length === 1 ? "" : `, and ${error.skipped.length - 1} more`));
+    case "Interrupted":
+      return "interrupted while recordings were read";
     case "DataGone":
       return `${error.path} can no longer be read: ${error.reason}; put it back and resume the run`;
   }

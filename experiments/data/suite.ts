@@ -3,6 +3,7 @@ import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { ensureFolder, type FileError, fileErrorText } from "../files.ts";
 import { wav16 } from "../hear/wav.ts";
+import { isEnded } from "../interrupt.ts";
 import { parseJson } from "../json.ts";
 import type { SyntheticTask } from "../synth/tasks/task.ts";
 import { rate } from "../synth/voices.ts";
@@ -26,6 +27,7 @@ export interface WrittenTask {
 /** Why a suite could not be written. */
 export type SuiteError =
   | { readonly _tag: "Files"; readonly error: FileError }
+  | { readonly _tag: "Interrupted" }
   /** Something else has the name of a task's folder. */
   | { readonly _tag: "Occupied"; readonly folder: string };
 
@@ -37,8 +39,10 @@ export type SuiteError =
 export const writeSuite = (
   folder: string,
   options: SuiteOptions,
-  { tasks = syntheticTasks, onTask = () => {} }: {
+  { tasks = syntheticTasks, onTask = () => {}, signal }: {
     readonly tasks?: readonly SyntheticTask[];
+    /** Once it is aborted no more is written, and no half of a task is left. */
+    readonly signal?: AbortSignal;
     readonly onTask?: (written: WrittenTask) => void;
   } = {},
 ): TaskEither<SuiteError, readonly WrittenTask[]> =>
@@ -48,7 +52,7 @@ async () => {
   if (E.isLeft(made)) return E.left({ _tag: "Files", error: made.left });
   const all: WrittenTask[] = [];
   for (const task of tasks) {
-    const written = writeTask(into, task, options);
+    const written = await writeTask(into, task, options, signal);
     if (E.isLeft(written)) return written;
     all.push(written.right);
     onTask(written.right);
@@ -57,11 +61,17 @@ async () => {
 };
 
 /** Why a suite could not be written, in one sentence. */
-export const suiteErrorText = (error: SuiteError): string =>
-  error._tag === "Files"
-    ? fileErrorText(error.error)
-    : `${error.folder} is there already, and was made with another seed or number of clips, or by ` +
-      "something else; remove it, or choose another folder with --out";
+export const suiteErrorText = (error: SuiteError): string => {
+  switch (error._tag) {
+    case "Files":
+      return fileErrorText(error.error);
+    case "Interrupted":
+      return "interrupted while the synthetic tasks were made";
+    case "Occupied":
+      return `${error.folder} is there already, and was made with another seed or number of clips, ` +
+        "or by something else; remove it, or choose another folder with --out";
+  }
+};
 
 /** `deno task data synthetic`: gives the exit status, 0 when all ten tasks are there. */
 export const synthetic = async (out: string, options: SuiteOptions): Promise<number> => {
@@ -94,54 +104,59 @@ const metadataOf = (task: SyntheticTask, { seed, clips }: SuiteOptions) => ({
   clips,
 });
 
-function writeTask(
+async function writeTask(
   into: string,
   task: SyntheticTask,
   options: SuiteOptions,
-): E.Either<SuiteError, WrittenTask> {
+  signal: AbortSignal | undefined,
+): Promise<E.Either<SuiteError, WrittenTask>> {
   const folder = `${into}/${task.name}`, partial = `${into}/.${task.name}.partial`;
   const metadata = metadataOf(task, options);
   const there = kept(folder, metadata);
   if (there === "other") return E.left({ _tag: "Occupied", folder });
   if (there !== undefined) return E.right({ folder, ...there, wasThere: true });
-  return E.tryCatch(
-    () => {
+  const discard = (): void => {
+    try {
       remove(partial);
-      for (const split of splitsOf(task)) {
-        Deno.mkdirSync(`${partial}/${rate}/${split}`, { recursive: true });
+    } catch {
+      // It is hidden, and goes the next time.
+    }
+  };
+  try {
+    remove(partial);
+    for (const split of splitsOf(task)) {
+      Deno.mkdirSync(`${partial}/${rate}/${split}`, { recursive: true });
+    }
+    const listed = new Map(splitsOf(task).map((split) => [split, new Map<string, unknown>()]));
+    let samplesInAll = 0;
+    for (const { file, split, labels, samples } of taskClips(task, options)) {
+      if (await isEnded(signal)) {
+        discard();
+        return E.left({ _tag: "Interrupted" });
       }
-      const listed = new Map(splitsOf(task).map((split) => [split, new Map<string, unknown>()]));
-      let samplesInAll = 0;
-      for (const { file, split, labels, samples } of taskClips(task, options)) {
-        Deno.writeFileSync(`${partial}/${rate}/${split}/${file}`, wav16(samples, rate));
-        listed.get(split)!.set(file, labels);
-        samplesInAll += samples.length;
-      }
-      const seconds = samplesInAll / rate;
-      for (const [split, files] of listed) {
-        writeJson(`${partial}/${split}.json`, Object.fromEntries(files));
-      }
-      Deno.writeTextFileSync(
-        `${partial}/labelvocabulary.csv`,
-        ["idx,label", ...task.labels.map((label, k) => `${k},${label}`), ""].join("\n"),
-      );
-      writeJson(`${partial}/task_metadata.json`, { ...metadata, seconds });
-      Deno.renameSync(partial, folder);
-      return { folder, clips: options.clips, seconds, wasThere: false };
-    },
-    (error): SuiteError => {
-      try {
-        remove(partial);
-      } catch {
-        // The error that led here says more.
-      }
-      const reason = error instanceof Error ? error.message : String(error);
-      return {
-        _tag: "Files",
-        error: { _tag: "FileError", doing: "write the file", path: folder, reason },
-      };
-    },
-  );
+      Deno.writeFileSync(`${partial}/${rate}/${split}/${file}`, wav16(samples, rate));
+      listed.get(split)!.set(file, labels);
+      samplesInAll += samples.length;
+    }
+    const seconds = samplesInAll / rate;
+    for (const [split, files] of listed) {
+      writeJson(`${partial}/${split}.json`, Object.fromEntries(files));
+    }
+    Deno.writeTextFileSync(
+      `${partial}/labelvocabulary.csv`,
+      ["idx,label", ...task.labels.map((label, k) => `${k},${label}`), ""].join("\n"),
+    );
+    writeJson(`${partial}/task_metadata.json`, { ...metadata, seconds });
+    Deno.renameSync(partial, folder);
+    return E.right({ folder, clips: options.clips, seconds, wasThere: false });
+  } catch (error) {
+    discard();
+    const reason = error instanceof Error ? error.message : String(error);
+    return E.left({
+      _tag: "Files",
+      error: { _tag: "FileError", doing: "write the file", path: folder, reason },
+    });
+  }
 }
 
 const writeJson = (path: string, value: unknown): void =>

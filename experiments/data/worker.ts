@@ -1,6 +1,7 @@
 /// <reference lib="deno.worker" />
 // A thread that reads recordings ahead of training, one at a time; pool.ts gives it what to read.
 import type { FrontEnd } from "../../models/frontend.ts";
+import { onDecoder } from "../audio/elsewhere.ts";
 import { type Form, type MemberReader, memberReader, type Place } from "./member.ts";
 import { indexShard } from "./shard_index.ts";
 import { openStore } from "./store.ts";
@@ -11,6 +12,9 @@ export interface Settings {
   readonly frontEnd: FrontEnd;
   /** Frames of a crop. */
   readonly frames: number;
+  /** Where a thread says, at its number, which process decodes for it; 0 is none. */
+  readonly decoders: Int32Array<SharedArrayBuffer>;
+  readonly thread: number;
   /** The folder of the store, if there is one, and the bytes that this thread may keep in it. */
   readonly store?: { readonly path: string; readonly room: number };
 }
@@ -30,7 +34,8 @@ let reader: Promise<MemberReader> | undefined;
 const answer = async (question: Question): Promise<readonly [unknown, readonly ArrayBuffer[]]> => {
   switch (question.kind) {
     case "settings": {
-      const { form, frontEnd, frames, store } = question.settings;
+      const { form, frontEnd, frames, decoders, thread, store } = question.settings;
+      onDecoder((pid) => Atomics.store(decoders, thread, pid ?? 0));
       reader = Promise.resolve(
         store === undefined ? undefined : openStore(store.path, store.room, frontEnd),
       )

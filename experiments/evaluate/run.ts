@@ -48,12 +48,15 @@ export interface Evaluating {
   /** Where embeddings and scores are kept; by default in `out`. */
   readonly kept?: string;
   readonly interrupted: () => boolean;
+  /** Aborted then; without it recordings are waited for. */
+  readonly signal?: AbortSignal;
 }
 
 /** Evaluates all models on all tasks. On the left, why it ended early, in words. */
 export const evaluateOn = async (
   backend: Backend,
-  { checkpoints, tasks, seeds, fidelity, out, kept = out, interrupted, ...given }: Evaluating,
+  { checkpoints, tasks, seeds, fidelity, out, kept = out, interrupted, signal, ...given }:
+    Evaluating,
 ): Promise<E.Either<string, Evaluation>> => {
   const isFaithful = fidelity === undefined
     ? checkpoints.every(({ checkpoint }) => checkpoint.fidelity.rows === faithful.rows)
@@ -94,6 +97,7 @@ export const evaluateOn = async (
           out,
           kept,
           interrupted,
+          signal,
           show,
         });
         if (E.isLeft(result)) return result;
@@ -128,12 +132,13 @@ const evaluateOne = async (
   trainers: Trainers,
   model: Model,
   task: Task,
-  { seeds, protocol, out, kept, interrupted, show }: {
+  { seeds, protocol, out, kept, interrupted, signal, show }: {
     readonly seeds: readonly number[];
     readonly protocol: Protocol;
     readonly out: string;
     readonly kept: string;
     readonly interrupted: () => boolean;
+    readonly signal: AbortSignal | undefined;
     readonly show: (share: number) => void;
   },
 ): Promise<E.Either<string, Result>> => {
@@ -143,6 +148,7 @@ const evaluateOne = async (
     cache: `${kept}/cache`,
     onProgress: (done, clips) => show(embeddingShare * done / clips),
     interrupted,
+    signal,
   });
   if (E.isLeft(embedded)) return E.left(embeddingsErrorText(embedded.left));
   const { width, splits } = embedded.right;

@@ -3,12 +3,14 @@
 // the one who asks pays, and can be given as a file.
 import * as E from "fp-ts/Either.js";
 import { recordingRate } from "../audio.ts";
+import { killDecoder } from "../audio/elsewhere.ts";
 import { ensureFolder, fileErrorText } from "../files.ts";
+import { listenForEnd, unlessEnded } from "../interrupt.ts";
 import { clock, type Progress, progress, standardError } from "../progress.ts";
 import { download, downloadErrorText, megabytes, recordFiles, type Remote } from "./download.ts";
 import { knownTask, knownTasks } from "./known.ts";
 import { readTask, type Task, taskErrorText } from "./task.ts";
-import { unpackErrorText, unpackTask } from "./unpack.ts";
+import { discardUnpacking, unpackErrorText, unpackTask } from "./unpack.ts";
 
 /** The JSON of the record on Zenodo that holds all tasks (version 2021.3). */
 export const hearRecord = "https://zenodo.org/api/records/6332517";
@@ -155,8 +157,20 @@ async function unpackShown(
   console.error(`unpacking ${archive}`);
   const began = performance.now(), shown = byteProgress();
   const size = isThere(archive) ? Deno.statSync(archive).size : undefined;
-  const unpacked = await unpackTask(archive, folder, into, (done) => shown.at(done, size))();
+  // A signal ends the process as it does elsewhere, but neither a decoder nor half a task is to stay.
+  const end = listenForEnd();
+  const unpacked = await unlessEnded(
+    unpackTask(archive, folder, into, (done) => shown.at(done, size))(),
+    end.signal,
+  );
   shown.bar.finish();
+  end.forget();
+  if (unpacked === undefined) {
+    killDecoder();
+    discardUnpacking(folder, into);
+    Deno.kill(Deno.pid, end.asked()!);
+    return E.left("interrupted");
+  }
   if (E.isLeft(unpacked)) return E.left(unpackErrorText(unpacked.left));
   const { clips, resampled, rate } = unpacked.right;
   console.error(

@@ -6,9 +6,12 @@ import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
 import { setImmediate } from "node:timers/promises";
 import { decodeRecording, recordingErrorText, recordingRate } from "../audio.ts";
+import { killDecoder } from "../audio/elsewhere.ts";
 import type { Clip } from "../embedding.ts";
 import { ensureFolder, type FileError, fileErrorText } from "../files.ts";
+import { unlessEnded } from "../interrupt.ts";
 import { plain } from "../quote.ts";
+import { irregular } from "../regular.ts";
 import type { TaskEmbeddings } from "./probe.ts";
 import type { Scenes } from "./scenes.ts";
 import type { Task } from "./task.ts";
@@ -44,6 +47,8 @@ export interface EmbedTaskOptions {
   /** Hears how many of the task's clips have an embedding. */
   readonly onProgress?: (done: number, clips: number) => void;
   readonly interrupted?: () => boolean;
+  /** Once it is aborted neither recordings nor the rest of a long one are waited for. */
+  readonly signal?: AbortSignal;
 }
 
 /** The embeddings of all clips of a task, and how many of them had to be computed. */
@@ -55,7 +60,7 @@ export interface EmbeddedTask extends TaskEmbeddings {
 export const embedTask = async (
   scenes: Scenes,
   task: Task,
-  { cache, onProgress = () => {}, interrupted = () => false }: EmbedTaskOptions,
+  { cache, onProgress = () => {}, interrupted = () => false, signal }: EmbedTaskOptions,
 ): Promise<E.Either<EmbeddingsError, EmbeddedTask>> => {
   const { width } = scenes;
   const folder = `${cache}/${scenes.key.slice(0, 32)}`;
@@ -80,7 +85,8 @@ export const embedTask = async (
       for (const [clip, { path }] of clips.entries()) {
         if (interrupted()) failure = { _tag: "Interrupted" };
         if (failure !== undefined) return;
-        const bytes = bytesOf(path);
+        const bytes = await unlessEnded(bytesOf(path, signal), signal) ??
+          E.left<EmbeddingsError>({ _tag: "Interrupted" });
         if (E.isLeft(bytes)) {
           failure = bytes.left;
           return;
@@ -90,7 +96,8 @@ export const embedTask = async (
         if (kept !== undefined) place(at, kept);
         else if (waiting !== undefined) waiting.push(at);
         else {
-          const samples = await samplesOf(path, bytes.right, task.rate);
+          const samples = await unlessEnded(samplesOf(path, bytes.right, task.rate), signal) ??
+            E.left<EmbeddingsError>({ _tag: "Interrupted" });
           if (E.isLeft(samples)) {
             failure = samples.left;
             return;
@@ -102,7 +109,7 @@ export const embedTask = async (
     }
   };
   try {
-    for await (const { of: { hash, path }, scene } of scenes.embed(unknown())) {
+    for await (const { of: { hash, path }, scene } of scenes.embed(unknown(), signal)) {
       if (!scene.every(Number.isFinite)) return E.left({ _tag: "NotFinite", path });
       const appended = store.append(hash, scene);
       if (E.isLeft(appended)) return E.left({ _tag: "Files", error: appended.left });
@@ -113,8 +120,10 @@ export const embedTask = async (
       // Signals are heard between tasks of the event loop.
       await setImmediate();
     }
+    if (signal?.aborted) failure = { _tag: "Interrupted" };
   } finally {
     store.close();
+    if (signal?.aborted) killDecoder();
   }
   return failure === undefined ? E.right({ width, splits, computed }) : E.left(failure);
 };
@@ -130,12 +139,19 @@ interface Place {
   readonly clip: number;
 }
 
-const bytesOf = (path: string): E.Either<EmbeddingsError, Uint8Array> =>
-  E.tryCatch(() => new Uint8Array(Deno.readFileSync(path)), (error): EmbeddingsError => ({
-    _tag: "BadClip",
-    path,
-    reason: error instanceof Error ? error.message : String(error),
-  }));
+const bytesOf = async (
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<E.Either<EmbeddingsError, Uint8Array>> => {
+  const bad = (reason: string) => E.left<EmbeddingsError>({ _tag: "BadClip", path, reason });
+  const why = irregular(path);
+  if (why !== undefined) return bad(why);
+  try {
+    return E.right(await Deno.readFile(path, { signal }));
+  } catch (error) {
+    return bad(error instanceof Error ? error.message : String(error));
+  }
+};
 
 const samplesOf = async (
   path: string,
@@ -181,7 +197,8 @@ const openStore = (path: string, width: number): E.Either<FileError, Store> => {
     for (let k = 0; k < records; k++) {
       const at = head.length + k * size;
       const hash = bytes.subarray(at, at + hashBytes).toHex();
-      known.set(hash, new Float32Array(bytes.slice(at + hashBytes, at + size).buffer));
+      const scene = new Float32Array(bytes.slice(at + hashBytes, at + size).buffer);
+      if (scene.every(Number.isFinite)) known.set(hash, scene);
     }
     const write = (part: Uint8Array) => {
       for (let done = 0; done < part.length;) done += file.writeSync(part.subarray(done));

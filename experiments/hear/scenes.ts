@@ -18,8 +18,14 @@ export interface Scenes {
   /** What it is, as a hash of all that its vectors depend on beside the audio. */
   readonly key: string;
   readonly width: number;
-  /** Vectors of clips in their order; the next clip is asked for when there is room for it. */
-  readonly embed: <T>(clips: AsyncIterable<Clip<T>>) => AsyncGenerator<Scene<T>>;
+  /**
+   * Vectors of clips in their order; the next clip is asked for when there is room for it. Ends early once
+   * `signal` is aborted.
+   */
+  readonly embed: <T>(
+    clips: AsyncIterable<Clip<T>>,
+    signal?: AbortSignal,
+  ) => AsyncGenerator<Scene<T>>;
   readonly close: () => void;
 }
 
@@ -47,8 +53,11 @@ export const encoderScenes = async (backend: Backend, model: EmbeddingModel): Pr
   return {
     key: hash.digest("hex"),
     width: embedder.width,
-    embed: async function* <T>(clips: AsyncIterable<Clip<T>>): AsyncGenerator<Scene<T>> {
-      for await (const { of, end } of embedder.embed(clips)) {
+    embed: async function* <T>(
+      clips: AsyncIterable<Clip<T>>,
+      signal?: AbortSignal,
+    ): AsyncGenerator<Scene<T>> {
+      for await (const { of, end } of embedder.embed(clips, signal)) {
         if (end !== undefined) yield { of, scene: end.scene };
       }
     },

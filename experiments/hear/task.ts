@@ -6,6 +6,7 @@ import { basename } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { parseJson } from "../json.ts";
+import { irregular } from "../regular.ts";
 import { knownTasks } from "./known.ts";
 import type { KnownTask } from "./known.ts";
 import { decodeMetadata, splitsProblem, type TaskMetadata } from "./metadata.ts";
@@ -376,6 +377,8 @@ function differences(
 
 function readText(folder: string, file: string, problems: Problems): string | undefined {
   try {
+    const why = irregular(`${folder}/${file}`);
+    if (why !== undefined) throw new Error(why);
     const bytes = new Uint8Array(Deno.readFileSync(`${folder}/${file}`));
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {

@@ -10,6 +10,7 @@ import {
 } from "../audio.ts";
 import { type FileError, fileErrorText } from "../files.ts";
 import { quoted } from "../quote.ts";
+import { openRegular } from "../regular.ts";
 import { decimate } from "./decimate.ts";
 import { type TarError, tarErrorText, tarFiles } from "./tar.ts";
 import { pcm16, wav16 } from "./wav.ts";
@@ -52,10 +53,10 @@ export const unpackTask = (
   onProgress: (bytes: number) => void = () => {},
 ): TaskEither<UnpackError, Unpacked> =>
 async () => {
-  const target = `${out}/${folder}`, partial = `${out}/.${folder}.unpacking`;
+  const target = `${out}/${folder}`, partial = unpacking(out, folder);
   let file: Deno.FsFile;
   try {
-    file = Deno.openSync(archive);
+    file = openRegular(archive);
   } catch (error) {
     const reason = error instanceof Deno.errors.NotFound
       ? "there is no such file"
@@ -126,6 +127,18 @@ async () => {
     } catch {
       // What stands in the way was told already.
     }
+  }
+};
+
+/** Where a task lies until all of it is there. */
+const unpacking = (out: string, folder: string): string => `${out}/.${folder}.unpacking`;
+
+/** Removes what is there of a task that will not be unpacked to its end. */
+export const discardUnpacking = (folder: string, out: string): void => {
+  try {
+    remove(unpacking(out, folder));
+  } catch {
+    // It is hidden, and goes the next time.
   }
 };
 

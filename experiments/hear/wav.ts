@@ -1,6 +1,7 @@
 // Wav files by their headers: a task of 50 000 clips is checked before any work, in seconds, because of
 // each no more is read than what it says of itself.
 import * as E from "fp-ts/Either.js";
+import { irregular } from "../regular.ts";
 
 /** What a header says. */
 export interface WavHeader {
@@ -16,6 +17,8 @@ export interface WavHeader {
  * file that is shorter than its header promises is an error too.
  */
 export const readWavHeader = (path: string): E.Either<string, WavHeader> => {
+  const why = irregular(path);
+  if (why !== undefined) return E.left(why);
   let file: Deno.FsFile;
   try {
     file = Deno.openSync(path);

@@ -1,5 +1,6 @@
 // How well a model fills in held-out clips, and what it makes of each.
 import type { Machine } from "../../backends/backend.ts";
+import { isEnded } from "../interrupt.ts";
 import type { Spec } from "../spec.ts";
 
 /** Puts predicted patches back in their places. */
@@ -40,15 +41,20 @@ export interface Scores {
   readonly masks: readonly Float32Array[];
 }
 
-/** Scores held-out clips; batches that are not full are filled up, which nothing shows. */
+/**
+ * Scores held-out clips; batches that are not full are filled up, which nothing shows. Undefined where an
+ * end is asked for between batches.
+ */
 export const score = async (
   machine: Machine,
   batch: number,
   held: readonly Float32Array[],
-): Promise<Scores> => {
+  signal?: AbortSignal,
+): Promise<Scores | undefined> => {
   const losses: number[] = [], predictions: Float32Array[] = [], masks: Float32Array[] = [];
   const size = held[0].length;
   for (let start = 0; start < held.length; start += batch) {
+    if (await isEnded(signal)) return undefined;
     const now = held.slice(start, start + batch);
     const spectrogram = new Float32Array(batch * size);
     // A last batch that is not full repeats its first clip; the repeats are not counted.

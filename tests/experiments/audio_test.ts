@@ -204,6 +204,8 @@ Deno.test("the reason says what is wrong", async () => {
   flawed[800] = NaN;
   const endless = samples.slice();
   endless[0] = -Infinity;
+  const loud = samples.slice();
+  loud[400] = -3e38;
   const cases: readonly (readonly [Uint8Array, string])[] = [
     [new Uint8Array(), "the file is empty"],
     [new TextEncoder().encode("a diary\n"), "its content is not wav, flac, ogg or mp3"],
@@ -225,6 +227,15 @@ Deno.test("the reason says what is wrong", async () => {
       "the sample at 0.050 s is not a finite number",
     ],
     [wav([endless], { sample: "f32" }), "the sample at 0.000 s is not a finite number"],
+    [
+      wav([samples, loud], { sample: "f32" }),
+      "the sample at 0.025 s is -3.00e+38, where samples go from -1 to 1 and up to 1e+15 are read",
+    ],
+    [
+      // Their mean is more than float32 can hold.
+      wav([loud, loud], { sample: "f32" }),
+      "the sample at 0.025 s is -3.00e+38, where samples go from -1 to 1 and up to 1e+15 are read",
+    ],
     [
       recorded("tone.ogg").with(4000, recorded("tone.ogg")[4000] ^ 1),
       "it is damaged: page 2 does not match its checksum",

@@ -233,6 +233,7 @@ Deno.test("what is empty, cut, not a number or larger than it is, is listed, and
       "cut.wav": sound.slice(0, sound.length / 2),
       "nan.wav": floats(NaN),
       "infinite.wav": floats(-Infinity),
+      "loud.wav": floats(1e18),
       "claims.wav": changed(sound, (view) => view.setUint32(40, 200_000_000, true)),
       "format.wav": changed(sound, (view) => view.setUint32(16, 200_000_000, true)),
       "claims.flac": changed(flac, (view) => view.setUint32(22, 200_000_000)),
@@ -244,18 +245,19 @@ Deno.test("what is empty, cut, not a number or larger than it is, is listed, and
     const { code, err } = await experiment(folder, "--out", "out");
     assert.equal(code, 0, err);
     const lines = [
-      "7 files were skipped:",
+      "8 files were skipped:",
       "  claims.flac: it is damaged: it should hold 200000000 samples, but 8820 can be decoded",
       "  claims.wav: it is damaged: its audio should have 200000000 bytes, but 16000 are there",
       "  cut.wav: it is damaged: its audio should have 16000 bytes, but 7978 are there",
       "  empty.wav: the file is empty",
       "  format.wav: it is damaged: its chunk at byte 12 should have 200000000 bytes, but 16024 are there",
       "  infinite.wav: the sample at 0.050 s is not a finite number",
+      "  loud.wav: the sample at 0.050 s is 1.00e+18, where samples go from -1 to 1 and up to 1e+15 are read",
       "  nan.wav: the sample at 0.050 s is not a finite number",
     ];
     assert.ok(err.includes(`${lines.join("\n")}\n`), err);
     const page = Deno.readTextFileSync(`${folder}/out/report.html`);
-    assert.match(page, /7 recordings skipped/);
+    assert.match(page, /8 recordings skipped/);
     const memory = Deno.readTextFileSync(`${folder}/out/timing.jsonl`).trim().split("\n")
       .map((line) => JSON.parse(line).memory as number);
     assert.ok(Math.max(...memory) < 400e6, `${Math.max(...memory)} bytes`);
@@ -266,7 +268,7 @@ Deno.test("what is empty, cut, not a number or larger than it is, is listed, and
     assert.equal(strict.code, 1);
     assert.match(
       strict.err,
-      /^7 of 15 recordings from the recordings in sounds were skipped, more than the share of 0\.1 that data\.skippedFraction allows; the first is claims\.flac: it is damaged/m,
+      /^8 of 16 recordings from the recordings in sounds were skipped, more than the share of 0\.1 that data\.skippedFraction allows; the first is claims\.flac: it is damaged/m,
     );
 
     // The checkpoints of the run, with a header of 200 MB.

@@ -230,8 +230,9 @@ const ran = async (args: readonly string[], cwd: string) => {
 };
 
 /** A wav file of noise at 16 kHz, in floats, which are decoded to what they are. */
-const wav = (samples: number, seed: number): Uint8Array => {
-  const data = clip(samples, seed);
+const wav = (samples: number, seed: number): Uint8Array => wavOf(clip(samples, seed));
+
+const wavOf = (data: Float32Array): Uint8Array => {
   const bytes = new Uint8Array(44 + data.byteLength), view = new DataView(bytes.buffer);
   const text = (at: number, word: string) => bytes.set(new TextEncoder().encode(word), at);
   text(0, "RIFF");
@@ -342,6 +343,49 @@ Deno.test("what cannot be read is listed at the end, and the others are embedded
     const names = filesIn(`${folder}/out`);
     assert.equal(names.length, 6);
     assert.ok(names.every((name) => name.endsWith(".npy")));
+  }));
+
+Deno.test("loud but finite audio has finite embeddings, or is refused with its reason", () =>
+  inFolder(async (folder) => {
+    const scales = [1e3, 1e9, 9e14, 1e16, 1e18, 1e38];
+    for (const scale of scales) {
+      const samples = clip(3000, 1), most = samples.reduce((m, x) => Math.max(m, Math.abs(x)), 0);
+      const bytes = wavOf(samples.map((x) => x / most * scale));
+      Deno.writeFileSync(`${folder}/sounds/${scale}.wav`, bytes);
+    }
+    const { code, err } = await ran([...given, "sounds"], folder);
+    assert.equal(code, 1);
+    assert.match(err, /^3 recordings could not be embedded:$/m);
+    for (const scale of scales.slice(3)) {
+      assert.ok(
+        err.includes(`  sounds/${scale}.wav: the sample at `) &&
+          /samples go from -1 to 1/.test(err),
+        err,
+      );
+    }
+    const names = filesIn(`${folder}/out`);
+    assert.equal(names.length, 15);
+    for (const name of names) {
+      assert.ok(loaded(`${folder}/out/${name}`).values.every(Number.isFinite), name);
+    }
+  }));
+
+Deno.test("embeddings that are not finite are not written", () =>
+  inFolder(async (folder) => {
+    const model = modelOf(faithful), { values } = model;
+    const vast = Object.fromEntries(
+      Object.entries(values).map(([name, of]) => [name, (of as Float32Array).map((x) => 1e30 * x)]),
+    );
+    Deno.writeFileSync(`${folder}/vast.safetensors`, checkpointOf({ ...model, values: vast }));
+    const { code, out, err } = await ran(
+      ["--checkpoint", "vast.safetensors", "--out", "out", "--device", "reference", "sounds"],
+      folder,
+    );
+    assert.equal(code, 1);
+    assert.equal(out, "");
+    const why = "its embedding is not finite; the checkpoint may have diverged";
+    assert.ok(err.includes(`  sounds/a.wav: ${why}\n  sounds/deep/a.wav: ${why}\n`), err);
+    assert.deepEqual(filesIn(`${folder}/out`), []);
   }));
 
 Deno.test("an interrupt leaves whole files only", () =>

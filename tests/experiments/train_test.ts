@@ -133,6 +133,70 @@ Deno.test("an interrupted run leaves its last checkpoint whole and says where it
     assert.ok([...Deno.readDirSync(folder)].every((entry) => !entry.name.endsWith(".partial")));
   }));
 
+/** A backend whose scores of held-out clips pass through `change`; `at` counts them from 1. */
+const scoring = (change: (loss: Float32Array, at: number) => Float32Array): Backend => {
+  let at = 0;
+  return {
+    ...wasm,
+    open: async (programs) => {
+      const machine = await wasm.open(programs);
+      return {
+        ...machine,
+        run: async (name, inputs) => {
+          const found = await machine.run(name, inputs);
+          return name === "evaluate"
+            ? { ...found, loss: change(found.loss as Float32Array, ++at) }
+            : found;
+        },
+      };
+    },
+  };
+};
+
+Deno.test("a held-out loss that is not a number stops the run, before a step or after it", () =>
+  inFolder(async (folder) => {
+    // Batches of held-out clips that are scored at once.
+    let batches = 0;
+    const counted = scoring((loss) => (batches++, loss));
+    assert.ok(E.isRight(await run(little(), counted, `${folder}/whole`)));
+    const once = batches / 3;
+    for (const [at, step] of [[1, 0], [once + 1, 3], [2 * once + 1, 6]]) {
+      const broken = scoring((loss, now) => now === at ? loss.map(() => NaN) : loss);
+      const result = await run(little(), broken, `${folder}/${step}`);
+      assert.ok(E.isLeft(result));
+      const why = `the loss of the held-out clips after step ${step} is not a number; `;
+      assert.ok(result.left.message.startsWith(why), result.left.message);
+      const metrics = Deno.readTextFileSync(`${folder}/${step}/metrics.jsonl`);
+      assert.doesNotMatch(metrics, /null/);
+    }
+  }));
+
+Deno.test("an end that is asked for while clips are scored is heard before the next of them", () =>
+  inFolder(async (folder) => {
+    const source = await openSource(little());
+    assert.ok(E.isRight(source));
+    for (const first of [true, false]) {
+      const controller = new AbortController();
+      let after = 0;
+      const backend = scoring((loss, at) => {
+        if (controller.signal.aborted) after++;
+        if (first || at > 1) controller.abort();
+        return loss;
+      });
+      const result = await train({
+        spec: little({ batch: 1, data: { ...little().data, clips: 8, heldOutFraction: 0.5 } }),
+        backend,
+        source: source.right,
+        folder: `${folder}/${first}`,
+        interrupted: () => controller.signal.aborted,
+        signal: controller.signal,
+      });
+      assert.ok(E.isLeft(result));
+      assert.match(result.left.message, /^interrupted (before the first step|after step \d)/);
+      assert.equal(after, 0);
+    }
+  }));
+
 Deno.test("a loss that is not a number stops the run", () =>
   inFolder(async (folder) => {
     const optimiser = { ...mamba.optimiser, peakLearningRate: 1e30 };
