@@ -18,7 +18,14 @@ import {
   slopesOf,
 } from "../programs/expected.ts";
 import { show } from "../programs/terms.ts";
-import { frozen, generate, programOf, type Random, type Recipe, recipes } from "../random_programs.ts";
+import {
+  frozen,
+  generate,
+  programOf,
+  type Random,
+  type Recipe,
+  recipes,
+} from "../random_programs.ts";
 import { unfused } from "../unfused.ts";
 import {
   wasm,

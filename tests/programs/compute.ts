@@ -45,54 +45,54 @@ const rounded = (of: Term, x: Value): Value => {
 };
 
 const applied = (of: Term, args: readonly Value[], gap: (size: number) => void): Value => {
-    const { op, axis, over, to, into, numbers, reverse } = of;
-    const [a, b] = args;
-    switch (op) {
-      case "sum":
-      case "mean":
-        return eager[op](a, over!);
-      case "contract":
-        return eager.contract(a, b, over!);
-      case "softmax":
-        return eager.softmax(a, axis!);
-      case "flip":
-        return eager.flip(a, axis!);
-      case "rename":
-        return eager.rename(a, axis!, to!);
-      case "merge":
-        return eager.merge(a, over!, to!);
-      case "split":
-        return eager.split(a, axis!, into!);
-      case "expand":
-        return eager.expand(a, into!);
-      case "slice":
-        return eager.slice(a, axis!, numbers![0], numbers![1], numbers![2]);
-      case "pad":
-        return eager.pad(a, axis!, numbers![0], numbers![1], numbers![2]);
-      case "pick":
-        return eager.pick(a, axis!, numbers![0]);
-      case "windows": {
-        const [size, stride, dilation, before, after] = numbers!, [out, tap] = over!;
-        return eager.windows(a, axis!, { out, tap, size }, { stride, dilation, before, after });
-      }
-      case "concat":
-        return eager.concat(a, b, axis!);
-      case "gather":
-        return eager.gather(a, axis!, b);
-      case "recurrence": {
-        const zero = eager.expand(eager.scalarOf(0), eager.without(of.axes, [axis!]));
-        const step = ({ h }: eager.Named, { a, b }: eager.Named) => {
-          const next = eager.map("add", eager.map("mul", a, h), b);
-          return { next: { h: next }, out: { h: next } };
-        };
-        return eager.scan(axis!, { h: zero }, { a, b }, step, reverse).out.h;
-      }
-      default: {
-        const y = op === "maximum" ? eager.maximum(a, over!) : eager.map(op, ...args);
-        gap(gapOf(of, args, y));
-        return y;
-      }
+  const { op, axis, over, to, into, numbers, reverse } = of;
+  const [a, b] = args;
+  switch (op) {
+    case "sum":
+    case "mean":
+      return eager[op](a, over!);
+    case "contract":
+      return eager.contract(a, b, over!);
+    case "softmax":
+      return eager.softmax(a, axis!);
+    case "flip":
+      return eager.flip(a, axis!);
+    case "rename":
+      return eager.rename(a, axis!, to!);
+    case "merge":
+      return eager.merge(a, over!, to!);
+    case "split":
+      return eager.split(a, axis!, into!);
+    case "expand":
+      return eager.expand(a, into!);
+    case "slice":
+      return eager.slice(a, axis!, numbers![0], numbers![1], numbers![2]);
+    case "pad":
+      return eager.pad(a, axis!, numbers![0], numbers![1], numbers![2]);
+    case "pick":
+      return eager.pick(a, axis!, numbers![0]);
+    case "windows": {
+      const [size, stride, dilation, before, after] = numbers!, [out, tap] = over!;
+      return eager.windows(a, axis!, { out, tap, size }, { stride, dilation, before, after });
     }
+    case "concat":
+      return eager.concat(a, b, axis!);
+    case "gather":
+      return eager.gather(a, axis!, b);
+    case "recurrence": {
+      const zero = eager.expand(eager.scalarOf(0), eager.without(of.axes, [axis!]));
+      const step = ({ h }: eager.Named, { a, b }: eager.Named) => {
+        const next = eager.map("add", eager.map("mul", a, h), b);
+        return { next: { h: next }, out: { h: next } };
+      };
+      return eager.scan(axis!, { h: zero }, { a, b }, step, reverse).out.h;
+    }
+    default: {
+      const y = op === "maximum" ? eager.maximum(a, over!) : eager.map(op, ...args);
+      gap(gapOf(of, args, y));
+      return y;
+    }
+  }
 };
 
 const language = (

@@ -134,10 +134,13 @@ export const complaint = (
   found: Results,
   { tolerance, times }: Exactness = single,
 ): string | undefined => {
-  const pairs = [...expected.runs.map((want, k) => [want, found.runs[k]] as const), [
-    expected.params,
-    found.params,
-  ] as const];
+  const pairs = [
+    ...expected.runs.map((want, k) => [want, found.runs[k]] as const),
+    [
+      expected.params,
+      found.params,
+    ] as const,
+  ];
   for (const [k, [want, got]] of pairs.entries()) {
     for (const name in want) {
       const one = want[name];

@@ -56,9 +56,14 @@ const scanKinds = (scan: Term): readonly string[] => {
       "a scan's step mixes its carry",
       inside.some((of) => (of.op === "contract" || of.op === "softmax") && fromCarry.has(of)),
     ],
-    ["a function after a reduction in a step", inside.some((of) =>
-      functions.has(of.op) && reduced.has(of))],
-    ["one axis in two sizes in a step", sizesDiffer([...inside, ...carried, ...Object.values(each)])],
+    [
+      "a function after a reduction in a step",
+      inside.some((of) => functions.has(of.op) && reduced.has(of)),
+    ],
+    [
+      "one axis in two sizes in a step",
+      sizesDiffer([...inside, ...carried, ...Object.values(each)]),
+    ],
     ["a carry of words", Object.values(carry).some(({ dtype }) => dtype === "u32")],
     ["a step that reads no input", Object.values(each).every((leaf) => !read.has(leaf))],
     ["a scan backwards", scan.reverse!],

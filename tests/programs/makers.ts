@@ -255,7 +255,9 @@ const product: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) => {
 
 /** A leaf with itself under another name, with the scores maybe weighing it. */
 const withItself: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) => {
-  const leaves = floats.filter(({ of }) => rank(of) > 0 && (flags % 2 === 0 || of.args.length === 0));
+  const leaves = floats.filter(({ of }) =>
+    rank(of) > 0 && (flags % 2 === 0 || of.args.length === 0)
+  );
   const x = at(leaves, i);
   if (x === undefined) return undefined;
   const axis = axisOf(x.of, j), y = t.rename(x.of, axis, fresh);
@@ -281,7 +283,10 @@ const normal: Maker = ({ picks: [i, j] }, { floats }) => {
   if (x === undefined) return undefined;
   const along = [axisOf(x.of, j)];
   const centred = map("sub", x.of, t.reduce("mean", x.of, along));
-  const deviation = map("sqrt", map("add", t.reduce("mean", map("square", centred), along), constant(0.1)));
+  const deviation = map(
+    "sqrt",
+    map("add", t.reduce("mean", map("square", centred), along), constant(0.1)),
+  );
   return keep(map("div", centred, deviation), 4);
 };
 
@@ -293,7 +298,9 @@ const afterReduction: Maker = ({ picks: [i, j, k], flags }, { floats }) => {
   const made = t.reduce(how, x.of, over(x.of, j, k));
   const total = how === "sum" ? scale(made, volume(made) / volume(x.of)) : made;
   const op = at(["tanh", "exp", "sigmoid", "softplus", "gelu", "sin", "log1p", "sqrt"], flags >> 2);
-  const shifted = op === "log1p" || op === "sqrt" ? map("add", total, constant(x.bound + 0.5)) : total;
+  const shifted = op === "log1p" || op === "sqrt"
+    ? map("add", total, constant(x.bound + 0.5))
+    : total;
   const of = map(op, op === "exp" ? scale(shifted, 0.3) : shifted);
   const combined = at(["mul", "add", "on"], flags >> 5);
   return combined === "on"
@@ -358,7 +365,8 @@ const cascade: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) => {
   if (x === undefined) return undefined;
   const axis = axisOf(x.of, j), size = x.of.axes[axis];
   const beside = floats.filter((one) => axis in one.of.axes && fitting(x.of, one.of));
-  const y = t.rename(at(beside, k).of, axis, fresh), v = t.rename(at(beside, k + 1).of, axis, fresh);
+  const y = t.rename(at(beside, k).of, axis, fresh),
+    v = t.rename(at(beside, k + 1).of, axis, fresh);
   if (!bearable(x.of, y, v)) return undefined;
   const scores = map("mul", x.of, y);
   const seen = map(
@@ -389,6 +397,15 @@ const lookUp: Maker = ({ picks: [i, j, k] }, { floats, words }) => {
   return volume(made) > MOST_ELEMENTS ? undefined : { ...x, of: made };
 };
 
+/** Elements of a value put together with others of the same value, as a layer of a network does. */
+const mixed: Maker = (line, pool) => {
+  const { picks: [i, j], flags } = line;
+  const x = at(pool.floats.filter((one) => rank(one.of) > 0), i);
+  if (x === undefined) return undefined;
+  if (flags % 3 === 0) return keep(t.softmax(x.of, axisOf(x.of, j)), 1);
+  return at([contraction, withItself], flags)(line, pool) ?? withItself(line, pool);
+};
+
 const plain: readonly Maker[] = [
   binary("add", (a, b) => a + b),
   binary("sub", (a, b) => a + b),
@@ -415,14 +432,15 @@ const plain: readonly Maker[] = [
 const inStep: readonly Maker[] = [
   ...plain,
   ...Array(2).fill([
-    sliced,
-    padded,
+    ...Array(4).fill(sliced),
+    ...Array(5).fill(padded),
+    ...Array(9).fill(mixed),
     reduction("sum"),
     reduction("mean"),
     reduction("maximum"),
+    reduction("maximum"),
     contraction,
     product,
-    softmax,
     afterReduction,
     afterReduction,
     twoSizes,
@@ -484,7 +502,8 @@ const scanned: Maker = ({ picks: [i, j, k], flags, step }, { floats, words, fres
     const grownInside = grow({ floats: inside, words: numbers, truths: [] }, step, inStep, fresh);
     // Everything that has the scanned axis again would have it twice as an output.
     const all = grownInside.all.filter(({ of }) => !(over in of.axes));
-    const last = fitted((grownInside.all.findLast(({ of }) => of.dtype === "f32") ?? inside.at(-1)!).of, axes);
+    const ofStep = grownInside.all.filter(({ of }) => of.dtype === "f32");
+    const last = fitted((ofStep.at(-1) ?? inside.at(-1)!).of, axes);
     const half = (of: Term) => scale(of, 0.5);
     const read = blind ? last : fitted(now.x, axes);
     const gate = blind ? constant(0.7) : half(map("tanh", fitted(now.y, axes)));
@@ -493,17 +512,26 @@ const scanned: Maker = ({ picks: [i, j, k], flags, step }, { floats, words, fres
       () => map("add", half(carry.h), half(map("tanh", last))),
       () => map("tanh", half(map("add", carry.h, last))),
       () => map("max", scale(carry.h, 0.9), half(last)),
-      () => map("add", map("mul", scale(map("sigmoid", last), 0.8), carry.h), scale(map("sin", read), 0.3)),
+      () =>
+        map(
+          "add",
+          map("mul", scale(map("sigmoid", last), 0.8), carry.h),
+          scale(map("sin", read), 0.3),
+        ),
     ], flags >> 4)();
     const next: Record<string, Term> = { h: (keep(h, LARGEST) ?? { of: carry.h }).of };
     if (two) next.g = map("sin", map("add", carry.g, fitted(last, slice)));
     if (counts) {
-      const fit = grownInside.words.findLast(({ of }) => names(of).every((axis) => axis in from.n.axes));
+      const fit = grownInside.words.findLast(({ of }) =>
+        names(of).every((axis) => axis in from.n.axes)
+      );
       next.n = map(bit(8) ? "xor" : "add", carry.n, constant(3, "u32"));
-      if (fit !== undefined && bit(7) && fitting(fit.of, from.n)) next.n = map("add", next.n, fit.of);
+      if (fit !== undefined && bit(7) && fitting(fit.of, from.n)) {
+        next.n = map("add", next.n, fit.of);
+      }
     }
     const out: Record<string, Term> = { h: bit(5) ? carry.h : next.h };
-    all.filter(({ of }) => of.dtype === "f32").slice(-2).forEach(({ of }, k) => out[`o${k}`] = of);
+    all.filter(({ of }) => of.dtype === "f32").slice(-3).forEach(({ of }, k) => out[`o${k}`] = of);
     if (counts) out.n = carry.n;
     return { next, out };
   }, bit(15));
@@ -538,13 +566,11 @@ export const everything: readonly Maker[] = [
     contraction,
     product,
     product,
-    scanned,
-    scanned,
-    scanned,
+    ...Array(12).fill(scanned),
     softmax,
     cascade,
-    topOfProducts,
-    topOfProducts,
+    ...Array(6).fill(topOfProducts),
+    twoSizes,
     twoSizes,
     withItself,
     afterReduction,

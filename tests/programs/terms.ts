@@ -135,10 +135,16 @@ export const windows = (
   );
 };
 export const concat = (a: Term, b: Term, axis: string): Term =>
-  term("concat", a.dtype, {
-    ...joined(without(a.axes, [axis]), without(b.axes, [axis])),
-    [axis]: a.axes[axis] + b.axes[axis],
-  }, [a, b], { axis });
+  term(
+    "concat",
+    a.dtype,
+    {
+      ...joined(without(a.axes, [axis]), without(b.axes, [axis])),
+      [axis]: a.axes[axis] + b.axes[axis],
+    },
+    [a, b],
+    { axis },
+  );
 export const gather = (x: Term, axis: string, positions: Term): Term =>
   term("gather", x.dtype, joined(without(x.axes, [axis]), positions.axes), [x, positions], {
     axis,
