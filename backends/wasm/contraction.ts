@@ -239,8 +239,8 @@ export const printContraction = (
   let scratchBytes = 0;
   for (const storage of [raw, tiles, results]) {
     cells.set(storage, scratchBytes);
-    // Each begins at a line of the cache.
-    scratchBytes += Math.ceil(size(storage.dims) / 16) * 64;
+    // Each begins at a line of the cache, and not in the same set of it as the one before.
+    scratchBytes += Math.ceil(size(storage.dims) / 16 + 1) * 64;
   }
   const fresh = () => emitter(stored, engine, here, cells);
   const packing = printPacking(of, packed, engine, fresh);

@@ -5,6 +5,7 @@ import type { KernelReport, Precision, Program, ProgramReport } from "../backend
 import { byteLength, plan } from "../lower/memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
 import { lower } from "../lower/schedule.ts";
+import { inKernel } from "../lower/verify_addresses.ts";
 import { unfusedBytes } from "../unfused.ts";
 import { dispatchesOf } from "./beside.ts";
 import {
@@ -128,7 +129,10 @@ const compileHere = (program: Program, place: Place): Compiled => {
       : printExpression(kernel, lowered.stored, target, bound);
   const print = (kernels: readonly Kernel[], packing: Packing, windows?: Windows): Code => {
     const bound = binder(packing, windows);
-    return moduleOf(kernels.map((kernel) => body(kernel, bound)), bound);
+    return moduleOf(
+      kernels.map((kernel) => inKernel(kernel.path, () => body(kernel, bound))),
+      bound,
+    );
   };
   const alone = lowered.kernels.map((kernel) => print([kernel], "none"));
   const touched = alone.map((code, k) => ({

@@ -14,7 +14,7 @@ import type { Emitter, Env } from "./emit.ts";
 import { printMatrices } from "./matrices.ts";
 import type { Body } from "./module.ts";
 import { productKey, productSchedule, type Target, threads } from "./schedule.ts";
-import { named, placeTile, stage, stagesOf } from "./tiles.ts";
+import { areaOf, mustBeInTile, named, placeTile, stage, stagesOf } from "./tiles.ts";
 
 /** A tiled product: tiles of both operands in workgroup memory, a small tile a thread in registers. */
 export const printContraction = (
@@ -88,16 +88,20 @@ export const printContraction = (
     });
   };
 
+  const { left, right } = stagesOf(of, stored, {
+    tileRows,
+    tileColumns,
+    padding: 0,
+    depth,
+    halves,
+    threads,
+  });
   /** Sums from tiles of both operands in workgroup memory. */
   const sumByTiles = () => {
-    const { left, right } = stagesOf(of, stored, {
-      tileRows,
-      tileColumns,
-      padding: 0,
-      depth,
-      halves,
-      threads,
-    });
+    const own = (name: string, count: number, side: number) =>
+      affine.sum(affine.times(named("i", count), side), named(name, side));
+    mustBeInTile(left, named("k", depth), own("ty", down.length, sideRows));
+    mustBeInTile(right, named("k", depth), own("tx", across.length, sideColumns));
     const steps = Math.ceil(over / depth);
     emit.block(`for (var k0 = 0; k0 < ${over}; k0 += ${depth})`, ["k0"], steps, () => {
       stage(left, outer, emit);
@@ -141,10 +145,7 @@ export const printContraction = (
       });
     });
   });
-  const shared = schedule.from === "memory" ? [] : [
-    { name: "left", type: halves ? "f16" : "f32", length: depth * tileRows },
-    { name: "right", type: halves ? "f16" : "f32", length: depth * tileColumns },
-  ];
+  const shared = schedule.from === "memory" ? [] : [areaOf(left), areaOf(right)];
   return {
     emit,
     workgroup: threads,

@@ -7,6 +7,7 @@ import { scalarRow } from "../../dsl/scalar.ts";
 import * as affine from "../lower/affine.ts";
 import type { Dim, Storage } from "../lower/program.ts";
 import { size } from "../lower/program.ts";
+import { isShownInside, mustBeInside, placeOf } from "../lower/verify_addresses.ts";
 import { type Binder, binder } from "./bindings.ts";
 
 /** Where each axis is read. */
@@ -79,6 +80,12 @@ const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool
 
 /** The type of a storage's elements. */
 export const typeOf = ({ dtype, half }: Storage): string => half ? "f16" : storedAs[dtype];
+
+/** An element of an array that a kernel has for itself. */
+export const elementOf = (array: string, at: affine.Int, length: number): string => {
+  mustBeInside(at, { elements: length, words: () => `the array '${array}' of a kernel` });
+  return `${array}[${affine.show(at)}]`;
+};
 
 /** A float rounded to f16. A constant must not be beyond its largest. */
 export const rounded = (value: string): string => {
@@ -181,8 +188,15 @@ export const emitter = (
     return broadcast(stretch, lane);
   };
 
-  const load = (storage: Storage, env: Env): Value => {
+  /** Where an environment is in a storage; kept inside where it cannot be shown to lie there. */
+  const placeIn = (storage: Storage, env: Env): affine.Int => {
     const address = addressOf(storage, env);
+    const isShown = isShownInside(address, placeOf(storage));
+    return isShown ? address : clamped(address, size(storage.dims));
+  };
+
+  const load = (storage: Storage, env: Env): Value => {
+    const address = placeIn(storage, env);
     const key = `load ${storage.id} ${affine.show(address)}`;
     const level = levelOf(affine.depends(address));
     const found = blocks[level].memo.get(key);
@@ -415,7 +429,7 @@ export const emitter = (
   };
 
   const store: Emitter["store"] = (storage, env, value) => {
-    const place = bind(storage, affine.show(addressOf(storage, env)), true);
+    const place = bind(storage, affine.show(placeIn(storage, env)), true);
     const text = storage.dtype === "bool"
       ? `select(0u, 1u, ${value})`
       : storage.half

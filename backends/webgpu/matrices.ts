@@ -8,7 +8,7 @@ import { storeRoots } from "./access.ts";
 import type { Emitter } from "./emit.ts";
 import type { Body } from "./module.ts";
 import { fewGroups, type Target, workgroupBytes } from "./schedule.ts";
-import { named, placeTile, stage, stagesOf } from "./tiles.ts";
+import { areaOf, mustBeInTile, named, placeTile, stage, stagesOf } from "./tiles.ts";
 
 /** The sizes of the matrices of one multiplication. */
 export interface MatrixSizes {
@@ -179,6 +179,10 @@ export const printMatrices = (
     halves: component === "f16",
     threads,
   });
+  // All that the matrices of a subgroup are loaded from.
+  const all = (groups: number, count: number, one: number) => named("m", groups * count * one);
+  mustBeInTile(left, named("k", depth), all(groupRows, down, matrices.rows));
+  mustBeInTile(right, named("k", depth), all(groupColumns, across, matrices.columns));
   const place = (k: number, stride: number, origin: string, offset: number): string =>
     [...(origin === "" ? [] : [origin]), `${k * stride + offset}`].join(" + ");
   const steps = Math.ceil(over / depth);
@@ -251,8 +255,8 @@ export const printMatrices = (
     emit,
     workgroup: threads,
     areas: [
-      { name: "left", type: component, length: depth * left.stride },
-      { name: "right", type: component, length: depth * right.stride },
+      areaOf(left),
+      areaOf(right),
       { name: "results", type: "f32", length: groups * one },
     ],
     grid: placed.grid,

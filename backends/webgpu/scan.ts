@@ -7,7 +7,7 @@ import { locals, roles, substitute } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "../lower/phases.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
-import { computed, emitter, type Env } from "./emit.ts";
+import { computed, elementOf, emitter, type Env } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
 import type { Target } from "./schedule.ts";
 import { type Area, type Body, fold } from "./module.ts";
@@ -25,7 +25,9 @@ interface Item {
 }
 
 const element = (kept: Kept, env: Env): string =>
-  kept.dims.length === 0 ? kept.name : `${kept.name}[${affine.show(position(kept.dims, env))}]`;
+  kept.dims.length === 0
+    ? kept.name
+    : elementOf(kept.name, position(kept.dims, env), size(kept.dims));
 
 /**
  * Up to so many positions of the held axes are printed one after the other: what each lane holds is
@@ -161,7 +163,8 @@ const printByLanes = (
       if (partial !== undefined && across) {
         const area = `w${shared.length}`;
         const nest = heldOf(of);
-        shared.push({ name: area, type: "f32", length: size(nest) * width });
+        const length = size(nest) * width;
+        shared.push({ name: area, type: "f32", length });
         list.push({
           of,
           phase: phaseOf(of),
@@ -172,7 +175,7 @@ const printByLanes = (
               named("lane", width, [], true),
             );
             emit.line(
-              `${area}[${affine.show(flat)}] = ${
+              `${elementOf(area, flat, length)} = ${
                 edge ? `select(0.0, ${value}, ${active})` : value
               };`,
             );
@@ -330,12 +333,12 @@ const printByLanes = (
       const dims = heldOf(sourceFrom[name]);
       const array = emit.fresh("p");
       emit.line(`var ${array}: array<${computed[sourceFrom[name].dtype]}, ${every * size(dims)}>;`);
-      return [name, { array, dims }];
+      return [name, { array, dims, length: every * size(dims) }];
     }));
     const slot = (name: string, k: affine.Int, env: Env): string => {
-      const { array, dims } = kept[name];
+      const { array, dims, length } = kept[name];
       const flat = affine.sum(affine.times(k, size(dims)), position(dims, env));
-      return `${array}[${affine.show(flat)}]`;
+      return elementOf(array, flat, length);
     };
     const segments = Math.ceil(steps / every);
     emit.block(`for (var g = ${segments - 1}; g >= 0; g--)`, ["g"], segments, () => {

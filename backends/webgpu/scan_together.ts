@@ -7,7 +7,7 @@ import { locals, roles } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, size, type Storage } from "../lower/program.ts";
 import { arrange, type Kept } from "../lower/together.ts";
-import { computed, emitter, type Env, literal } from "./emit.ts";
+import { computed, elementOf, emitter, type Env, literal } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
 import { type Area, type Body, fold } from "./module.ts";
 import { atMost, below, bindLocals, named, position, timeOf } from "./scan_values.ts";
@@ -25,11 +25,12 @@ interface Cell {
   readonly name: string;
   readonly dims: readonly Dim[];
   readonly shared: boolean;
+  readonly length: number;
 }
 
 const element = (cell: Cell, env: Env, offset = affine.int(0)): string =>
   cell.shared
-    ? `${cell.name}[${affine.show(affine.sum(position(cell.dims, env), offset))}]`
+    ? elementOf(cell.name, affine.sum(position(cell.dims, env), offset), cell.length)
     : cell.name;
 
 /** A sum and where what the lanes find of it is. */
@@ -108,7 +109,7 @@ export const printTogether = (
     const shared = count > 1;
     if (shared) areas.push({ name, type, length: count });
     else emit.line(`var ${name}: ${type};`);
-    return { name, dims, shared };
+    return { name, dims, shared, length: count };
   };
   const { from } = roles(scan);
   const carries = Object.fromEntries(
@@ -186,16 +187,17 @@ export const printTogether = (
   bindLocals(emit, locals(scan), scan, reading, t);
 
   // What the steps do not change is read before them: every lane has its rows of a matrix.
-  const rows = new Map<Node, string>();
+  const rows = new Map<Node, (own: affine.Int) => string>();
   for (const sum of kept.values()) {
     if (sum.constant === undefined) continue;
     const row = emit.fresh("r");
     const length = Math.ceil(size(withParts(sum)) / width) * Math.ceil(size(sum.over) / sum.parts);
     emit.line(`var ${row}: array<${computed[sum.constant.dtype]}, ${length}>;`);
-    rows.set(sum.of, row);
+    const element = (own: affine.Int) => elementOf(row, own, length);
+    rows.set(sum.of, element);
     const nothing = () => {};
     forTerms(sum, start, nothing, (at, own) => {
-      emit.line(`${row}[${affine.show(own)}] = ${emit.emit(sum.constant!, at).text};`);
+      emit.line(`${element(own)} = ${emit.emit(sum.constant!, at).text};`);
     }, nothing);
   }
 
@@ -215,8 +217,7 @@ export const printTogether = (
       sums.forEach(({ sum: { of, constant } }, k) => {
         const total = totals[k];
         const [body] = of.args;
-        const value = (x: Node) =>
-          x === constant ? `${rows.get(of)}[${affine.show(own)}]` : emit.emit(x, at).text;
+        const value = (x: Node) => x === constant ? rows.get(of)!(own) : emit.emit(x, at).text;
         if (of.attributes.how === "max") {
           emit.line(`${total} = max(${total}, ${value(body)});`);
         } else if (isProduct(of)) {

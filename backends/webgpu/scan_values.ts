@@ -32,22 +32,6 @@ export const named = (
     terms: [{ atom: { text, low: 0, high: extent - 1, depends, varies }, times: 1 }],
   };
 
-/** A number known to be below `extent`, whatever its terms alone would allow. */
-export const below = (of: affine.Int, extent: number): affine.Int =>
-  affine.high(of) < extent ? of : {
-    constant: 0,
-    terms: [{
-      atom: {
-        text: affine.show(of),
-        low: 0,
-        high: extent - 1,
-        depends: affine.depends(of),
-        varies: affine.varies(of),
-      },
-      times: 1,
-    }],
-  };
-
 /** The smaller of a number and `most`. */
 export const atMost = (of: affine.Int, most: number): affine.Int => ({
   constant: 0,
@@ -62,6 +46,10 @@ export const atMost = (of: affine.Int, most: number): affine.Int => ({
     times: 1,
   }],
 });
+
+/** A number kept below `extent`. */
+export const below = (of: affine.Int, extent: number): affine.Int =>
+  affine.high(of) < extent ? of : atMost(of, extent - 1);
 
 /** The position in time of the step number `s`. */
 export const timeOf = (s: affine.Int, steps: number, reverse: boolean): affine.Int =>

@@ -3,9 +3,10 @@
 import type { Node } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
 import { type Contraction, type Dim, size, type Storage } from "../lower/program.ts";
+import { mustBeInside } from "../lower/verify_addresses.ts";
 import { readsAlong } from "./access.ts";
 import { type Emitter, type Env, rounded } from "./emit.ts";
-import { fold, type Grid, gridLimit } from "./module.ts";
+import { type Area, fold, type Grid, gridLimit } from "./module.ts";
 
 /** An integer variable of the code, from 0 to `extent` - 1, that changes with `depends`. */
 export const named = (
@@ -102,9 +103,23 @@ export const stagesOf = (
   };
 };
 
+/** The array of a tile. */
+export const areaOf = ({ area, stride, depth, halves }: Stage): Area => ({
+  name: area,
+  type: halves ? "f16" : "f32",
+  length: depth * stride,
+});
+
+/** Sees to it that all summed positions `k` and positions `m` of a tile are in its array. */
+export const mustBeInTile = (tile: Stage, k: affine.Int, m: affine.Int): void => {
+  const { name, length } = areaOf(tile);
+  const at = affine.sum(affine.times(k, tile.stride), m);
+  mustBeInside(at, { elements: length, words: () => `the tile '${name}' in workgroup memory` });
+};
+
 /** Fills a tile from the summed position `k0` on. Beyond the edges it is zero. */
-export const stage = (
-  {
+export const stage = (tileOf: Stage, outer: Env, emit: Emitter): void => {
+  const {
     area,
     stride,
     operand,
@@ -116,10 +131,7 @@ export const stage = (
     along,
     halves,
     threads,
-  }: Stage,
-  outer: Env,
-  emit: Emitter,
-): void => {
+  } = tileOf;
   const extent = size(dims), summed = size(over);
   const e = emit.fresh("e");
   const total = tile * depth;
@@ -146,6 +158,7 @@ export const stage = (
         ...(summed % depth === 0 ? [] : [`k0 + ${k} < ${summed}`]),
       ].join(" && ");
       const term = inside === "" ? value : `select(0.0, ${value}, ${inside})`;
+      mustBeInTile(tileOf, named(k, depth), named(m, tile));
       emit.line(`${area}[${k} * ${stride} + ${m}] = ${halves ? rounded(term) : term};`);
     },
   );
