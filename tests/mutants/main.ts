@@ -3,6 +3,7 @@
 // noticed. Changes that do not type-check are not counted. The same seed draws the same changes.
 import { parseArgs } from "cli";
 import { cpus } from "node:os";
+import { copyTree, failureOf, stopAll } from "./copies.ts";
 import { draw } from "./draw.ts";
 import { excused, mostExcused } from "./excused.ts";
 import { changed, type Mutation, mutationsOf, shown } from "./mutations.ts";
@@ -93,69 +94,19 @@ if (asked.list) {
   Deno.exit(0);
 }
 
-// Work: two copies of the tree, on which as many workers make changes.
-const parts = ["mod.ts", "deno.json", "deno.lock", "backends", "bench", "dsl", "experiments"];
-const copyTree = (from: string, to: string): void => {
-  if (!Deno.statSync(from).isDirectory) return Deno.copyFileSync(from, to);
-  Deno.mkdirSync(to);
-  for (const { name } of Deno.readDirSync(from)) copyTree(`${from}/${name}`, `${to}/${name}`);
-};
-const copies: string[] = [], children = new Set<Deno.ChildProcess>();
+// Two copies of the tree, on each of which one change is made at a time.
+const copies: string[] = [];
 const end = (status: number): never => {
-  children.forEach((child) => stop(child));
+  stopAll();
   copies.forEach((copy) => Deno.removeSync(copy, { recursive: true }));
   Deno.exit(status);
 };
-const stop = (child: Deno.ChildProcess): void => {
-  try {
-    child.kill("SIGKILL");
-  } catch {
-    // It has ended.
-  }
-};
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => end(130));
-
-/** How a stage ended: with which failure, or undefined where its tests pass. */
-const run = async (copy: string, stage: Stage, limit: number): Promise<string | undefined> => {
-  const filter = stage.filter === undefined ? [] : ["--filter", stage.filter];
-  const flags = [
-    "-A",
-    "--quiet",
-    "--no-check",
-    "--fail-fast",
-    "--v8-flags=--max-old-space-size=2000",
-  ];
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", ...flags, ...filter, ...stage.files],
-    cwd: copy,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-    env: { NO_COLOR: "1" },
-  }).spawn();
-  children.add(child);
-  let isLate = false;
-  const timer = setTimeout(() => {
-    isLate = true;
-    stop(child);
-  }, limit);
-  const { success, stdout, stderr } = await child.output();
-  clearTimeout(timer);
-  children.delete(child);
-  if (isLate) return "hangs";
-  if (success) return undefined;
-  const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-  return text.match(/^(.*) \.\.\. FAILED/m)?.[1] ?? text.match(/^.*[Ee]rror.*$/m)?.[0] ?? "fails";
-};
 
 const began = performance.now();
 const seconds = () => `${((performance.now() - began) / 1000).toFixed(0)} s`;
 const workers = Math.min(2, cpus().length, count);
-for (let k = 0; k < workers; k++) {
-  const copy = Deno.makeTempDirSync({ prefix: "mutants-" });
-  copies.push(copy);
-  for (const part of [...parts, "models", "tests"]) copyTree(root + part, `${copy}/${part}`);
-}
+for (let k = 0; k < workers; k++) copies.push(copyTree(root));
 
 // As the tree stands all tests pass, and take a time beyond which a change hangs.
 const needed = allStages.filter((stage) =>
@@ -170,7 +121,7 @@ const inTurns = async <T>(list: readonly T[], work: (one: T, copy: string) => Pr
 };
 await inTurns(needed, async (stage, copy) => {
   const start = performance.now();
-  const failure = await run(copy, stage, 300_000);
+  const failure = await failureOf(copy, stage, 300_000);
   const took = performance.now() - start;
   console.error(`${(took / 1000).toFixed(1)} s: ${stage.files.join(" ")} ${stage.filter ?? ""}`);
   if (failure !== undefined) {
@@ -189,7 +140,7 @@ await inTurns(drawn, async (mutation, copy) => {
   let death: string | undefined, stages = 0;
   for (const stage of stagesOf(mutation.file)) {
     stages++;
-    death = await run(copy, stage, limits.get(stage)!);
+    death = await failureOf(copy, stage, limits.get(stage)!);
     if (death !== undefined) break;
   }
   Deno.writeTextFileSync(path, source);

@@ -35,64 +35,49 @@ export interface Stage {
   readonly filter?: string;
 }
 
+const backends = (...names: readonly string[]): readonly string[] =>
+  names.map((name) => `tests/backends/${name}_test.ts`);
+const onWasm = (...names: readonly string[]): readonly string[] =>
+  names.map((name) => `tests/wasm/${name}_test.ts`);
+
 const expressions: Stage = {
   files: ["tests/dsl/grad_test.ts", "tests/dsl/scan_test.ts", "tests/dsl/closed_forms_test.ts"],
 };
+/** Which kernels come out, without a look at values: quick. */
 const shapes: Stage = {
-  files: [
-    "tests/backends/affine_test.ts",
-    "tests/backends/structure_test.ts",
-    "tests/backends/scan_kernels_test.ts",
-    "tests/backends/block_kernels_test.ts",
-    "tests/backends/beside_test.ts",
-  ],
+  files: backends(
+    ...["affine", "beside", "block_kernels", "bounds", "scan_kernels", "splits", "structure"],
+    ...["loops", "training_kernels", "limits", "halves", "matrices"],
+  ),
+  filter: "/^(?!.*agree)/",
 };
-const wasm: Stage = {
-  files: [
-    "tests/wasm/backend_test.ts",
-    "tests/wasm/math_test.ts",
-    "tests/wasm/matrix_test.ts",
-    "tests/wasm/scans_test.ts",
-    "tests/wasm/turned_test.ts",
-    "tests/wasm/products_test.ts",
-  ],
-};
-const gpu: Stage = {
-  files: [
-    "tests/backends/wgsl_test.ts",
-    "tests/backends/matrices_test.ts",
-    "tests/backends/halves_test.ts",
-    "tests/backends/late_test.ts",
-    "tests/backends/limits_test.ts",
-  ],
-};
-const forms: Stage = {
-  files: [
-    "tests/backends/loops_test.ts",
-    "tests/backends/splits_test.ts",
-    "tests/backends/training_kernels_test.ts",
-    "tests/backends/tuning_test.ts",
-  ],
-};
+const wasm: Stage = { files: onWasm("backend", "scans", "math", "matrix", "turned", "products") };
+const structureOn = (device: string): Stage => ({
+  files: backends("structure", "scan_kernels", "table"),
+  filter: `/^${device} agrees|agree with the reference on ${device},/`,
+});
+const structureWasm = structureOn("WebAssembly");
+const structurePlain = structureOn("WebAssembly with plain SIMD");
+const structureGpu = structureOn("WebGPU");
+const texts: Stage = { files: backends("wgsl") };
+const gpu: Stage = { files: backends("matrices", "halves", "late", "limits", "tuning") };
 /** Kernels and bytes of training steps; not how much memory a process takes. */
-const training: Stage = {
-  files: ["tests/wasm/training_test.ts"],
-  filter: "kernels, functions and bytes",
-};
+const training: Stage = { files: onWasm("training"), filter: "kernels, functions and bytes" };
 const randomOn = (devices: string): Stage => ({
-  files: ["tests/backends/random_programs_test.ts"],
+  files: backends("random_programs"),
   filter: `/random programs on (${devices}) agree/`,
 });
 const rewrites: Stage = { files: ["tests/dsl/random_programs_test.ts"] };
 const randomWasm = randomOn("WebAssembly|WebAssembly in loops");
 const randomGpu = randomOn("WebGPU with a GPU's kernels|WebGPU in parts");
+const split: Stage = { files: backends("splits", "loops") };
 
 /** The stages for a change in a place, the most telling first; the first place that fits counts. */
 const table: readonly (readonly [string, readonly Stage[]])[] = [
-  ["dsl/", [expressions, rewrites, wasm, shapes, randomWasm, forms, training]],
-  ["backends/wasm/", [wasm, randomWasm, training]],
-  ["backends/webgpu/", [gpu, shapes, forms, randomGpu]],
-  ["", [wasm, shapes, forms, gpu, randomWasm, training, randomGpu]],
+  ["dsl/", [expressions, rewrites, structureWasm, shapes, split, training]],
+  ["backends/wasm/", [wasm, structureWasm, structurePlain, randomWasm, training]],
+  ["backends/webgpu/", [shapes, texts, structureGpu, gpu, split, randomGpu]],
+  ["", [shapes, structureWasm, wasm, split, gpu, training, randomWasm, randomGpu]],
 ];
 
 /** What runs for a change in a file. */
