@@ -43,41 +43,35 @@ const onWasm = (...names: readonly string[]): readonly string[] =>
 const expressions: Stage = {
   files: ["tests/dsl/grad_test.ts", "tests/dsl/scan_test.ts", "tests/dsl/closed_forms_test.ts"],
 };
-/** Which kernels come out, without a look at values: quick. */
+/** Numbers of compiled programs: quick, since nothing runs. */
+const costs: Stage = { files: backends("costs", "affine", "bounds", "block_kernels", "beside") };
 const shapes: Stage = {
-  files: backends(
-    ...["affine", "beside", "block_kernels", "bounds", "scan_kernels", "splits", "structure"],
-    ...["loops", "training_kernels", "limits", "halves", "matrices"],
-  ),
+  files: backends("scan_kernels", "splits", "loops", "limits", "halves", "matrices"),
   filter: "/^(?!.*agree)/",
 };
-const wasm: Stage = { files: onWasm("backend", "scans", "math", "matrix", "turned", "products") };
+const wasm: Stage = { files: onWasm("backend", "matrix", "turned", "math", "scans") };
+const products: Stage = { files: onWasm("products") };
 const structureOn = (device: string): Stage => ({
   files: backends("structure", "scan_kernels", "table"),
   filter: `/^${device} agrees|agree with the reference on ${device},/`,
 });
 const structureWasm = structureOn("WebAssembly");
-const structurePlain = structureOn("WebAssembly with plain SIMD");
 const structureGpu = structureOn("WebGPU");
 const texts: Stage = { files: backends("wgsl") };
-const gpu: Stage = { files: backends("matrices", "halves", "late", "limits", "tuning") };
-/** Kernels and bytes of training steps; not how much memory a process takes. */
-const training: Stage = { files: onWasm("training"), filter: "kernels, functions and bytes" };
 const randomOn = (devices: string): Stage => ({
   files: backends("random_programs"),
   filter: `/random programs on (${devices}) agree/`,
 });
-const rewrites: Stage = { files: ["tests/dsl/random_programs_test.ts"] };
-const randomWasm = randomOn("WebAssembly|WebAssembly in loops");
-const randomGpu = randomOn("WebGPU with a GPU's kernels|WebGPU in parts");
-const split: Stage = { files: backends("splits", "loops") };
+const randomWasm = randomOn("WebAssembly with plain SIMD|WebAssembly in loops");
+const randomGpu = randomOn("WebGPU with a GPU's kernels|WebGPU in parts|WebGPU by matrices");
+const split: Stage = { files: backends("splits", "loops"), filter: "/WebAssembly|GPU's/" };
 
 /** The stages for a change in a place, the most telling first; the first place that fits counts. */
 const table: readonly (readonly [string, readonly Stage[]])[] = [
-  ["dsl/", [expressions, rewrites, structureWasm, shapes, split, training]],
-  ["backends/wasm/", [wasm, structureWasm, structurePlain, randomWasm, training]],
-  ["backends/webgpu/", [shapes, texts, structureGpu, gpu, split, randomGpu]],
-  ["", [shapes, structureWasm, wasm, split, gpu, training, randomWasm, randomGpu]],
+  ["dsl/", [expressions, structureWasm, costs, shapes, randomWasm]],
+  ["backends/wasm/", [wasm, structureWasm, costs, products, randomWasm]],
+  ["backends/webgpu/", [texts, costs, structureGpu, shapes, randomGpu, split]],
+  ["", [costs, structureWasm, shapes, wasm, randomWasm, split, randomGpu]],
 ];
 
 /** What runs for a change in a file. */
