@@ -1,0 +1,82 @@
+// What is changed, and the quick set of tests that should notice: stages of test files, run one after
+// the other until one fails. The first stage takes a second or two and is chosen by the place of the
+// change; most changes die there.
+
+/** What is changed: files and folders, without those that print no code and compute no program. */
+export const changedPlaces: readonly string[] = [
+  "backends/lower/",
+  "backends/wasm/",
+  "backends/webgpu/",
+  "dsl/absorb.ts",
+  "dsl/grad.ts",
+  "dsl/pull.ts",
+  "dsl/scan.ts",
+];
+
+/** Files in those folders that are left alone, and why. */
+export const leftAlone: Readonly<Record<string, string>> = {
+  "backends/wasm/backend.ts": "a machine, no generator",
+  "backends/wasm/calls.ts": "threads, no generator",
+  "backends/wasm/peaks.ts": "measures what the processor reaches",
+  "backends/wasm/pool.ts": "threads, no generator",
+  "backends/wasm/print.ts": "text for people",
+  "backends/wasm/worker.ts": "threads, no generator",
+  "backends/webgpu/backend.ts": "a machine, no generator",
+  "backends/webgpu/discover.ts": "finds devices",
+  "backends/webgpu/swiftshader.ts": "installs a driver",
+  "backends/webgpu/timing.ts": "measures what the device reaches",
+  "backends/webgpu/wait.ts": "waits for the device",
+  "backends/webgpu/warm.ts": "compiles ahead, for speed alone",
+};
+
+/** Test files that run in one process, maybe only the tests whose names fit a filter. */
+export interface Stage {
+  readonly files: readonly string[];
+  readonly filter?: string;
+}
+
+const backends = (...names: readonly string[]): readonly string[] =>
+  names.map((name) => `tests/backends/${name}_test.ts`);
+const onWasm = (...names: readonly string[]): readonly string[] =>
+  names.map((name) => `tests/wasm/${name}_test.ts`);
+
+const expressions: Stage = {
+  files: ["tests/dsl/grad_test.ts", "tests/dsl/scan_test.ts", "tests/dsl/closed_forms_test.ts"],
+};
+/** Numbers of compiled programs: quick, since nothing runs. */
+const costs: Stage = { files: backends("costs", "affine", "bounds", "block_kernels", "beside") };
+const shapes: Stage = {
+  files: backends("scan_kernels", "splits", "loops", "limits", "halves", "matrices"),
+  filter: "/^(?!.*agree)/",
+};
+const wasm: Stage = { files: onWasm("backend", "matrix", "turned", "math", "scans") };
+const products: Stage = { files: onWasm("products") };
+const structureOn = (device: string): Stage => ({
+  files: backends("structure", "scan_kernels", "table"),
+  filter: `/^${device} agrees|agree with the reference on ${device},/`,
+});
+const structureWasm = structureOn("WebAssembly");
+const structureGpu = structureOn("WebGPU");
+const texts: Stage = { files: backends("wgsl") };
+const randomOn = (devices: string): Stage => ({
+  files: backends("random_programs"),
+  filter: `/random programs on (${devices}) agree/`,
+});
+const randomWasm = randomOn("WebAssembly with plain SIMD|WebAssembly in loops");
+const randomGpu = randomOn("WebGPU with a GPU's kernels|WebGPU in parts|WebGPU by matrices");
+const split: Stage = { files: backends("splits", "loops"), filter: "/WebAssembly|GPU's/" };
+
+/** The stages for a change in a place, the most telling first; the first place that fits counts. */
+const table: readonly (readonly [string, readonly Stage[]])[] = [
+  ["dsl/", [expressions, structureWasm, costs, shapes, randomWasm]],
+  ["backends/wasm/", [wasm, structureWasm, costs, products, randomWasm]],
+  ["backends/webgpu/", [texts, costs, structureGpu, shapes, randomGpu, split]],
+  ["", [costs, structureWasm, shapes, wasm, randomWasm, split, randomGpu]],
+];
+
+/** What runs for a change in a file. */
+export const stagesOf = (file: string): readonly Stage[] =>
+  table.find(([place]) => file.startsWith(place))![1];
+
+/** All stages. */
+export const allStages: readonly Stage[] = [...new Set(table.flatMap(([, stages]) => stages))];
