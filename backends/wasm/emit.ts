@@ -4,6 +4,7 @@
 import { known } from "../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
+import { nestings } from "../lower/nesting.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
 import { builder, type Value } from "./builder.ts";
 import { type Access, type Emitter, type Env, type Lanes, parameters } from "./emitter.ts";
@@ -12,6 +13,20 @@ import { unexpanded } from "./factors.ts";
 import { clamped, clampOf, isKeptTogether, laneStride, shifted, width } from "./lanes.ts";
 import { vectorMath } from "./math.ts";
 import { scalarOp } from "./scalar.ts";
+
+/** The factors of a product, and the innermost block in which they are known. */
+interface Factors {
+  readonly list: readonly Value[];
+  readonly level: number;
+  readonly token: object;
+}
+
+/** A value to emit, with the lanes that it is wanted for. */
+interface Deep {
+  readonly of: Node;
+  readonly env: Env;
+  readonly lanes: Lanes | undefined;
+}
 
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in `here`
@@ -32,6 +47,7 @@ export const emitter = (
   const storages: Storage[] = [];
   const accesses: Access[] = [];
   const memo = new Map<string, Value & { readonly token: object }>();
+  const knownFactors = new Map<string, Factors>();
   // Values of a block are known until it ends.
   let scopes: readonly object[] = [{}];
   let lanes: Lanes | undefined;
@@ -247,18 +263,30 @@ export const emitter = (
   /**
    * The factors of a product of products, those that are known farthest out first: what does not
    * vary in a loop is multiplied outside of it. A product whose factors are known at the same place
-   * is one of them as it is written, as others may share it.
+   * is one of them as it is written, as others may share it; so is one of many factors.
    */
+  const mostFactors = 64;
   const factors = (of: Node, env: Env): readonly Value[] => {
     if (of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
-    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
-    return list[0].level === list.at(-1)!.level ? [emit(of, env)] : list;
+    const key = keyOf(of, env), known = knownFactors.get(key);
+    if (known !== undefined && scopes[known.level] === known.token) return known.list;
+    const found = nested(of, env, () => {
+      const list = factorsOf(of, env);
+      const isOne = list.length > mostFactors || list[0].level === list.at(-1)!.level;
+      return isOne ? [emit(of, env)] : list;
+    });
+    const level = found.at(-1)!.level;
+    knownFactors.set(key, { list: found, level, token: scopes[level] });
+    return found;
   };
+  /** The factors of both sides of a product. */
+  const factorsOf = (of: Node, env: Env): readonly Value[] =>
+    of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
   const product = (of: readonly Value[]): Value => of.reduce((a, b) => make.op("f32x4.mul", a, b));
   /** Two values whose product is a node's. */
   const sides = (of: Node, env: Env): readonly [Value, Value] => {
     const [a, b] = of.args;
-    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
+    const list = factorsOf(of, env);
     if (list.every(({ level }) => level === list[0].level)) return [emit(a, env), emit(b, env)];
     return [product(list.slice(0, -1)), list.at(-1)!];
   };
@@ -380,20 +408,36 @@ export const emitter = (
     }
   };
 
-  const emit = (of: Node, env: Env): Value => {
-    const key = `${of.id} ${lanes === undefined ? "" : `${lanes.name}:${lanes.count}`} ${
+  const keyOf = (of: Node, env: Env): string =>
+    `${of.id} ${lanes === undefined ? "" : `${lanes.name}:${lanes.count}`} ${
       Object.keys(of.axes).map((axis) => {
         const at = env.get(axis);
         if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
         return affine.show(at);
       }).join()
     }`;
+
+  const emit = (of: Node, env: Env): Value => {
+    const key = keyOf(of, env);
     const found = memo.get(key);
     if (found !== undefined && scopes[found.level] === found.token) return found;
-    const value = compute(of, env);
+    const value = nested(of, env, () => compute(of, env));
     memo.set(key, { ...value, token: scopes[value.level] });
     return value;
   };
+
+  const nesting = nestings<Deep>();
+  /** Computes a value of an expression; what is too deep in it is emitted before it. */
+  const nested = <T>(of: Node, env: Env, inside: () => T): T =>
+    nesting.nested({ of, env, lanes }, inside, (deep) => {
+      const around = lanes;
+      ({ lanes } = deep);
+      try {
+        emit(deep.of, deep.env);
+      } finally {
+        lanes = around;
+      }
+    });
 
   const place: Emitter["place"] = (of, env) => {
     const storage = stored.get(of);
@@ -412,7 +456,7 @@ export const emitter = (
   const scoped = (inside: () => void) => {
     const around = scopes;
     scopes = [...around, {}];
-    inside();
+    nesting.apart(inside);
     scopes = around;
   };
 
@@ -528,6 +572,7 @@ export const emitter = (
       else overrides.set(of, by);
       // What was computed with an earlier meaning is not that of this one.
       memo.clear();
+      knownFactors.clear();
     },
     whole,
     unflatten,
