@@ -2,6 +2,7 @@
 // from memory and wrote its result. It is what fusion is measured against.
 import { type AnyTensor, known, volume } from "../dsl/axes.ts";
 import { type Node, node, type Op, reachable } from "../dsl/node.ts";
+import { ascend } from "../dsl/walk.ts";
 import type { Program } from "./backend.ts";
 
 /** What costs nothing: constants, what is already in memory, other names for a value, and views. */
@@ -22,10 +23,12 @@ const FREE: ReadonlySet<Op> = new Set<Op>([
 const bytes = (of: Node): number => 4 * volume(of.axes);
 
 /** Bytes that reading an argument takes; a view reads no more than there is below it. */
-const reading = (of: Node): number => {
-  if (of.op === "const" || of.op === "iota") return 0;
-  const views = ["index", "stop", "recompute", "materialise"].includes(of.op);
-  return views ? Math.min(bytes(of), reading(of.args[0])) : bytes(of);
+const reading = (of: Node, found: Map<Node, number>): number => {
+  const isView = ({ op }: Node) => ["index", "stop", "recompute", "materialise"].includes(op);
+  return ascend(of, found, (x) => isView(x) ? x.args : [], (x) => {
+    if (x.op === "const" || x.op === "iota") return 0;
+    return isView(x) ? Math.min(bytes(x), found.get(x.args[0])!) : bytes(x);
+  });
 };
 
 const isProduct = (of: Node): boolean => of.op === "mul" && of.args.length === 2;
@@ -56,6 +59,7 @@ const moved = (roots: readonly Node[], nodes: readonly Node[]): number => {
   }
   roots.forEach((of) => summed.delete(of));
   let total = 0;
+  const readings = new Map<Node, number>();
   for (const of of nodes) {
     if (FREE.has(of.op) || summed.has(of)) continue;
     if (of.op === "scan") {
@@ -65,7 +69,7 @@ const moved = (roots: readonly Node[], nodes: readonly Node[]): number => {
       continue;
     }
     const args = of.op === "reduce" && summed.has(of.args[0]) ? of.args[0].args : of.args;
-    total += bytes(of) + args.reduce((sum, arg) => sum + reading(arg), 0);
+    total += bytes(of) + args.reduce((sum, arg) => sum + reading(arg, readings), 0);
   }
   return total;
 };

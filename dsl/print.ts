@@ -4,6 +4,7 @@ import { type AnyTensor, showAxes } from "./axes.ts";
 import { type Node, node } from "./node.ts";
 import { binding, type Phrase, phraseOf, type Text } from "./phrases.ts";
 import { locals, type Nodes, roles } from "./scan.ts";
+import { ascend } from "./walk.ts";
 
 /** Longer texts get a name. */
 const longest = 72;
@@ -76,24 +77,28 @@ const written = (
   bound: ReadonlyMap<Node, Text>,
 ): { readonly lines: readonly string[]; readonly texts: readonly Text[] } => {
   const phrases = new Map<Node, Phrase>();
-  const order: Node[] = [];
   const uses = new Map<Node, number>();
-  const shown = new Set<Node>();
-  const visit = (of: Node): void => {
-    uses.set(of, (uses.get(of) ?? 0) + 1);
-    if (phrases.has(of) || bound.has(of)) return;
+  const shown = new Set<Node>(), isRoot = new Set(roots);
+  const use = (of: Node) => uses.set(of, (uses.get(of) ?? 0) + 1);
+  const operandsOf = (of: Node): readonly Node[] => {
+    if (bound.has(of)) return [];
     const made = isLeaf(of)
       ? leafPhrase(of)
       : of.op === "scan"
       ? scanPhrase(of, name)
       : phraseOf(of);
     phrases.set(of, made);
-    made.operands.forEach(visit);
+    made.operands.forEach(use);
     // What a step reads from outside is computed once, before the scan: it is named there.
     if (of.op === "scan") roles(of).rest.forEach((arg) => shown.add(arg));
-    order.push(of);
+    return made.operands;
   };
-  roots.forEach(visit);
+  const visited = new Map<Node, Node>();
+  for (const root of roots) {
+    use(root);
+    ascend(root, visited, operandsOf, (of) => of);
+  }
+  const order = [...visited.keys()].filter((of) => phrases.has(of));
   const texts = new Map<Node, Text>(bound);
   const lines: string[] = [];
   // Leaves have the names that they were given; all others give way to them.
@@ -105,7 +110,7 @@ const written = (
     const short = of.op === "const" || of.op === "local";
     const named = isLeaf(of) || of.op === "scan" || shown.has(of) && !short ||
       uses.get(of)! > 1 && !short && !(of.op === "part" && text.text.length < 24) ||
-      text.text.length > longest && !roots.includes(of);
+      text.text.length > longest && !isRoot.has(of);
     if (!named) {
       texts.set(of, text);
       continue;

@@ -2,6 +2,7 @@
 import { known, sameAxes } from "../../dsl/axes.ts";
 import { type Node, reachable } from "../../dsl/node.ts";
 import { part, roles } from "../../dsl/scan.ts";
+import { ascend } from "../../dsl/walk.ts";
 import type { Program } from "../backend.ts";
 import { contractionOf } from "./costs.ts";
 import { type Draft, isLeaf, type Use } from "./draft.ts";
@@ -285,29 +286,32 @@ const topological = (
   needs: ReadonlyMap<Draft, ReadonlySet<Draft>>,
   updating: ReadonlySet<Draft>,
 ): readonly Draft[] => {
-  const done = new Set<Draft>(), open = new Set<Draft>();
-  const result: Draft[] = [];
-  const visit = (draft: Draft) => {
-    if (done.has(draft)) return;
-    if (open.has(draft)) throw new Error(`kernels wait for each other at ${draft.path}`);
-    open.add(draft);
-    [...needs.get(draft)!].sort((a, b) => b.id - a.id).forEach(visit);
-    done.add(draft);
-    result.push(draft);
-  };
+  const done = new Map<Draft, Draft>();
   // Later drafts are earlier in the graph.
-  [...drafts].sort((a, b) => b.id - a.id).forEach(visit);
+  const earlierFirst = (some: Iterable<Draft>) => [...some].sort((a, b) => b.id - a.id);
+  for (const draft of earlierFirst(drafts)) {
+    ascend(draft, done, (of) => earlierFirst(needs.get(of)!), (of) => of);
+  }
+  const result = [...done.keys()];
   // Nothing waits for an update but the end, so it stands right behind the last thing it needs; so
   // does what only updates wait for, such as parts of a gradient.
-  const isAside = (draft: Draft): boolean => {
-    const users = [...needs].flatMap(([user, all]) => all.has(draft) ? [user] : []);
-    return updating.has(draft) || users.length > 0 && users.every((user) => updating.has(user));
-  };
+  const used = new Set<Draft>(), awaited = new Set<Draft>();
+  for (const [user, all] of needs) {
+    for (const draft of all) {
+      used.add(draft);
+      if (!updating.has(user)) awaited.add(draft);
+    }
+  }
+  const isAside = (draft: Draft): boolean =>
+    updating.has(draft) || used.has(draft) && !awaited.has(draft);
   const place = new Map(result.filter((draft) => !isAside(draft)).map((draft, k) => [draft, k]));
-  const when = (draft: Draft): number =>
-    place.get(draft) ?? Math.max(-1, ...[...needs.get(draft)!].map(when));
+  const when = new Map<Draft, number>();
+  for (const draft of result) {
+    const last = [...needs.get(draft)!].reduce((late, of) => Math.max(late, when.get(of)!), -1);
+    when.set(draft, place.get(draft) ?? last);
+  }
   return result
-    .map((draft, k) => ({ draft, at: when(draft), isAside: place.has(draft) ? 0 : 1, k }))
+    .map((draft, k) => ({ draft, at: when.get(draft)!, isAside: place.has(draft) ? 0 : 1, k }))
     .sort((a, b) => a.at - b.at || a.isAside - b.isAside || a.k - b.k)
     .map(({ draft }) => draft);
 };

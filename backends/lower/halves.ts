@@ -41,8 +41,11 @@ const partsOf = (order: readonly Node[]): ReadonlySet<Node> => {
   return parts;
 };
 
-const isMaximum = (of: Node): boolean =>
-  of.op === "index" ? isMaximum(of.args[0]) : of.op === "reduce" && of.attributes.how === "max";
+const isMaximum = (of: Node): boolean => {
+  let from = of;
+  while (from.op === "index") [from] = from.args;
+  return from.op === "reduce" && from.attributes.how === "max";
+};
 
 /** What decides where a maximum was attained. */
 const sought = (order: readonly Node[]): ReadonlySet<Node> =>

@@ -35,6 +35,7 @@ export const plan = (
     if (life !== undefined) life.to = uses.length;
   }
   const offsets = new Map<number, number>();
+  /** What has a place, in the order of places. */
   const placed: { from: number; to: number; start: number; end: number }[] = [];
   let total = 0;
   const order = [...lives.values()].sort((a, b) =>
@@ -42,15 +43,15 @@ export const plan = (
   );
   for (const { storage, from, to } of order) {
     const length = Math.ceil(byteLength(storage) / alignment) * alignment;
-    const beside = placed.filter((other) => other.from <= to && from <= other.to)
-      .sort((a, b) => a.start - b.start);
-    let start = 0;
-    for (const other of beside) {
+    let start = 0, next = 0;
+    for (; next < placed.length; next++) {
+      const other = placed[next];
       if (start + length <= other.start) break;
-      start = Math.max(start, other.end);
+      if (other.from <= to && from <= other.to) start = Math.max(start, other.end);
     }
     offsets.set(storage.id, start);
-    placed.push({ from, to, start, end: start + length });
+    while (next > 0 && placed[next - 1].start > start) next--;
+    placed.splice(next, 0, { from, to, start, end: start + length });
     total = Math.max(total, start + length);
   }
   return { offsets, bytes: total };

@@ -189,7 +189,11 @@ export const planScans = (
     if (scan === undefined) break;
     const users = new Map<Node, Node[]>();
     for (const of of order) {
-      for (const arg of of.args) users.set(arg, [...(users.get(arg) ?? []), of]);
+      for (const arg of of.args) {
+        const by = users.get(arg);
+        if (by === undefined) users.set(arg, [of]);
+        else by.push(of);
+      }
     }
     const twins = sameOutputs(scan, order);
     if (twins.size > 0) {

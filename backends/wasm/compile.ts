@@ -81,10 +81,8 @@ const compileHere = (program: Program, options: Options): Compiled => {
     kept,
     alignment,
   );
-  const scratchBytes = Math.max(
-    0,
-    ...steps.flatMap(({ launches }) => launches.map((one) => one.scratch)),
-  );
+  const scratchBytes = steps.flatMap(({ launches }) => launches)
+    .reduce((most, { scratch }) => Math.max(most, scratch), 0);
   const printing = performance.now() - began - lowering;
   return {
     lowered,

@@ -4,6 +4,7 @@
 import { known } from "../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../dsl/node.ts";
 import * as affine from "../lower/affine.ts";
+import { nestings } from "../lower/nesting.ts";
 import { type Dim, size, type Storage } from "../lower/program.ts";
 import { isShownInside, mustBeInside, placeOf } from "../lower/verify_addresses.ts";
 import { builder, type Value } from "./builder.ts";
@@ -13,6 +14,21 @@ import { unexpanded } from "./factors.ts";
 import { clamped, clampOf, isKeptTogether, laneStride, shifted, width } from "./lanes.ts";
 import { vectorMath } from "./math.ts";
 import { scalarOp } from "./scalar.ts";
+
+/** The factors of a product, and the innermost block in which they are known. */
+interface Factors {
+  readonly list: readonly Value[];
+  readonly level: number;
+  readonly token: object;
+}
+
+/** A value to emit, with the lanes that it is wanted for. */
+interface Deep {
+  readonly of: Node;
+  readonly env: Env;
+  readonly lanes: Lanes | undefined;
+  readonly inOrder: boolean;
+}
 
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in `here`
@@ -33,6 +49,7 @@ export const emitter = (
   const storages: Storage[] = [];
   const accesses: Access[] = [];
   const memo = new Map<string, Value & { readonly token: object }>();
+  const knownFactors = new Map<string, Factors>();
   // Values of a block are known until it ends.
   let scopes: readonly object[] = [{}];
   let lanes: Lanes | undefined;
@@ -265,18 +282,30 @@ export const emitter = (
   /**
    * The factors of a product of products, those that are known farthest out first: what does not
    * vary in a loop is multiplied outside of it. A product whose factors are known at the same place
-   * is one of them as it is written, as others may share it.
+   * is one of them as it is written, as others may share it; so is one of many factors.
    */
+  const mostFactors = 64;
   const factors = (of: Node, env: Env): readonly Value[] => {
     if (inOrder || of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
-    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
-    return list[0].level === list.at(-1)!.level ? [emit(of, env)] : list;
+    const key = keyOf(of, env), known = knownFactors.get(key);
+    if (known !== undefined && scopes[known.level] === known.token) return known.list;
+    const found = nested(of, env, () => {
+      const list = factorsOf(of, env);
+      const isOne = list.length > mostFactors || list[0].level === list.at(-1)!.level;
+      return isOne ? [emit(of, env)] : list;
+    });
+    const level = found.at(-1)!.level;
+    knownFactors.set(key, { list: found, level, token: scopes[level] });
+    return found;
   };
+  /** The factors of both sides of a product. */
+  const factorsOf = (of: Node, env: Env): readonly Value[] =>
+    of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
   const product = (of: readonly Value[]): Value => of.reduce((a, b) => make.op("f32x4.mul", a, b));
   /** Two values whose product is a node's. */
   const sides = (of: Node, env: Env): readonly [Value, Value] => {
     const [a, b] = of.args;
-    const list = of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
+    const list = factorsOf(of, env);
     if (list.every(({ level }) => level === list[0].level)) return [emit(a, env), emit(b, env)];
     return [product(list.slice(0, -1)), list.at(-1)!];
   };
@@ -401,19 +430,20 @@ export const emitter = (
     }
   };
 
-  const emit = (of: Node, env: Env): Value => {
-    const key = `${of.id}${inOrder ? "o" : ""} ${
-      lanes === undefined ? "" : `${lanes.name}:${lanes.count}`
-    } ${
+  const keyOf = (of: Node, env: Env): string =>
+    `${of.id}${inOrder ? "o" : ""} ${lanes === undefined ? "" : `${lanes.name}:${lanes.count}`} ${
       Object.keys(of.axes).map((axis) => {
         const at = env.get(axis);
         if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
         return affine.show(at);
       }).join()
     }`;
+
+  const emit = (of: Node, env: Env): Value => {
+    const key = keyOf(of, env);
     const found = memo.get(key);
     if (found !== undefined && scopes[found.level] === found.token) return found;
-    const value = compute(of, env);
+    const value = nested(of, env, () => compute(of, env));
     memo.set(key, { ...value, token: scopes[value.level] });
     return value;
   };
@@ -421,10 +451,24 @@ export const emitter = (
   const computedInOrder: Emitter["inOrder"] = (of, env) => {
     const before = inOrder;
     inOrder = true;
-    const value = emit(of, env);
-    inOrder = before;
-    return value;
+    try {
+      return emit(of, env);
+    } finally {
+      inOrder = before;
+    }
   };
+  const nesting = nestings<Deep>();
+  /** Computes a value of an expression; what is too deep in it is emitted before it. */
+  const nested = <T>(of: Node, env: Env, inside: () => T): T =>
+    nesting.nested({ of, env, lanes, inOrder }, inside, (deep) => {
+      const around = { lanes, inOrder };
+      ({ lanes, inOrder } = deep);
+      try {
+        emit(deep.of, deep.env);
+      } finally {
+        ({ lanes, inOrder } = around);
+      }
+    });
 
   const place: Emitter["place"] = (of, env) => {
     const storage = stored.get(of);
@@ -443,7 +487,7 @@ export const emitter = (
   const scoped = (inside: () => void) => {
     const around = scopes;
     scopes = [...around, {}];
-    inside();
+    nesting.apart(inside);
     scopes = around;
   };
 
@@ -596,6 +640,7 @@ export const emitter = (
       else overrides.set(of, by);
       // What was computed with an earlier meaning is not that of this one.
       memo.clear();
+      knownFactors.clear();
     },
     whole,
     unflatten,

@@ -11,7 +11,11 @@ const isExpanded = (of: Node): boolean =>
   Object.entries(of.args[0].axes).every(([axis, size]) => of.axes[axis] === size);
 
 /** What a value is at all positions of further axes, if it is that. */
-export const unexpanded = (of: Node): Node => isExpanded(of) ? unexpanded(of.args[0]) : of;
+export const unexpanded = (of: Node): Node => {
+  let from = of;
+  while (isExpanded(from)) [from] = from.args;
+  return from;
+};
 
 const factorsOf = (of: Node): readonly Node[] =>
   (of.op === "mul" && of.dtype === "f32") || isExpanded(of) ? of.args.flatMap(factorsOf) : [of];

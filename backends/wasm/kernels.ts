@@ -3,6 +3,7 @@
 // within a row, or across rows that are neighbours in memory.
 import type { Node } from "../../dsl/node.ts";
 import { reduce } from "../../dsl/structure.ts";
+import { ascend, descend } from "../../dsl/walk.ts";
 import { work } from "../lower/costs.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, dims, type ExpressionKernel, size, type Storage } from "../lower/program.ts";
@@ -24,6 +25,8 @@ const leastElements = 1024;
 const fewRows = 4;
 /** Vectors of each of them at the same time. */
 const vectorsOfFew = 2;
+/** Values that are looked at to find out whether rows share anything. */
+const mostLooks = 1024;
 /** Sums over the same axes of which each may have all the vectors that it wants. */
 const fewSums = 3;
 /** Operations that are rather done again for all vectors of the other side. */
@@ -187,17 +190,17 @@ const inOne = (kernel: ExpressionKernel, stored: ReadonlyMap<Node, Storage>): Ro
 /** The stages of row reductions: each needs only those of earlier stages. */
 const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
   const stage = new Map<Node, number>();
-  const memo = new Map<Node, number>();
-  const below = (of: Node): number => {
-    const known = stage.get(of) ?? memo.get(of);
-    if (known !== undefined) return known;
-    const value = Math.max(0, ...of.args.map(below));
-    memo.set(of, value);
-    return value;
-  };
+  const known = new Map<Node, number>();
+  const first = kernel.reductions.reduce((low, { id }) => Math.min(low, id), Infinity);
+  const below = (of: Node) => stage.has(of) || of.id < first ? [] : of.args;
   const lists: Node[][] = [];
   for (const reduction of kernel.reductions) {
-    const at = below(reduction.args[0]);
+    const at = ascend(
+      reduction.args[0],
+      known,
+      below,
+      (of) => stage.get(of) ?? Math.max(0, ...below(of).map((arg) => known.get(arg)!)),
+    );
     stage.set(reduction, at + 1);
     (lists[at] ??= []).push(reduction);
   }
@@ -304,9 +307,15 @@ const printWithin = (
 
 /** A short axis that something which is summed up lacks: its rows share the work. */
 const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim | undefined => {
-  const lacks = (of: Node, axis: string): boolean =>
-    over.some((dim) => dim.axis in of.axes) &&
-    (!(axis in of.axes) || (of.op !== "reduce" && of.args.some((arg) => lacks(arg, axis))));
+  const lacks = (of: Node, axis: string): boolean => {
+    let found = false, looked = 0;
+    descend([of], (x) => {
+      if (found || ++looked > mostLooks || !over.some((dim) => dim.axis in x.axes)) return [];
+      found = !(axis in x.axes);
+      return found || x.op === "reduce" ? [] : x.args;
+    });
+    return found;
+  };
   return space.find((dim) =>
     dim !== along && dim.size > 1 && dim.size <= fewRows &&
     [...terms.values()].some((of) => lacks(of.args[0], dim.axis))

@@ -5,6 +5,7 @@ import { known } from "../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
 import * as affine from "../lower/affine.ts";
+import { nestings } from "../lower/nesting.ts";
 import type { Dim, Storage } from "../lower/program.ts";
 import { size } from "../lower/program.ts";
 import { isShownInside, mustBeInside, placeOf } from "../lower/verify_addresses.ts";
@@ -372,14 +373,18 @@ export const emitter = (
       const found = blocks[level].memo.get(key);
       if (found !== undefined) return found;
     }
-    const value = compute(of, env);
+    // What is too deep in the expression is emitted before it.
+    const value = nesting.nested({ of, env }, () => compute(of, env), (deep) => {
+      emit(deep.of, deep.env);
+    });
     blocks[value.level].memo.set(key, value);
     return value;
   };
+  const nesting = nestings<{ readonly of: Node; readonly env: Env }>();
 
   const block: Emitter["block"] = (header, variables, trips, inside, footer = "") => {
     blocks.push({ lines: [], variables: new Set(variables), memo: new Map(), trips });
-    inside();
+    nesting.apart(inside);
     const { lines } = blocks.pop()!;
     top().lines.push(`${header} {`, ...lines.map((text) => `  ${text}`), `}${footer}`);
   };

@@ -1,6 +1,7 @@
 // WGSL for the kernels that evaluate expressions over a space: maps (one invocation an element) and
 // rows (one invocation or one workgroup a row); contractions have a file of their own.
 import type { Node } from "../../dsl/node.ts";
+import { ascend, descend } from "../../dsl/walk.ts";
 import * as affine from "../lower/affine.ts";
 import { type ExpressionKernel, size, type Storage } from "../lower/program.ts";
 import { readsAlong, storeRoots } from "./access.ts";
@@ -43,17 +44,17 @@ export const printExpression = (
 /** The stages of row reductions: each needs only those of earlier stages. */
 const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
   const stage = new Map<Node, number>();
-  const memo = new Map<Node, number>();
-  const below = (of: Node): number => {
-    const known = stage.get(of) ?? memo.get(of);
-    if (known !== undefined) return known;
-    const value = Math.max(0, ...of.args.map(below));
-    memo.set(of, value);
-    return value;
-  };
+  const known = new Map<Node, number>();
+  const first = kernel.reductions.reduce((low, { id }) => Math.min(low, id), Infinity);
+  const below = (of: Node) => stage.has(of) || of.id < first ? [] : of.args;
   const lists: Node[][] = [];
   for (const reduction of kernel.reductions) {
-    const at = below(reduction.args[0]);
+    const at = ascend(
+      reduction.args[0],
+      known,
+      below,
+      (of) => stage.get(of) ?? Math.max(0, ...below(of).map((arg) => known.get(arg)!)),
+    );
     stage.set(reduction, at + 1);
     (lists[at] ??= []).push(reduction);
   }
@@ -144,14 +145,16 @@ const unrolled = 32, unrolledOperations = 640;
 /** What a row kernel computes for each element; without end where that takes loops of its own. */
 const operationsOf = (kernel: ExpressionKernel, isRead: (of: Node) => boolean): number => {
   const seen = new Set<Node>();
-  const visit = (of: Node): void => {
+  const starts = [
+    ...kernel.reductions.map((of) => of.args[0]),
+    ...kernel.roots.map(({ node }) => node),
+  ];
+  descend(starts, (of) => {
     const varies = kernel.over.some(({ axis }) => axis in of.axes);
-    if (!varies || isRead(of) || kernel.reductions.includes(of) || seen.has(of)) return;
+    if (!varies || isRead(of) || kernel.reductions.includes(of)) return [];
     seen.add(of);
-    of.args.forEach(visit);
-  };
-  kernel.reductions.forEach((of) => visit(of.args[0]));
-  kernel.roots.forEach(({ node }) => visit(node));
+    return of.args;
+  });
   return [...seen].some((of) => of.op === "reduce") ? Infinity : seen.size;
 };
 
