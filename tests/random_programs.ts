@@ -203,7 +203,7 @@ const cascade: Maker = ({ picks: [i, j, k] }, floats, _ints, _truths, fresh) => 
   const read = structure.reduce(apply("mul", terms, v), "add", [fresh]);
   const total = structure.reduce(terms, "add", [fresh]);
   const size1 = apply("add", apply("max", total, apply("neg", total)), float(1));
-  return keep(apply("tanh", apply("mul", read, apply("recip", size1))), 1);
+  return keep(apply("tanh", apply("div", read, size1)), 1);
 };
 
 const lookUp: Maker = ({ picks: [i, j, k] }, floats, ints) => {
