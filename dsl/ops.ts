@@ -12,7 +12,7 @@ import type {
   Replace,
   Tensor,
 } from "./axes.ts";
-import { AxisError, drop, join, known, requireAxis } from "./axes.ts";
+import { AxisError, drop, join, known, requireAxis, sameAxes, showAxes } from "./axes.ts";
 import { type Dtype, type Initialiser, intern, type Node, node, tensor, within } from "./node.ts";
 import { apply, constant, float, type ScalarName } from "./scalar.ts";
 import { type Nodes, part, scanNode } from "./scan.ts";
@@ -58,6 +58,7 @@ export const iota = <const K extends string, const N extends number | string>(
 // ---- scalar functions ---------------------------------------------------------------------------
 
 const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensor(apply(op, node(x)));
+const inverse = (x: Node): Node => apply("div", float(1), x);
 const binary =
   (op: ScalarName) => <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
     tensor(apply(op, node(a), node(b as AnyTensor)));
@@ -90,9 +91,8 @@ export const remainder: Binary = binary("remainder");
 /** a - b */
 export const sub: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
   tensor(apply("add", node(a), apply("neg", node(b as AnyTensor))));
-/** a / b */
-export const div: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-  tensor(apply("mul", node(a), apply("recip", node(b as AnyTensor))));
+/** a / b; where both are whole numbers and the quotient is one, exactly that. */
+export const div: Binary = binary("div");
 /** The smaller of a and b. */
 export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
   tensor(apply("neg", apply("max", apply("neg", node(a)), apply("neg", node(b as AnyTensor)))));
@@ -100,7 +100,7 @@ export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A
 /** -x */
 export const neg: Unary = unary("neg");
 /** 1 / x */
-export const recip: Unary = unary("recip");
+export const recip: Unary = <A>(x: Tensor<A>): Tensor<A> => tensor(inverse(node(x)));
 /** e to the x */
 export const exp: Unary = unary("exp");
 /** The natural logarithm. */
@@ -117,6 +117,8 @@ export const sqrt: Unary = unary("sqrt");
 export const tanh: Unary = unary("tanh");
 /** The error function. */
 export const erf: Unary = unary("erf");
+/** 1 - erf(x), with all of its digits where that is small. */
+export const erfc: Unary = unary("erfc");
 /** The largest whole number not above x; its gradient is zero. */
 export const floor: Unary = unary("floor");
 /** Words or truth values as floats. */
@@ -160,7 +162,7 @@ export const sigmoid = <A>(x: Tensor<A>): Tensor<A> => {
   const n = node(x);
   const negative = apply("less", n, float(0));
   const e = decay(n, negative);
-  const r = apply("recip", apply("add", e, float(1)));
+  const r = inverse(apply("add", e, float(1)));
   return tensor(apply("select", negative, apply("mul", e, r), r));
 };
 /** log(1 + e^x), without overflow and accurate for very negative x. */
@@ -177,8 +179,8 @@ export const silu = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("mul", node(x),
 /** x · Φ(x) with the exact normal distribution function (GELU, not its tanh approximation). */
 export const gelu = <A>(x: Tensor<A>): Tensor<A> => {
   const n = node(x);
-  const cdf = apply("add", apply("erf", apply("mul", n, float(Math.SQRT1_2))), float(1));
-  return tensor(apply("mul", apply("mul", n, float(0.5)), cdf));
+  const twiceCdf = apply("erfc", apply("mul", n, float(-Math.SQRT1_2)));
+  return tensor(apply("mul", apply("mul", n, float(0.5)), twiceCdf));
 };
 /** max(x, 0) */
 export const relu = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("max", node(x), float(0)));
@@ -212,7 +214,7 @@ export const on: Lift & {
   add: lifted((a, b) => apply("add", a, b)),
   sub: lifted((a, b) => apply("add", a, apply("neg", b))),
   mul: lifted((a, b) => apply("mul", a, b)),
-  div: lifted((a, b) => apply("mul", a, apply("recip", b))),
+  div: lifted((a, b) => apply("div", a, b)),
 });
 
 // ---- reductions and contractions ----------------------------------------------------------------
@@ -239,7 +241,7 @@ export const mean = <A, const K extends keyof A & string>(
 ): Tensor<Drop<A, K>["axes"]> => {
   const n = node(x);
   const count = names(over).reduce((product, axis) => product * known(n.axes, axis), 1);
-  return tensor(apply("mul", structure.reduce(n, "add", names(over)), float(1 / count)));
+  return tensor(apply("div", structure.reduce(n, "add", names(over)), float(count)));
 };
 
 /** The product of two tensors, summed over axes that both have: those disappear. */
@@ -262,7 +264,7 @@ export const softmax = <A, const K extends keyof A & string>(x: Tensor<A>, over:
     const n = node(x);
     const top = node(stop(tensor(structure.reduce(n, "max", [over]))));
     const e = apply("exp", apply("add", n, apply("neg", top)));
-    return apply("mul", e, apply("recip", structure.reduce(e, "add", [over])));
+    return apply("mul", e, inverse(structure.reduce(e, "add", [over])));
   }));
 
 // ---- movement -----------------------------------------------------------------------------------
@@ -351,6 +353,14 @@ export const concat = <A, B, const K extends keyof A & keyof B & string>(
 ): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> => {
   const x = node(a), y = node(b);
   const first = known(x.axes, axis), second = known(y.axes, axis);
+  const others = drop(x.axes, [axis]);
+  if (!sameAxes(others, drop(y.axes, [axis]))) {
+    throw new AxisError(
+      `concat along '${axis}' takes two tensors whose other axes agree, but got ${
+        showAxes(x.axes)
+      } and ${showAxes(y.axes)}`,
+    );
+  }
   const sum = apply("add", structure.pad(x, axis, 0, second), structure.pad(y, axis, first, 0));
   return tensor(structure.expand(sum, { ...x.axes, [axis]: first + second }));
 };

@@ -83,10 +83,13 @@ const derivedPhrase = (of: Node): Phrase | undefined => {
 
 const isSum = (of: Node): boolean => of.op === "reduce" && of.attributes.how === "add";
 
+const isInverse = ({ op, args: [one] }: Node): boolean =>
+  op === "div" && one.op === "const" && one.attributes.value === 1;
+
 const softmaxPhrase = (of: Node): Phrase | undefined => {
   const [e, scale] = of.args;
   const x = e.op === "exp" ? below(e, [0, 0]) : undefined;
-  const total = scale.op === "recip" ? scale.args[0] : undefined;
+  const total = isInverse(scale) ? scale.args[1] : undefined;
   if (x === undefined || total === undefined || !isSum(total)) return;
   const over = total.attributes.over!;
   if (over.length !== 1 || !(over[0] in x.axes)) return;
@@ -102,14 +105,8 @@ const meanPhrase = (of: Node): Phrase | undefined => {
   const over = total.attributes.over!;
   const sizes = over.map((axis) => x.axes[axis]);
   const count = sizes.reduce<number>((n, size) => typeof size === "number" ? n * size : NaN, 1);
-  if (scale.attributes.value !== 1 / count) return;
+  if (scale.attributes.value !== count) return;
   return call("mean", [x], listed(over));
-};
-
-const productPhrase = (of: Node): Phrase => {
-  const [a, b] = of.args;
-  if (b.op === "recip") return phrase([a, b.args[0]], infix("/", binding.product));
-  return phrase([a, b], infix("*", binding.product));
 };
 
 const sumPhrase = (of: Node): Phrase => {
@@ -321,13 +318,11 @@ export const phraseOf = (of: Node): Phrase => {
     case "add":
       return sumPhrase(of);
     case "mul":
-      return softmaxPhrase(of) ?? meanPhrase(of) ?? productPhrase(of);
+      return softmaxPhrase(of) ?? phrase(args, infix("*", binding.product));
     case "neg":
       return negPhrase(of);
-    case "recip": {
-      const divide = infix("/", binding.product);
-      return phrase(args, (x) => divide(number(1), x));
-    }
+    case "div":
+      return meanPhrase(of) ?? phrase(args, infix("/", binding.product));
     case "reduce":
       return reducePhrase(of);
     case "index":

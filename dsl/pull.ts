@@ -18,7 +18,7 @@ const pullReduce = (g: Node, of: Node): readonly Pull[] => {
   // Every place that attains the maximum shares the cotangent.
   const attains = apply("select", apply("equal", x, of), float(1), float(0));
   const count = reduce(attains, "add", of.attributes.over!);
-  const cotangent = apply("mul", apply("mul", g, apply("recip", count)), attains);
+  const cotangent = apply("mul", apply("div", g, count), attains);
   return [{ arg: x, cotangent, over: x.axes }];
 };
 

@@ -25,7 +25,7 @@ export type ScalarName =
   | "mul"
   | "max"
   | "neg"
-  | "recip"
+  | "div"
   | "exp"
   | "log"
   | "log1p"
@@ -34,6 +34,7 @@ export type ScalarName =
   | "sqrt"
   | "tanh"
   | "erf"
+  | "erfc"
   | "floor"
   | "less"
   | "equal"
@@ -109,27 +110,43 @@ export const erfFit = {
  * sin and cos up to pi / 4: x + x³ S(x²) and 1 - x² / 2 + x⁴ C(x²), least-maximum fits of our own.
  */
 export const waveFit = {
-  sin: [-0.16666653653348823, 0.008332099756816962, -0.0001950694318643594],
-  cos: [0.04166664399633813, -0.0013887233430451664, 2.442362464324133e-5],
+  sin: [-0.16666655242443085, 0.008332186378538609, -0.0001951769954757765],
+  cos: [0.04166664555668831, -0.0013887309469282627, 2.4432321879430674e-5],
 } as const;
 
 const horner = (coefficients: readonly number[], x: string): string =>
   coefficients.reduceRight((sum, c) => sum === "" ? `${c}` : `(${sum} * ${x} + ${c})`, "");
 
-/** erf in float64: a series of positive terms near zero and a continued fraction beyond. */
+/** e^-a² in float64, a² in two parts of which the first is exact. */
+const bell = (a: number): number => {
+  const high = Math.fround(a);
+  return Math.exp(-high * high) * Math.exp(-(a - high) * (a + high));
+};
+/** erf in float64 below 2.5: a series of positive terms. */
+const erfSeries = (a: number): number => {
+  let term = a, sum = a;
+  for (let n = 1; n < 80 && term > 1e-18 * sum; n++) {
+    term *= 2 * a * a / (2 * n + 1);
+    sum += term;
+  }
+  return bell(a) * sum * 2 / Math.sqrt(Math.PI);
+};
+/** erfc in float64 from 1 on: a continued fraction, the longer the smaller `a`. */
+const erfcFraction = (a: number): number => {
+  let fraction = 0;
+  for (let n = a < 2.5 ? 400 : 60; n >= 1; n--) fraction = (n / 2) / (a + fraction);
+  return bell(a) / (Math.sqrt(Math.PI) * (a + fraction));
+};
 const erf = (x: number): number => {
   const a = Math.abs(x);
-  if (a < 2.5) {
-    let term = a, sum = a;
-    for (let n = 1; n < 80 && term > 1e-18 * sum; n++) {
-      term *= 2 * a * a / (2 * n + 1);
-      sum += term;
-    }
-    return Math.sign(x) * Math.exp(-a * a) * sum * 2 / Math.sqrt(Math.PI);
-  }
-  let fraction = 0;
-  for (let n = 60; n >= 1; n--) fraction = (n / 2) / (a + fraction);
-  return Math.sign(x) * (1 - Math.exp(-a * a) / (Math.sqrt(Math.PI) * (a + fraction)));
+  return a === Infinity || a === 0
+    ? Math.sign(x) || x
+    : Math.sign(x) * (a < 2.5 ? erfSeries(a) : 1 - erfcFraction(a));
+};
+const erfc = (x: number): number => {
+  if (x === Infinity || x === -Infinity) return x < 0 ? 2 : 0;
+  if (x < 1) return 1 - erf(x);
+  return erfcFraction(x);
 };
 
 const view = new DataView(new ArrayBuffer(4));
@@ -138,6 +155,8 @@ const bitsOf = (x: number): number => {
   return view.getUint32(0);
 };
 
+const wgslDiv = ``;
+const wgslErfc = ``;
 const wgslErf = `fn erf_(x: f32) -> f32 {
   let a = clamp(x, -${erfFit.most}, ${erfFit.most});
   let z = a * a;
@@ -229,18 +248,29 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     wgsl: (a, b) => `max(${a}, ${b})`,
   },
   neg: unary((a) => -a, (a) => `(-${a})`, (g) => apply("neg", g)),
-  recip: unary(
-    (a) => 1 / a,
-    (a) => `(1.0 / ${a})`,
-    (g, _x, y) => apply("neg", apply("mul", g, apply("mul", y, y))),
-  ),
+  div: {
+    arity: 2,
+    dtype: floats(2),
+    expects: "two floats",
+    meaning: (a, b) => a / b,
+    pull: (g, [a, b], y) => [
+      apply("div", g, b),
+      // Of a reciprocal, y / b is y * y.
+      apply(
+        "neg",
+        isConst(a, 1) ? apply("mul", apply("mul", g, y), y) : apply("div", apply("mul", g, y), b),
+      ),
+    ],
+    wgsl: (a, b) => a === "1.0f" ? `(1.0 / ${b})` : `div_(${a}, ${b})`,
+    helper: wgslDiv,
+  },
   exp: unary(Math.exp, (a) => `exp(${a})`, (g, _x, y) => apply("mul", g, y)),
   // WGSL leaves open what it is of zero and below: SwiftShader gives the log of |x|, always finite.
-  log: unary(Math.log, (a) => `log(${a})`, (g, x) => apply("mul", g, apply("recip", x))),
+  log: unary(Math.log, (a) => `log(${a})`, (g, x) => apply("div", g, x)),
   log1p: unary(
     Math.log1p,
     (a) => `log1p_(${a})`,
-    (g, x) => apply("mul", g, apply("recip", apply("add", x, float(1)))),
+    (g, x) => apply("div", g, apply("add", x, float(1))),
     wgslLog1p,
   ),
   sin: unary(
@@ -258,7 +288,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
   sqrt: unary(
     Math.sqrt,
     (a) => `sqrt(${a})`,
-    (g, _x, y) => apply("mul", g, apply("mul", float(half), apply("recip", y))),
+    (g, _x, y) => apply("div", apply("mul", g, float(half)), y),
   ),
   tanh: unary(
     Math.tanh,
@@ -276,6 +306,21 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
         apply("mul", float(2 / Math.sqrt(Math.PI)), apply("exp", apply("neg", apply("mul", x, x)))),
       ),
     wgslErf,
+  ),
+  erfc: unary(
+    erfc,
+    (a) => `erfc_(${a})`,
+    (g, x) =>
+      apply(
+        "mul",
+        g,
+        apply(
+          "mul",
+          float(-2 / Math.sqrt(Math.PI)),
+          apply("exp", apply("neg", apply("mul", x, x))),
+        ),
+      ),
+    wgslErfc,
   ),
   floor: unary(Math.floor, (a) => `floor(${a})`, () => undefined),
   less: {
@@ -347,7 +392,7 @@ export const float = (value: number): Node => constant(value, "f32");
 const isConst = (of: Node, value?: number): boolean =>
   of.op === "const" && (value === undefined || Object.is(of.attributes.value, value));
 
-/** A scalar function of nodes; folds constants and drops the identities x + 0, x * 1, x * 0, -(-x). */
+/** A scalar function of nodes; folds constants and drops the identities x + 0, x * 1, x / 1, -(-x). */
 export const apply = (op: ScalarName, ...args: readonly Node[]): Node => {
   const row = scalar[op];
   const axes = args.reduce((all, arg) => join(all, arg.axes), {});
@@ -367,6 +412,7 @@ export const apply = (op: ScalarName, ...args: readonly Node[]): Node => {
   if (op === "add" && isConst(b, 0)) return a;
   if (op === "mul" && isConst(a, 1)) return b;
   if (op === "mul" && isConst(b, 1)) return a;
+  if (op === "div" && isConst(b, 1)) return a;
   if (op === "neg" && a.op === "neg") return a.args[0];
   if (op === "select" && args[1] === args[2] && full(args[1])) return args[1];
   return intern(op, dtype, axes, args);

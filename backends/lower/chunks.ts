@@ -56,6 +56,8 @@ const gateOf = (of: Node, carry: Node, carried: ReadonlySet<Node>): Node | undef
         const [of, factor] = carried.has(a) ? [a, b] : [b, a];
         return carried.has(factor) ? undefined : both(of, of, (of) => apply("mul", of, factor));
       }
+      case "div":
+        return carried.has(b) ? undefined : both(a, a, (a) => apply("div", a, b));
       case "select":
         return carried.has(a) ? undefined : both(b, c, (b, c) => apply("select", a, b, c));
       case "index": {

@@ -36,9 +36,10 @@ export const costOf = (of: Node): number => {
     case "cos":
     case "tanh":
     case "erf":
+    case "erfc":
       return 8;
     case "sqrt":
-    case "recip":
+    case "div":
       return 3;
     case "index":
       return isPadded(of) ? 4 : 0;

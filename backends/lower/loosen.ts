@@ -123,7 +123,7 @@ export const loosen = (
       return of.attributes.how === "add" &&
         (outside(of.args[0]) || of.attributes.over!.some((name) => !mixed.has(name)));
     }
-    return ["mul", "add", "neg", "index"].includes(of.op) && of.args.some(outside);
+    return ["mul", "div", "add", "neg", "index"].includes(of.op) && of.args.some(outside);
   };
   const piecesOf = (of: Node): readonly Node[] =>
     !carried.has(of) ? [] : outside(of) ? of.args.flatMap(piecesOf) : [of];

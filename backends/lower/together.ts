@@ -104,7 +104,7 @@ export interface Arrangement {
 
 const costOf = (of: Node): number => {
   if (scalarRow(of.op) === undefined) return 0;
-  return ["exp", "log", "log1p", "sin", "cos", "tanh", "erf"].includes(of.op) ? 8 : 1;
+  return ["exp", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc"].includes(of.op) ? 8 : 1;
 };
 
 /** The largest power of two that is at most `n`. */

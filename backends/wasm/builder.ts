@@ -124,7 +124,7 @@ const floatBits = (value: number): number => {
   return bits.getUint32(0);
 };
 
-const isVector = (name: string) => name.startsWith("v128") || name.includes("x4");
+const isVector = (name: string) => !name.startsWith("i32.") && name !== "v128.any_true";
 const isFloat = (name: string) => name.startsWith("f32x4");
 
 /**

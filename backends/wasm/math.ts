@@ -9,12 +9,12 @@
 //   tanh   4e-7
 //   erf    4e-7
 //   sin, cos  absolute 2e-7 up to |x| = 1000, growing with |x| beyond, 1e-3 at 100,000
-import { erfFit, waveFit } from "../../dsl/scalar.ts";
+import { waveFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
 import type { Engine } from "./engine.ts";
 
 /** Functions of one argument. */
-export type VectorFunction = "exp" | "log" | "log1p" | "tanh" | "erf" | "sin" | "cos";
+export type VectorFunction = "exp" | "log" | "log1p" | "tanh" | "erf" | "erfc" | "sin" | "cos";
 
 /** The functions for one builder. */
 export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) => Value>> {
@@ -29,10 +29,12 @@ export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) =
 const expTerms = [
   1,
   1,
-  0.4999923119574788,
-  0.16667114834953103,
-  0.04189020096823824,
-  0.00831251556953325,
+  0.5000003576278687,
+  0.1666661649942398,
+  0.04166119173169136,
+  0.008335955440998077,
+  0.0014105598675087094,
+  0.00019632239127531648,
 ];
 const exp2Terms = [
   1,
@@ -52,24 +54,58 @@ const logTerms = [
   0.12761550337394365,
   -0.0763442983725842,
 ];
-const tanhOver = [
-  0.9999999794725648,
-  0.1338102799452481,
-  0.003495590816877584,
-  2.060912213359395e-5,
-  1.335470804205702e-8,
+/** tanh(x) = x + x^3 P(x^2) up to 0.8. */
+const tanhTerms = [
+  -0.33333298563957214,
+  0.13332241773605347,
+  -0.0538535974919796,
+  0.02130652591586113,
+  -0.007414170075207949,
+  0.0015870387433096766,
 ];
-const tanhUnder = [
+/** 2^x up to 1/2, closer than what exponentials of products need. */
+const power2Terms = [
   1,
-  0.4671434359294472,
-  0.025876992710164262,
-  0.00032856390270070035,
-  7.776579191006897e-7,
+  0.6931471824645996,
+  0.24022647738456726,
+  0.05550359562039375,
+  0.009618503041565418,
+  0.0013390998356044292,
+  0.0001532784226583317,
+];
+/** e^(a^2) erfc(a) / t up to 10.1, where t = 1 / (1 + a / 2), by t - 1/2. */
+const erfcTerms = [
+  0.5107913613319397,
+  0.687160849571228,
+  0.5589427947998047,
+  0.14574722945690155,
+  -0.1720186173915863,
+  -0.103016197681427,
+  0.09736117720603943,
+  0.04676390066742897,
+  -0.06779003888368607,
+  0.011623593978583813,
+];
+/** erf(x) = x + x P(x^2) up to 0.8. */
+const erfTerms = [
+  0.12837916612625122,
+  -0.37612608075141907,
+  0.11283162236213684,
+  -0.026822242885828018,
+  0.005086865741759539,
+  -0.000654224946629256,
 ];
 
 /** ln 2 and pi / 2 in parts, the first of so few bits that small multiples of them are exact. */
 const ln2 = [0.693359375, -0.00021219444005469058];
 const halfPi = [1.5703125, 0.00048351287841796875, 3.1385570764541626e-7, 6.077100506506192e-11];
+/** Up to here multiples of pi / 2 are taken off in those parts. */
+const near = 8192;
+/** The bytes of 1 / (2 pi) after four of zeros, which stand for whole turns. */
+const turnBytes = [
+  [0, 0, 0, 0, 0x28, 0xbe, 0x60, 0xdb, 0x93, 0x91, 0x05, 0x4a, 0x7f, 0x09, 0xd5, 0xf4],
+  [0x7d, 0x4d, 0x37, 0x70, 0x36, 0xd8, 0xa5, 0x66, 0x4f, 0x10, 0xe4, 0x10, 0x7f, 0x94, 0x58, 0xea],
+];
 /** Adding this rounds a float to a whole number, which is then in its low bits. */
 const rounder = 12582912;
 /** The same with the bias of exponents: shifted to where those are, the number is a power of two. */
@@ -96,12 +132,25 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     op("f32x4.pmax", op("f32x4.pmin", x, splat(most)), splat(least));
   const powerOf = (shifted: Value) => op("i32x4.shl", shifted, whole(23));
 
+  /**
+   * e^rest scaled, for the power of two that `shifted` rounds half the exponent to: multiplied by it
+   * twice, so that both factors are normal numbers where the product is not.
+   */
+  const scaled = (rest: Value, shifted: Value, by?: Value): Value => {
+    const power = powerOf(shifted), terms = polynomial(expTerms.slice(1), rest);
+    const value = by === undefined
+      ? madd(terms, rest, splat(1))
+      : madd(mul(by, rest), terms, by);
+    return mul(mul(value, power), power);
+  };
+  /** x less a multiple of 2 ln 2. */
+  const lessPowers = (x: Value, n: Value): Value =>
+    nmadd(n, splat(2 * ln2[1]), nmadd(n, splat(2 * ln2[0]), x));
+
   const exp = (x: Value): Value => {
-    const within = between(x, -88, 88.8);
-    const shifted = madd(within, splat(Math.LOG2E), splat(powerRounder));
-    const n = sub(shifted, splat(powerRounder));
-    const rest = nmadd(n, splat(ln2[1]), nmadd(n, splat(ln2[0]), within));
-    return mul(polynomial(expTerms, rest), powerOf(shifted));
+    const within = between(x, -104, 89);
+    const shifted = madd(within, splat(Math.LOG2E / 2), splat(powerRounder));
+    return scaled(lessPowers(within, sub(shifted, splat(powerRounder))), shifted);
   };
 
   const expOf = (a: Value, b: Value): Value => {
@@ -112,26 +161,30 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     return op("i32x4.add", polynomial(exp2Terms, rest), powerOf(shifted));
   };
 
-  const log = (x: Value): Value => {
+  /** The logarithm of normal numbers; `times` the power of two is added that `e` counts. */
+  const logOf = (x: Value, more?: Value): Value => {
     // x = m * 2^e with m between the roots of 1/2 and 2.
     const e = op("i32x4.shr_s", op("i32x4.sub", x, bits(0x3f3504f3)), whole(23));
     const m = op("i32x4.sub", x, op("i32x4.shl", e, whole(23)));
     const f = sub(m, splat(1));
-    const times = op("f32x4.convert_i32x4_s", e);
+    const counted = op("f32x4.convert_i32x4_s", e);
+    const times = more === undefined ? counted : sub(counted, more);
     const square = mul(f, f);
     const tail = mul(mul(polynomial(logTerms, f), f), square);
     const small = madd(times, splat(ln2[1]), nmadd(square, splat(0.5), tail));
-    const value = madd(times, splat(ln2[0]), add(f, small));
-    const infinite = splat(Infinity);
-    const normal = splat(1.1754943508222875e-38);
-    const sound = op(
-      "v128.and",
-      op("f32x4.ge", x, normal),
-      op("f32x4.lt", x, infinite),
-    );
-    const isSmall = op("f32x4.lt", op("f32x4.abs", x), normal);
+    return madd(times, splat(ln2[0]), add(f, small));
+  };
+  /** What is no logarithm of a number above zero: -Infinity, Infinity, or none. */
+  const withEnds = (value: Value, x: Value): Value => {
+    const infinite = splat(Infinity), zero = splat(0);
+    const sound = op("v128.and", op("f32x4.lt", zero, x), op("f32x4.lt", x, infinite));
     const edge = choose(x, splat(NaN), op("f32x4.ge", x, infinite));
-    return choose(value, choose(splat(-Infinity), edge, isSmall), sound);
+    return choose(value, choose(splat(-Infinity), edge, op("f32x4.eq", x, zero)), sound);
+  };
+  const log = (x: Value): Value => {
+    const tiny = op("f32x4.lt", x, splat(1.1754943508222875e-38));
+    const normal = choose(mul(x, splat(2 ** 24)), x, tiny);
+    return withEnds(logOf(normal, op("v128.and", tiny, splat(24))), x);
   };
 
   const log1p = (x: Value): Value => {
@@ -139,24 +192,139 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const u = add(x, splat(1));
     const lost = op("f32x4.div", sub(x, sub(u, splat(1))), u);
     const counts = op("f32x4.lt", op("f32x4.abs", lost), splat(1));
-    return add(log(u), op("v128.and", lost, counts));
+    return add(withEnds(logOf(u), u), op("v128.and", lost, counts));
   };
 
-  /** An odd rational function up to `most`, and its value there beyond. */
-  const odd = (over: readonly number[], under: readonly number[], most: number) => (x: Value) => {
-    const within = op("f32x4.pmax", op("f32x4.pmin", x, splat(most)), splat(-most));
-    const z = mul(within, within);
-    return op("f32x4.div", mul(within, polynomial(over, z)), polynomial(under, z));
+  const negative = bits(0x80000000);
+  const tanh = (x: Value): Value => {
+    const z = mul(x, x);
+    const near = madd(mul(x, z), polynomial(tanhTerms, z), x);
+    // 1 - 2 / (e^2a + 1), which keeps the digits of what is taken off.
+    const a = op("f32x4.pmin", op("f32x4.abs", x), splat(9.2));
+    const shifted = madd(a, splat(2 * Math.LOG2E), splat(powerRounder));
+    const n = sub(shifted, splat(powerRounder));
+    const rest = relaxed
+      ? madd(a, splat(2 * Math.LOG2E), op("f32x4.neg", n))
+      : sub(mul(a, splat(2 * Math.LOG2E)), n);
+    const power = mul(polynomial(power2Terms, rest), powerOf(shifted));
+    const lost = op("f32x4.div", splat(2), add(power, splat(1)));
+    const far = op("v128.or", sub(splat(1), lost), op("v128.and", x, negative));
+    return choose(near, far, op("f32x4.lt", op("f32x4.abs", x), splat(0.8)));
+  };
+
+  /** erfc(|x|) */
+  const tail = (x: Value): Value => {
+    const a = op("f32x4.pmin", op("f32x4.abs", x), splat(10.1));
+    // a^2 in two parts, the first of them exact: its rounding would be a hundred units of e^-a^2.
+    const high = op("v128.and", a, bits(0xfffff000));
+    const square = mul(high, high), low = mul(sub(a, high), add(a, high));
+    const shifted = nmadd(add(square, low), splat(Math.LOG2E / 2), splat(powerRounder));
+    const n = sub(shifted, splat(powerRounder));
+    const rest = sub(lessPowers(op("f32x4.neg", square), n), low);
+    const t = op("f32x4.div", splat(1), madd(a, splat(0.5), splat(1)));
+    return scaled(rest, shifted, mul(t, polynomial(erfcTerms, sub(t, splat(0.5)))));
+  };
+  const erfNear = (x: Value): Value => madd(x, polynomial(erfTerms, mul(x, x)), x);
+  const erfc = (x: Value): Value => {
+    const value = tail(x), near = sub(splat(1), erfNear(x));
+    const far = choose(sub(splat(2), value), value, op("f32x4.lt", x, splat(0)));
+    return choose(near, far, op("f32x4.lt", op("f32x4.abs", x), splat(0.8)));
+  };
+  const erf = (x: Value): Value => {
+    const near = erfNear(x);
+    const far = op("v128.or", sub(splat(1), tail(x)), op("v128.and", x, negative));
+    return choose(near, far, op("f32x4.lt", op("f32x4.abs", x), splat(0.8)));
+  };
+
+  /** An angle less a multiple of pi / 2, and that multiple in the low bits of a word. */
+  interface Angle {
+    readonly rest: Value;
+    readonly quadrant: Value;
+  }
+
+  /**
+   * The same of any float, in words, where whole turns fall away as words overflow: x is a whole
+   * number of 31 bits times a power of 256, and the bytes of 1 / (2 pi) begin where that power says.
+   */
+  const farAngle = (x: Value): Angle => {
+    const exponent = op("i32x4.shr_u", op("i32x4.shl", x, whole(1)), whole(24));
+    const place = op("i32x4.sub", exponent, bits(118));
+    const shift = op("v128.and", place, bits(7));
+    const field = op("i32x4.shl", op("i32x4.add", shift, bits(150)), whole(23));
+    const float = op("v128.or", op("v128.and", x, bits(0x7fffff)), field);
+    const number = op("i32x4.trunc_sat_f32x4_u", float);
+    const from = op("i32x4.mul", op("i32x4.shr_s", place, whole(3)), bits(0x01010101));
+    const [first, second] = turnBytes.map((of) =>
+      vector([0, 1, 2, 3].map((k) =>
+        of.slice(4 * k, 4 * k + 4).reduce((word, byte, n) => word + byte * 256 ** n, 0)
+      ))
+    );
+    const wordAt = (k: number): Value => {
+      const at = op("i32x4.add", from, bits(0x00010203 + 4 * k * 0x01010101));
+      return op(
+        "v128.or",
+        op("i8x16.swizzle", first, at),
+        op("i8x16.swizzle", second, op("v128.xor", at, bits(0x10101010))),
+      );
+    };
+    const product = (word: Value) => {
+      const low = op("i64x2.extmul_low_i32x4_u", number, word);
+      const high = op("i64x2.extmul_high_i32x4_u", number, word);
+      return [make.shuffle(low, high, [0, 2, 4, 6]), make.shuffle(low, high, [1, 3, 5, 7])];
+    };
+    const [low1, high1] = product(wordAt(1)), [, high2] = product(wordAt(2));
+    const below = op("i32x4.add", low1, high2);
+    const carried = op("i32x4.lt_u", below, low1);
+    const whole1 = op("i32x4.add", op("i32x4.mul", number, wordAt(0)), high1);
+    const turn = op("i32x4.sub", whole1, carried);
+    const quarters = op("i32x4.shr_u", op("i32x4.add", turn, bits(0x20000000)), whole(30));
+    const rest = op("i32x4.sub", turn, op("i32x4.shl", quarters, whole(30)));
+    const minus = op("i32x4.shr_s", rest, whole(31));
+    // Of 64 bits floats hold 24 at a time.
+    const [above, under] = [op("v128.xor", rest, minus), op("v128.xor", below, minus)];
+    const pieces = [
+      op("v128.and", above, bits(0xffffff00)),
+      op("v128.or", op("i32x4.shl", above, whole(24)), op("i32x4.shr_u", under, whole(8))),
+      op("v128.and", under, bits(0xff)),
+    ].map((of) => op("f32x4.convert_i32x4_u", of));
+    const turn32 = 2 * Math.PI / 2 ** 32;
+    const lost = mul(pieces[0], splat(turn32 - Math.fround(turn32)));
+    const lower = madd(pieces[1], splat(turn32 / 2 ** 24), madd(pieces[2], splat(turn32 / 2 ** 32), lost));
+    const size = madd(pieces[0], splat(turn32), lower);
+    const sign = op("v128.and", op("v128.xor", minus, x), negative);
+    const side = op("i32x4.shr_s", x, whole(31));
+    return {
+      // Of what is infinite there is no angle.
+      rest: add(op("v128.xor", size, sign), sub(x, x)),
+      quadrant: op("i32x4.sub", op("v128.xor", quarters, side), side),
+    };
+  };
+
+  const angleOf = (x: Value): Angle => {
+    const shifted = madd(x, splat(2 / Math.PI), splat(rounder));
+    const n = sub(shifted, splat(rounder));
+    const rest = make.variable(
+      "v128",
+      halfPi.reduce((rest, part) => nmadd(n, splat(part), rest), x),
+    );
+    const quadrant = make.variable("v128", shifted);
+    const isFar = op("f32x4.ge", op("f32x4.abs", x), splat(near));
+    const given = make.variable("v128", x);
+    make.when(op("v128.any_true", isFar), () => {
+      // Read here, so that what is made of it is computed here.
+      const far = farAngle(make.current(given));
+      make.assign(rest, choose(far.rest, make.current(rest), isFar));
+      make.assign(quadrant, choose(far.quadrant, make.current(quadrant), isFar));
+    });
+    return { rest: make.current(rest, x.varies), quadrant: make.current(quadrant, x.varies) };
   };
 
   const wave = (x: Value, shift: number): Value => {
-    const shifted = madd(x, splat(2 / Math.PI), splat(rounder));
-    const n = sub(shifted, splat(rounder));
-    const r = halfPi.reduce((rest, part) => nmadd(n, splat(part), rest), x);
+    const { rest: r, quadrant: turned } = angleOf(x);
     const z = mul(r, r);
     const sine = madd(mul(r, z), polynomial(waveFit.sin, z), r);
     const cosine = madd(mul(z, z), polynomial(waveFit.cos, z), nmadd(z, splat(0.5), splat(1)));
-    const quadrant = op("i32x4.add", shifted, bits(shift));
+    const quadrant = op("i32x4.add", turned, bits(shift));
     const odd = op("i32x4.shr_s", op("i32x4.shl", quadrant, whole(31)), whole(31));
     const sign = op("i32x4.shl", op("v128.and", quadrant, bits(2)), whole(30));
     return op("v128.xor", choose(cosine, sine, odd), sign);
@@ -167,8 +335,9 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     expOf,
     log,
     log1p,
-    tanh: odd(tanhOver, tanhUnder, 9),
-    erf: odd(erfFit.over, erfFit.under, erfFit.most),
+    tanh,
+    erfc,
+    erf,
     sin: (x) => wave(x, 0),
     cos: (x) => wave(x, 1),
     madd,
