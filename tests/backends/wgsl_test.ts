@@ -311,11 +311,15 @@ Deno.test("on a CPU, the lanes of a subgroup read for each other", () => {
   const of = (name: string, axes: Axes): AnyTensor => d.input(name, axes);
   const b = of("b", { time: 50, state: 20 }), x = of("x", { time: 50, channel: 64 });
   const a = of("a", { time: 50, channel: 64 });
+  const scan = d.sum(d.mul(d.recurrence("time", a, d.mul(x, b)), b), "state");
   const read = (subgroup?: number) =>
-    kernel(d.sum(d.mul(d.recurrence("time", a, d.mul(x, b)), b), "state"), subgroup).lines
-      .filter((line) => / = b\d\[/.test(line)).length;
+    kernel(scan, subgroup).lines.filter((line) => / = b\d\[/.test(line)).length;
   // Of 20 states' values, which all channels want, each lane reads three at most.
   ok(read(8) <= read() - 16, `${read(8)} reads beside ${read()}`);
+  // Lanes that nobody asks read no further than the last of its elements.
+  const ends = kernel(scan, 8).lines.flatMap((line) => line.match(/clamp\(.*, 0, (\d+)\)/) ?? []);
+  ok(ends.length > 0);
+  ends.filter((_, k) => k % 2 === 1).forEach((last) => strictEqual(Number(last), 50 * 20 - 1));
   // A workgroup that is not made of whole subgroups has nobody to read for it.
   const few = kernel(
     d.recurrence("time", d.input("a", { time: 50 }), d.input("x", { time: 50 })),
@@ -369,6 +373,28 @@ for (const [name, backend] of devices) {
     },
   });
 }
+
+Deno.test("more items than one dimension of a grid holds are folded, and the rest has no work", () => {
+  const b = 65_539;
+  const product = d.contract(
+    d.input("x", { b, m: 4, k: 128 }),
+    d.input("y", { b, k: 128, n: 4 }),
+    "k",
+  );
+  const row = d.softmax(d.input("x", { b, k: 300 }), "k");
+  for (
+    const [of, guard] of [[product, /if \(item >= (\d+)\)/], [
+      row,
+      />= (\d+)\) \{ return; \}/,
+    ]] as const
+  ) {
+    const { grid, lines } = kernel(of);
+    const groups = grid.reduce((a, b) => a * b, 1), found = lines.join("\n").match(guard);
+    ok(Math.max(...grid) <= 65_535, `a grid of ${grid}`);
+    strictEqual(Number(found?.[1]), b, lines.join("\n"));
+    if (of === product) ok(groups > b && groups < 1.01 * b, `${groups} workgroups`);
+  }
+});
 
 Deno.test("no variable is called like a type", () => {
   const emit = emitter(new Map(), new Set());
