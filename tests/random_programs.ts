@@ -85,7 +85,8 @@ const binary = (op: ScalarName, bound: (a: number, b: number) => number): Maker 
 /** A function that is smooth away from zero, of something away from zero. */
 const away = (op: ScalarName, bound: number): Maker => ({ picks: [i] }, floats) => {
   const x = at(floats, i);
-  return keep(apply(op, apply("add", x.of, float(x.bound + 1))), bound);
+  const far = apply("add", x.of, float(x.bound + 1));
+  return keep(op === "div" ? apply(op, float(1), far) : apply(op, far), bound);
 };
 
 const axisOf = (of: Node, pick: number): string | undefined => at(Object.keys(of.axes), pick);
@@ -230,7 +231,7 @@ const inStep: readonly Maker[] = [
   reduction("add"),
   contraction,
   unary("exp", Math.exp),
-  away("recip", 1),
+  away("div", 1),
   onWords("add"),
   onWords("xor"),
   chosen("floats"),

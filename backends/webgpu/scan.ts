@@ -6,7 +6,7 @@ import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
-import { computed, emitter, type Env } from "./emit.ts";
+import { computed, emitter, type Env, literal } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
 import type { Target } from "./schedule.ts";
 import { type Area, type Body, fold } from "./module.ts";
@@ -135,7 +135,7 @@ const printByLanes = (
       const kept = declare(of, "s");
       sums.push({ kept, of });
       const isSum = of.attributes.how === "add";
-      const from = isSum ? "0.0" : "-3.4028234663852886e38f";
+      const from = isSum ? "0.0" : literal(-Infinity, "f32");
       if (kept.dims.length === 0) emit.line(`${kept.name} = ${from};`);
       else over(kept.dims, new Map(), (at) => emit.line(`${element(kept, at)} = ${from};`));
       list.push({
@@ -144,7 +144,7 @@ const printByLanes = (
         nest: heldOf(of.args[0]),
         run: (at, value) => {
           const sum = element(kept, at);
-          emit.line(isSum ? `${sum} += ${value};` : `${sum} = max(${sum}, ${value});`);
+          emit.line(isSum ? `${sum} += ${value};` : `${sum} = ${emit.larger(sum, value)};`);
         },
       });
       emit.override(of, (at) => ({
