@@ -331,7 +331,7 @@ export const emitter = (
     if (isSum && all) return plus(sum, x, env);
     const value = emit(x, env);
     const term = all ? value : onlyCounted(value, make.splat(isSum ? 0 : -Infinity));
-    return make.op(isSum ? "f32x4.add" : "f32x4.pmax", term, sum);
+    return isSum ? make.op("f32x4.add", term, sum) : math.max(sum, term);
   };
   const onlyCounted: Emitter["counted"] = (value, rest) => {
     if (lanes === undefined || lanes.count === width) return value;

@@ -9,7 +9,7 @@
 //   tanh   4e-7
 //   erf    4e-7
 //   sin, cos  absolute 2e-7 up to |x| = 1000, growing with |x| beyond, 1e-3 at 100,000
-import { waveFit } from "../../dsl/scalar.ts";
+import { erfcFit, waveFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
 import type { Engine } from "./engine.ts";
 
@@ -22,6 +22,8 @@ export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) =
   readonly expOf: (a: Value, b: Value) => Value;
   /** a * b + c */
   readonly madd: (a: Value, b: Value, c: Value) => Value;
+  /** The larger of a and b; of NaN and any, NaN. */
+  readonly max: (a: Value, b: Value) => Value;
   /** `yes` in lanes of a mask that are all ones, `no` in those that are all zeros. */
   readonly choose: (yes: Value, no: Value, mask: Value) => Value;
 }
@@ -72,19 +74,6 @@ const power2Terms = [
   0.009618503041565418,
   0.0013390998356044292,
   0.0001532784226583317,
-];
-/** e^(a^2) erfc(a) / t up to 10.1, where t = 1 / (1 + a / 2), by t - 1/2. */
-const erfcTerms = [
-  0.5107913613319397,
-  0.687160849571228,
-  0.5589427947998047,
-  0.14574722945690155,
-  -0.1720186173915863,
-  -0.103016197681427,
-  0.09736117720603943,
-  0.04676390066742897,
-  -0.06779003888368607,
-  0.011623593978583813,
 ];
 /** erf(x) = x + x P(x^2) up to 0.8. */
 const erfTerms = [
@@ -222,7 +211,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const n = sub(shifted, splat(powerRounder));
     const rest = sub(lessPowers(op("f32x4.neg", square), n), low);
     const t = op("f32x4.div", splat(1), madd(a, splat(0.5), splat(1)));
-    return scaled(rest, shifted, mul(t, polynomial(erfcTerms, sub(t, splat(0.5)))));
+    return scaled(rest, shifted, mul(t, polynomial(erfcFit, sub(t, splat(0.5)))));
   };
   const erfNear = (x: Value): Value => madd(x, polynomial(erfTerms, mul(x, x)), x);
   const erfc = (x: Value): Value => {
@@ -341,6 +330,8 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     sin: (x) => wave(x, 0),
     cos: (x) => wave(x, 1),
     madd,
+    // pmax gives `a` where one of them is NaN; where `b` is, all ones are.
+    max: (a, b) => op("v128.or", op("f32x4.pmax", a, b), op("f32x4.ne", b, b)),
     choose,
   };
 };
