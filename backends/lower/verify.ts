@@ -225,7 +225,10 @@ const readsOf = (
   };
   if (isScan) {
     const { recomputes } = kernel;
-    for (const arg of [...kernel.scan.args, ...recomputes?.scan.args ?? []]) {
+    const inputs = recomputes === undefined ? undefined : roles(recomputes.scan);
+    // What is computed again begins at stored carries, and is not read itself.
+    const again = inputs === undefined ? [] : [...Object.values(inputs.each), ...inputs.rest];
+    for (const arg of [...kernel.scan.args, ...again]) {
       const isAgain = arg.op === "part" && arg.args[0] === recomputes?.scan;
       if (!isAgain) visit(arg);
     }
