@@ -21,15 +21,7 @@ import {
   special,
 } from "./programs/makers.ts";
 import * as t from "./programs/terms.ts";
-import {
-  constant,
-  map,
-  reachable,
-  scale,
-  type Term,
-  type Terms,
-  volume,
-} from "./programs/terms.ts";
+import { map, reachable, scale, type Term, type Terms, volume } from "./programs/terms.ts";
 
 /** A program as a few numbers. */
 export interface Recipe {
