@@ -78,7 +78,8 @@ async (backend, list) => {
 export const withoutFusion: Compare = async (backend, list) => {
   const made = makeAll(list).map((one) => {
     if (one === undefined || one.recipe.chain > 0) return undefined;
-    const of = frozen(one.of);
+    // What it gives is laid out as its operations are.
+    const of = { ...frozen(one.of), turned: false };
     return { of, apart: unfused(one.key, programOf(of)) };
   });
   const programs = made.flatMap((one) => one === undefined ? [] : [one.apart.programs]);
