@@ -21,15 +21,7 @@ import {
   special,
 } from "./programs/makers.ts";
 import * as t from "./programs/terms.ts";
-import {
-  constant,
-  map,
-  reachable,
-  scale,
-  type Term,
-  type Terms,
-  volume,
-} from "./programs/terms.ts";
+import { map, reachable, scale, type Term, type Terms, volume } from "./programs/terms.ts";
 
 /** A program as a few numbers. */
 export interface Recipe {
@@ -97,6 +89,8 @@ export interface Random {
   readonly loss: Term | undefined;
   readonly special: boolean;
   readonly turned: boolean;
+  /** Whether a machine holds its parameters; otherwise they are inputs. */
+  readonly holds: boolean;
   readonly params: Values;
   /** What inputs hold in one run or another. */
   readonly inputs: (run: number) => Values;
@@ -213,6 +207,7 @@ export const generate = (recipe: Recipe): Random | undefined => {
     loss,
     special: recipe.special,
     turned: recipe.turned,
+    holds: true,
     params: Object.fromEntries(known.map((of) => [of.name!, valueOf(of, 0)])),
     inputs: (run) => Object.fromEntries(inputs.map((of) => [of.name!, valueOf(of, run)])),
   };
@@ -245,17 +240,18 @@ export const frozen = (of: Random): Random => ({
   ...of,
   updates: {},
   descended: [],
+  holds: false,
   params: {},
   inputs: (run) => ({ ...of.params, ...of.inputs(run) }),
 });
 
-/** The program for a backend; names of parameters begin with `prefix`; without one they are inputs. */
-export const programOf = (of: Random, prefix?: string): Program => {
+/** The program for a backend; names of parameters begin with `prefix`. */
+export const programOf = (of: Random, prefix = ""): Program => {
   const terms = Object.values(of.outputs), updates = Object.values(of.updates);
   const { loss } = of;
   const made = express(
     [...terms, ...updates, ...of.wrt, ...(loss === undefined ? [] : [loss])],
-    prefix,
+    of.holds ? prefix : undefined,
   );
   const named = (list: readonly Term[], from: number) =>
     Object.fromEntries(list.map((one, k) => [one.name!, made[from + k]]));
@@ -264,13 +260,13 @@ export const programOf = (of: Random, prefix?: string): Program => {
     Object.keys(of.outputs).map((name, k) => [name, made[k]]),
   );
   const news: Record<string, AnyTensor> = Object.fromEntries(
-    Object.keys(of.updates).map((name, k) => [`${prefix ?? ""}${name}`, made[terms.length + k]]),
+    Object.keys(of.updates).map((name, k) => [`${prefix}${name}`, made[terms.length + k]]),
   );
   if (loss !== undefined) {
     const first = grad(made.at(-1)!, wrt);
     for (const name in wrt) outputs[`d ${name}`] = first[name];
     for (const { name } of of.descended) {
-      news[`${prefix ?? ""}${name}`] = ops.sub(wrt[name!], ops.scale(first[name!], 0.01));
+      news[`${prefix}${name}`] = ops.sub(wrt[name!], ops.scale(first[name!], 0.01));
     }
     if (of.order > 1) {
       const slope = of.wrt.map((leaf) => {

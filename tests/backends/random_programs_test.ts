@@ -4,7 +4,16 @@
 // programs than the usual ones, and FORMANT_PROGRAMS=n so many of them (`deno task nightly`).
 import fc from "fast-check";
 import { ok } from "assert";
-import type { Backend, Machine, Values } from "../../backends/backend.ts";
+import type { Backend } from "../../backends/backend.ts";
+import { referenceBackend } from "../../backends/reference/backend.ts";
+import {
+  again,
+  type Compare,
+  print,
+  refused,
+  toExpected,
+  withoutFusion,
+} from "../programs/compare.ts";
 import { kindsOf, shares } from "../programs/kinds.ts";
 import {
   byReference,
@@ -12,21 +21,10 @@ import {
   type Expected,
   expectedOf,
   halved,
-  type Results,
-  RUNS,
   single,
   slopesOf,
 } from "../programs/expected.ts";
-import { show } from "../programs/terms.ts";
-import {
-  frozen,
-  generate,
-  programOf,
-  type Random,
-  type Recipe,
-  recipes,
-} from "../random_programs.ts";
-import { unfused } from "../unfused.ts";
+import { generate, type Random, type Recipe, recipes } from "../random_programs.ts";
 import {
   wasm,
   wasmInLoops,
@@ -56,136 +54,7 @@ const expectation = (recipe: Recipe, of: Random): Promise<Expected> => {
   return found;
 };
 
-interface Made {
-  readonly recipe: Recipe;
-  readonly of: Random;
-  /** What its program and the names of its parameters begin with in a machine of several. */
-  readonly key: string;
-}
-const makeAll = (list: readonly Recipe[]): readonly (Made | undefined)[] =>
-  list.map((recipe, k) => {
-    const of = generate(recipe);
-    return of && { recipe, of, key: `${k}.` };
-  });
-const there = (made: readonly (Made | undefined)[]): readonly Made[] =>
-  made.filter((one) => one !== undefined);
-
-const openAll = async (backend: Backend, made: readonly Made[]): Promise<Machine> => {
-  const machine = await backend.open(
-    Object.fromEntries(made.map(({ of, key }) => [key, programOf(of, key)])),
-  );
-  for (const { of, key } of made) {
-    machine.write(
-      Object.fromEntries(Object.entries(of.params).map(([name, x]) => [key + name, x])),
-    );
-  }
-  return machine;
-};
-
-/** Both runs of a program, the first not awaited before the second, and its parameters after them. */
-const runBoth = async (machine: Machine, { of, key }: Made): Promise<Results> => {
-  const running = Array.from({ length: RUNS }, (_, run) => machine.run(key, of.inputs(run)));
-  const runs = await Promise.all(running);
-  const names = Object.keys(of.params);
-  const after = await machine.read(names.map((name) => key + name));
-  return { runs, params: Object.fromEntries(names.map((name) => [name, after[key + name]])) };
-};
-
-/** What a backend says wrong about each of some recipes. */
-type Compare = (
-  backend: Backend,
-  list: readonly Recipe[],
-) => Promise<readonly (string | undefined)[]>;
-
-const toExpected = (exactness = single): Compare => async (backend, list) => {
-  const made = makeAll(list);
-  const machine = await openAll(backend, there(made));
-  try {
-    const said: (string | undefined)[] = [];
-    for (const one of made) {
-      said.push(
-        one && complaint(
-          await expectation(one.recipe, one.of),
-          await runBoth(machine, one),
-          exactness,
-        ),
-      );
-    }
-    return said;
-  } finally {
-    machine.close();
-  }
-};
-const exact = toExpected();
-
-/** The same of programs in which no operation is fused with another. */
-const withoutFusion: Compare = async (backend, list) => {
-  const made = makeAll(list).map((one) => {
-    if (one === undefined || one.recipe.chain > 0) return undefined;
-    const of = frozen(one.of);
-    return { of, apart: unfused(one.key, programOf(of)) };
-  });
-  const programs = made.flatMap((one) => one === undefined ? [] : [one.apart.programs]);
-  const machine = await backend.open(Object.assign({}, ...programs));
-  try {
-    const said: (string | undefined)[] = [];
-    for (const one of made) {
-      if (one === undefined) {
-        said.push(undefined);
-        continue;
-      }
-      const runs: Values[] = [];
-      for (let run = 0; run < RUNS; run++) {
-        runs.push(await one.apart.run(machine, one.of.inputs(run)));
-      }
-      said.push(complaint(await expectedOf(one.of), { runs, params: {} }));
-    }
-    return said;
-  } finally {
-    machine.close();
-  }
-};
-
-const bits = (x: Float32Array | Uint32Array) => new Uint32Array(x.buffer, x.byteOffset, x.length);
-
-/** Programs that are opened again have the same bits. */
-const again: Compare = async (backend, list) => {
-  const made = makeAll(list);
-  const programs = Object.fromEntries(
-    there(made).map(({ of, key }) => [key, programOf(frozen(of))]),
-  );
-  const results = async (): Promise<readonly (Values | undefined)[]> => {
-    const machine = await backend.open(programs);
-    const found: (Values | undefined)[] = [];
-    for (const one of made) {
-      found.push(one && await machine.run(one.key, frozen(one.of).inputs(0)));
-    }
-    machine.close();
-    return found;
-  };
-  const first = await results(), second = await results();
-  return first.map((values, k) => {
-    for (const name in values) {
-      const a = bits(values[name]), b = bits(second[k]![name]);
-      const at = a.findIndex((x, i) => x !== b[i]);
-      if (at >= 0) {
-        return `${name}[${at}] is ${values[name][at]}, and ${
-          second[k]![name][at]
-        } when opened again`;
-      }
-    }
-  });
-};
-
-const print = (recipe: Recipe): string => {
-  const of = generate(recipe);
-  if (of === undefined) return "nothing";
-  const { order, turned } = of;
-  const updates = Object.entries(of.updates);
-  return `${show([...Object.values(of.outputs), ...updates.map(([, x]) => x)])}\n${
-    JSON.stringify({ order, turned, updates: updates.map(([name]) => name) })
-  }`;
-};
+const exact = toExpected(single, expectation);
 
 Deno.test("the reference agrees with the eager library, and gradients with its differences", async () => {
   const count = Math.min(COUNT, 1000);
@@ -242,7 +111,7 @@ const devices: readonly (readonly [string, Backend | undefined, number, Compare]
   ["WebGPU in parts", webgpuInParts, 8, exact],
   ["WebGPU in parts with a GPU's kernels", webgpuInPartsAsGpu, 10, exact],
   ["WebGPU by matrices", webgpuByMatrices, 10, exact],
-  ["WebGPU in f16", webgpuHalves, 8, toExpected(halved)],
+  ["WebGPU in f16", webgpuHalves, 8, toExpected(halved, expectation)],
   ["WebGPU unfused", webgpu, 20, withoutFusion],
   ["WebAssembly", wasm, 1, exact],
   ["WebAssembly with plain SIMD", wasmPlain, 3, exact],
@@ -250,6 +119,8 @@ const devices: readonly (readonly [string, Backend | undefined, number, Compare]
   ["WebAssembly in loops", wasmInLoops, 3, exact],
   ["WebAssembly unfused", wasm, 8, withoutFusion],
   ["WebAssembly opened again", wasmPlain, 2, again],
+  ["WebAssembly, each with a mistake,", wasmPlain, 4, refused],
+  ["the reference, each with a mistake,", referenceBackend(), 4, refused],
 ];
 
 for (const [name, backend, share, compare] of devices) {

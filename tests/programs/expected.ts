@@ -28,7 +28,7 @@ export const byReference = async (
   of: Random,
   { params, inputs }: Pick<Random, "params" | "inputs"> = of,
 ): Promise<Results & { readonly between: readonly Values[] }> => {
-  const program = programOf(of, "");
+  const program = programOf(of);
   const machine = await referenceBackend().open({ program });
   machine.write(params);
   const runs: Values[] = [], between: Values[] = [];

@@ -157,7 +157,8 @@ const joined: Maker = ({ picks: [i, j, k] }, { floats }) => {
   if (rank(x.of) === 0) return undefined;
   const axis = axisOf(x.of, j), rest = without(x.of.axes, [axis]);
   const others = floats.filter(({ of }) =>
-    axis in of.axes && names(of).every((name) => name === axis || of.axes[name] === rest[name])
+    axis in of.axes && rank(of) === rank(x.of) && fits(without(of.axes, [axis]), rest) &&
+    names(of).every((name) => name in x.of.axes)
   );
   const y = at(others, k);
   return keep(t.concat(x.of, y.of, axis), Math.max(x.bound, y.bound));
