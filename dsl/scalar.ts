@@ -248,11 +248,11 @@ const wgslErfc = `fn erfc_(x: f32) -> f32 {
   return select(select(value, 2.0 - value, x < 0.0), x, ${isNan("x")});
 }`;
 
-// log(1 + x) = 2 artanh(x / (2 + x)): a short odd series near zero, where log itself loses digits.
+// log(1 + x) = 2 artanh(d / 2), d = x / (1 + x / 2): a short odd series near zero, where log itself loses digits.
 const wgslLog1p = `fn log1p_(x: f32) -> f32 {
-  let s = x / (2.0 + x);
-  let z = s * s;
-  let near = 2.0 * s * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
+  let d = x / (1.0 + 0.5 * x);
+  let z = 0.25 * d * d;
+  let near = d * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
   return select(near, log_(1.0 + x), abs(x) > 0.35);
 }`;
 

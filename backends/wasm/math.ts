@@ -210,8 +210,10 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const shifted = nmadd(add(square, low), splat(Math.LOG2E / 2), splat(powerRounder));
     const n = sub(shifted, splat(powerRounder));
     const rest = sub(lessPowers(op("f32x4.neg", square), n), low);
-    const t = op("f32x4.div", splat(1), madd(a, splat(0.5), splat(1)));
-    return scaled(rest, shifted, mul(t, polynomial(erfcFit, sub(t, splat(0.5)))));
+    const under = madd(a, splat(0.5), splat(1)), t = op("f32x4.div", splat(1), under);
+    // Not times t, which was rounded.
+    const by = op("f32x4.div", polynomial(erfcFit, sub(t, splat(0.5))), under);
+    return scaled(rest, shifted, by);
   };
   const erfNear = (x: Value): Value => madd(x, polynomial(erfTerms, mul(x, x)), x);
   const erfc = (x: Value): Value => {
@@ -269,17 +271,16 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const quarters = op("i32x4.shr_u", op("i32x4.add", turn, bits(0x20000000)), whole(30));
     const rest = op("i32x4.sub", turn, op("i32x4.shl", quarters, whole(30)));
     const minus = op("i32x4.shr_s", rest, whole(31));
-    // Of 64 bits floats hold 24 at a time.
+    // Of 12 bits by 12 the product is exact; the others are too small for their rounding to matter.
     const [above, under] = [op("v128.xor", rest, minus), op("v128.xor", below, minus)];
-    const pieces = [
-      op("v128.and", above, bits(0xffffff00)),
-      op("v128.or", op("i32x4.shl", above, whole(24)), op("i32x4.shr_u", under, whole(8))),
-      op("v128.and", under, bits(0xff)),
+    const [first12, next18, last32] = [
+      op("v128.and", above, bits(0xfffc0000)),
+      op("v128.and", above, bits(0x3ffff)),
+      under,
     ].map((of) => op("f32x4.convert_i32x4_u", of));
-    const turn32 = 2 * Math.PI / 2 ** 32;
-    const lost = mul(pieces[0], splat(turn32 - Math.fround(turn32)));
-    const lower = madd(pieces[1], splat(turn32 / 2 ** 24), madd(pieces[2], splat(turn32 / 2 ** 32), lost));
-    const size = madd(pieces[0], splat(turn32), lower);
+    const part = 2 * Math.PI / 2 ** 32, few = Math.round(part * 2 ** 41) / 2 ** 41;
+    const lost = madd(first12, splat(part - few), mul(last32, splat(part / 2 ** 32)));
+    const size = add(mul(first12, splat(few)), madd(next18, splat(part), lost));
     const sign = op("v128.and", op("v128.xor", minus, x), negative);
     const side = op("i32x4.shr_s", x, whole(31));
     return {
@@ -294,7 +295,11 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const n = sub(shifted, splat(rounder));
     const rest = make.variable(
       "v128",
-      halfPi.reduce((rest, part) => nmadd(n, splat(part), rest), x),
+      // The first two are taken off without rounding.
+      sub(
+        nmadd(n, splat(halfPi[1]), nmadd(n, splat(halfPi[0]), x)),
+        madd(n, splat(halfPi[3]), mul(n, splat(halfPi[2]))),
+      ),
     );
     const quadrant = make.variable("v128", shifted);
     const isFar = op("f32x4.ge", op("f32x4.abs", x), splat(near));
@@ -312,7 +317,10 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const { rest: r, quadrant: turned } = angleOf(x);
     const z = mul(r, r);
     const sine = madd(mul(r, z), polynomial(waveFit.sin, z), r);
-    const cosine = madd(mul(z, z), polynomial(waveFit.cos, z), nmadd(z, splat(0.5), splat(1)));
+    // 1 - z / 2, and what rounding that loses.
+    const half = mul(z, splat(0.5)), most = sub(splat(1), half);
+    const lost = sub(sub(splat(1), most), half);
+    const cosine = add(most, madd(mul(z, z), polynomial(waveFit.cos, z), lost));
     const quadrant = op("i32x4.add", turned, bits(shift));
     const odd = op("i32x4.shr_s", op("i32x4.shl", quadrant, whole(31)), whole(31));
     const sign = op("i32x4.shl", op("v128.and", quadrant, bits(2)), whole(30));
