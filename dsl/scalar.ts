@@ -275,9 +275,7 @@ const wgslWave = `fn turns_(k: u32) -> u32 {
   let low = select(select(${turnWords[0]}u, ${turnWords[1]}u, k == 1u), select(${turnWords[2]}u, ${
   turnWords[3]
 }u, k == 3u), k > 1u);
-  let high = select(select(${turnWords[4]}u, ${turnWords[5]}u, k == 5u), ${
-  turnWords[6]
-}u, k > 5u);
+  let high = select(select(${turnWords[4]}u, ${turnWords[5]}u, k == 5u), ${turnWords[6]}u, k > 5u);
   return select(low, high, k > 3u);
 }
 fn wave_(x: f32, shift: u32) -> f32 {

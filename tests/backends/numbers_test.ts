@@ -148,7 +148,7 @@ unary("sin of large", d.sin, far.map((x) => [x, Math.sin(x)]), 2e-6);
 unary("cos of large", d.cos, far.map((x) => [x, Math.cos(x)]), 2e-6);
 unary("sigmoid", d.sigmoid, [[nan, nan], [inf, 1], [-inf, 0], [0, 0.5]]);
 unary("softplus", d.softplus, [[nan, nan], [inf, inf], [-inf, 0]]);
-const tails = [-5, -8, -11, -13];
+const tails = [-5, -8, -11, -12.5];
 /** x Phi(x) by a continued fraction for the tail. */
 const geluTail = (x: number): number => {
   let fraction = 0;
