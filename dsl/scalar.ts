@@ -248,11 +248,11 @@ const wgslErfc = `fn erfc_(x: f32) -> f32 {
   return select(select(value, 2.0 - value, x < 0.0), x, ${isNan("x")});
 }`;
 
-// log(1 + x) = 2 artanh(x / (2 + x)): a short odd series near zero, where log itself loses digits.
+// log(1 + x) = 2 artanh(d / 2), d = x / (1 + x / 2): a short odd series near zero, where log itself loses digits.
 const wgslLog1p = `fn log1p_(x: f32) -> f32 {
-  let s = x / (2.0 + x);
-  let z = s * s;
-  let near = 2.0 * s * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
+  let d = x / (1.0 + 0.5 * x);
+  let z = 0.25 * d * d;
+  let near = d * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
   return select(near, log_(1.0 + x), abs(x) > 0.35);
 }`;
 
@@ -275,9 +275,7 @@ const wgslWave = `fn turns_(k: u32) -> u32 {
   let low = select(select(${turnWords[0]}u, ${turnWords[1]}u, k == 1u), select(${turnWords[2]}u, ${
   turnWords[3]
 }u, k == 3u), k > 1u);
-  let high = select(select(${turnWords[4]}u, ${turnWords[5]}u, k == 5u), ${
-  turnWords[6]
-}u, k > 5u);
+  let high = select(select(${turnWords[4]}u, ${turnWords[5]}u, k == 5u), ${turnWords[6]}u, k > 5u);
   return select(low, high, k > 3u);
 }
 fn wave_(x: f32, shift: u32) -> f32 {

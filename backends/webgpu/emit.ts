@@ -322,10 +322,12 @@ export const emitter = (
     if (row !== undefined) {
       const args = of.args.map((arg) => emit(arg, env));
       const level = Math.max(0, ...args.map((arg) => arg.level));
-      row.helpers?.forEach((text) => helpers.add(text));
       flops += iterations(level);
       const [a, b, c] = args.map((arg) => arg.text);
-      return define(level, of.dtype, row.wgsl(a, b, c, of.args[0].dtype));
+      const text = row.wgsl(a, b, c, of.args[0].dtype);
+      // Our own functions are called by names that end so.
+      if (/^\w+_\(/.test(text)) row.helpers?.forEach((helper) => helpers.add(helper));
+      return define(level, of.dtype, text);
     }
     switch (of.op) {
       case "const":
