@@ -10,7 +10,7 @@ const near = 4;
 /** Most values that a joined kernel stores. */
 const mostRoots = 8;
 /** Kernels of one time that are looked at for each, and those that may turn out to wait. */
-const mostTried = 256, mostWaiting = 64;
+const mostTried = 256, mostWaiting = 16;
 
 /** What a list of drafts says about values. */
 export interface Drafted {

@@ -21,8 +21,8 @@ export const mostOperations = 4096;
  * Most movements in a row that have to be kept inside of what they read: addresses get longer with
  * each. Those that divide positions, as splitting and merging axes does, may double them.
  */
-export const mostMoved = 64;
-const ofDivision = 8;
+export const mostMoved = 16;
+const ofDivision = 2;
 
 /** What has to be done for a value from what is stored. */
 interface Effort {
