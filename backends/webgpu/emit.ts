@@ -388,13 +388,11 @@ export const emitter = (
       if (found !== undefined) return found;
     }
     // What is too deep in the expression is emitted before it.
-    const value = nesting.nested({ of, env }, () => compute(of, env), (deep) => {
-      emit(deep.of, deep.env);
-    });
+    const value = nesting.nested(() => compute(of, env), () => emit(of, env));
     blocks[value.level].memo.set(key, value);
     return value;
   };
-  const nesting = nestings<{ readonly of: Node; readonly env: Env }>();
+  const nesting = nestings();
 
   const block: Emitter["block"] = (header, variables, trips, inside, footer = "") => {
     blocks.push({ lines: [], variables: new Set(variables), memo: new Map(), trips });
