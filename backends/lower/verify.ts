@@ -15,6 +15,7 @@ import {
   size,
   type Storage,
 } from "./program.ts";
+import { movedIn } from "./scans.ts";
 
 /** What is wrong, where: a fault of the compiler and not of the program. */
 const fault = (form: string, where: string, what: string): Error =>
@@ -201,6 +202,9 @@ const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
     const wrong = outsideOf(of.axes, all);
     if (wrong !== undefined) return `${of.op} of its step does not fit: ${wrong}`;
   }
+  const moved = movedIn(reachable([...next, ...outs]));
+  const parted = space.find(({ axis }) => moved.has(axis));
+  if (parted !== undefined) return `its lanes lie along '${parted.axis}', and its step moves there`;
   return undefined;
 };
 
