@@ -125,7 +125,8 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     return mul(mul(value, power), power);
   };
   const exp = (x: Value): Value => {
-    const within = between(x, -104, 89);
+    // Of the least the power is 0 itself, as processors take long over what falls below all numbers.
+    const within = between(x, -176.1, 89);
     const shifted = madd(within, splat(Math.LOG2E / 2), splat(powerRounder));
     const n = sub(shifted, splat(powerRounder));
     const rest = nmadd(n, splat(2 * ln2[1]), nmadd(n, splat(2 * ln2[0]), within));

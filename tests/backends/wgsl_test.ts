@@ -254,6 +254,9 @@ enable subgroups;
 var<workgroup> left: array<f16, 768>;
 var<workgroup> right: array<f16, 1280>;
 var<workgroup> results: array<f32, 512>;
+fn exp_(x: f32) -> f32 {
+  return select(exp(x), x, ((bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u));
+}
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) invocation: vec3<u32>, @builtin(subgroup_id) subgroup: u32) {
   let local = invocation.x;
