@@ -180,9 +180,13 @@ both("a value and its transpose", { x: { i: 90, j: 90 } }, ({ x }) => {
   return d.add(d.exp(x), turned);
 });
 // With two heads of 32 tokens, a mask is as large as what may be stored in loops, and scores are larger.
-for (const [h, t] of [[3, 60], [2, 32]]) {
-  const f = 16;
-  both(`attention of ${t} tokens`, { q: { h, t, f }, k: { h, s: t, f }, v: { h, s: t, f } }, (
+// That is worth a loop where the product is more than eight times as large as what it is made of.
+for (const [h, t, f] of [[3, 60, 16], [2, 32, 1], [2, 32, 2], [2, 64, 2]]) {
+  both(`attention of ${t} tokens by ${f} features`, {
+    q: { h, t, f },
+    k: { h, s: t, f },
+    v: { h, s: t, f },
+  }, (
     { q, k, v },
   ) => {
     const hidden = d.less(d.iota("t", t), d.iota("s", t)) as AnyTensor;
