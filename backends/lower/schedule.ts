@@ -11,7 +11,7 @@ import type { Program } from "../backend.ts";
 import { assemble, updatesOf } from "./assemble.ts";
 import { joinBeside } from "./beside.ts";
 import { withChunks } from "./chunks.ts";
-import { cutsOf } from "./cuts.ts";
+import { cutsOf, refuseLongSteps } from "./cuts.ts";
 import {
   contractionOf,
   costOf,
@@ -77,6 +77,7 @@ export const lower = (
   const absorbed = absorb(
     rewrite(sinkRenames(shareProducts(withLoops(asked, limit))), inStages),
   ).roots;
+  refuseLongSteps(absorbed);
   const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
   const parted = rewrite(absorbed, slices);
   const { roots, plans } = planScans(
