@@ -3,7 +3,8 @@
 // a hundred kernels rather than one. The values to store are chosen from the leaves up, so that
 // kernels are nearly as large as they may be, and before anything else is decided: everything that
 // looks into an expression ends at them.
-import type { Node } from "../../dsl/node.ts";
+import { AxisError } from "../../dsl/axes.ts";
+import { type Node, reachable, showPath } from "../../dsl/node.ts";
 import { contractionOf, costOf, smallReduction, terms } from "./costs.ts";
 import { isLeaf } from "./draft.ts";
 
@@ -23,6 +24,35 @@ export const mostOperations = 4096;
  */
 export const mostMoved = 16;
 const ofDivision = 2;
+
+/**
+ * Most operations that wait for each other in a step of a scan: steps are run by one kernel and cannot
+ * be cut, and what plans them goes into them by recursion.
+ */
+export const mostInStep = 3000;
+
+/** Refuses programs with steps that are too long to be planned. */
+export const refuseLongSteps = (roots: readonly Node[]): void => {
+  for (const of of reachable(roots)) {
+    if (of.op !== "scan") continue;
+    const { step, axis } = of.attributes;
+    const ends = [...Object.values(step!.next), ...Object.values(step!.out)];
+    refuseLongSteps(ends);
+    const depths = new Map<Node, number>();
+    let deepest = 0;
+    for (const x of reachable(ends)) {
+      const depth = x.args.reduce((most, arg) => Math.max(most, depths.get(arg)! + 1), 0);
+      depths.set(x, depth);
+      deepest = Math.max(deepest, depth);
+    }
+    if (deepest <= mostInStep) continue;
+    throw new AxisError(
+      `a step of the scan over '${axis}' has ${deepest} operations that wait for each other, but a` +
+        ` kernel runs a whole step and takes at most ${mostInStep}; do less in a step, or part of it` +
+        ` in a scan of its own\n  in ${showPath(of)}`,
+    );
+  }
+};
 
 /** What has to be done for a value from what is stored. */
 interface Effort {

@@ -12,7 +12,7 @@ import { assemble, updatesOf } from "./assemble.ts";
 import { withOneSize } from "./axis_sizes.ts";
 import { joinBeside } from "./beside.ts";
 import { withChunks } from "./chunks.ts";
-import { cutsOf } from "./cuts.ts";
+import { cutsOf, refuseLongSteps } from "./cuts.ts";
 import {
   contractionOf,
   costOf,
@@ -78,17 +78,6 @@ interface Prepared {
   readonly plans: ReadonlyMap<Node, ScanPlan>;
 }
 
-/** A parameter is one value, whatever initialisers the places that name it give it. */
-const oneForParameter = (roots: readonly Node[]): readonly Node[] => {
-  const first = new Map<string, Node>();
-  return rewrite(roots, (of) => {
-    if (of.op !== "param") return of;
-    const name = of.attributes.name!;
-    if (!first.has(name)) first.set(name, of);
-    return first.get(name)!;
-  });
-};
-
 /** The passes from graph to graph. What each gives is verified. */
 const prepared = (program: Program, limit: number, breadth: Breadth | undefined): Prepared => {
   const outputs = Object.entries(program.outputs);
@@ -101,13 +90,14 @@ const prepared = (program: Program, limit: number, breadth: Breadth | undefined)
     return roots;
   };
   const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
-  const first = withOneSize(oneForParameter(asked));
+  const first = withOneSize(asked);
   let now = pass("one size for one axis", first.roots);
   now = pass("loops", withLoops(now, limit));
   now = pass("shared products", shareProducts(now));
   now = pass("renames", sinkRenames(now));
   now = pass("stages", rewrite(now, inStages));
   now = pass("absorb", absorb(now).roots);
+  refuseLongSteps(now);
   now = pass("slices", rewrite(now, slices));
   const second = withOneSize(breadth === undefined ? now : withChunks(now, breadth));
   now = pass("chunks", second.roots);

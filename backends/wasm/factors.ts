@@ -3,6 +3,7 @@
 import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../dsl/node.ts";
 import { apply } from "../../dsl/scalar.ts";
 import { expand, reduce } from "../../dsl/structure.ts";
+import { ascend } from "../../dsl/walk.ts";
 import { movedAxes } from "../lower/together.ts";
 
 /** Whether a value is its argument, at all positions of further axes. */
@@ -97,21 +98,19 @@ export const sharedProducts = (
     }
   }
   const made = new Map<Node, Node>();
-  const product = (list: readonly Node[]) => list.map(make).reduce((a, b) => apply("mul", a, b));
+  const isChanged = (of: Node) => changed.has(of) && !pairs.has(of);
+  /** The factors of a product that changes, those that are multiplied first in front. */
+  const listsOf = (of: Node): readonly (readonly Node[])[] =>
+    [factorsOf(of).filter((one) => !isInner(one)), inner.get(of)!]
+      .filter((list) => list.length > 0);
+  const product = (list: readonly Node[]) => list.reduce((a, b) => apply("mul", a, b));
   const build = (of: Node): Node => {
-    if (changed.has(of) && !pairs.has(of)) {
-      const outer = factorsOf(of).filter((one) => !isInner(one));
-      const parts = [outer, inner.get(of)!].filter((list) => list.length > 0).map(product);
-      return expand(parts.reduce((a, b) => apply("mul", a, b)), of.axes);
-    }
-    const args = of.args.map(make);
+    const now = (one: Node) => made.get(one)!;
+    if (isChanged(of)) return expand(product(listsOf(of).map((l) => product(l.map(now)))), of.axes);
+    const args = of.args.map(now);
     if (args.every((arg, k) => arg === of.args[k])) return of;
     return intern(of.op, of.dtype, of.axes, args, of.attributes);
   };
-  const make = (of: Node): Node => {
-    const found = made.get(of) ?? inPlaceOf(of, () => build(of));
-    made.set(of, found);
-    return found;
-  };
-  return roots.map(make);
+  const below = (of: Node) => isChanged(of) ? listsOf(of).flat() : of.args;
+  return roots.map((root) => ascend(root, made, below, (of) => inPlaceOf(of, () => build(of))));
 };

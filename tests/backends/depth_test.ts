@@ -1,6 +1,6 @@
 // Long programs: unrolled loops of many thousand operations are cut into kernels, nothing on the way
 // goes into them by recursion, and ten times as long takes about ten times as long.
-import { ok, strictEqual } from "assert";
+import { ok, rejects, strictEqual } from "assert";
 import type { Backend, Program } from "../../backends/backend.ts";
 import { cutsOf, mostDepth, mostOperations } from "../../backends/lower/cuts.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
@@ -166,7 +166,25 @@ for (const [name, build] of Object.entries(shapes)) {
   });
 }
 
-Deno.test("every hundredth value of a chain is an output", async () => {
+/** A scan of which each step takes so many operations. */
+const longStep = (operations: number): AnyTensor =>
+  d.scan({ over: "n", from: { h: d.scalarOf(0) }, each: { x } }, ({ h }, { x }) => {
+    let y: AnyTensor = h;
+    for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.scalarOf(0.999)), x);
+    return { next: { h: tensor<Record<never, never>>(node(y)) }, out: { y } };
+  }).out.y;
+
+Deno.test("a step of a scan may be long, and is refused in words where it is too long", async () => {
+  const long = longStep(1200);
+  const [wanted, got] = [await valueOn(referenceBackend(), long), await valueOn(wasm, long)];
+  wanted.forEach((one, k) => near([got[k]], one));
+  await rejects(
+    () => valueOn(wasm, longStep(4000)),
+    /a step of the scan over 'n' has 4000 operations that wait for each other.*at most 3000/,
+  );
+});
+
+Deno.test("every fifth value of a chain is an output", async () => {
   const outputs: Record<string, Program["outputs"][string]> = {};
   let y = x;
   for (let k = 1; k <= 5000; k++) {
