@@ -67,7 +67,8 @@ const walk = (
     if (g === undefined || isTarget.has(of)) return;
     const row = scalarRow(of.op);
     if (row !== undefined) {
-      row.pull(g, of.args, of).forEach((cotangent, k) => {
+      const wanted = of.args.map((arg) => active.has(arg));
+      row.pull(g, of.args, of, wanted).forEach((cotangent, k) => {
         if (cotangent !== undefined) put(of.args[k], cotangent, of.axes);
       });
     } else if (of.op === "part") {

@@ -4,7 +4,10 @@
 import { AxisError, join } from "./axes.ts";
 import { type Dtype, intern, type Node } from "./node.ts";
 
-/** One scalar primitive. `pull` gives a cotangent per argument over the result's axes, or undefined. */
+/**
+ * One scalar primitive. `pull` gives a cotangent per argument over the result's axes, or undefined;
+ * `wanted` says of which arguments one is used.
+ */
 export interface ScalarRow {
   readonly arity: 1 | 2 | 3;
   /** The dtype of the result from those of the arguments; undefined when they do not fit. */
@@ -13,7 +16,12 @@ export interface ScalarRow {
   readonly meaning: (a: number, b: number, c: number) => number;
   /** The meaning on 32-bit words where it differs from the one on floats. */
   readonly words?: (a: number, b: number, c: number) => number;
-  readonly pull: (g: Node, args: readonly Node[], y: Node) => readonly (Node | undefined)[];
+  readonly pull: (
+    g: Node,
+    args: readonly Node[],
+    y: Node,
+    wanted: readonly boolean[],
+  ) => readonly (Node | undefined)[];
   /** In WGSL, from the arguments' texts and the dtype of the first. */
   readonly wgsl: (a: string, b: string, c: string, of: Dtype) => string;
   /** WGSL functions that the spelling calls. */
@@ -338,10 +346,10 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: alike,
     expects: "two floats or two words",
     meaning: (a, b) => Math.max(a, b),
-    pull: (g, [a, b]) => {
+    pull: (g, [a, b], _, wanted) => {
       // A tie shares the cotangent, so that max(x, x) pulls back exactly g. Where both sides have a
       // share, `equal` has both rounded once, so that shares add up to 1 wherever they are computed.
-      const isOneSided = isConst(a) || isConst(b);
+      const isOneSided = !wanted.every((is) => is);
       const share = (x: Node, y: Node) => {
         const above = (rest: Node) => apply("select", apply("less", y, x), float(1), rest);
         return isOneSided
