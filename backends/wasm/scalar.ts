@@ -42,8 +42,7 @@ const dividing = (name: "i32.div_u" | "i32.rem_u"): Spelling => (around, [a, b],
 /** The larger; where one of two floats is a constant, the instruction that gives the other's NaN. */
 const larger: Spelling = ({ make, math }, [a, b], { args }) => {
   if (args[0].dtype === "u32") return make.op("i32x4.max_u", a, b);
-  const isNumber = ({ op, attributes }: Node) =>
-    op === "const" && !Number.isNaN(attributes.value);
+  const isNumber = ({ op, attributes }: Node) => op === "const" && !Number.isNaN(attributes.value);
   if (isNumber(args[1])) return make.op("f32x4.pmax", a, b);
   return isNumber(args[0]) ? make.op("f32x4.pmax", b, a) : math.max(a, b);
 };

@@ -308,7 +308,9 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter, threads: number
       emit.block("if (lane < h)", [], 1, () => {
         stage.forEach((reduction, k) => {
           const area = areas[k];
-          emit.line(`${area}[lane] = ${joined(emit, reduction, `${area}[lane]`, `${area}[lane + h]`)};`);
+          emit.line(
+            `${area}[lane] = ${joined(emit, reduction, `${area}[lane]`, `${area}[lane + h]`)};`,
+          );
         });
       });
       emit.line("workgroupBarrier();");
