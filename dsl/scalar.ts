@@ -368,11 +368,12 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     expects: "two floats",
     meaning: (a, b) => a / b,
     pull: (g, [a, b], y) => [
-      apply("div", g, b),
+      // By a constant it is a product, which sums of it need not have.
+      isConst(b) ? apply("mul", g, float(1 / b.attributes.value!)) : apply("div", g, b),
       // Of a reciprocal, y / b is y * y.
       apply(
         "neg",
-        isConst(a, 1) ? apply("mul", apply("mul", g, y), y) : apply("div", apply("mul", g, y), b),
+        isConst(a, 1) ? apply("mul", g, apply("mul", y, y)) : apply("div", apply("mul", g, y), b),
       ),
     ],
     wgsl: (a, b) => a === "1.0f" ? `(1.0 / ${b})` : `div_(${a}, ${b})`,
@@ -402,7 +403,8 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
   sqrt: unary(
     Math.sqrt,
     (a) => `sqrt(${a})`,
-    (g, _x, y) => apply("div", apply("mul", g, float(half)), y),
+    // Norms have that reciprocal already.
+    (g, _x, y) => apply("mul", g, apply("mul", float(half), apply("div", float(1), y))),
   ),
   tanh: unary(
     Math.tanh,
