@@ -1,6 +1,6 @@
 // What every backend offers: programs made of expressions are opened on a device, which holds the
 // parameters; a run takes the inputs, replaces parameters in place, and gives back what was asked
-// for and nothing else.
+// for and nothing else. What is promised here is kept by in_turn.ts, for all of them alike.
 import type { AnyTensor } from "../dsl/axes.ts";
 
 /** An asked-for value, with the order of axes in which its elements are laid out (row-major). */
@@ -30,11 +30,25 @@ export interface Program {
 /** Elements by name, row-major; floats, or words (truth values are words 0 and 1). */
 export type Values = Readonly<Record<string, Float32Array | Uint32Array>>;
 
-/** Programs on a device with the parameters they share. */
+/**
+ * Programs on a device with the parameters they share.
+ *
+ * Calls may overlap: `run`, `read`, `time` and `write` take effect one at a time, in the order in which
+ * they were made, whatever programs they are about, and each is answered for itself. What a call is
+ * given is its own from the moment of the call: arrays may be changed as soon as it has returned. A call
+ * that fails, be it for what it was given or for a kernel that traps, changes nothing for those after it,
+ * but for the parameters that a failed run was to update: they must be written again.
+ *
+ * After `close` each call is an error that says so, also each that was still waiting.
+ */
 export interface Machine {
-  /** Sets parameters by name. All that a program reads must be set before it runs. */
+  /**
+   * Sets parameters by name; names that no program speaks of are passed over. All that a program reads
+   * must have been set before it runs, here or by the update of a program. Throws where the elements
+   * are not those of the parameter.
+   */
   readonly write: (parameters: Values) => void;
-  /** Runs one program. */
+  /** Runs one program. Rejects where an input is missing or has not the elements it should. */
   readonly run: (program: string, inputs: Values) => Promise<Values>;
   /** Reads parameters back by name. */
   readonly read: (names: readonly string[]) => Promise<Values>;
@@ -45,6 +59,7 @@ export interface Machine {
    * report. Absent where the device does not take timestamps.
    */
   readonly time?: (program: string, inputs: Values) => Promise<readonly number[]>;
+  /** Frees all that the programs hold, once the call that is being answered is; again, does nothing. */
   readonly close: () => void;
 }
 
@@ -90,8 +105,14 @@ export interface Backend {
   readonly name: "reference" | "webgpu" | "wasm";
   /** The device in words. */
   readonly device: string;
+  /**
+   * Compiles programs. Rejects with an `AxisError` where they speak of an input or a parameter in two
+   * ways, where an update is not like its parameter, or an output's order not its axes. What can not be
+   * opened leaves nothing behind.
+   */
   readonly open: (programs: Readonly<Record<string, Program>>) => Promise<Machine>;
   /** Measures the device. Absent where it does not take timestamps. */
   readonly peaks?: () => Promise<Peaks>;
+  /** The end of the device and of its machines; again, does nothing. */
   readonly close: () => void;
 }

@@ -1,7 +1,9 @@
 // Does opening and closing leave anything behind? Builds, opens, runs and closes the training step of
 // a small Mamba N times on one device, as a study does with its trials, and shows the resident memory
 // of the process on the way.
-//   deno run -A bench/opens.ts [DEVICE] [N]
+//   deno run -A --v8-flags=--expose-gc bench/opens.ts [DEVICE] [N]
+// Garbage is collected before each look; without the flag, what is shown rises and falls with V8's own
+// collections, and by what its young generation grows to.
 // The last line is the memory after the last close over that after the hundredth; it should be at most
 // 1.05, and the status is 1 where it is more.
 import * as E from "fp-ts/Either.js";
@@ -27,7 +29,10 @@ const spec = right(decodeSpec({
 }));
 const { backend } = right(await openBackend(device));
 console.log(backend.device);
-const megabytes = () => Deno.memoryUsage().rss / 1e6;
+const megabytes = () => {
+  (globalThis as { readonly gc?: () => void }).gc?.();
+  return Deno.memoryUsage().rss / 1e6;
+};
 let early = NaN;
 for (let k = 1; k <= opens; k++) {
   const { train } = programsOf(spec).programs;

@@ -14,9 +14,10 @@ export interface ScalarRow {
   /** The meaning on 32-bit words where it differs from the one on floats. */
   readonly words?: (a: number, b: number, c: number) => number;
   readonly pull: (g: Node, args: readonly Node[], y: Node) => readonly (Node | undefined)[];
-  readonly wgsl: (a: string, b: string, c: string) => string;
+  /** In WGSL, from the arguments' texts and the dtype of the first. */
+  readonly wgsl: (a: string, b: string, c: string, of: Dtype) => string;
   /** WGSL functions that the spelling calls. */
-  readonly helper?: string;
+  readonly helpers?: readonly string[];
 }
 
 /** The scalar primitives. */
@@ -59,7 +60,7 @@ const unary = (
   meaning: (a: number) => number,
   wgsl: (a: string) => string,
   pull: (g: Node, x: Node, y: Node) => Node | undefined,
-  helper?: string,
+  ...helpers: readonly string[]
 ): ScalarRow => ({
   arity: 1,
   dtype: floats(1),
@@ -67,7 +68,7 @@ const unary = (
   meaning,
   wgsl,
   pull: (g, [x], y) => [pull(g, x, y)],
-  helper,
+  helpers,
 });
 
 const onWords = (
@@ -105,6 +106,20 @@ export const erfFit = {
     3.809165186109519e-5,
   ],
 } as const;
+
+/** e^(a²) erfc(a) / t up to 10.1, where t = 1 / (1 + a / 2), by t - 1/2; within 3e-8. */
+export const erfcFit = [
+  0.5107913613319397,
+  0.687160849571228,
+  0.5589427947998047,
+  0.14574722945690155,
+  -0.1720186173915863,
+  -0.103016197681427,
+  0.09736117720603943,
+  0.04676390066742897,
+  -0.06779003888368607,
+  0.011623593978583813,
+] as const;
 
 /**
  * sin and cos up to pi / 4: x + x³ S(x²) and 1 - x² / 2 + x⁴ C(x²), least-maximum fits of our own.
@@ -155,20 +170,90 @@ const bitsOf = (x: number): number => {
   return view.getUint32(0);
 };
 
-const wgslDiv = ``;
-const wgslErfc = ``;
+// ---- WGSL ---------------------------------------------------------------------------------------
+// WGSL lets compilers assume that no float is infinite or NaN, and some devices have no subnormal
+// numbers. So what is special is told by its bits, and made of words that no compiler can know.
+
+/** What WGSL says of NaN by bits, as `x != x` may be dropped. */
+const isNan = (x: string): string => `((bitcast<u32>(${x}) & 0x7fffffffu) > 0x7f800000u)`;
+/** The variable of a module that holds the bits of infinity, which its entry point sets. */
+export const infinityBits = "infinity_";
+/** Infinity, -Infinity or NaN in WGSL. */
+export const special = (value: number): string =>
+  value === Infinity
+    ? `bitcast<f32>(${infinityBits})`
+    : `bitcast<f32>(${infinityBits} | ${value === -Infinity ? "0x80000000u" : "0x400000u"})`;
+
+/** The larger of two floats; of NaN and any, NaN. */
+export const wgslMax = `fn max_(a: f32, b: f32) -> f32 {
+  let most = max(bitcast<u32>(a) & 0x7fffffffu, bitcast<u32>(b) & 0x7fffffffu);
+  return select(max(a, b), a + b, most > 0x7f800000u);
+}`;
+
+// Quotients of the mantissas, so that nothing leaves the range of floats on the way, with one step of
+// correction, so that exact quotients are exact where a device multiplies by a reciprocal. The
+// exponents come back by two factors, as the difference of two may be beyond that of any.
+const wgslDiv = `fn mantissa_(n: u32) -> f32 {
+  let whole = bitcast<f32>((n & 0x7fffffu) | 0x3f800000u);
+  return select(whole, f32(n) * ${2 ** -23}, n < 0x800000u);
+}
+fn power_(n: i32) -> f32 {
+  return bitcast<f32>(u32(n + 127) << 23u);
+}
+fn div_(a: f32, b: f32) -> f32 {
+  let m = bitcast<u32>(a) & 0x7fffffffu;
+  let n = bitcast<u32>(b) & 0x7fffffffu;
+  let x = mantissa_(m);
+  let y = mantissa_(n);
+  let near = x / y;
+  let close = near + fma(-near, y, x) / y;
+  let power = i32(max(m >> 23u, 1u)) - i32(max(n >> 23u, 1u));
+  let first = clamp(power, -126, 127);
+  let size = close * power_(first) * power_(clamp(power - first, -126, 127));
+  let sign = (bitcast<u32>(a) ^ bitcast<u32>(b)) & 0x80000000u;
+  let usual = select(bitcast<u32>(size) | sign, bitcast<u32>(a / b), max(m, n) >= 0x7f800000u);
+  let isNone = (m == 0u) | (m > 0x7f800000u);
+  let byZero = select(${infinityBits} | sign, ${infinityBits} | 0x400000u, isNone);
+  return bitcast<f32>(select(usual, byZero, n == 0u));
+}`;
+
+const wgslExp = `fn exp_(x: f32) -> f32 {
+  return select(exp(x), x, ${isNan("x")});
+}`;
+
+// WGSL leaves open what the logarithm of zero and below is: SwiftShader gives that of |x|.
+const wgslLog = `fn log_(x: f32) -> f32 {
+  let n = bitcast<u32>(x);
+  let isTiny = n < 0x800000u;
+  let value = log(select(x, f32(n), isTiny)) - select(0.0, ${149 * Math.LN2}, isTiny);
+  let end = select(${special(NaN)}, x, n == 0x7f800000u);
+  return select(select(end, ${special(-Infinity)}, (n << 1u) == 0u), value, n - 1u < 0x7f7fffffu);
+}`;
+
 const wgslErf = `fn erf_(x: f32) -> f32 {
   let a = clamp(x, -${erfFit.most}, ${erfFit.most});
   let z = a * a;
-  return a * ${horner(erfFit.over, "z")} / ${horner(erfFit.under, "z")};
+  return select(a * ${horner(erfFit.over, "z")} / ${horner(erfFit.under, "z")}, x, ${isNan("x")});
 }`;
 
-// log(1 + x) = 2 artanh(x / (2 + x)): a short odd series near zero, where log itself loses digits.
+// e^-a² by a² in two parts, the first of them exact: its rounding would be many units of the result.
+const wgslErfc = `fn erfc_(x: f32) -> f32 {
+  let a = min(abs(x), 10.1);
+  let high = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
+  let low = (a - high) * (a + high);
+  let bell = exp(-high * high) * (1.0 - low * (1.0 - 0.5 * low * (1.0 - 0.33333334 * low)));
+  let t = 1.0 / (1.0 + 0.5 * a);
+  let v = t - 0.5;
+  let value = bell * t * ${horner(erfcFit, "v")};
+  return select(select(value, 2.0 - value, x < 0.0), x, ${isNan("x")});
+}`;
+
+// log(1 + x) = 2 artanh(d / 2), d = x / (1 + x / 2): a short odd series near zero, where log itself loses digits.
 const wgslLog1p = `fn log1p_(x: f32) -> f32 {
-  let s = x / (2.0 + x);
-  let z = s * s;
-  let near = 2.0 * s * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
-  return select(near, log(1.0 + x), abs(x) > 0.35);
+  let d = x / (1.0 + 0.5 * x);
+  let z = 0.25 * d * d;
+  let near = d * (1.0 + z * (0.33333334 + z * (0.2 + z * (0.14285715 + z * (0.11111111 + z * 0.09090909)))));
+  return select(near, log_(1.0 + x), abs(x) > 0.35);
 }`;
 
 const wgslTanh = `fn tanh_(x: f32) -> f32 {
@@ -178,32 +263,52 @@ const wgslTanh = `fn tanh_(x: f32) -> f32 {
   return select(near, sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)), a > 0.5);
 }`;
 
+/** The bits of 1 / (2 pi) as words, after one of zeros, which stands for whole turns. */
+const turnWords = [0, 0x28be60db, 0x9391054a, 0x7f09d5f4, 0x7d4d3770, 0x36d8a566, 0x4f10e410];
 // WGSL promises of its own sin and cos only an absolute error of 2^-11, and that within pi of zero;
-// some devices are that far off. Ours is within 2e-7 up to |x| = 2^28 (tests/backends/wave_test.ts).
-// Compilers of shaders add up what is taken off a float in parts, so the angle is reduced in words,
-// where the same does no harm: 2^32 is a turn, and whole turns fall away as words overflow. What is
-// near zero stays as it is, to keep its digits, and so does what is infinite, to give no number. No
-// && stands here: it is a branch, and SwiftShader does not get done compiling a kernel of 42 of them.
-const sixteenth = 2 ** 32 / (32 * Math.PI);
-const below = Math.floor((sixteenth % 1) * 2 ** 32);
-const wgslWave = `fn wave_(x: f32, shift: u32) -> f32 {
-  let a = abs(x) * 16.0;
-  let n = u32(a);
+// some devices are that far off. Ours is within 2e-7 (tests/backends/wave_test.ts). The angle is
+// reduced in words, where whole turns fall away as they overflow: |x| is a whole number times a power
+// of two, which says where the bits of 1 / (2 pi) begin that matter. What is near zero stays as it
+// is, to keep its digits, and so does what is infinite, to give no number. No && stands here: it is a
+// branch, and SwiftShader does not get done compiling a kernel of 42 of them.
+const wgslWave = `fn turns_(k: u32) -> u32 {
+  let low = select(select(${turnWords[0]}u, ${turnWords[1]}u, k == 1u), select(${turnWords[2]}u, ${
+  turnWords[3]
+}u, k == 3u), k > 1u);
+  let high = select(select(${turnWords[4]}u, ${turnWords[5]}u, k == 5u), ${turnWords[6]}u, k > 5u);
+  return select(low, high, k > 3u);
+}
+fn wave_(x: f32, shift: u32) -> f32 {
+  let bits = bitcast<u32>(x);
+  let exponent = (bits >> 23u) & 255u;
+  let n = (bits & 0x7fffffu) | 0x800000u;
+  let place = max(exponent, 118u) - 118u;
+  let word = place >> 5u;
+  let by = place & 31u;
+  let w1 = turns_(word + 1u);
+  let above = (turns_(word) << by) | ((w1 >> 1u) >> (31u - by));
+  let below = (w1 << by) | ((turns_(word + 2u) >> 1u) >> (31u - by));
   let high = n >> 16u;
   let low = n & 65535u;
-  let part = high * ${below >>> 16}u + ((high * ${below & 65535}u) >> 16u) + ((low * ${
-  below >>> 16
-}u) >> 16u);
-  let turn = n * ${Math.floor(sixteenth)}u + part + u32(fract(a) * ${sixteenth});
+  let middle = low * (below >> 16u) + ((low * (below & 65535u)) >> 16u);
+  let upper = high * (below & 65535u) + (middle & 65535u);
+  let turn = n * above + high * (below >> 16u) + (middle >> 16u) + (upper >> 16u);
   let angle = select(turn, 0u - turn, x < 0.0);
   let quadrant = (angle + 536870912u) >> 30u;
   let rest = f32(bitcast<i32>(angle - (quadrant << 30u))) * ${2 * Math.PI / 2 ** 32};
-  let r = select(x, rest, (a > 12.0) & (a < 3.4e38));
+  let isFar = (abs(x) > 0.75) & (exponent < 255u);
+  let r = select(x, rest, isFar);
+  let q = select(0u, quadrant, isFar) + shift;
   let z = r * r;
   let sine = r + r * z * ${horner(waveFit.sin, "z")};
   let cosine = 1.0 - 0.5 * z + z * z * ${horner(waveFit.cos, "z")};
-  let value = select(sine, cosine, ((quadrant + shift) & 1u) == 1u);
-  return select(value, -value, ((quadrant + shift) & 2u) == 2u);
+  let value = select(sine, cosine, (q & 1u) == 1u);
+  return select(value, -value, (q & 2u) == 2u);
+}`;
+
+const wgslWord = `fn word_(x: f32) -> u32 {
+  let n = select(u32(clamp(x, 0.0, 4294967040.0)), 0xffffffffu, x >= 4294967296.0);
+  return select(n, 0u, ${isNan("x")});
 }`;
 
 const half = 0.5;
@@ -245,7 +350,8 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
       };
       return [apply("mul", g, share(a, b)), apply("mul", g, share(b, a))];
     },
-    wgsl: (a, b) => `max(${a}, ${b})`,
+    wgsl: (a, b, _, of) => of === "u32" ? `max(${a}, ${b})` : `max_(${a}, ${b})`,
+    helpers: [wgslMax],
   },
   neg: unary((a) => -a, (a) => `(-${a})`, (g) => apply("neg", g)),
   div: {
@@ -262,15 +368,15 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
       ),
     ],
     wgsl: (a, b) => a === "1.0f" ? `(1.0 / ${b})` : `div_(${a}, ${b})`,
-    helper: wgslDiv,
+    helpers: [wgslDiv],
   },
-  exp: unary(Math.exp, (a) => `exp(${a})`, (g, _x, y) => apply("mul", g, y)),
-  // WGSL leaves open what it is of zero and below: SwiftShader gives the log of |x|, always finite.
-  log: unary(Math.log, (a) => `log(${a})`, (g, x) => apply("div", g, x)),
+  exp: unary(Math.exp, (a) => `exp_(${a})`, (g, _x, y) => apply("mul", g, y), wgslExp),
+  log: unary(Math.log, (a) => `log_(${a})`, (g, x) => apply("div", g, x), wgslLog),
   log1p: unary(
     Math.log1p,
     (a) => `log1p_(${a})`,
     (g, x) => apply("div", g, apply("add", x, float(1))),
+    wgslLog,
     wgslLog1p,
   ),
   sin: unary(
@@ -353,15 +459,16 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     expects: "a word or a truth value",
     meaning: (a) => a,
     pull: () => [undefined],
-    wgsl: (a) => `f32(${a})`,
+    wgsl: (a, _b, _c, of) => of === "bool" ? `select(0.0, 1.0, ${a})` : `f32(${a})`,
   },
   toWord: {
     arity: 1,
     dtype: ([a]) => a === "u32" ? undefined : "u32",
-    expects: "a non-negative float or a truth value",
-    meaning: (a) => Math.min(Math.max(Math.trunc(a), 0), 0xffffffff),
+    expects: "a float or a truth value",
+    meaning: (a) => Math.min(Math.max(Math.trunc(a) || 0, 0), 0xffffffff),
     pull: () => [undefined],
-    wgsl: (a) => `u32(${a})`,
+    wgsl: (a, _b, _c, of) => of === "bool" ? `u32(${a})` : `word_(${a})`,
+    helpers: [wgslWord],
   },
   bits: {
     arity: 1,
@@ -374,8 +481,12 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
   xor: onWords((a, b) => (a ^ b) >>> 0, (a, b) => `(${a} ^ ${b})`),
   shiftLeft: onWords((a, b) => (a << (b & 31)) >>> 0, (a, b) => `(${a} << (${b} & 31u))`),
   shiftRight: onWords((a, b) => a >>> (b & 31), (a, b) => `(${a} >> (${b} & 31u))`),
-  quotient: onWords((a, b) => Math.floor(a / b) >>> 0, (a, b) => `(${a} / ${b})`),
-  remainder: onWords((a, b) => (a % b) >>> 0, (a, b) => `(${a} % ${b})`),
+  // A divisor of 0 counts as 1.
+  quotient: onWords(
+    (a, b) => Math.floor(a / Math.max(b, 1)),
+    (a, b) => `(${a} / max(${b}, 1u))`,
+  ),
+  remainder: onWords((a, b) => a % Math.max(b, 1), (a, b) => `(${a} % max(${b}, 1u))`),
 };
 
 /** The row of a scalar primitive, or undefined for another operation. */

@@ -1,5 +1,5 @@
 // The command line: `experiment`, `golden`, `doctor`, `explain`, `scaling`, `tune`, `embed`, `evaluate`,
-// `import`, `data`.
+// `import`, `data`, `accuracy`.
 // Only arguments are read here; each command is a file of its own. Exit status 0, 1 when the work
 // failed, 2 when it was not understood.
 import { parseArgs } from "cli";
@@ -67,6 +67,13 @@ sums are made in another order.
   --set FIELD=VALUE  another value for a field of the spec
   --device D   auto, gpu, software, swiftshader, navigator
   --out F      where to write instead of the user's cache folder; runs do not look there`,
+  accuracy: `deno task accuracy [--device D] [--stride N]
+
+Measures every function of one float over all floats against float64: a table of the largest errors in
+units in the last place (ulp), and where. Status 1 when one is farther off than docs/numbers.md says.
+
+  --device D  ${devices}
+  --stride N  only every Nth float (default 1, all of them, which takes hours)`,
   scaling: `deno task scaling [--tokens A,B,...] [--families A,B,...] [--depth N] [--plan]
 
 Measures time per token and peak memory of tiny encoders over the length of one clip, forward and in
@@ -199,6 +206,7 @@ const options = {
     device: { type: "string" },
     out: { type: "string" },
   },
+  accuracy: { device: { type: "string" }, stride: { type: "string" } },
   golden: { device: { type: "string" }, json: { type: "boolean" } },
   doctor: {},
   explain: {
@@ -408,6 +416,19 @@ const run = async (args: readonly string[]): Promise<number> => {
       if (spec === undefined) return misunderstood(help);
       const { tune } = await import("./tune.ts");
       return await tune(spec, { changes, device, out: values.out as string | undefined });
+    }
+    case "accuracy": {
+      const stride = Number(values.stride ?? 1);
+      if (positionals.length > 0) {
+        return misunderstood(`there is nothing to do with '${positionals[0]}'`);
+      }
+      if (!Number.isInteger(stride) || stride < 1 || stride > 2 ** 31) {
+        return misunderstood(
+          `--stride: expected a whole number from 1, such as 1009, found '${values.stride}'`,
+        );
+      }
+      const { measureAccuracy } = await import("./accuracy.ts");
+      return await measureAccuracy(device, stride);
     }
     case "scaling": {
       const { asked, scaling } = await import("./scaling.ts");

@@ -7,7 +7,6 @@ import {
   add,
   concat,
   contract,
-  div,
   equal,
   exp,
   expand,
@@ -19,6 +18,7 @@ import {
   param,
   parts,
   pick,
+  recip,
   rename,
   scalarOf,
   scan,
@@ -85,7 +85,7 @@ export const slstm = (
       const write = exp(sub(i, top)), keep = exp(sub(kept, top));
       const memory = add(mul(keep, c), mul(write, tanh(z)));
       const norm = add(mul(keep, n), write);
-      const hidden = mul(sigmoid(o), div(memory, norm));
+      const hidden = mul(sigmoid(o), mul(memory, recip(norm)));
       return { next: { y: hidden, c: memory, n: norm, m: top } as SlstmState, out: { h: hidden } };
     });
     return {

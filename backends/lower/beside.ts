@@ -10,7 +10,7 @@ const near = 4;
 /** Most values that a joined kernel stores. */
 const mostRoots = 8;
 /** Kernels of one time that are looked at for each, and those that may turn out to wait. */
-const mostTried = 256, mostWaiting = 64;
+const mostTried = 256, mostWaiting = 16;
 
 /** What a list of drafts says about values. */
 export interface Drafted {
@@ -35,10 +35,19 @@ const loopsOf = ({ scan, contraction, full, over }: Draft): string | undefined =
 export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): readonly Draft[] => {
   const reads = new Map<Draft, Set<Node>>(drafts.map((draft) => [draft, new Set()]));
   for (const [of, by] of uses) for (const draft of by.keys()) reads.get(draft)?.add(of);
+  const sources = new Map(
+    drafts.map((draft) => [
+      draft,
+      new Set([...reads.get(draft)!, ...draft.roots].flatMap((of) => home.get(of) ?? [])),
+    ]),
+  );
+  /** Where a kernel went that has joined another one. */
+  const joined = new Map<Draft, Draft>();
   function* needs(draft: Draft): Iterable<Draft> {
-    for (const of of [...reads.get(draft)!, ...draft.roots]) {
-      const from = home.get(of);
-      if (from !== undefined && from !== draft) yield from;
+    for (const source of sources.get(draft)!) {
+      let now = source;
+      while (joined.has(now)) now = joined.get(now)!;
+      if (now !== draft) yield now;
     }
   }
   /** True when `from` waits for `to`, itself or through others. What runs earlier cannot. */
@@ -65,6 +74,8 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
       reads.get(into)!.add(of);
     }
     reads.delete(other);
+    for (const source of sources.get(other)!) sources.get(into)!.add(source);
+    joined.set(other, into);
   };
 
   const groups = new Map<string, Draft[]>();

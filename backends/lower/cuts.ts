@@ -4,7 +4,7 @@
 // kernels are nearly as large as they may be, and before anything else is decided: everything that
 // looks into an expression ends at them.
 import type { Node } from "../../dsl/node.ts";
-import { contractionOf, smallReduction, terms } from "./costs.ts";
+import { contractionOf, costOf, smallReduction, terms } from "./costs.ts";
 import { isLeaf } from "./draft.ts";
 
 /**
@@ -12,25 +12,35 @@ import { isLeaf } from "./draft.ts";
  * norm of the largest transformer: a sum over 400 parameters, one after the other.
  */
 export const mostDepth = 1024;
-/** Most operations of one expression; the gradient norm takes 1,800. */
+/**
+ * Most operations of one expression, functions counted by what they are made of: WebAssembly has up to
+ * 50,000 variables in a function. The gradient norm takes 1,800.
+ */
 export const mostOperations = 4096;
 /**
- * Most movements in a row that divide positions, as those that split and merge axes do: addresses may
- * get twice as long with each.
+ * Most movements in a row that have to be kept inside of what they read: addresses get longer with
+ * each. Those that divide positions, as splitting and merging axes does, may double them.
  */
-export const mostDivisions = 8;
+export const mostMoved = 16;
+const ofDivision = 2;
 
 /** What has to be done for a value from what is stored. */
 interface Effort {
   readonly depth: number;
   readonly operations: number;
-  readonly divisions: number;
+  readonly moved: number;
 }
-const none: Effort = { depth: 0, operations: 0, divisions: 0 };
+const none: Effort = { depth: 0, operations: 0, moved: 0 };
 
-const divides = (of: Node): boolean =>
-  of.op === "index" &&
-  Object.values(of.attributes.places!).some(({ over, modulo }) => over > 1 || modulo > 0);
+const movedBy = (of: Node): number => {
+  if (of.op !== "index") return 0;
+  const divides = Object.values(of.attributes.places!)
+    .some(({ over, modulo }) => over > 1 || modulo > 0);
+  return divides ? ofDivision : costOf(of) > 0 ? 1 : 0;
+};
+
+/** Operations that vectors take for one. */
+const operationsOf = (of: Node): number => Math.max(1, 2 * costOf(of) - 1);
 
 /** True for what is stored in any case: given values, and what kernels of other shapes give. */
 const isStored = (of: Node): boolean =>
@@ -51,12 +61,12 @@ export const cutsOf = (
   const share = (of: Node): number => effortOf(of).operations / users.get(of)!;
   for (const of of order) {
     const args = [...new Set(of.op === "gather" ? of.args.slice(1) : of.args)];
-    const own = divides(of) ? 1 : 0;
+    const own = movedBy(of);
     for (const arg of args) {
-      const { depth, divisions } = effortOf(arg);
-      if (depth >= mostDepth || divisions + own > mostDivisions) cuts.add(arg);
+      const { depth, moved } = effortOf(arg);
+      if (depth >= mostDepth || moved + own > mostMoved) cuts.add(arg);
     }
-    const total = () => args.reduce((sum, arg) => sum + share(arg), 1);
+    const total = () => args.reduce((sum, arg) => sum + share(arg), operationsOf(of));
     while (total() > mostOperations) {
       cuts.add(args.reduce((most, arg) => share(arg) > share(most) ? arg : most));
     }
@@ -67,7 +77,7 @@ export const cutsOf = (
       isStored(of) ? none : {
         depth: 1 + Math.max(0, ...below.map(({ depth }) => depth)),
         operations: isLong ? 1 : total(),
-        divisions: own + Math.max(0, ...below.map(({ divisions }) => divisions)),
+        moved: own + Math.max(0, ...below.map(({ moved }) => moved)),
       },
     );
   }

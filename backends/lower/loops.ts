@@ -133,7 +133,7 @@ const scanOf = (
   const bodies = loops.flatMap((of) => cascades.get(of)?.weights ?? [of.args[0]]);
   const each = edgeOf(bodies, virtual).filter((of) => axis in of.axes);
   const name = new Map(loops.map((of, k) => [of, `sum${k}`]));
-  const start = (of: Node) => expand(float(isSum(of) ? 0 : -3.4028234663852886e38), of.axes);
+  const start = (of: Node) => expand(float(isSum(of) ? 0 : -Infinity), of.axes);
   const from = Object.fromEntries(loops.map((of, k) => [`sum${k}`, start(of)]));
   const inputs = Object.fromEntries(each.map((of, k) => [`e${k}`, of]));
   const made = inPlaceOf(loops[0], () =>
@@ -155,8 +155,11 @@ const scanOf = (
         return value;
       };
       const next: Record<string, Node> = {};
-      const below = (of: Node, top: Node) =>
-        apply("exp", apply("add", of, apply("neg", next[name.get(top)!])));
+      // Where all so far is -Infinity, less that would be no number.
+      const below = (of: Node, top: Node) => {
+        const finite = apply("max", next[name.get(top)!], float(-3.4028234663852886e38));
+        return apply("exp", apply("add", of, apply("neg", finite)));
+      };
       // Maxima stand before the sums that wait for them.
       for (const of of loops) {
         const own = carry[name.get(of)!], cascaded = cascades.get(of);

@@ -13,24 +13,23 @@ const mostNested = 512;
 const tooDeep = new Error("an expression is too deep");
 
 /** Counts how deep a printer is in an expression. */
-export interface Nestings<D> {
+export interface Nestings {
   /**
-   * Runs `inside` for a value. Where that turns out to be too deep, `first` is called for what has to be
-   * printed before, and `inside` runs again.
+   * Runs `inside`. Where that is too deep, everything is broken off, `alone` is called at the top, and
+   * all begins again: `alone` does the same as `inside` in a way that it need not be done twice.
    */
-  readonly nested: <T>(of: D, inside: () => T, first: (deep: D) => void) => T;
+  readonly nested: <T>(inside: () => T, alone: () => void) => T;
   /** Runs `inside` where nothing can be broken off around it: a block of its own. */
   readonly apart: (inside: () => void) => void;
 }
 
 /** Nothing is nested yet. */
-export const nestings = <D>(): Nestings<D> => {
+export const nestings = (): Nestings => {
   let depth = 0;
-  let deepest: D | undefined;
-  /** Tries to run at the top of the stack: false where something has to be printed before. */
-  const nested: Nestings<D>["nested"] = (of, inside, first) => {
+  let deepest = () => {};
+  const nested: Nestings["nested"] = (inside, alone) => {
     if (depth === mostNested) {
-      deepest = of;
+      deepest = alone;
       throw tooDeep;
     }
     if (depth > 0) {
@@ -42,16 +41,16 @@ export const nestings = <D>(): Nestings<D> => {
       }
     }
     // Here is the top. What is waited for is printed from here as well, the last first.
-    const waiting: D[] = [];
+    const waiting: (() => void)[] = [];
     for (;;) {
       depth = 1;
       try {
         if (waiting.length === 0) return inside();
-        first(waiting[waiting.length - 1]);
+        waiting[waiting.length - 1]();
         waiting.pop();
       } catch (error) {
         if (error !== tooDeep) throw error;
-        waiting.push(deepest!);
+        waiting.push(deepest);
       } finally {
         depth = 0;
       }

@@ -8,6 +8,7 @@ import { apply } from "../../dsl/scalar.ts";
 import { roles, substitute } from "../../dsl/scan.ts";
 import { reduce } from "../../dsl/structure.ts";
 import { loosen } from "./loosen.ts";
+import { isKeptInStep } from "./phases.ts";
 import { type Dim, size } from "./program.ts";
 import { dependents, lanesFor, mixedAxes, movedAxes } from "./together.ts";
 
@@ -49,13 +50,15 @@ const axesIn = (nodes: readonly Node[]): ReadonlySet<string> =>
 const reducedIn = (nodes: readonly Node[]): ReadonlySet<string> =>
   new Set(nodes.flatMap((of) => of.op === "reduce" ? of.attributes.over! : []));
 
-/** Axes that a step moves along where a carry is concerned: neighbours lie in other positions. */
-const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
-  const carries = nodes.filter((of) =>
-    of.op === "local" && of.attributes.name!.startsWith("carry.")
-  );
-  const carried = dependents(nodes, carries);
-  return new Set(nodes.flatMap((of) => carried.has(of) ? movedAxes(of) : []));
+/**
+ * Axes that a step moves along where a carry is concerned, or what the step keeps: neighbours lie in
+ * other positions.
+ */
+export const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
+  const isCarry = ({ op, attributes }: Node) =>
+    op === "local" && attributes.name!.startsWith("carry.");
+  const inStep = dependents(nodes, nodes.filter((of) => isCarry(of) || isKeptInStep(of)));
+  return new Set(nodes.flatMap((of) => inStep.has(of) ? movedAxes(of) : []));
 };
 
 /** Writes sums of reductions as one reduction at the top, where the algebra allows it. */
@@ -278,7 +281,8 @@ const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefi
     axis,
     size: known(everything.find((of) => axis in of.axes)!.axes, axis),
   });
-  const isHeld = (axis: string) => mixed.has(axis) || reduced.has(axis);
+  const moved = movedIn(everything);
+  const isHeld = (axis: string) => mixed.has(axis) || reduced.has(axis) || moved.has(axis);
   // In the order of the largest input, so that neighbouring lanes find neighbours in memory.
   const inputs = everything.filter((of) =>
     of.op === "local" && !of.attributes.name!.startsWith("carry.")

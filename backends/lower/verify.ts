@@ -15,6 +15,7 @@ import {
   size,
   type Storage,
 } from "./program.ts";
+import { movedIn } from "./scans.ts";
 
 /** What is wrong, where: a fault of the compiler and not of the program. */
 const fault = (form: string, where: string, what: string): Error =>
@@ -201,6 +202,9 @@ const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
     const wrong = outsideOf(of.axes, all);
     if (wrong !== undefined) return `${of.op} of its step does not fit: ${wrong}`;
   }
+  const moved = movedIn(reachable([...next, ...outs]));
+  const parted = space.find(({ axis }) => moved.has(axis));
+  if (parted !== undefined) return `its lanes lie along '${parted.axis}', and its step moves there`;
   return undefined;
 };
 
@@ -225,7 +229,10 @@ const readsOf = (
   };
   if (isScan) {
     const { recomputes } = kernel;
-    for (const arg of [...kernel.scan.args, ...recomputes?.scan.args ?? []]) {
+    const inputs = recomputes === undefined ? undefined : roles(recomputes.scan);
+    // What is computed again begins at stored carries, and is not read itself.
+    const again = inputs === undefined ? [] : [...Object.values(inputs.each), ...inputs.rest];
+    for (const arg of [...kernel.scan.args, ...again]) {
       const isAgain = arg.op === "part" && arg.args[0] === recomputes?.scan;
       if (!isAgain) visit(arg);
     }

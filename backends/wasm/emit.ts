@@ -22,14 +22,6 @@ interface Factors {
   readonly token: object;
 }
 
-/** A value to emit, with the lanes that it is wanted for. */
-interface Deep {
-  readonly of: Node;
-  readonly env: Env;
-  readonly lanes: Lanes | undefined;
-  readonly inOrder: boolean;
-}
-
 /**
  * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in `here`
  * are computed by this kernel although they are stored. `cells` are places of the scratch memory, by
@@ -145,11 +137,14 @@ export const emitter = (
     const around = lanes!;
     lanes = undefined;
     let result: Value | undefined;
-    for (let lane = 0; lane < around.count; lane++) {
-      const value = inside((of) => shifted(of, around.name, lane, around.count), lane);
-      result = result === undefined ? value : make.replace(result, lane, value);
+    try {
+      for (let lane = 0; lane < around.count; lane++) {
+        const value = inside((of) => shifted(of, around.name, lane, around.count), lane);
+        result = result === undefined ? value : make.replace(result, lane, value);
+      }
+    } finally {
+      lanes = around;
     }
-    lanes = around;
     return { ...result!, varies: true };
   };
 
@@ -289,11 +284,11 @@ export const emitter = (
     if (inOrder || of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
     const key = keyOf(of, env), known = knownFactors.get(key);
     if (known !== undefined && scopes[known.level] === known.token) return known.list;
-    const found = nested(of, env, () => {
+    const found = nested(() => {
       const list = factorsOf(of, env);
       const isOne = list.length > mostFactors || list[0].level === list.at(-1)!.level;
       return isOne ? [emit(of, env)] : list;
-    });
+    }, () => factors(of, env));
     const level = found.at(-1)!.level;
     knownFactors.set(key, { list: found, level, token: scopes[level] });
     return found;
@@ -331,7 +326,7 @@ export const emitter = (
     if (isSum && all) return plus(sum, x, env);
     const value = emit(x, env);
     const term = all ? value : onlyCounted(value, make.splat(isSum ? 0 : -Infinity));
-    return make.op(isSum ? "f32x4.add" : "f32x4.pmax", term, sum);
+    return isSum ? make.op("f32x4.add", term, sum) : math.max(sum, term);
   };
   const onlyCounted: Emitter["counted"] = (value, rest) => {
     if (lanes === undefined || lanes.count === width) return value;
@@ -443,7 +438,7 @@ export const emitter = (
     const key = keyOf(of, env);
     const found = memo.get(key);
     if (found !== undefined && scopes[found.level] === found.token) return found;
-    const value = nested(of, env, () => compute(of, env));
+    const value = nested(() => compute(of, env), () => emit(of, env));
     memo.set(key, { ...value, token: scopes[value.level] });
     return value;
   };
@@ -457,18 +452,20 @@ export const emitter = (
       inOrder = before;
     }
   };
-  const nesting = nestings<Deep>();
-  /** Computes a value of an expression; what is too deep in it is emitted before it. */
-  const nested = <T>(of: Node, env: Env, inside: () => T): T =>
-    nesting.nested({ of, env, lanes, inOrder }, inside, (deep) => {
+  const nesting = nestings();
+  /** Goes into an expression; what is too deep in it is emitted before it, for the lanes that want it. */
+  const nested = <T>(inside: () => T, alone: () => void): T => {
+    const own = { lanes, inOrder };
+    return nesting.nested(inside, () => {
       const around = { lanes, inOrder };
-      ({ lanes, inOrder } = deep);
+      ({ lanes, inOrder } = own);
       try {
-        emit(deep.of, deep.env);
+        alone();
       } finally {
         ({ lanes, inOrder } = around);
       }
     });
+  };
 
   const place: Emitter["place"] = (of, env) => {
     const storage = stored.get(of);

@@ -6,15 +6,16 @@ import { type Emitter, parameters } from "./emitter.ts";
 /** Vectors that are added to at the same time, so that no addition waits for the one before. */
 export const sumsAtOnce = 4;
 
-/** What joins two terms of a reduction. */
-const howOf = ({ attributes }: Node) => attributes.how === "add" ? "f32x4.add" : "f32x4.pmax";
+/** Two terms of a reduction joined. */
+const joining = ({ make, math }: Emitter, { attributes }: Node) => (a: Value, b: Value): Value =>
+  attributes.how === "add" ? make.op("f32x4.add", a, b) : math.max(a, b);
 
 /** All lanes of a vector joined, in every lane. */
 export const acrossLanes = (emit: Emitter, reduction: Node, of: Value): Value => {
-  const how = howOf(reduction);
-  const { op, shuffle } = emit.make;
-  const two = op(how, of, shuffle(of, of, [2, 3, 0, 1]));
-  return { ...op(how, two, shuffle(two, two, [1, 0, 3, 2])), varies: false };
+  const join = joining(emit, reduction);
+  const { shuffle } = emit.make;
+  const two = join(of, shuffle(of, of, [2, 3, 0, 1]));
+  return { ...join(two, shuffle(two, two, [1, 0, 3, 2])), varies: false };
 };
 
 /** Neighbours joined, until one is left. */
@@ -32,13 +33,13 @@ const byHalves = (of: readonly Value[], join: (a: Value, b: Value) => Value): Va
  * begins at those that are written beside each other.
  */
 export const joinVectors = (
-  { make, reachScratch }: Emitter,
+  emit: Emitter,
   reduction: Node,
   of: readonly Value[],
   offset?: number,
 ): Value => {
-  const how = howOf(reduction);
-  const join = (list: readonly Value[]) => byHalves(list, (a, b) => make.op(how, a, b));
+  const { make, reachScratch } = emit;
+  const join = (list: readonly Value[]) => byHalves(list, joining(emit, reduction));
   if (offset === undefined || of.length === 1) return join(of);
   const at = make.parameter(parameters.scratch);
   reachScratch(offset + 16 * of.length);

@@ -21,8 +21,11 @@ interface Clamped extends affine.Atom {
 export const clampOf = (atom: affine.Atom): Clamp | undefined => (atom as Clamped).clamp;
 
 /** Four neighbours, which begin at a multiple of four, are kept within a range together. */
-export const isKeptTogether = ({ of, extent }: Clamp, name: string | undefined): boolean =>
-  name !== undefined && extent % width === 0 && laneStride(of, name) === 1 && isAligned(of, name);
+export const isKeptTogether = (
+  { of, extent }: Clamp,
+  name: string | undefined,
+  stride = laneStride(of, name),
+): boolean => name !== undefined && extent % width === 0 && stride === 1 && isAligned(of, name);
 
 /** Whether an atom is a multiple of four wherever the vector begins. */
 const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
@@ -55,8 +58,10 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
       total += times * inner;
       continue;
     }
-    if (clamp !== undefined && laneStride(clamp.of, name) !== 0) {
-      if (!isKeptTogether(clamp, name)) return undefined;
+    const kept = clamp === undefined ? 0 : laneStride(clamp.of, name);
+    if (clamp !== undefined && kept !== 0) {
+      // Given, so that what is clamped again and again is not looked at twice as often each time.
+      if (kept === undefined || !isKeptTogether(clamp, name, kept)) return undefined;
       total += times;
       continue;
     }

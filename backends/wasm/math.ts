@@ -1,15 +1,9 @@
 // Functions of floats on vectors of four, built from additions, products and bit operations. The
-// coefficients are our own least-maximum fits. The bounds are of |error| / |exact value| in f32 over
-// normal numbers, and are tested (tests/wasm/math_test.ts):
-//
-//   exp    2.5e-7 up to 88.37, infinite beyond; 0 below -87.68
-//   expOf  the same, and 1.2e-7 |x| for rounding the product x = a * b
-//   log    2e-7 (of 1 near 1); denormal numbers count as 0
-//   log1p  3e-7
-//   tanh   4e-7
-//   erf    4e-7
-//   sin, cos  absolute 2e-7 up to |x| = 1000, growing with |x| beyond, 1e-3 at 100,000
-import { waveFit } from "../../dsl/scalar.ts";
+// coefficients are our own least-maximum fits. How far they are off over all floats is measured by
+// `deno task accuracy`, stands in bench/results/accuracy.md and is tested on a sample
+// (tests/experiments/accuracy_test.ts). expOf is within 2.5e-7 and 1.2e-7 |x| for rounding the product
+// x = a * b; it is 0 where its value is not a normal number.
+import { erfcFit, waveFit } from "../../dsl/scalar.ts";
 import type { Builder, Value } from "./builder.ts";
 import type { Engine } from "./engine.ts";
 
@@ -22,6 +16,8 @@ export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) =
   readonly expOf: (a: Value, b: Value) => Value;
   /** a * b + c */
   readonly madd: (a: Value, b: Value, c: Value) => Value;
+  /** The larger of a and b; of NaN and any, NaN. */
+  readonly max: (a: Value, b: Value) => Value;
   /** `yes` in lanes of a mask that are all ones, `no` in those that are all zeros. */
   readonly choose: (yes: Value, no: Value, mask: Value) => Value;
 }
@@ -73,19 +69,6 @@ const power2Terms = [
   0.0013390998356044292,
   0.0001532784226583317,
 ];
-/** e^(a^2) erfc(a) / t up to 10.1, where t = 1 / (1 + a / 2), by t - 1/2. */
-const erfcTerms = [
-  0.5107913613319397,
-  0.687160849571228,
-  0.5589427947998047,
-  0.14574722945690155,
-  -0.1720186173915863,
-  -0.103016197681427,
-  0.09736117720603943,
-  0.04676390066742897,
-  -0.06779003888368607,
-  0.011623593978583813,
-];
 /** erf(x) = x + x P(x^2) up to 0.8. */
 const erfTerms = [
   0.12837916612625122,
@@ -98,9 +81,9 @@ const erfTerms = [
 
 /** ln 2 and pi / 2 in parts, the first of so few bits that small multiples of them are exact. */
 const ln2 = [0.693359375, -0.00021219444005469058];
-const halfPi = [1.5703125, 0.00048351287841796875, 3.1385570764541626e-7, 6.077100506506192e-11];
+const halfPi = [1.5703125, 0.00048351287841796875, 3.1391391530632973e-07, 2.5633440682570896e-12];
 /** Up to here multiples of pi / 2 are taken off in those parts. */
-const near = 8192;
+const near = 2048;
 /** The bytes of 1 / (2 pi) after four of zeros, which stand for whole turns. */
 const turnBytes = [
   [0, 0, 0, 0, 0x28, 0xbe, 0x60, 0xdb, 0x93, 0x91, 0x05, 0x4a, 0x7f, 0x09, 0xd5, 0xf4],
@@ -138,19 +121,16 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
    */
   const scaled = (rest: Value, shifted: Value, by?: Value): Value => {
     const power = powerOf(shifted), terms = polynomial(expTerms.slice(1), rest);
-    const value = by === undefined
-      ? madd(terms, rest, splat(1))
-      : madd(mul(by, rest), terms, by);
+    const value = by === undefined ? madd(terms, rest, splat(1)) : madd(mul(by, rest), terms, by);
     return mul(mul(value, power), power);
   };
-  /** x less a multiple of 2 ln 2. */
-  const lessPowers = (x: Value, n: Value): Value =>
-    nmadd(n, splat(2 * ln2[1]), nmadd(n, splat(2 * ln2[0]), x));
-
   const exp = (x: Value): Value => {
-    const within = between(x, -104, 89);
+    // Of the least the power is 0 itself, as processors take long over what falls below all numbers.
+    const within = between(x, -176.1, 89);
     const shifted = madd(within, splat(Math.LOG2E / 2), splat(powerRounder));
-    return scaled(lessPowers(within, sub(shifted, splat(powerRounder))), shifted);
+    const n = sub(shifted, splat(powerRounder));
+    const rest = nmadd(n, splat(2 * ln2[1]), nmadd(n, splat(2 * ln2[0]), within));
+    return scaled(rest, shifted);
   };
 
   const expOf = (a: Value, b: Value): Value => {
@@ -220,9 +200,12 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const square = mul(high, high), low = mul(sub(a, high), add(a, high));
     const shifted = nmadd(add(square, low), splat(Math.LOG2E / 2), splat(powerRounder));
     const n = sub(shifted, splat(powerRounder));
-    const rest = sub(lessPowers(op("f32x4.neg", square), n), low);
-    const t = op("f32x4.div", splat(1), madd(a, splat(0.5), splat(1)));
-    return scaled(rest, shifted, mul(t, polynomial(erfcTerms, sub(t, splat(0.5)))));
+    const first = nmadd(n, splat(2 * ln2[0]), op("f32x4.neg", square));
+    const rest = sub(first, madd(n, splat(2 * ln2[1]), low));
+    const under = madd(a, splat(0.5), splat(1)), t = op("f32x4.div", splat(1), under);
+    // Not times t, which was rounded.
+    const by = op("f32x4.div", polynomial(erfcFit, sub(t, splat(0.5))), under);
+    return scaled(rest, shifted, by);
   };
   const erfNear = (x: Value): Value => madd(x, polynomial(erfTerms, mul(x, x)), x);
   const erfc = (x: Value): Value => {
@@ -255,9 +238,11 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const number = op("i32x4.trunc_sat_f32x4_u", float);
     const from = op("i32x4.mul", op("i32x4.shr_s", place, whole(3)), bits(0x01010101));
     const [first, second] = turnBytes.map((of) =>
-      vector([0, 1, 2, 3].map((k) =>
-        of.slice(4 * k, 4 * k + 4).reduce((word, byte, n) => word + byte * 256 ** n, 0)
-      ))
+      vector(
+        [0, 1, 2, 3].map((k) =>
+          of.slice(4 * k, 4 * k + 4).reduce((word, byte, n) => word + byte * 256 ** n, 0)
+        ),
+      )
     );
     const wordAt = (k: number): Value => {
       const at = op("i32x4.add", from, bits(0x00010203 + 4 * k * 0x01010101));
@@ -280,17 +265,16 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const quarters = op("i32x4.shr_u", op("i32x4.add", turn, bits(0x20000000)), whole(30));
     const rest = op("i32x4.sub", turn, op("i32x4.shl", quarters, whole(30)));
     const minus = op("i32x4.shr_s", rest, whole(31));
-    // Of 64 bits floats hold 24 at a time.
+    // Of 12 bits by 12 the product is exact; the others are too small for their rounding to matter.
     const [above, under] = [op("v128.xor", rest, minus), op("v128.xor", below, minus)];
-    const pieces = [
-      op("v128.and", above, bits(0xffffff00)),
-      op("v128.or", op("i32x4.shl", above, whole(24)), op("i32x4.shr_u", under, whole(8))),
-      op("v128.and", under, bits(0xff)),
+    const [first12, next18, last32] = [
+      op("v128.and", above, bits(0xfffc0000)),
+      op("v128.and", above, bits(0x3ffff)),
+      under,
     ].map((of) => op("f32x4.convert_i32x4_u", of));
-    const turn32 = 2 * Math.PI / 2 ** 32;
-    const lost = mul(pieces[0], splat(turn32 - Math.fround(turn32)));
-    const lower = madd(pieces[1], splat(turn32 / 2 ** 24), madd(pieces[2], splat(turn32 / 2 ** 32), lost));
-    const size = madd(pieces[0], splat(turn32), lower);
+    const part = 2 * Math.PI / 2 ** 32, few = Math.round(part * 2 ** 41) / 2 ** 41;
+    const lost = madd(first12, splat(part - few), mul(last32, splat(part / 2 ** 32)));
+    const size = add(mul(first12, splat(few)), madd(next18, splat(part), lost));
     const sign = op("v128.and", op("v128.xor", minus, x), negative);
     const side = op("i32x4.shr_s", x, whole(31));
     return {
@@ -303,10 +287,11 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
   const angleOf = (x: Value): Angle => {
     const shifted = madd(x, splat(2 / Math.PI), splat(rounder));
     const n = sub(shifted, splat(rounder));
-    const rest = make.variable(
-      "v128",
-      halfPi.reduce((rest, part) => nmadd(n, splat(part), rest), x),
-    );
+    // The products are exact, and so are the first two differences; what the third loses is not lost.
+    const first = nmadd(n, splat(halfPi[1]), nmadd(n, splat(halfPi[0]), x));
+    const third = mul(n, splat(halfPi[2])), second = sub(first, third);
+    const lost = nmadd(n, splat(halfPi[3]), sub(sub(first, second), third));
+    const rest = make.variable("v128", add(second, lost));
     const quadrant = make.variable("v128", shifted);
     const isFar = op("f32x4.ge", op("f32x4.abs", x), splat(near));
     const given = make.variable("v128", x);
@@ -323,7 +308,10 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const { rest: r, quadrant: turned } = angleOf(x);
     const z = mul(r, r);
     const sine = madd(mul(r, z), polynomial(waveFit.sin, z), r);
-    const cosine = madd(mul(z, z), polynomial(waveFit.cos, z), nmadd(z, splat(0.5), splat(1)));
+    // 1 - z / 2, and what rounding that loses.
+    const half = mul(z, splat(0.5)), most = sub(splat(1), half);
+    const lost = sub(sub(splat(1), most), half);
+    const cosine = add(most, madd(mul(z, z), polynomial(waveFit.cos, z), lost));
     const quadrant = op("i32x4.add", turned, bits(shift));
     const odd = op("i32x4.shr_s", op("i32x4.shl", quadrant, whole(31)), whole(31));
     const sign = op("i32x4.shl", op("v128.and", quadrant, bits(2)), whole(30));
@@ -341,6 +329,8 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     sin: (x) => wave(x, 0),
     cos: (x) => wave(x, 1),
     madd,
+    // pmax gives `a` where one of them is NaN; where `b` is, all ones are.
+    max: (a, b) => op("v128.or", op("f32x4.pmax", a, b), op("f32x4.ne", b, b)),
     choose,
   };
 };

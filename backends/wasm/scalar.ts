@@ -39,6 +39,14 @@ const dividing = (name: "i32.div_u" | "i32.rem_u"): Spelling => (around, [a, b],
   return byLanes(name)(around, [a, make.op("i32x4.max_u", b, one)], of);
 };
 
+/** The larger; where one of two floats is a constant, the instruction that gives the other's NaN. */
+const larger: Spelling = ({ make, math }, [a, b], { args }) => {
+  if (args[0].dtype === "u32") return make.op("i32x4.max_u", a, b);
+  const isNumber = ({ op, attributes }: Node) => op === "const" && !Number.isNaN(attributes.value);
+  if (isNumber(args[1])) return make.op("f32x4.pmax", a, b);
+  return isNumber(args[0]) ? make.op("f32x4.pmax", b, a) : math.max(a, b);
+};
+
 const shift = (vector: Instruction, whole: Instruction): Spelling => (around, [a, b], of) => {
   const { make } = around;
   if (!b.varies) return make.op(vector, a, make.extract(b, 0));
@@ -48,7 +56,7 @@ const shift = (vector: Instruction, whole: Instruction): Spelling => (around, [a
 const spellings: Readonly<Record<ScalarName, Spelling>> = {
   add: either("f32x4.add", "i32x4.add"),
   mul: either("f32x4.mul", "i32x4.mul"),
-  max: either("f32x4.pmax", "i32x4.max_u"),
+  max: larger,
   neg: plain("f32x4.neg"),
   div: plain("f32x4.div"),
   exp: called("exp"),

@@ -3,7 +3,7 @@
 // has all it depends on, so what does not vary in a loop is computed before it.
 import { known } from "../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../dsl/node.ts";
-import { scalarRow } from "../../dsl/scalar.ts";
+import { scalarRow, special, wgslMax } from "../../dsl/scalar.ts";
 import * as affine from "../lower/affine.ts";
 import { nestings } from "../lower/nesting.ts";
 import type { Dim, Storage } from "../lower/program.ts";
@@ -55,20 +55,30 @@ export interface Emitter {
   readonly broadcast: (value: string, lane: number) => string;
   /** The sum or the largest of what the lanes of each subgroup have. */
   readonly acrossSubgroup: (how: "add" | "max", value: string) => string;
+  /** The larger of two floats; of NaN and any, NaN. */
+  readonly larger: (a: string, b: string) => string;
   readonly usesSubgroups: () => boolean;
   readonly helpers: () => readonly string[];
   readonly flops: () => number;
 }
 
-const largest = 3.4028234663852886e38;
+/** Floats as words of the same order, NaN above all, and back. */
+const wgslKeys = `fn key_(x: f32) -> u32 {
+  let n = bitcast<u32>(x);
+  let key = select(n | 0x80000000u, ~n, n >= 0x80000000u);
+  return select(key, 0xffffffffu, (n & 0x7fffffffu) > 0x7f800000u);
+}
+fn float_(key: u32) -> f32 {
+  return bitcast<f32>(select(~key, key & 0x7fffffffu, key >= 0x80000000u));
+}`;
 
 /** A constant as WGSL spells it. */
 export const literal = (value: number, dtype: Dtype): string => {
   if (dtype === "bool") return value !== 0 ? "true" : "false";
   if (dtype === "u32") return `${value >>> 0}u`;
-  if (Number.isNaN(value)) throw new Error("NaN is not a WGSL constant");
-  const clipped = Math.min(Math.max(value, -largest), largest);
-  const text = `${Math.fround(clipped)}`;
+  const float = Math.fround(value);
+  if (!Number.isFinite(float)) return special(float);
+  const text = `${float}`;
   const spelled = /[.e]/.test(text) ? `${text}f` : `${text}.0f`;
   return text.startsWith("-") ? `(${spelled})` : spelled;
 };
@@ -268,6 +278,11 @@ export const emitter = (
     return define(level, of.dtype, `select(${fill}, ${value.text}, ${conditions.join(" && ")})`);
   };
 
+  const larger: Emitter["larger"] = (a, b) => {
+    helpers.add(wgslMax);
+    return `max_(${a}, ${b})`;
+  };
+
   const emitReduce = (of: Node, env: Env): Value => {
     const isSum = of.attributes.how === "add";
     const acc = fresh("r");
@@ -278,7 +293,7 @@ export const emitter = (
         const value = emit(of.args[0], inner);
         flops += iterations(depth());
         top().lines.push(
-          isSum ? `${acc} += ${value.text};` : `${acc} = max(${acc}, ${value.text});`,
+          isSum ? `${acc} += ${value.text};` : `${acc} = ${larger(acc, value.text)};`,
         );
         return;
       }
@@ -307,12 +322,11 @@ export const emitter = (
     if (row !== undefined) {
       const args = of.args.map((arg) => emit(arg, env));
       const level = Math.max(0, ...args.map((arg) => arg.level));
-      if (row.helper !== undefined) helpers.add(row.helper);
       flops += iterations(level);
       const [a, b, c] = args.map((arg) => arg.text);
-      const text = of.op === "toFloat" && of.args[0].dtype === "bool"
-        ? `select(0.0, 1.0, ${a})`
-        : row.wgsl(a, b, c);
+      const text = row.wgsl(a, b, c, of.args[0].dtype);
+      // Our own functions are called by names that end so.
+      if (/^\w+_\(/.test(text)) row.helpers?.forEach((helper) => helpers.add(helper));
       return define(level, of.dtype, text);
     }
     switch (of.op) {
@@ -374,13 +388,11 @@ export const emitter = (
       if (found !== undefined) return found;
     }
     // What is too deep in the expression is emitted before it.
-    const value = nesting.nested({ of, env }, () => compute(of, env), (deep) => {
-      emit(deep.of, deep.env);
-    });
+    const value = nesting.nested(() => compute(of, env), () => emit(of, env));
     blocks[value.level].memo.set(key, value);
     return value;
   };
-  const nesting = nestings<{ readonly of: Node; readonly env: Env }>();
+  const nesting = nestings();
 
   const block: Emitter["block"] = (header, variables, trips, inside, footer = "") => {
     blocks.push({ lines: [], variables: new Set(variables), memo: new Map(), trips });
@@ -463,8 +475,11 @@ export const emitter = (
     broadcast,
     acrossSubgroup: (how, value) => {
       subgroups = true;
-      return `${how === "add" ? "subgroupAdd" : "subgroupMax"}(${value})`;
+      if (how === "add") return `subgroupAdd(${value})`;
+      helpers.add(wgslKeys);
+      return `float_(subgroupMax(key_(${value})))`;
     },
+    larger,
     usesSubgroups: () => subgroups,
     helpers: () => [...helpers],
     flops: () => flops,

@@ -63,8 +63,8 @@ const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
 
 const startOf = (reduction: Node): string =>
   reduction.attributes.how === "add" ? "0.0" : literal(-Infinity, "f32");
-const joined = (reduction: Node, a: string, b: string): string =>
-  reduction.attributes.how === "add" ? `${a} + ${b}` : `max(${a}, ${b})`;
+const joined = (emit: Emitter, reduction: Node, a: string, b: string): string =>
+  reduction.attributes.how === "add" ? `${a} + ${b}` : emit.larger(a, b);
 
 const isFull = (kernel: ExpressionKernel) => (of: Node): boolean =>
   kernel.over.length > 0 && kernel.over.every((dim) => dim.axis in of.axes);
@@ -124,7 +124,7 @@ const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.Int)
       const inner = new Map([...env, ...emit.unflatten(affine.variable(r, over), kernel.over)]);
       stage.forEach((reduction, k) => {
         const value = emit.emit(reduction.args[0], inner).text;
-        emit.line(`${sums[k]} = ${joined(reduction, sums[k], value)};`);
+        emit.line(`${sums[k]} = ${joined(emit, reduction, sums[k], value)};`);
       });
     });
     stage.forEach((reduction, k) => emit.override(reduction, () => ({ text: sums[k], level: 0 })));
@@ -222,7 +222,7 @@ const printRowSubgroups = (
       loop((inner) => {
         stage.forEach((reduction, k) => {
           const value = emit.emit(reduction.args[0], inner).text;
-          emit.line(`${sums[k]} = ${joined(reduction, sums[k], value)};`);
+          emit.line(`${sums[k]} = ${joined(emit, reduction, sums[k], value)};`);
         });
       });
       stage.forEach((reduction, k) => {
@@ -298,7 +298,7 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter, threads: number
     loop((inner) => {
       stage.forEach((reduction, k) => {
         const value = emit.emit(reduction.args[0], inner).text;
-        emit.line(`${sums[k]} = ${joined(reduction, sums[k], value)};`);
+        emit.line(`${sums[k]} = ${joined(emit, reduction, sums[k], value)};`);
       });
     });
     const areas = stage.map((_, k) => `t${k}`);
@@ -311,7 +311,9 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter, threads: number
       emit.block("if (lane < h)", [], 1, () => {
         stage.forEach((reduction, k) => {
           const area = areas[k];
-          emit.line(`${area}[lane] = ${joined(reduction, `${area}[lane]`, `${area}[lane + h]`)};`);
+          emit.line(
+            `${area}[lane] = ${joined(emit, reduction, `${area}[lane]`, `${area}[lane + h]`)};`,
+          );
         });
       });
       emit.line("workgroupBarrier();");

@@ -1,5 +1,6 @@
 // From printed bodies to a module of WGSL: what is bound, what workgroups share, and one entry point.
 // Several bodies that do not wait for each other can be one module: each has workgroups of its own.
+import { infinityBits } from "../../dsl/scalar.ts";
 import type { Storage } from "../lower/program.ts";
 import { type Binder, type Binding, inArena, type Packed, sharedNames } from "./bindings.ts";
 import { type Emitter, typeOf } from "./emit.ts";
@@ -137,16 +138,21 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
     ...usesSubgroups ? ["@builtin(subgroup_invocation_id) sg: u32"] : [],
     ...bodies.flatMap((body) => body.builtins ?? []),
   ]);
+  const helpers = [...new Set(bodies.flatMap((body) => body.emit.helpers()))];
+  const hasSpecial = [...helpers, ...lines].some((text) => text.includes(infinityBits));
   const wgsl = [
     ...[...enables].map((name) => `enable ${name};`),
     ...declarations(binder),
     ...areas.map(({ name, type, length }) => `var<workgroup> ${name}: array<${type}, ${length}>;`),
-    ...new Set(bodies.flatMap((body) => body.emit.helpers())),
+    ...hasSpecial ? [`var<private> ${infinityBits}: u32;`] : [],
+    ...helpers,
     `@compute @workgroup_size(${first.workgroup})`,
     `fn main(${[...parameters].join(", ")}) {`,
     // Workgroups have one dimension. Mesa's software driver takes half as long to read memory by this
     // as by the index of an invocation, which it does not see to be consecutive.
     "  let local = invocation.x;",
+    // No dispatch has 2^24 workgroups, but compilers do not know: they must take infinity as it comes.
+    ...hasSpecial ? [`  ${infinityBits} = 0x7f800000u | (group.x >> 24u);`] : [],
     ...indented(lines),
     "}",
     "",

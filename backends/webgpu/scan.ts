@@ -7,7 +7,7 @@ import { locals, roles, substitute } from "../../dsl/scan.ts";
 import * as affine from "../lower/affine.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "../lower/phases.ts";
 import { type Dim, type ScanKernel, type ScanRoot, size, type Storage } from "../lower/program.ts";
-import { computed, elementOf, emitter, type Env } from "./emit.ts";
+import { computed, elementOf, emitter, type Env, literal } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
 import type { Target } from "./schedule.ts";
 import { type Area, type Body, fold } from "./module.ts";
@@ -142,7 +142,7 @@ const printByLanes = (
         continue;
       }
       const isSum = of.attributes.how === "add";
-      const from = isSum ? "0.0" : "-3.4028234663852886e38f";
+      const from = isSum ? "0.0" : literal(-Infinity, "f32");
       if (kept.dims.length === 0) emit.line(`${kept.name} = ${from};`);
       else over(kept.dims, new Map(), (at) => emit.line(`${element(kept, at)} = ${from};`));
       list.push({
@@ -151,7 +151,7 @@ const printByLanes = (
         nest: heldOf(of.args[0]),
         run: (at, value) => {
           const sum = element(kept, at);
-          emit.line(isSum ? `${sum} += ${value};` : `${sum} = max(${sum}, ${value});`);
+          emit.line(isSum ? `${sum} += ${value};` : `${sum} = ${emit.larger(sum, value)};`);
         },
       });
       emit.override(of, reading);

@@ -219,7 +219,7 @@ export const printTogether = (
         const [body] = of.args;
         const value = (x: Node) => x === constant ? rows.get(of)!(own) : emit.emit(x, at).text;
         if (of.attributes.how === "max") {
-          emit.line(`${total} = max(${total}, ${value(body)});`);
+          emit.line(`${total} = ${emit.larger(total, value(body))};`);
         } else if (isProduct(of)) {
           const [a, b] = body.args.map(value);
           emit.line(`${total} = fma(${a}, ${b}, ${total});`);
@@ -282,7 +282,7 @@ export const printTogether = (
         );
         const name = emit.fresh("c");
         const isMax = of.attributes.how === "max";
-        const value = isMax ? found.reduce((a, b) => `max(${a}, ${b})`) : found.join(" + ");
+        const value = isMax ? found.reduce(emit.larger) : found.join(" + ");
         emit.line(`let ${name} = ${value};`);
         return { text: name, level: emit.depth() };
       });

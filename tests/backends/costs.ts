@@ -69,6 +69,8 @@ for (
     ...[[3, 100, 100], [4, 100, 100], [100, 4, 100], [100, 100, 7], [100, 100, 8]],
     ...[[16, 16, 8], [15, 16, 8], [33, 65, 300], [64, 64, 4096], [64, 64, 1024], [1, 500, 500]],
     ...[[64, 128, 40_000], [500, 500, 500], [1024, 192, 768]],
+    ...[[20, 20, 100], [64, 64, 256], [64, 64, 512], [64, 64, 2048], [128, 192, 2048]],
+    ...[[256, 256, 1000], [40, 900, 60], [900, 20, 60], [7, 9, 33], [2000, 10, 12]],
   ]
 ) {
   one(
@@ -177,17 +179,21 @@ both("a value and its transpose", { x: { i: 90, j: 90 } }, ({ x }) => {
   const turned = renamed(renamed(renamed(d.sin(x), "i", "k"), "j", "i"), "k", "j");
   return d.add(d.exp(x), turned);
 });
-both("attention", {
-  q: { h: 3, t: 60, f: 16 },
-  k: { h: 3, s: 60, f: 16 },
-  v: { h: 3, s: 60, f: 16 },
-}, (
-  { q, k, v },
-) => {
-  const hidden = d.less(d.iota("t", 60), d.iota("s", 60)) as AnyTensor;
-  const scores = d.select(hidden, d.scalarOf(-1e9), d.contract(q, k, "f")) as AnyTensor;
-  return d.contract(d.softmax(scores, "s"), v, "s");
-});
+// With two heads of 32 tokens, a mask is as large as what may be stored in loops, and scores are larger.
+// That is worth a loop where the product is more than eight times as large as what it is made of.
+for (const [h, t, f] of [[3, 60, 16], [2, 32, 1], [2, 32, 2], [2, 64, 2]]) {
+  both(`attention of ${t} tokens by ${f} features`, {
+    q: { h, t, f },
+    k: { h, s: t, f },
+    v: { h, s: t, f },
+  }, (
+    { q, k, v },
+  ) => {
+    const hidden = d.less(d.iota("t", t), d.iota("s", t)) as AnyTensor;
+    const scores = d.select(hidden, d.scalarOf(-1e9), d.contract(q, k, "f")) as AnyTensor;
+    return d.contract(d.softmax(scores, "s"), v, "s");
+  });
+}
 
 // Scans: by lanes, in chunks, together, with sums inside.
 for (
@@ -246,6 +252,40 @@ for (const [name, cell] of [["parallel", parallelMlstm], ["chunkwise", chunkwise
   both(`mLSTM cell, ${name}`, {
     ...{ q: vector, k: vector, v: vector, inputGate: gate, forgetGate: gate },
   }, (x) => cell(x as unknown as MlstmInputs));
+}
+
+// Recurrences from few lanes to many and from few steps to many, of little work and of more.
+for (const t of [20, 200, 2000]) {
+  for (const c of [1, 8, 64, 512, 4096]) {
+    const axes = { a: { t, c }, b: { t, c } };
+    one(`little recurrence of ${t} x ${c}`, axes, ({ a, b }) => d.recurrence("t", a, b));
+    one(`recurrence with sums of ${t} x ${c}`, { ...axes, x: { t, c, n: 6 } }, ({ a, b, x }) => {
+      const zero = { h: d.expand(d.scalarOf(0), { c, n: 6 }) as AnyTensor };
+      const { out } = d.scan({ over: "t", from: zero, each: { a, b, x } }, ({ h }, { a, b, x }) => {
+        const next = d.add(d.mul(d.sigmoid(a), h), d.mul(b, d.exp(x))) as AnyTensor;
+        return { next: { h: next }, out: { y: d.sum(d.mul(next, d.sub(x, d.mean(x, "n"))), "n") } };
+      });
+      return out.y;
+    });
+  }
+}
+
+// Blocks one after the other: what the gradient needs late is kept, or computed again.
+for (const [depth, rows, width] of [[3, 64, 64], [10, 64, 64], [3, 512, 64], [10, 512, 64]]) {
+  const x = inputs({ x: { row: rows, c: width } });
+  const weights = Object.fromEntries(
+    Array.from({ length: depth }, (_, k) => [`w${k}`, d.input(`w${k}`, { c: width, e: width })]),
+  );
+  const block = (h: AnyTensor, w: AnyTensor): AnyTensor => {
+    const parts = d.split(h, "c", { g: width / 8, u: 8 });
+    const centred = d.sub(parts, d.mean(parts, "u")) as AnyTensor;
+    const normal = d.div(centred, d.sqrt(d.shift(d.mean(d.square(centred), "u"), 0.1)));
+    const mixed = d.contract(d.merge(normal as AnyTensor, ["g", "u"], "c") as AnyTensor, w, "c");
+    return d.add(h, d.gelu(renamed(mixed, "e", "c")));
+  };
+  made[`${depth} blocks of ${rows} x ${width}`] = programOf(
+    slopes(Object.values(weights).reduce(block, x.x), { ...x, ...weights }),
+  );
 }
 
 // Many parameters, changed side by side.

@@ -1,21 +1,18 @@
 // What programs cost on each kind of device is what costs.json says: which values are stored and which
 // computed again, what is split, fused and started together, and how long the code is. A change that
 // is meant to change costs writes the file anew, `deno run -A tests/backends/costs.ts`, and its diff
-// says what became of each program. Code may get shorter, and a little longer.
+// says what became of each program. Code may get shorter.
 import { fail } from "assert";
 import { costNames, costsOn, deviceNames } from "./costs.ts";
 import table from "./costs.json" with { type: "json" };
 
 const wanted: Readonly<Record<string, Readonly<Record<string, string>>>> = table;
-/** How many times longer code may be than the table says. */
-const longer = 1.02;
-
 for (const device of deviceNames) {
   Deno.test(`programs cost what the table says on ${device}`, () => {
     const wrong = Object.entries(costsOn(device)).flatMap(([name, cost]) =>
       costNames.flatMap((key, k) => {
         const want = Number(wanted[device]?.[name]?.split(" ")[k]), found = cost[key];
-        const fits = key === "code" ? found <= longer * want : found === want;
+        const fits = key === "code" ? found <= want : found === want;
         return fits ? [] : [`${name}: ${key} ${want} -> ${found}`];
       })
     );

@@ -28,6 +28,19 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
   });
 }
 
+Deno.test("in f16, the tiles of a product take half the memory of a workgroup", () => {
+  const of = d.contract(d.input("x", { m: 64, k: 64 }), d.input("y", { k: 64, n: 64 }), "k");
+  const program = { outputs: { of: { of, order: ["m", "n"] } } };
+  const [full, half] = [undefined, 1].map((halvesFrom) => {
+    const target = { onCpu: false, halvesFrom };
+    const { steps } = compile(program, { name: "a GPU", limits: gpuLimits, target });
+    const areas = [...steps[0].code.wgsl.matchAll(/var<workgroup> \w+: array<(f16|f32), (\d+)>/g)];
+    strictEqual(areas.length, 2);
+    return areas.reduce((n, [, type, length]) => n + (type === "f16" ? 2 : 4) * Number(length), 0);
+  });
+  strictEqual(2 * half, full);
+});
+
 Deno.test("statistics of rows, carries, parameters and outputs stay f32", () => {
   for (const family of ["transformer", "mamba", "xlstm"] as const) {
     const { kernels, params, outputs, copies } = lower(tinyStep(family, "masked", 2), undefined, 1);

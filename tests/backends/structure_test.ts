@@ -224,8 +224,39 @@ scans["Hessian-vector product through a scan"] = made(
     }),
 );
 
+/** What several kernels choose by: truth values that are stored, since they take long to compute. */
+const chosen = (x: AnyTensor): AnyTensor => {
+  const slow = (x: AnyTensor): AnyTensor => d.sin(d.add(d.exp(d.sin(d.erf(x))), x));
+  return d.less(slow(slow(slow(slow(x)))), d.scalarOf(0.2)) as AnyTensor;
+};
+const truths: Record<string, Case> = {};
+for (const [i, j] of [[70, 33], [5, 8]]) {
+  truths[`stored, of ${i} x ${j}`] = made(
+    [{ i, j }, { i, k: 9 }, { j, k: 9 }],
+    (x, a, b) => {
+      const is = chosen(x);
+      const some = d.select(is, x, d.scalarOf(0.5)) as AnyTensor;
+      const others = d.select(is, d.scalarOf(-1), d.sin(x)) as AnyTensor;
+      const both = d.add(d.contract(some, b, "j"), a) as AnyTensor;
+      return d.add(d.sum(both, "i"), d.contract(d.sum(others, "i") as AnyTensor, b, "j"));
+    },
+  );
+}
+Deno.test("truth values that take long to compute are stored", () => {
+  const { of } = truths["stored, of 70 x 33"];
+  const { stored } = lower({ outputs: { of: { of, order: ["k"] } } });
+  ok([...stored.values()].some(({ dtype }) => dtype === "bool"));
+});
+
 for (
-  const [kind, cases] of Object.entries({ movements, lookUps, reductions, contractions, scans })
+  const [kind, cases] of Object.entries({
+    truths,
+    movements,
+    lookUps,
+    reductions,
+    contractions,
+    scans,
+  })
 ) {
   Deno.test(`derivatives agree with central differences: ${kind}`, () => {
     for (const [name, of] of Object.entries(cases)) checkDerivatives(name, of);

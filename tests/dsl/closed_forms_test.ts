@@ -31,7 +31,7 @@ const known: Readonly<Record<ScalarName, Partial<Readonly<Record<Dtype, readonly
   },
   max: { f32: [[[-3, -7], -3]], u32: [[[0xffffffff, 1], 0xffffffff]] },
   neg: { f32: [[[2.5], -2.5]] },
-  recip: { f32: [[[-8], -0.125]] },
+  div: { f32: [[[1, -8], -0.125], [[49, 49], 1], [[287, 41], 7], [[2e38, 1e38], 2]] },
   exp: { f32: [[[1], 2.718281828459045], [[-1], 0.36787944117144233]] },
   log: { f32: [[[10], 2.302585092994046], [[0.5], -0.6931471805599453]] },
   log1p: { f32: [[[1], 0.6931471805599453], [[1e-12], 9.999999999995e-13]] },
@@ -49,6 +49,16 @@ const known: Readonly<Record<ScalarName, Partial<Readonly<Record<Dtype, readonly
       [[0], 0],
     ],
   },
+  erfc: {
+    f32: [
+      [[0], 1],
+      [[0.5], 0.4795001221869535],
+      [[-1], 1.8427007929497148],
+      [[1], 0.15729920705028513],
+      [[3], 2.2090496998585445e-5],
+      [[10], 2.088487583762545e-45],
+    ],
+  },
   floor: { f32: [[[-1.5], -2], [[2.9], 2]] },
   less: { f32: [[[-1, 1], 1], [[1, 1], 0]], u32: [[[1, 0xffffffff], 1]] },
   equal: { f32: [[[0.5, 0.5], 1], [[0.5, 0.25], 0]], u32: [[[7, 7], 1]] },
@@ -58,13 +68,13 @@ const known: Readonly<Record<ScalarName, Partial<Readonly<Record<Dtype, readonly
     bool: [[[1, 0, 1], 0]],
   },
   toFloat: { u32: [[[0xffffffff], 4294967295]], bool: [[[1], 1]] },
-  toWord: { f32: [[[2.9], 2], [[-3], 0], [[5e9], 0xffffffff]], bool: [[[1], 1]] },
+  toWord: { f32: [[[2.9], 2], [[-3], 0], [[5e9], 0xffffffff], [[NaN], 0]], bool: [[[1], 1]] },
   bits: { f32: [[[1], 0x3f800000], [[-0.5], 0xbf000000], [[1e300], 0x7f800000]] },
   xor: { u32: [[[0xf0f0f0f0, 0xffffffff], 0x0f0f0f0f]] },
   shiftLeft: { u32: [[[0x80000001, 1], 2], [[1, 31], 0x80000000], [[1, 33], 2]] },
   shiftRight: { u32: [[[0x80000000, 31], 1], [[0x80000000, 32], 0x80000000]] },
-  quotient: { u32: [[[0xffffffff, 10], 429496729]] },
-  remainder: { u32: [[[0xffffffff, 10], 5]] },
+  quotient: { u32: [[[0xffffffff, 10], 429496729], [[7, 0], 7]] },
+  remainder: { u32: [[[0xffffffff, 10], 5], [[7, 0], 0]] },
 };
 
 /** The dtype of each argument, when the values are of `dtype`. */

@@ -186,3 +186,34 @@ compiles("AdamW is one kernel for each parameter", async () => {
   deepStrictEqual(large.map((kernel) => kernel.writes.length), [3, 3, 3]);
   ok(kernels.length <= 5, `${kernels.length} kernels`);
 });
+
+Deno.test("a scan made twice is one node, also with a scan inside, and after a step that throws", () => {
+  const inner = (x: AnyTensor, h: AnyTensor): AnyTensor =>
+    d.scan(
+      { over: "state", from: { s: d.sum(h, "state") as AnyTensor }, each: { x } },
+      ({ s }, { x }) => ({
+        next: { s: d.add(d.scale(s, 0.5), x) as AnyTensor },
+        out: {},
+      }),
+    ).final.s;
+  const outer = (): Node => {
+    const x: AnyTensor = d.input("x", { time: 5, state: 3 });
+    const from: AnyTensor = d.input("from", { state: 3 });
+    const { out } = d.scan({ over: "time", from: { h: from }, each: { x } }, ({ h }, { x }) => ({
+      next: { h: d.tanh(d.add(h, x)) },
+      out: { y: inner(x, h) },
+    }));
+    return node(out.y);
+  };
+  const before = outer();
+  strictEqual(outer(), before);
+  const x: AnyTensor = d.input("x", { time: 5, state: 3 });
+  const fails = () =>
+    d.scan({ over: "time", from: { h: d.scalarOf(0) as AnyTensor }, each: { x } }, () => {
+      throw new AxisError("no step");
+    });
+  throws(fails, /no step/);
+  strictEqual(outer(), before);
+  const [data] = interpret([before], leaves);
+  strictEqual(data.length, 5);
+});

@@ -10,7 +10,7 @@ import { changed, type Mutation, mutationsOf, shown } from "./mutations.ts";
 import { allStages, changedPlaces, leftAlone, type Stage, stagesOf } from "./quick.ts";
 import { typeChecker } from "./types.ts";
 
-const usage = `deno task mutants [--n N] [--seed S] [--in DIR] [--list]
+const usage = `deno task mutants [--n N] [--seed S] [--in DIR] [--without FILE]... [--list]
 
 Makes N small changes, one at a time, to the compiler and the derivatives, each on a copy of the tree;
 runs a quick set of tests for each; lists the changes that survive. Status 1 where more than one in
@@ -19,6 +19,7 @@ ten does.
   --n N        how many changes (default 100)
   --seed S     which ones: a whole number (default 1)
   --in DIR     only in files whose path begins so, such as backends/lower or dsl/grad.ts
+  --without F  leaves a test file out of the quick set: what the others notice without it
   --list       says which changes would be made, and makes none`;
 
 const fail = (sentence: string): never => {
@@ -32,6 +33,7 @@ const asked = (() => {
         n: { type: "string", default: "100" },
         seed: { type: "string", default: "1" },
         in: { type: "string", default: "" },
+        without: { type: "string", multiple: true, default: [] as string[] },
         list: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },
@@ -63,6 +65,25 @@ const files = allFiles.filter((file) => file.startsWith(folder));
 if (files.length === 0) {
   fail(`--in ${asked.in} has none of the files that are changed: ${changedPlaces.join(", ")}`);
 }
+
+const unknown = asked.without.find((file: string) =>
+  !allStages.some((stage) => stage.files.includes(file))
+);
+if (unknown !== undefined) {
+  fail(`--without ${unknown} is none of the quick set, which tests/mutants/quick.ts lists`);
+}
+const without = (stage: Stage): Stage => ({
+  ...stage,
+  files: stage.files.filter((file) => !asked.without.includes(file)),
+});
+const kept = new Map(
+  allStages.map((stage) => [stage, without(stage)] as const).filter(([, { files }]) =>
+    files.length > 0
+  ),
+);
+/** The stages for a file, without what is left out. */
+const stagesFor = (file: string): readonly Stage[] =>
+  stagesOf(file).flatMap((stage) => kept.get(stage) ?? []);
 
 const sources = new Map(files.map((file) => [file, Deno.readTextFileSync(root + file)]));
 const check = await typeChecker(root, files);
@@ -109,8 +130,8 @@ const workers = Math.min(2, cpus().length, count);
 for (let k = 0; k < workers; k++) copies.push(copyTree(root));
 
 // As the tree stands all tests pass, and take a time beyond which a change hangs.
-const needed = allStages.filter((stage) =>
-  drawn.some(({ file }) => stagesOf(file).includes(stage))
+const needed = [...kept.values()].filter((stage) =>
+  drawn.some(({ file }) => stagesFor(file).includes(stage))
 );
 const limits = new Map<Stage, number>();
 const inTurns = async <T>(list: readonly T[], work: (one: T, copy: string) => Promise<void>) => {
@@ -138,7 +159,7 @@ await inTurns(drawn, async (mutation, copy) => {
   const path = `${copy}/${mutation.file}`, source = sources.get(mutation.file)!;
   Deno.writeTextFileSync(path, changed(source, mutation));
   let death: string | undefined, stages = 0;
-  for (const stage of stagesOf(mutation.file)) {
+  for (const stage of stagesFor(mutation.file)) {
     stages++;
     death = await failureOf(copy, stage, limits.get(stage)!);
     if (death !== undefined) break;

@@ -46,9 +46,13 @@ const expressions: Stage = {
 /** Numbers of compiled programs: quick, since nothing runs. */
 const costs: Stage = { files: backends("costs", "affine", "bounds", "block_kernels", "beside") };
 const shapes: Stage = {
-  files: backends("scan_kernels", "splits", "loops", "limits", "halves", "matrices"),
-  filter: "/^(?!.*agree)/",
+  files: backends("scan_kernels", "splits"),
+  filter:
+    "/cell of|leaves a|lane holds|lanes alone|are split|is split|a scan |a sum|a long|parts of/",
 };
+const matrices: Stage = { files: backends("matrices", "halves") };
+const limits: Stage = { files: backends("limits") };
+const loops: Stage = { files: backends("loops") };
 const wasm: Stage = { files: onWasm("backend", "matrix", "turned", "math", "scans") };
 const products: Stage = { files: onWasm("products") };
 const structureOn = (device: string): Stage => ({
@@ -64,14 +68,14 @@ const randomOn = (devices: string): Stage => ({
 });
 const randomWasm = randomOn("WebAssembly with plain SIMD|WebAssembly in loops");
 const randomGpu = randomOn("WebGPU with a GPU's kernels|WebGPU in parts|WebGPU by matrices");
-const split: Stage = { files: backends("splits", "loops"), filter: "/WebAssembly|GPU's/" };
+const split: Stage = { files: backends("splits"), filter: "/GPU's kernels/" };
 
 /** The stages for a change in a place, the most telling first; the first place that fits counts. */
 const table: readonly (readonly [string, readonly Stage[]])[] = [
-  ["dsl/", [expressions, structureWasm, costs, shapes, randomWasm]],
+  ["dsl/", [expressions, structureWasm, costs, shapes, loops, randomWasm]],
   ["backends/wasm/", [wasm, structureWasm, costs, products, randomWasm]],
-  ["backends/webgpu/", [texts, costs, structureGpu, shapes, randomGpu, split]],
-  ["", [costs, structureWasm, shapes, wasm, randomWasm, split, randomGpu]],
+  ["backends/webgpu/", [texts, costs, structureGpu, matrices, randomGpu, shapes, split, limits]],
+  ["", [costs, structureWasm, shapes, loops, wasm, randomWasm, split, matrices]],
 ];
 
 /** What runs for a change in a file. */

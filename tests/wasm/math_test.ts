@@ -101,7 +101,7 @@ for (const relaxed of hasRelaxed() ? [false, true] : [false]) {
     const xs = Float32Array.of(Infinity, -Infinity, NaN, 0, -1, 1e-45, -0, 1e30);
     const of = (name: VectorFunction) => [...applied(name, relaxed, xs)];
     assert.deepEqual(of("exp").slice(0, 4), [Infinity, 0, NaN, 1]);
-    assert.deepEqual(of("log").slice(0, 6), [Infinity, NaN, NaN, -Infinity, NaN, -Infinity]);
+    assert.deepEqual(of("log").slice(0, 6), [Infinity, NaN, NaN, -Infinity, NaN, Math.fround(-103.27892990343185)]);
     assert.deepEqual(of("log1p").slice(0, 5), [Infinity, NaN, NaN, 0, -Infinity]);
     for (const name of ["tanh", "erf"] as const) {
       const [a, b, c, d] = of(name);
