@@ -71,7 +71,7 @@ export const recipes: fc.Arbitrary<Recipe> = fc.record({
   order: mostly(0, 30, 1, 2),
   updated: mostly(0, 60, 1, 2),
   turned: fc.boolean(),
-  chain: mostly(0, 84, 10, 13, 17, 20),
+  chain: mostly(0, 83, 10, 13, 17, 20),
   special: mostly(false, 85, true),
 });
 

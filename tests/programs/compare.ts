@@ -146,7 +146,7 @@ const mistaken = (of: Random, recipe: Recipe): Random | undefined => {
   const param = read.find(({ op }) => op === "param");
   if (param === undefined) return undefined;
   const wider = t.map("add", param, t.expand(t.constant(1), { ...param.axes, wider: 2 }));
-  return { ...of, updates: { ...of.updates, [param.name!]: wider } };
+  return { ...of, descended: [], updates: { ...of.updates, [param.name!]: wider } };
 };
 
 /** Programs with a mistake are refused with a sentence when they are opened. */

@@ -42,7 +42,7 @@ export const byReference = async (
 };
 
 /** A distance below which float32 may see another maximum. */
-const NEAR = 2e-5;
+const NEAR = 5e-6;
 
 const apart = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
   let most = 0;

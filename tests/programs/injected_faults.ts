@@ -14,23 +14,27 @@ const { values } = parseArgs({
 });
 const copy = copyTree(new URL("../../", import.meta.url).pathname);
 
-interface Found {
-  readonly k: number | string | null;
-  readonly said?: string;
+interface Wrong {
+  readonly k: number | "the process ends";
+  readonly said: string;
 }
-const firstFailure = async (what: string): Promise<Found> => {
+/** The first programs that are wrong on a device, of those that are not skipped. */
+const failures = async (
+  what: string,
+  most: number,
+  skipped: readonly Wrong["k"][],
+): Promise<readonly Wrong[]> => {
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--no-check", "--quiet", "tests/programs/first_failure.ts"],
-      ...[what, values.programs, values.seed],
+      ...[what, values.programs, values.seed, `${most}`, JSON.stringify(skipped)],
     ],
     cwd: copy,
     stdin: "null",
   }).output();
-  const text = new TextDecoder().decode(stdout), line = text.match(/^\{"k".*$/m)?.[0];
-  if (line !== undefined) return JSON.parse(line);
-  // The process ended by itself.
-  return { k: "ends the process", said: new TextDecoder().decode(stderr).slice(0, 200) };
+  const text = new TextDecoder().decode(stdout), line = text.match(/^\{"found".*$/m)?.[0];
+  if (line !== undefined) return JSON.parse(line).found;
+  return [{ k: "the process ends", said: new TextDecoder().decode(stderr).slice(0, 200) }];
 };
 
 /** Makes a fault in the copy, and gives what takes it back. */
@@ -48,17 +52,21 @@ const put = ({ name, changes }: Fault): () => void => {
 
 try {
   const chosen = faults.filter(({ name }) => name.includes(values.only ?? ""));
+  // What is wrong without a fault is told, and says nothing about one.
+  const known = new Map<string, readonly Wrong["k"][]>();
+  for (const on of new Set(chosen.map(({ on }) => on))) {
+    const wrong = await failures(on, 1e9, []);
+    for (const { k, said } of wrong) console.log(`without a fault, ${on}, program ${k}: ${said}`);
+    known.set(on, wrong.map(({ k }) => k));
+  }
   let met = 0;
   for (const fault of chosen) {
     const takeBack = put(fault);
-    const { k, said } = await firstFailure(fault.on);
+    const [first] = await failures(fault.on, 1, known.get(fault.on)!);
     takeBack();
-    if (k !== null && k !== "no device") met++;
-    console.log(`${k === null ? "not met" : `program ${k}`}: ${fault.name} (${said ?? ""})`);
-  }
-  for (const on of new Set(chosen.map(({ on }) => on))) {
-    const { k, said } = await firstFailure(on);
-    if (k !== null) console.log(`without a fault, on ${on}, program ${k}: ${said ?? ""}`);
+    if (first !== undefined) met++;
+    const { k, said } = first ?? { k: "none", said: "" };
+    console.log(`${fault.name}: program ${k} (${said})`);
   }
   console.log(`${met} of ${chosen.length} faults were met`);
 } finally {

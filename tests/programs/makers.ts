@@ -302,7 +302,8 @@ const afterReduction: Maker = ({ picks: [i, j, k], flags }, { floats }) => {
   const shifted = op === "log1p" || op === "sqrt"
     ? map("add", total, constant(x.bound + 0.5))
     : total;
-  const of = map(op, op === "exp" ? scale(shifted, 0.3) : shifted);
+  const inside = op === "exp" ? scale(shifted, 0.3) : shifted;
+  const of = map(op, (flags >> 8) % 2 === 0 ? inside : t.expand(inside, x.of.axes));
   const combined = at(["mul", "add", "on"], flags >> 5);
   return combined === "on"
     ? keep(t.expand(of, x.of.axes), LARGEST)
@@ -326,8 +327,11 @@ const topOfProducts: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) =>
     ? constant(0.047)
     : t.rename(t.pick(a.of, axisOf(a.of, j + 1), 0), axis, fresh);
   if ((flags >> 1) % 2 !== 0 && (axisOf(a.of, j + 1) === axis || !bearable(a.of, b, c))) return;
-  const made = t.reduce("maximum", map("mul", a.of, map("mul", b, c)), [axis]);
-  return keep(made, LARGEST + 1);
+  const whole = map("mul", a.of, map("mul", b, c));
+  // Every eighth is left as it is, for scans and products to take it in.
+  return flags % 16 < 4
+    ? keep(whole, LARGEST)
+    : keep(t.reduce("maximum", whole, [axis]), LARGEST + 1);
 };
 
 /** The same reduction of two values with axes of the same names in other sizes. */
@@ -433,9 +437,9 @@ const plain: readonly Maker[] = [
 const inStep: readonly Maker[] = [
   ...plain,
   ...Array(2).fill([
-    ...Array(4).fill(sliced),
-    ...Array(5).fill(padded),
-    ...Array(9).fill(mixed),
+    ...Array(5).fill(sliced),
+    ...Array(6).fill(padded),
+    ...Array(12).fill(mixed),
     reduction("sum"),
     reduction("mean"),
     reduction("maximum"),
@@ -508,7 +512,14 @@ const scanned: Maker = ({ picks: [i, j, k], flags, step }, { floats, words, fres
     const half = (of: Term) => scale(of, 0.5);
     const read = blind ? last : fitted(now.x, axes);
     const gate = blind ? constant(0.7) : half(map("tanh", fitted(now.y, axes)));
+    // A function of the mean over axes that the carry has too.
+    const inner = blind ? carry.h : now.x;
+    const total = t.reduce("mean", inner, names(inner).slice(0, 1 + (flags >> 14) % 2));
+    const op = at(["tanh", "sigmoid", "softplus", "gelu", "sin"], flags >> 9);
+    const gated = map(op, fitted(total, axes));
     const h = at([
+      () => map("add", scale(carry.h, 0.7), scale(gated, 0.3)),
+      () => map("mul", map("sigmoid", fitted(total, axes)), map("add", half(carry.h), half(last))),
       () => map("add", map("mul", gate, carry.h), scale(read, 0.3)),
       () => map("add", half(carry.h), half(map("tanh", last))),
       () => map("tanh", half(map("add", carry.h, last))),
@@ -570,7 +581,7 @@ export const everything: readonly Maker[] = [
     ...Array(12).fill(scanned),
     softmax,
     cascade,
-    ...Array(6).fill(topOfProducts),
+    ...Array(8).fill(topOfProducts),
     twoSizes,
     twoSizes,
     withItself,
