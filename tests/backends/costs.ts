@@ -12,7 +12,6 @@ import * as d from "../../dsl/ops.ts";
 import { rename } from "../../dsl/structure.ts";
 import { zeros } from "../../models/initialise.ts";
 import { chunkwiseMlstm, type MlstmInputs, parallelMlstm } from "../../models/mlstm.ts";
-import { adamW } from "../../models/optimiser.ts";
 import { slstm, type Units } from "../../models/slstm.ts";
 import { plainMatrices } from "../plain_matrices.ts";
 import { gpuLimits, tinyStep } from "../tiny_steps.ts";

@@ -175,11 +175,13 @@ Deno.test("of what a device offers, the largest with sums in f32 is used", () =>
     config(16, 16, 32, "i8", "i32"),
     config(8, 8, 8, "f32"),
   ];
-  const found = matricesOf(offered, 32);
-  deepStrictEqual(
-    found.map(({ component, rows, columns, over }) => [component, rows, columns, over]),
-    [["f16", 16, 8, 16], ["f32", 8, 8, 8]],
-  );
+  for (const list of [offered, offered.toReversed()]) {
+    const found = matricesOf(list, 32);
+    deepStrictEqual(
+      found.map(({ component, rows, columns, over }) => [component, rows, columns, over]),
+      [["f16", 16, 8, 16], ["f32", 8, 8, 8]],
+    );
+  }
   deepStrictEqual(matricesOf([], 32), []);
 });
 

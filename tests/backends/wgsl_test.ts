@@ -414,6 +414,21 @@ Deno.test("more items than one dimension of a grid holds are folded, and the res
   }
 });
 
+Deno.test("tiles read no further than the last row, column and term of their operands", () => {
+  const [m, n, k] = [33, 41, 55];
+  const of = d.contract(d.input("x", { m, k }), d.input("y", { k, n }), "k");
+  const lowered = lower({ outputs: { of: { of, order: ["m", "n"] } } }), bound = binder();
+  const [made] = lowered.kernels;
+  if (made.shape === "scan") throw new Error("a product is no scan");
+  const body = printExpression(made, lowered.stored, { onCpu: false }, bound);
+  const { wgsl } = moduleOf([body], bound);
+  const ends = [...wgsl.matchAll(/min\((row0|column0|k0) \+ \w+, (\d+)\)/g)];
+  deepStrictEqual(
+    new Set(ends.map(([, from, last]) => `${from} ${last}`)),
+    new Set([`row0 ${m - 1}`, `column0 ${n - 1}`, `k0 ${k - 1}`]),
+  );
+});
+
 Deno.test("no variable is called like a type", () => {
   const emit = emitter(new Map(), new Set());
   const names = Array.from({ length: 200 }, (_, k) => emit.fresh("iuf"[k % 3]));

@@ -53,6 +53,7 @@ Deno.test("what is only text, or changes nothing, is left alone", () => {
   ) deepStrictEqual(after(source), [], source);
   // The other function, but not the arguments swapped.
   deepStrictEqual(after("const x = Math.max(a, b);"), ["const x = Math.min(a, b);"]);
+  deepStrictEqual(after("const x = madd(a, b, c);"), ["const x = madd(a, c, b);"]);
   strictEqual(after('const x = apply("sub", a, b);').length, 1);
   strictEqual(after("const x = within(`${a - 1} parts`, () => a - b);").length, 1);
 });

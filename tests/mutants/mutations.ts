@@ -66,6 +66,8 @@ const listMethods = new Set(["filter", "slice", "reverse", "toReversed", "sort",
 
 /** Functions whose arguments may be swapped. */
 const commutes = new Set(["Math.max", "Math.min", "Math.imul"]);
+/** Functions whose first two arguments are factors: they may be swapped. */
+const multiplies = new Set(["madd", "nmadd"]);
 /** Operations of `apply` whose operands may be swapped. */
 const commutative = new Set(["add", "mul", "max", "min", "equal", "and", "or", "xor"]);
 
@@ -125,10 +127,12 @@ export const mutationsOf = (file: string, source: string): readonly Mutation[] =
       }
       if (listMethods.has(name)) put("function", of, textOf(expression.expression));
     }
+    if (name === "within") return;
     const operation = args[0] !== undefined && ts.isStringLiteral(args[0]) ? args[0].text : "";
     if (commutes.has(textOf(expression)) || name === "apply" && commutative.has(operation)) return;
     for (let k = 0; k + 1 < args.length; k++) {
       const [a, b] = [textOf(args[k]), textOf(args[k + 1])];
+      if (k === 0 && multiplies.has(name)) continue;
       if (a === b || ts.isStringLiteral(args[k]) || ts.isStringLiteral(args[k + 1])) continue;
       found.push({
         file,
