@@ -288,9 +288,9 @@ export const programOf = (of: Random, prefix = ""): Program => {
   };
 };
 
-/** The outputs of a recipe's program one by one, each with the leaves to differentiate it for. */
+/** The outputs of a recipe's program without its chain, each with the leaves to differentiate it for. */
 export const programs = (recipe: Recipe): readonly Case[] => {
-  const made = generate(recipe);
+  const made = generate({ ...recipe, chain: 0 });
   if (made === undefined || made.special) return [];
   const values = { ...made.params, ...made.inputs(0) };
   return Object.values(made.outputs).map((of) => {

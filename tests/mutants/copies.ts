@@ -28,8 +28,12 @@ const stop = (child: Deno.ChildProcess): void => {
     // It has ended.
   }
 };
-/** Ends all tests that run. */
-export const stopAll = (): void => running.forEach(stop);
+/** Ends all tests that run, and waits until they have ended: they write nothing any more. */
+export const stopAll = async (): Promise<void> => {
+  const all = [...running];
+  all.forEach(stop);
+  await Promise.all(all.map((child) => child.status));
+};
 
 const flags = [
   "-A",

@@ -117,9 +117,11 @@ if (asked.list) {
 
 // Two copies of the tree, on each of which one change is made at a time.
 const copies: string[] = [];
-const end = (status: number): never => {
-  stopAll();
-  copies.forEach((copy) => Deno.removeSync(copy, { recursive: true }));
+let isEnding = false;
+const end = async (status: number): Promise<void> => {
+  isEnding = true;
+  await stopAll();
+  for (const copy of copies) Deno.removeSync(copy, { recursive: true });
   Deno.exit(status);
 };
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => end(130));
@@ -137,19 +139,20 @@ const limits = new Map<Stage, number>();
 const inTurns = async <T>(list: readonly T[], work: (one: T, copy: string) => Promise<void>) => {
   let next = 0;
   await Promise.all(copies.map(async (copy) => {
-    while (next < list.length) await work(list[next++], copy);
+    while (next < list.length && !isEnding) await work(list[next++], copy);
   }));
 };
 await inTurns(needed, async (stage, copy) => {
   const start = performance.now();
-  const failure = await failureOf(copy, stage, 300_000);
+  const failure = await failureOf(copy, stage, 600_000);
+  if (isEnding) return;
   const took = performance.now() - start;
   console.error(`${(took / 1000).toFixed(1)} s: ${stage.files.join(" ")} ${stage.filter ?? ""}`);
   if (failure !== undefined) {
     console.error(`without any change, ${stage.files.join(", ")}: ${failure}. Mend that first.`);
-    end(1);
+    await end(1);
   }
-  limits.set(stage, 10_000 + 4 * took);
+  limits.set(stage, 10_000 + 3 * took);
 });
 console.error(`${needed.length} stages pass without a change: ${seconds()}`);
 
@@ -162,8 +165,10 @@ await inTurns(drawn, async (mutation, copy) => {
   for (const stage of stagesFor(mutation.file)) {
     stages++;
     death = await failureOf(copy, stage, limits.get(stage)!);
-    if (death !== undefined) break;
+    if (isEnding || death !== undefined) break;
   }
+  // What was stopped has neither died nor survived, and its copy goes.
+  if (isEnding) return;
   Deno.writeTextFileSync(path, source);
   if (death === undefined) survivors.add(mutation);
   console.error(
@@ -178,4 +183,4 @@ for (const mutation of drawn.filter((one) => survivors.has(one))) {
 }
 console.log(`${equal.length} excused as equivalent, ${seconds()}`);
 console.log(`${drawn.length - survivors.size} of ${drawn.length} mutants died`);
-end(10 * survivors.size > drawn.length ? 1 : 0);
+await end(10 * survivors.size > drawn.length ? 1 : 0);
