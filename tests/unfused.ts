@@ -23,6 +23,26 @@ const alone = (of: Node): Program => {
   };
 };
 
+/** The same values with their axes in another order, row-major. */
+const laidOut = <T extends Float32Array | Uint32Array>(
+  values: T,
+  { axes }: Node,
+  order: readonly string[],
+): T => {
+  const from = Object.keys(axes), sizes = order.map((axis) => Number(axes[axis]));
+  const made = values.slice() as T;
+  for (let k = 0; k < made.length; k++) {
+    const at = new Map<string, number>();
+    let rest = k;
+    for (let n = order.length - 1; n >= 0; n--) {
+      at.set(order[n], rest % sizes[n]);
+      rest = Math.floor(rest / sizes[n]);
+    }
+    made[k] = values[from.reduce((flat, axis) => flat * Number(axes[axis]) + at.get(axis)!, 0)];
+  }
+  return made;
+};
+
 /** The operations of a program, which its values are computed by one after the other. */
 export interface Unfused {
   /** To be opened together with others, by names that begin with `name`. */
@@ -46,8 +66,8 @@ export const unfused = (name: string, { outputs }: Program): Unfused => {
         values[nameOf(of)] = value;
       }
       return Object.fromEntries(
-        Object.keys(outputs).flatMap((key, k) =>
-          isLeaf(roots[k]) ? [] : [[key, values[nameOf(roots[k])]]]
+        Object.entries(outputs).flatMap(([key, { order }], k) =>
+          isLeaf(roots[k]) ? [] : [[key, laidOut(values[nameOf(roots[k])], roots[k], order)]]
         ),
       );
     },

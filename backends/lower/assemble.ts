@@ -1,6 +1,6 @@
 // From drafts to kernels: their order, a storage for every stored value, and what is updated in place.
 import { known, sameAxes } from "../../dsl/axes.ts";
-import { type Node, reachable } from "../../dsl/node.ts";
+import { type Node, node, reachable } from "../../dsl/node.ts";
 import { part, roles } from "../../dsl/scan.ts";
 import { ascend } from "../../dsl/walk.ts";
 import type { Program } from "../backend.ts";
@@ -250,6 +250,14 @@ export const assemble = (
     ...ordered,
     ...extra.filter((kernel) => !isFirst(kernel)),
   ];
+  // A parameter that no kernel reads is kept all the same: it may be asked for.
+  const asked = [...outputs.map(([, { of }]) => of), ...updates.map(([, of]) => of)];
+  const kept = new Set(params.map(({ name }) => name));
+  for (const { op, dtype, axes, attributes: { name } } of reachable(asked.map(node))) {
+    if (op !== "param" || kept.has(name)) continue;
+    kept.add(name);
+    params.push(storage({ dtype, dims: dims(axes), role: "param", name }));
+  }
   return { kernels, stored, inputs, params, literals, outputs: outputStorage, copies };
 };
 

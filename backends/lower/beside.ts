@@ -3,7 +3,7 @@
 // they read and write would be kept longer.
 import type { Node } from "../../dsl/node.ts";
 import { type Draft, isBound, mostBound, type Use } from "./draft.ts";
-import { firstOf, reaches } from "./waiting.ts";
+import { reaches } from "./waiting.ts";
 
 /** Kernels farther apart than this, in products and scans, are not joined. */
 const near = 4;
@@ -51,8 +51,7 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
     }
   }
   /** True when `from` waits for `to`, itself or through others. What runs earlier cannot. */
-  const waits = (from: Draft, to: Draft): boolean =>
-    reaches(from, (draft) => draft === to, firstOf(to), needs);
+  const waits = (from: Draft, to: Draft): boolean => reaches(from, (draft) => draft === to, needs);
   const boundBy = (list: readonly Draft[]) =>
     new Set(list.flatMap((draft) => [...reads.get(draft)!]).filter(isBound)).size;
   const join = (into: Draft, other: Draft) => {

@@ -69,8 +69,9 @@ const movedBy = (of: Node): number => {
   return divides ? ofDivision : costOf(of) > 0 ? 1 : 0;
 };
 
-/** Operations that vectors take for one. */
-const operationsOf = (of: Node): number => Math.max(1, 2 * costOf(of) - 1);
+/** Operations that vectors take for one; waves are made of all that large angles need. */
+const operationsOf = (of: Node): number =>
+  of.op === "sin" || of.op === "cos" ? 32 : Math.max(1, 2 * costOf(of) - 1);
 
 /** True for what is stored in any case: given values, and what kernels of other shapes give. */
 const isStored = (of: Node): boolean =>

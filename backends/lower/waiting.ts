@@ -17,21 +17,14 @@ export interface Waiting {
   readonly isBehindUser: (draft: Draft, of: Node) => boolean;
 }
 
-/** The id of the first value that a kernel stores. */
-export const firstOf = ({ roots }: Draft): number =>
-  roots.reduce((low, { id }) => Math.min(low, id), Infinity);
-/** The id of the last one. */
-const lastOf = ({ roots }: Draft): number =>
-  roots.reduce((high, { id }) => Math.max(high, id), -Infinity);
-
 /**
- * True when `from` waits for one of some kernels, `needs` being those that a kernel reads from. Those
- * of earlier values than `least`, the first that is stored by what is looked for, cannot wait for it.
+ * True when `from` waits for one of some kernels, `needs` being those that a kernel reads from. All of
+ * them are gone through: ids of values do not tell who cannot wait, as a kernel of several values may
+ * store early and late ones.
  */
 export const reaches = (
   from: Draft,
   isGoal: (draft: Draft) => boolean,
-  least: number,
   needs: (draft: Draft) => Iterable<Draft>,
 ): boolean => {
   const seen = new Set<Draft>([from]);
@@ -40,7 +33,7 @@ export const reaches = (
     for (const other of needs(draft)) {
       if (seen.has(other)) continue;
       if (isGoal(other)) return true;
-      if (lastOf(other) >= least) seen.add(other);
+      seen.add(other);
     }
   }
   return false;
@@ -70,8 +63,7 @@ export const waiting = (home: ReadonlyMap<Node, Draft>): Waiting => {
       const others = [...users.get(of) ?? []].filter((user) => user !== draft);
       if (others.length === 0) return false;
       const goals = new Set(others);
-      const least = others.reduce((low, user) => Math.min(low, firstOf(user)), Infinity);
-      return reaches(draft, (other) => goals.has(other), least, needs);
+      return reaches(draft, (other) => goals.has(other), needs);
     },
   };
 };

@@ -78,8 +78,7 @@ async (backend, list) => {
 export const withoutFusion: Compare = async (backend, list) => {
   const made = makeAll(list).map((one) => {
     if (one === undefined || one.recipe.chain > 0) return undefined;
-    // What it gives is laid out as its operations are.
-    const of = { ...frozen(one.of), turned: false };
+    const of = frozen(one.of);
     return { of, apart: unfused(one.key, programOf(of)) };
   });
   const programs = made.flatMap((one) => one === undefined ? [] : [one.apart.programs]);

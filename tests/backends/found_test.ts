@@ -1,0 +1,117 @@
+// Small programs in which random ones met a fault, on every device against what they should give:
+// values by the reference, which has other code for all of it.
+import { ok } from "assert";
+import type { Draft } from "../../backends/lower/draft.ts";
+import { reaches } from "../../backends/lower/waiting.ts";
+import { referenceBackend } from "../../backends/reference/backend.ts";
+import type { Program, Values } from "../../backends/backend.ts";
+import type { AnyTensor } from "../../dsl/axes.ts";
+import { grad } from "../../dsl/grad.ts";
+import * as d from "../../dsl/ops.ts";
+import { disagreement, numbers } from "../check.ts";
+import { devices, webgpuAsGpu } from "../device.ts";
+
+const output = (of: AnyTensor, ...order: string[]) => ({ of, order });
+
+interface Found {
+  readonly program: Program;
+  readonly inputs: Values;
+  readonly params?: Values;
+}
+
+/** A scan computed again for its gradient begins at stored carries, not at what it first began at. */
+const updatedStart = (): Found => {
+  const Q = d.param("Q", { c: 3 }, () => d.scalarOf(0));
+  const v = d.input("v", { a: 3 }), s = d.input("s", { a: 3, b: 3 });
+  const from = { h: v, g: d.expand(d.mean(Q, "c"), { a: 3 }) };
+  const { final } = d.scan({ over: "b", from, each: { s } }, ({ h, g }) => ({
+    next: { h: d.add(d.scale(h, 0.5), d.scale(d.tanh(h), 0.5)), g: d.sin(d.add(g, h)) },
+    out: {},
+  }));
+  const y = d.sin(final.h), g = grad(d.sum(y, "a"), { v }).v;
+  return {
+    program: {
+      outputs: { y: output(y, "a"), g: output(g, "a") },
+      updates: { Q: d.add(Q, d.mean(y, "a")) },
+    },
+    inputs: { v: numbers(1, 3), s: numbers(2, 9) },
+    params: { Q: numbers(3, 3) },
+  };
+};
+
+/** What a step keeps and then moves along is held, though no carry is in it. */
+const movedInStep = (): Found => {
+  const s = d.input("s", { t: 2, a: 3, b: 3 }), z = d.input("z", {});
+  const { out } = d.scan({ over: "t", from: { h: z }, each: { s } }, ({ h }, { s }) => {
+    const m = d.softmax(s, "a");
+    const next = d.add(d.scale(h, 0.5), d.tanh(d.mean(d.concat(m, m, "b"), ["a", "b"])));
+    return { next: { h: next }, out: { y: next } };
+  });
+  return {
+    program: { outputs: { y: output(out.y, "t") } },
+    inputs: { s: numbers(4, 18), z: numbers(5, 1) },
+  };
+};
+
+/** A slice of what a step keeps is of its lanes, not of those that read it. */
+const slicedInStep = (): Found => {
+  const s = d.input("s", { t: 3, a: 3, b: 3 }), h = d.input("h", { a: 3, b: 3 });
+  const { out } = d.scan({ over: "t", from: { h }, each: { s } }, ({ h }, { s }) => {
+    const k = d.rename(s, "a", "k");
+    const m = d.contract(d.softmax(d.contract(s, k, "b"), "k"), k, "k");
+    return { next: { h: d.tanh(d.add(h, m)) }, out: { o: d.slice(m, "a", 0, 2, 2), m } };
+  });
+  return {
+    program: { outputs: { o: output(out.o, "t", "a", "b"), m: output(out.m, "t", "a", "b") } },
+    inputs: { s: numbers(6, 27), h: numbers(7, 9) },
+  };
+};
+
+/** A parameter that nothing reads in the end keeps what it was given. */
+const unread = (): Found => {
+  const p = d.param("p", { t: 3, a: 2 }, () => d.scalarOf(0));
+  const x = d.input("x", { t: 3, a: 2 }), h = d.input("h", { a: 2 });
+  const { out } = d.scan({ over: "t", from: { h }, each: { x, p } }, ({ h }, { x }) => ({
+    next: { h: d.tanh(d.add(h, x)) },
+    out: { h },
+  }));
+  return {
+    program: { outputs: { y: output(d.sum(d.mul(out.h, x), "a"), "t") } },
+    inputs: { x: numbers(8, 6), h: numbers(9, 2) },
+    params: { p: numbers(10, 6) },
+  };
+};
+
+const found = { updatedStart, movedInStep, slicedInStep, unread };
+
+for (const [name, backend] of [...devices, ["WebGPU with a GPU's kernels", webgpuAsGpu] as const]) {
+  Deno.test({
+    name: `programs in which faults were found agree with the reference on ${name}`,
+    ignore: backend === undefined,
+    fn: async () => {
+      const made = Object.entries(found).map(([key, build]) => ({ key, ...build() }));
+      for (const { key, program, inputs, params = {} } of made) {
+        const results = [];
+        for (const one of [referenceBackend(), backend!]) {
+          const machine = await one.open({ program });
+          machine.write(params);
+          const values = await machine.run("program", inputs);
+          results.push({ ...values, ...await machine.read(Object.keys(params)) });
+          machine.close();
+        }
+        const said = disagreement(results[0], results[1]);
+        ok(said === undefined, `${key}: ${said}`);
+      }
+    },
+  });
+}
+
+Deno.test("a kernel of early and late values waits for all that both wait for", () => {
+  // Ids grow along a program: 3 and 50 are stored by one kernel, of which the late one needs 20.
+  const stores = (id: number, ...roots: number[]) =>
+    ({ id, roots: roots.map((id) => ({ id })) }) as unknown as Draft;
+  const goal = stores(0, 20), both = stores(1, 3, 50), first = stores(2, 5);
+  const needs = new Map([[first, [both]], [both, [goal]], [goal, []]]);
+  ok(reaches(first, (draft) => draft === goal, (draft) => needs.get(draft)!));
+  ok(!reaches(goal, (draft) => draft === first, (draft) => needs.get(draft)!));
+});
