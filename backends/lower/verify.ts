@@ -177,7 +177,7 @@ const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
     const { node, left, right, batch, rows, columns, over: terms } = contraction;
     const every = spaceOf(batch, rows, columns, terms);
     for (const  of of[node, left, right]) {
-      const wrong = outsideOf(of.axes, every);
+      const wrong = outsideOf(operand.axes, every);
       if (wrong !== undefined) return `an operand does not fit: ${wrong}`;
     }
     const wrong = outsideOf(axesOf([...batch, ...rows, ...columns]), all);
