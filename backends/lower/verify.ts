@@ -176,7 +176,7 @@ const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
   if (contraction !== undefined) {
     const { node, left, right, batch, rows, columns, over: terms } = contraction;
     const every = spaceOf(batch, rows, columns, terms);
-    for (const  of of[node, left, right]) {
+    for (const operand of [node, left, right]) {
       const wrong = outsideOf(operand.axes, every);
       if (wrong !== undefined) return `an operand does not fit: ${wrong}`;
     }
