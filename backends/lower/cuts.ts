@@ -69,9 +69,20 @@ const movedBy = (of: Node): number => {
   return divides ? ofDivision : costOf(of) > 0 ? 1 : 0;
 };
 
-/** Operations that vectors take for one; waves are made of all that large angles need. */
-const operationsOf = (of: Node): number =>
-  of.op === "sin" || of.op === "cos" ? 32 : Math.max(1, 2 * costOf(of) - 1);
+/**
+ * Operations that vectors take for one function, about three quarters of its variables: kernels join
+ * up to eight values beside each other.
+ */
+const functions: Partial<Record<Node["op"], number>> = {
+  sin: 84,
+  cos: 84,
+  erf: 40,
+  erfc: 40,
+  log: 28,
+  log1p: 30,
+  tanh: 24,
+};
+const operationsOf = (of: Node): number => functions[of.op] ?? Math.max(1, 2 * costOf(of) - 1);
 
 /** True for what is stored in any case: given values, and what kernels of other shapes give. */
 const isStored = (of: Node): boolean =>
