@@ -30,9 +30,9 @@ Deno.test("absorbing keeps the values of random programs", () => {
         });
       }
     }),
-    { seed, numRuns: 100, endOnFailure: true },
+    { seed, numRuns: 500 },
   );
-  strictEqual(rewritten > 20, true, `only ${rewritten} programs have something to absorb`);
+  strictEqual(rewritten > 50, true, `only ${rewritten} programs have something to absorb`);
 });
 
 /** How often a scan stands in a text, its parts not counted. */
@@ -56,7 +56,7 @@ Deno.test("random programs and their gradients print: each name once, and the ax
         }
       }
     }),
-    { seed, numRuns: 60, endOnFailure: true },
+    { seed, numRuns: 200 },
   );
-  strictEqual(shown > 60, true);
+  strictEqual(shown > 150, true);
 });
