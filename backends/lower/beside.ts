@@ -2,7 +2,7 @@
 // is read once. Only kernels that run at about the same time are joined, because otherwise what
 // they read and write would be kept longer.
 import type { Node } from "../../dsl/node.ts";
-import { type Draft, isBound, mostBound, type Use } from "./draft.ts";
+import { type Draft, isBound, mostBound, mostReductions, type Use } from "./draft.ts";
 import { reaches } from "./waiting.ts";
 
 /** Kernels farther apart than this, in products and scans, are not joined. */
@@ -116,6 +116,7 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
         if (gone.has(other) || isUpdate(into) !== isUpdate(other)) continue;
         if (Math.abs(when(into) - when(other)) > near) continue;
         if (into.roots.length + other.roots.length > mostRoots) continue;
+        if (into.reductions.length + other.reductions.length > mostReductions) continue;
         if (boundBy([into, other]) > mostBound) continue;
         if (waits(into, other) || waits(other, into)) {
           waiting++;

@@ -45,5 +45,10 @@ export const isLeaf = (of: Node): boolean =>
 
 /** Intermediate values can share one binding; inputs, parameters and literals can not. */
 export const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
+/**
+ * Most reductions of a row kernel: each takes an array of a workgroup's lanes, at most 1 KiB, of the
+ * 16 KiB of workgroup memory that every device has.
+ */
+export const mostReductions = 16;
 /** Most of them in a kernel that does more than it must: devices bind ten buffers in all. */
 export const mostBound = 7;

@@ -34,6 +34,7 @@ import {
   isBound,
   isLeaf,
   mostBound,
+  mostReductions,
   type Space,
   type Use,
 } from "./draft.ts";
@@ -171,6 +172,7 @@ export const lower = (
   /** True when `draft` can run `of`, a reduction, as one of its row reductions. */
   const takesReduction = (of: Node, draft: Draft) => {
     if (draft.scan !== undefined || draft.contraction !== undefined) return false;
+    if (draft.reductions.length >= mostReductions) return false;
     const { over } = of.attributes;
     if (!fills(of.args[0], draft.full)) return false;
     if (draft.over !== undefined) return draft.over.join() === over!.join();
