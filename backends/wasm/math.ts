@@ -175,7 +175,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     return add(withEnds(logOf(u), u), op("v128.and", lost, counts));
   };
 
-  const negative = bits(0x80000000);
+  const negative = () => bits(0x80000000);
   const tanh = (x: Value): Value => {
     const z = mul(x, x);
     const near = madd(mul(x, z), polynomial(tanhTerms, z), x);
@@ -188,7 +188,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
       : sub(mul(a, splat(2 * Math.LOG2E)), n);
     const power = mul(polynomial(power2Terms, rest), powerOf(shifted));
     const lost = op("f32x4.div", splat(2), add(power, splat(1)));
-    const far = op("v128.or", sub(splat(1), lost), op("v128.and", x, negative));
+    const far = op("v128.or", sub(splat(1), lost), op("v128.and", x, negative()));
     return choose(near, far, op("f32x4.lt", op("f32x4.abs", x), splat(0.8)));
   };
 
@@ -215,7 +215,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
   };
   const erf = (x: Value): Value => {
     const near = erfNear(x);
-    const far = op("v128.or", sub(splat(1), tail(x)), op("v128.and", x, negative));
+    const far = op("v128.or", sub(splat(1), tail(x)), op("v128.and", x, negative()));
     return choose(near, far, op("f32x4.lt", op("f32x4.abs", x), splat(0.8)));
   };
 
@@ -275,7 +275,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const part = 2 * Math.PI / 2 ** 32, few = Math.round(part * 2 ** 41) / 2 ** 41;
     const lost = madd(first12, splat(part - few), mul(last32, splat(part / 2 ** 32)));
     const size = add(mul(first12, splat(few)), madd(next18, splat(part), lost));
-    const sign = op("v128.and", op("v128.xor", minus, x), negative);
+    const sign = op("v128.and", op("v128.xor", minus, x), negative());
     const side = op("i32x4.shr_s", x, whole(31));
     return {
       // Of what is infinite there is no angle.
