@@ -137,16 +137,19 @@ const isFull = (scan: Node, { held }: ScanPlan): boolean =>
   mostHeld(scan, held.map(({ axis }) => axis)) > fullLimit &&
   inStep(scan).every((of) => of.op !== "scan" && !(scan.attributes.axis! in of.axes));
 
+/** True for a carry that came into each step of a scan. */
+const isPrevOf = ({ op, args, attributes }: Node, scan: Node | undefined): boolean =>
+  op === "part" && args[0] === scan && attributes.name!.startsWith("prev.");
+
 /** The scan that `scan` can run back over by computing its carries again, if there is one. */
 const recomputable = (
   scan: Node,
   users: ReadonlyMap<Node, readonly Node[]>,
 ): Node | undefined => {
   const { each } = roles(scan);
-  const prevs = Object.values(each).filter((of) =>
-    of.op === "part" && of.attributes.name!.startsWith("prev.")
+  const sources = new Set(
+    Object.values(each).flatMap((of) => isPrevOf(of, of.args[0]) ? [of.args[0]] : []),
   );
-  const sources = new Set(prevs.map((of) => of.args[0]));
   if (sources.size !== 1) return undefined;
   const [source] = sources;
   const opposite = source.attributes.reverse !== scan.attributes.reverse &&
@@ -155,7 +158,8 @@ const recomputable = (
     !(of.op === "part" && of.attributes.name!.startsWith("prev."))
   );
   const nested = stepNodes(source, "next").some((of) => of.op === "scan");
-  const others = prevs.flatMap((of) => users.get(of) ?? []);
+  // What anybody else reads of the carries, of whichever, is stored.
+  const others = [...users].flatMap(([of, by]) => isPrevOf(of, source) ? by : []);
   const alone = others.every((user) => user.op === "scan" && user === scan);
   return opposite && plain && alone && !nested ? source : undefined;
 };

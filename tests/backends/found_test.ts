@@ -82,7 +82,31 @@ const unread = (): Found => {
   };
 };
 
-const found = { updatedStart, movedInStep, slicedInStep, unread };
+/** A carry of which a sum is taken outside of the scan back is stored, though others are computed again. */
+const summedOutside = (): Found => {
+  const h = d.input("h", { t: 3, b: 3 }), g = d.input("g", { t: 3, b: 3 });
+  const w = d.input("w", { n: 3, c: 65, b: 3 }), s = d.input("s", { t: 3, a: 3, b: 3 });
+  const m = d.expand(d.mean(w, ["n", "c"]), { t: 3 });
+  const step = { over: "a", from: { h, g }, each: { s } } as const;
+  const { out } = d.scan(step, ({ h, g }, { s }) => {
+    const mean = d.on(h, d.sigmoid(d.mean(h, "t")));
+    const next = { h: d.add(d.scale(h, 0.7), d.scale(mean, 0.3)), g: d.sin(d.add(g, m)) };
+    return { next, out: { h: d.mul(h, s), w } };
+  });
+  const slopes = grad(d.sum(out.w, ["a", "n", "c", "b"]), { w, h, g });
+  return {
+    program: {
+      outputs: {
+        w: output(slopes.w, "n", "c", "b"),
+        h: output(slopes.h, "t", "b"),
+        g: output(slopes.g, "t", "b"),
+      },
+    },
+    inputs: { h: numbers(11, 9), g: numbers(12, 9), w: numbers(13, 585), s: numbers(14, 27) },
+  };
+};
+
+const found = { summedOutside, updatedStart, movedInStep, slicedInStep, unread };
 
 for (const [name, backend] of [...devices, ["WebGPU with a GPU's kernels", webgpuAsGpu] as const]) {
   Deno.test({
