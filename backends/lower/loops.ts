@@ -15,6 +15,8 @@ export const storedLimit = 2 ** 26;
 const growth = 8;
 
 const isScalar = (of: Node): boolean => scalarRow(of.op) !== undefined;
+/** True for what is decided by floats that are equal: those are rounded once, and stored for it. */
+const isDecided = ({ op, args }: Node): boolean => op === "equal" && args[0].dtype === "f32";
 const isSum = (of: Node): boolean => of.op === "reduce" && of.attributes.how === "add";
 
 /** What a program never stores, and the loops that take its place. */
@@ -46,7 +48,7 @@ const virtualIn = (roots: readonly Node[], limit: number): Virtual => {
     const from = new Map<Node, ReadonlySet<Node>>();
     for (const of of order) {
       if (products.has(of)) from.set(of, new Set([of]));
-      else if (isScalar(of)) {
+      else if (isScalar(of) && !isDecided(of)) {
         const above = of.args.flatMap((arg) => [...from.get(arg) ?? []]);
         if (above.length > 0) from.set(of, new Set(above));
       }
@@ -68,7 +70,7 @@ const isInside = (of: Node, above: Node | undefined, { products, all, limit }: V
   // The factors of a product are read; the array of all of their products is no value.
   (of.op === "mul" && above !== undefined && products.has(above)) ||
   // Masks and the like: as large, and made of little.
-  (isScalar(of) && 4 * volume(of.axes) > limit);
+  (isScalar(of) && !isDecided(of) && 4 * volume(of.axes) > limit);
 
 /** The values at the edge of the loops' bodies. */
 const edgeOf = (bodies: readonly Node[], virtual: Virtual): readonly Node[] => {

@@ -169,6 +169,8 @@ async function unpackShown(
     killDecoder();
     discardUnpacking(folder, into);
     Deno.kill(Deno.pid, end.asked()!);
+    // It takes a moment to arrive.
+    await new Promise((resolve) => setTimeout(resolve, 1000));
     return E.left("interrupted");
   }
   if (E.isLeft(unpacked)) return E.left(unpackErrorText(unpacked.left));

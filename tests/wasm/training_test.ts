@@ -23,7 +23,7 @@ interface Most {
 
 const most: Readonly<Record<FamilyName, Most>> = {
   transformer: { kernels: 388, calls: 612, functions: 102, megabytes: 355, scratch: 160 },
-  mamba: { kernels: 342, calls: 517, functions: 82, megabytes: 392, scratch: 215 },
+  mamba: { kernels: 342, calls: 517, functions: 83, megabytes: 392, scratch: 215 },
   xlstm: { kernels: 645, calls: 913, functions: 109, megabytes: 500, scratch: 160 },
 };
 
