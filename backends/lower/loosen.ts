@@ -151,8 +151,10 @@ export const loosen = (
     ...pieces,
   ];
   const bound = dependents(inner, Object.values(leaves.carry));
+  // What is rounded once would be computed here and there.
+  const rounded = dependents(inner, inner.filter(({ op }) => op === "materialise"));
   const ready = reachable(ends).filter((of) =>
-    of.op === "reduce" && !bound.has(of) && volume(of.axes) <= largest
+    of.op === "reduce" && !bound.has(of) && !rounded.has(of) && volume(of.axes) <= largest
   );
   const tops = ready.filter((of) =>
     !ready.some((other) => other !== of && reachable([other]).includes(of))
