@@ -169,8 +169,8 @@ async function unpackShown(
     killDecoder();
     discardUnpacking(folder, into);
     Deno.kill(Deno.pid, end.asked()!);
-    // It takes a moment to arrive.
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    // It takes a moment to arrive, in which nothing else is to go on, such as another decoder.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
     return E.left("interrupted");
   }
   if (E.isLeft(unpacked)) return E.left(unpackErrorText(unpacked.left));
