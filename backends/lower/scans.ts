@@ -295,7 +295,9 @@ const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefi
   const order = Object.keys(largest?.axes ?? {});
   const held = [...axes].filter(isHeld).map(dim)
     .sort((a, b) => order.indexOf(a.axis) - order.indexOf(b.axis));
-  const space = [...axes].filter((axis) => !isHeld(axis)).map(dim);
+  // What lies only below movements has axes that nothing is computed along.
+  const lanes = axesIn([...Object.values(scan.attributes.step!.next), ...Object.values(out)]);
+  const space = [...lanes].filter((axis) => !isHeld(axis)).map(dim);
   const width = lanesFor(scan, Object.values(out), held);
   if (width === undefined) return undefined;
   const outs = { ...out };

@@ -137,6 +137,14 @@ export const arrange = (
     };
     return add(of);
   };
+  // What is read at other positions of an axis that is not held has no one value to keep.
+  const isHeld = new Set(held.map(({ axis }) => axis));
+  const elsewhere = new Set(inner.flatMap((of) => {
+    const axes = movedAxes(of).filter((axis) => !isHeld.has(axis));
+    return axes.length === 0
+      ? []
+      : reachable(of.args).filter((below) => axes.some((axis) => axis in below.axes));
+  }));
   const work = [...roots, ...[...chosen].map((of) => of.args[0])];
   for (let root = work.pop(); root !== undefined; root = work.pop()) {
     const seen = new Set<Node>();
@@ -145,7 +153,8 @@ export const arrange = (
       if (seen.has(of) || chosen.has(of)) return;
       seen.add(of);
       const smaller = 2 * volume(of) <= positions;
-      if (!smaller || of.op === "index" || of.op === "gather") return of.args.forEach(look);
+      const isMoved = movedAxes(of).length > 0 || elsewhere.has(of);
+      if (!smaller || isMoved || of.op === "index") return of.args.forEach(look);
       if (cost(of) <= cheap) return;
       chosen.add(of);
       work.push(of);

@@ -360,6 +360,8 @@ const printByLanes = (
           for (const { kept, instead } of both) emit.override(instead, reader(slot(kept, k)));
           bindLocals(emit, own, scan, reading(carries), t, instead);
           steady();
+          // Nobody computes these again: a scan that does so itself is not run back over.
+          saveCarries(t);
           printStep(printer, ownStep, plus(starts, axis, t));
         });
         both.forEach(({ instead }) => emit.override(instead, undefined));

@@ -294,24 +294,26 @@ const printByLanes = (
     .map((root) => ({ root, of: outNode(root) }));
 
   const timeAt = (s: affine.Int, reverse: boolean) => timeOf(s, steps, reverse);
+  /** Stores the carries that come into a step, or into a segment of steps. */
+  const saveAt = (at: affine.Int) => {
+    for (const [name, to] of Object.entries(kernel.checkpoints?.storage ?? {})) {
+      const kept = carries[name];
+      over(kept.dims, new Map([...start, [to.dims[0].axis, at]]), (env) => {
+        const conditions = [...(edge ? [active] : []), ...once(kept.node)];
+        const write = () => emit.store(to, env, element(kept, env));
+        if (conditions.length === 0) write();
+        else emit.block(`if (${conditions.join(" && ")})`, [], 1, write);
+      });
+    }
+  };
   const saveCarries = (s: affine.Int) => {
     const { checkpoints } = kernel;
     if (checkpoints === undefined) return;
-    const { every, storage } = checkpoints;
-    const segment = every === 1 ? timeAt(s, scan.attributes.reverse!) : affine.quotient(s, every);
-    const save = () => {
-      for (const [name, to] of Object.entries(storage)) {
-        const kept = carries[name];
-        over(kept.dims, new Map([...start, [to.dims[0].axis, segment]]), (env) => {
-          const conditions = [...(edge ? [active] : []), ...once(kept.node)];
-          const write = () => emit.store(to, env, element(kept, env));
-          if (conditions.length === 0) write();
-          else emit.block(`if (${conditions.join(" && ")})`, [], 1, write);
-        });
-      }
-    };
-    if (every === 1) save();
-    else emit.block(`if (${affine.show(affine.remainder(s, every))} == 0)`, [], 1 / every, save);
+    const { every } = checkpoints;
+    if (every === 1) return saveAt(timeAt(s, scan.attributes.reverse!));
+    emit.block(`if (${affine.show(affine.remainder(s, every))} == 0)`, [], 1 / every, () => {
+      saveAt(affine.quotient(s, every));
+    });
   };
 
   if (recomputes === undefined) {
@@ -378,6 +380,8 @@ const printByLanes = (
           if (kind === "prev") instead[name] = (env) => slot(carry, k, env);
         }
         bindLocals(emit, own, scan, reading(carries), t, instead);
+        // Nobody computes these again: a scan that does so itself is not run back over.
+        saveAt(t);
         step(scan.attributes.step!.next, carries, outs, new Map([...start, [axis, t]]));
       });
     });

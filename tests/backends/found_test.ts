@@ -7,7 +7,9 @@ import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { Program, Values } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
+import { node, reachable, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
+import { part } from "../../dsl/scan.ts";
 import { disagreement, numbers } from "../check.ts";
 import { devices, webgpuAsGpu } from "../device.ts";
 
@@ -106,7 +108,60 @@ const summedOutside = (): Found => {
   };
 };
 
-const found = { summedOutside, updatedStart, movedInStep, slicedInStep, unread };
+/** The carries of a scan back that computes another's again are stored where they are asked for. */
+const carriesOfGradient = (): Found => {
+  const g = d.input("g", { q: 5 }), x = d.input("x", { t: 9, q: 5 });
+  const { final } = d.scan({ over: "t", from: { h: g }, each: { x } }, ({ h }, { x }) => ({
+    next: { h: d.add(d.scale(h, 0.5), d.mul(d.tanh(d.mul(h, x)), d.on(x, d.mean(x, "q")))) },
+    out: {},
+  }));
+  const slope = node(grad(d.sum(d.square(final.h), "q"), { x }).x);
+  const back = reachable([slope]).findLast(({ op }) => op === "scan")!;
+  return {
+    program: {
+      outputs: {
+        x: output(tensor(slope), "t", "q"),
+        came: output(tensor(part(back, "prev", "g.h")), "t", "q"),
+      },
+    },
+    inputs: { x: numbers(15, 45), g: numbers(16, 5) },
+  };
+};
+
+/** What a step reads at other positions of an axis that it does not hold is not kept for them. */
+const readElsewhere = (): Found => {
+  const size = { c: 63, d: 2, b: 3 } as const;
+  const h = d.input("h", { c: 63, d: 2 }), x = d.input("x", size), e = d.input("e", size);
+  const w = d.input("w", { c: 68, d: 2, b: 3 });
+  const { out } = d.scan({ over: "b", from: { h }, each: { x, e, w } }, ({ h }, { x, e, w }) => {
+    const mixed = d.on(h, d.mean(d.pad(h, "c", 1, 2), "c"));
+    const six = d.shift(d.pad(x, "c", 2, 3), 6);
+    const wide = d.neg(d.div(d.mul(d.pad(e, "c", 2, 3), d.div(w, six as never) as never), six));
+    return {
+      next: { h: d.add(d.scale(h, 0.5), mixed) },
+      out: { y: d.slice(wide, "c", 2, 63) },
+    };
+  });
+  return {
+    program: { outputs: { y: output(out.y, "b", "c", "d") } },
+    inputs: {
+      h: numbers(18, 126),
+      x: numbers(19, 378),
+      e: numbers(20, 378),
+      w: numbers(21, 408),
+    },
+  };
+};
+
+const found = {
+  carriesOfGradient,
+  readElsewhere,
+  summedOutside,
+  updatedStart,
+  movedInStep,
+  slicedInStep,
+  unread,
+};
 
 for (const [name, backend] of [...devices, ["WebGPU with a GPU's kernels", webgpuAsGpu] as const]) {
   Deno.test({
