@@ -146,6 +146,18 @@ const ofTwoWords: Readonly<Record<string, (a: number, b: number) => number>> = {
   remainder: (a, b) => a % b,
 };
 
+const dtypes: Readonly<Record<string, Dtype>> = {
+  less: "bool",
+  equal: "bool",
+  isFinite: "bool",
+  toFloat: "f32",
+  toWord: "u32",
+  bits: "u32",
+};
+/** The dtype of what a function of numbers gives. */
+export const dtypeOf = (op: string, args: readonly { readonly dtype: Dtype }[]): Dtype =>
+  dtypes[op] ?? args[op === "select" ? 1 : 0].dtype;
+
 /** A function of numbers, element by element, by its name in the language. */
 export const map = (op: string, ...args: readonly Value[]): Value => {
   const axes = args.map((arg) => arg.axes).reduce(joined, {});
@@ -155,7 +167,7 @@ export const map = (op: string, ...args: readonly Value[]): Value => {
     for (let k = 0; k < data.length; k++) {
       data[k] = a.data[a.at[k]] !== 0 ? b.data[b.at[k]] : c.data[c.at[k]];
     }
-    return { axes, dtype: args[1].dtype, data };
+    return { axes, dtype: dtypeOf(op, args), data };
   }
   if (args.length === 1) {
     const f = ofOne[op];
@@ -164,15 +176,7 @@ export const map = (op: string, ...args: readonly Value[]): Value => {
     const f = (args[0].dtype === "f32" ? ofTwoFloats : ofTwoWords)[op];
     for (let k = 0; k < data.length; k++) data[k] = f(a.data[a.at[k]], b.data[b.at[k]]);
   }
-  const dtypes: Readonly<Record<string, Dtype>> = {
-    less: "bool",
-    equal: "bool",
-    isFinite: "bool",
-    toFloat: "f32",
-    toWord: "u32",
-    bits: "u32",
-  };
-  return { axes, dtype: dtypes[op] ?? args[0].dtype, data };
+  return { axes, dtype: dtypeOf(op, args), data };
 };
 
 // ---- reductions ---------------------------------------------------------------------------------

@@ -7,34 +7,15 @@ import { wav16 } from "../../experiments/hear/wav.ts";
 import { synthesise } from "../../experiments/synth.ts";
 import { inFolder } from "./hear/made.ts";
 import { tar } from "./hear/tarball.ts";
-import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
-
-const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.url).pathname);
+import { command, littleDocument } from "./commands.ts";
 
 const stored = { heldOutFraction: 0.3, skippedFraction: 0.9 };
 const little = {
-  ...mamba,
-  name: "little",
-  device: "wasm",
-  clip: { frames: 40 },
-  encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4 },
+  ...littleDocument,
   schedule: { warmupSteps: 2, steps: 12 },
-  batch: 2,
-  data: { kind: "folder", path: "sounds", ...stored },
-  evaluation: undefined,
   evaluateEvery: 4,
   checkpointEvery: 3,
-  report: { examples: 1 },
 };
-
-const start = (cwd: string, args: readonly string[]) =>
-  new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", cli, ...args],
-    cwd,
-    stdout: "piped",
-    stderr: "piped",
-    env: { NO_COLOR: "1" },
-  });
 
 const ended = async (running: Promise<Deno.CommandOutput>) => {
   const { code, stdout, stderr } = await running;
@@ -45,7 +26,7 @@ const ended = async (running: Promise<Deno.CommandOutput>) => {
 };
 
 const experiment = (cwd: string, ...args: readonly string[]) =>
-  ended(start(cwd, ["experiment", "little.json", ...args]).output());
+  ended(command(cwd, ["experiment", "little.json", ...args]).output());
 
 const writeSpec = (folder: string, changes: Record<string, unknown> = {}) =>
   Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify({ ...little, ...changes }));
@@ -67,7 +48,7 @@ const exists = (path: string): boolean => {
 
 /** Runs, and does something once a checkpoint is there. */
 const experimentWhile = async (folder: string, out: string, act: () => void) => {
-  const child = start(folder, ["experiment", "little.json", "--out", out]).spawn();
+  const child = command(folder, ["experiment", "little.json", "--out", out]).spawn();
   let over = false;
   const end = ended(child.output()).finally(() => over = true);
   while (!over && !exists(`${folder}/${out}/checkpoint.safetensors`)) {
@@ -279,7 +260,7 @@ Deno.test("what is empty, cut, not a number or larger than it is, is listed, and
     Deno.writeFileSync(`${folder}/claims.safetensors`, checkpoint);
     Deno.truncateSync(`${folder}/claims.safetensors`, 400e6);
     const args = ["embed", "--checkpoint", "claims.safetensors", "--out", "e", "sounds"];
-    const embedded = await ended(start(folder, args).output());
+    const embedded = await ended(command(folder, args).output());
     assert.equal(embedded.code, 1);
     assert.match(
       embedded.err,

@@ -4,29 +4,14 @@
 import assert from "assert";
 import { listenForEnd, unlessEnded } from "../../experiments/interrupt.ts";
 import { synthesise } from "../../experiments/synth.ts";
-import { filesOf, inFolder, threeSplits, writeFiles } from "./hear/made.ts";
+import { filesOf, threeSplits, writeFiles } from "./hear/made.ts";
 import { gzip, taskTar } from "./hear/tarball.ts";
-import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
-
-const path = (name: string): string =>
-  decodeURIComponent(new URL(`../../experiments/${name}.ts`, import.meta.url).pathname);
-
-const onLinux = (name: string, act: (folder: string) => Promise<void>) =>
-  Deno.test({ name, fn: () => inFolder(act), ignore: Deno.build.os !== "linux" });
+import { command, littleDocument, mkfifo, onLinux } from "./commands.ts";
 
 const little = {
-  ...mamba,
-  name: "little",
-  device: "wasm",
-  clip: { frames: 40 },
-  encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4 },
+  ...littleDocument,
   schedule: { warmupSteps: 2, steps: 5000 },
-  batch: 2,
-  data: { kind: "folder", path: "sounds", heldOutFraction: 0.3, skippedFraction: 0.9 },
-  evaluation: undefined,
   evaluateEvery: 5000,
-  checkpointEvery: 2,
-  report: { examples: 1 },
 };
 
 /** A wav file of 32-bit floats, one channel. */
@@ -55,10 +40,6 @@ const writeSounds = (folder: string, count = 6) => {
 const writeSpec = (folder: string, changes: Record<string, unknown> = {}) =>
   Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify({ ...little, ...changes }));
 
-const mkfifo = (path: string) => {
-  assert.ok(new Deno.Command("mkfifo", { args: [path] }).outputSync().success);
-};
-
 const exists = (path: string): boolean => {
   try {
     return Deno.lstatSync(path) !== undefined;
@@ -67,17 +48,11 @@ const exists = (path: string): boolean => {
   }
 };
 
-/** The file by which `deno task` starts a command. */
+/** What `deno task` starts without an engine of its own. */
 const starts = ["runs", "import", "data", "tune"];
 
 const start = (cwd: string, args: readonly string[]) =>
-  new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", path(starts.includes(args[0]) ? "cli" : "start"), ...args],
-    cwd,
-    stdout: "piped",
-    stderr: "piped",
-    env: { NO_COLOR: "1" },
-  });
+  command(cwd, args, starts.includes(args[0]) ? "cli" : "start");
 
 /** Processes below another one, as Linux knows them, with their command lines. */
 const below = (ancestor: number): readonly { readonly pid: number; readonly line: string }[] => {

@@ -4,17 +4,8 @@ import assert from "assert";
 import { irregular } from "../../experiments/regular.ts";
 import { synthesise } from "../../experiments/synth.ts";
 import { wav16 } from "../../experiments/hear/wav.ts";
-import { filesOf, inFolder, threeSplits, writeFiles } from "./hear/made.ts";
-import mamba from "../../experiments/specs/mamba.json" with { type: "json" };
-
-const cli = decodeURIComponent(new URL("../../experiments/cli.ts", import.meta.url).pathname);
-
-const onLinux = (name: string, act: (folder: string) => Promise<void> | void) =>
-  Deno.test({ name, fn: () => inFolder(act), ignore: Deno.build.os !== "linux" });
-
-const mkfifo = (path: string) => {
-  assert.ok(new Deno.Command("mkfifo", { args: [path] }).outputSync().success);
-};
+import { filesOf, threeSplits, writeFiles } from "./hear/made.ts";
+import { command, littleDocument, mkfifo, onLinux } from "./commands.ts";
 
 /** Puts one of each kind into a folder; gives why each is not read. The socket must be closed. */
 const strange = (folder: string) => {
@@ -38,13 +29,7 @@ const strange = (folder: string) => {
 };
 
 const ran = async (cwd: string, ...args: readonly string[]) => {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", cli, ...args],
-    cwd,
-    stdout: "piped",
-    stderr: "piped",
-    env: { NO_COLOR: "1" },
-  }).spawn();
+  const child = command(cwd, args).spawn();
   // A command that opened one of them would wait for ever.
   const late = setTimeout(() => child.kill("SIGKILL"), 60_000);
   const { code, stdout, stderr } = await child.output();
@@ -52,21 +37,6 @@ const ran = async (cwd: string, ...args: readonly string[]) => {
   const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
   assert.doesNotMatch(err, /^\s+at /m);
   return { code, out, err };
-};
-
-const little = {
-  ...mamba,
-  name: "little",
-  device: "wasm",
-  clip: { frames: 40 },
-  encoder: { ...mamba.encoder, dim: 16, depth: 1, state: 4 },
-  schedule: { warmupSteps: 1, steps: 2 },
-  batch: 2,
-  data: { kind: "folder", path: "sounds", heldOutFraction: 0.3, skippedFraction: 0.9 },
-  evaluation: undefined,
-  evaluateEvery: 2,
-  checkpointEvery: 2,
-  report: { examples: 1 },
 };
 
 onLinux("what is no regular file is told by its kind", (folder) => {
@@ -89,7 +59,7 @@ onLinux("experiment and embed list it, and use the others", async (folder) => {
   }
   const { socket, reasons } = strange(`${folder}/sounds`);
   try {
-    Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify(little));
+    Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify(littleDocument));
     const trained = await ran(folder, "experiment", "little.json", "--out", "run");
     assert.equal(trained.code, 0, trained.err);
     const lines = (at: string) =>
@@ -129,9 +99,9 @@ onLinux("experiment and embed list it, and use the others", async (folder) => {
 onLinux("checkpoints, goldens, archives and shards that are none are refused", async (folder) => {
   mkfifo(`${folder}/pipe.tar.gz`);
   mkfifo(`${folder}/shard.tar`);
-  const shards = { ...little.data, kind: "shards", paths: ["shard.tar"], members: "audio" };
+  const shards = { ...littleDocument.data, kind: "shards", paths: ["shard.tar"], members: "audio" };
   const { path: _, ...data } = shards;
-  Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify({ ...little, data }));
+  Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify({ ...littleDocument, data }));
   const cases: readonly (readonly [readonly string[], string])[] = [
     [
       ["embed", "--checkpoint", "shard.tar", "--out", "out", "."],

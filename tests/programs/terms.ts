@@ -1,7 +1,7 @@
 // Programs as data: terms name operations of the language with their arguments, and know the axes and
 // the dtype of what they stand for. A term can be translated into an expression (express.ts) or
 // computed at once (compute.ts); `translate` walks it for both.
-import { type Axes, count, type Dtype, joined, without } from "../eager.ts";
+import { type Axes, count, type Dtype, dtypeOf, joined, without } from "../eager.ts";
 
 export type { Axes, Dtype };
 
@@ -56,19 +56,11 @@ export const constant = (value: number, dtype: Dtype = "f32") =>
 export const iota = (axis: string, size: number) =>
   term("iota", "u32", { [axis]: size }, [], { axis });
 
-const resultOf: Readonly<Record<string, Dtype>> = {
-  less: "bool",
-  equal: "bool",
-  isFinite: "bool",
-  toFloat: "f32",
-  toWord: "u32",
-  bits: "u32",
-};
 /** A function of numbers, element by element. */
 export const map = (op: string, ...args: readonly Term[]): Term =>
   term(
     op,
-    resultOf[op] ?? args[op === "select" ? 1 : 0].dtype,
+    dtypeOf(op, args),
     args.map((arg) => arg.axes).reduce(joined, {}),
     args,
   );
