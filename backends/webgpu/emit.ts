@@ -22,7 +22,7 @@ export interface Value {
 
 interface Block {
   readonly lines: string[];
-  readonly variables: ReadonlySet<string>;
+  readonly variables: Set<string>;
   readonly memo: Map<string, Value>;
   readonly trips: number;
 }
@@ -350,12 +350,14 @@ export const emitter = (
         const { axis } = of.attributes;
         const extent = known(x.axes, axis!);
         const name = fresh("g");
+        // Known from here to the end of its block, which may be of a condition and have no other variable.
+        blocks[at.level].variables.add(name);
         blocks[at.level].lines.push(`let ${name} = i32(min(${at.text}, ${extent - 1}u));`);
         const atom = {
           text: name,
           low: 0,
           high: extent - 1,
-          depends: [...gatherDepends(at.level)],
+          depends: [name],
           varies: true,
         };
         const found = { constant: 0, terms: [{ atom, times: 1 }] };
@@ -369,9 +371,6 @@ export const emitter = (
         );
     }
   };
-  const gatherDepends = (level: number): readonly string[] =>
-    [...blocks[level].variables].slice(0, 1);
-
   const keyOf = (of: Node, env: Env): string =>
     `${of.id} ${
       Object.keys(of.axes).map((axis) => {

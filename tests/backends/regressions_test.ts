@@ -153,7 +153,24 @@ const readElsewhere = (): Found => {
   };
 };
 
+/** What is looked up by a carry is read where the carry is known: in a block of its own condition. */
+const lookedUpByCarry = (): Found => {
+  const z = d.input("z", { d: 3, b: 3 }), x = d.input("x", { b: 3, c: 3 });
+  const s = d.input("s", { t: 2, a: 3, b: 3 }), n = d.scalarOf(0, "u32");
+  const { out } = d.scan({ over: "t", from: { h: z, n }, each: { s } }, ({ h, n }) => {
+    const row = d.gather(x, "b", d.remainder(n, d.scalarOf(3, "u32")));
+    const next = d.tanh(d.scale(d.on.add(h, d.mean(row, "c")), 0.5));
+    return { next: { h: next, n: d.add(n, d.scalarOf(1, "u32")) }, out: { h } };
+  });
+  const slope = grad(d.sum(d.sin(out.h), ["t", "d", "b"]), { z, x });
+  return {
+    program: { outputs: { z: output(slope.z, "d", "b"), x: output(slope.x, "b", "c") } },
+    inputs: { z: numbers(22, 9), x: numbers(23, 9), s: numbers(24, 18) },
+  };
+};
+
 const found = {
+  lookedUpByCarry,
   carriesOfGradient,
   readElsewhere,
   summedOutside,
