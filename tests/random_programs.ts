@@ -65,7 +65,17 @@ const mostly = <T>(value: T, weight: number, ...others: readonly T[]): fc.Arbitr
 
 /** Recipes of random programs. */
 export const recipes: fc.Arbitrary<Recipe> = fc.record({
-  sizes: fc.tuple(wide, small, wide, small, small, wide, small, wide, fc.constantFrom(20, 64, 255)),
+  sizes: fc.tuple(
+    wide,
+    small,
+    wide,
+    small,
+    small,
+    wide,
+    small,
+    wide,
+    fc.constantFrom(20, 64, 255, 1000),
+  ),
   lines: fc.array(line(1), { minLength: 1, maxLength: 9, size: "max" }),
   asked: fc.array(fc.nat(20), { maxLength: 3 }),
   order: mostly(0, 30, 1, 2),
@@ -112,13 +122,19 @@ const valueOf = ({ name, axes, dtype }: Term, run: number): Float32Array | Uint3
   return name!.startsWith("special") ? specials(seed, size) : numbers(seed, size);
 };
 
-/** The program of a recipe; undefined where it makes nothing. */
-export const generate = (recipe: Recipe): Random | undefined => {
+/**
+ * The program of a recipe; undefined where it makes nothing. Its axes end with `suffix`: with one of
+ * their own, nothing that was made for another program in this process can be part of it.
+ */
+export const generate = (recipe: Recipe, suffix = ""): Random | undefined => {
   const [a, b, c, d, time, a2, b2, c2, long] = recipe.sizes;
+  const named = (axes: Axes): Axes =>
+    Object.fromEntries(Object.entries(axes).map(([axis, size]) => [axis + suffix, size]));
   const exact = (of: Term): Made => ({ of, bound: 1, exact: true });
   const word = (of: Term): Made => ({ of, bound: Infinity, exact: true });
-  const leaf = (name: string, axes: Axes) => exact(t.input(name, axes));
-  const held = (name: string, axes: Axes) => exact(t.param(name, axes));
+  const leaf = (name: string, axes: Axes) => exact(t.input(name, named(axes)));
+  const held = (name: string, axes: Axes) => exact(t.param(name, named(axes)));
+  const counts = (name: string, axes: Axes) => word(t.input(name, named(axes), "u32"));
   const specialLeaves = [
     leaf("special.u", { a }),
     leaf("special.v", { b, c }),
@@ -146,11 +162,11 @@ export const generate = (recipe: Recipe): Random | undefined => {
     leaf("s", { t: time, a, b }),
   ];
   const ints = [
-    word(t.input("o", { c: c2 }, "u32")),
-    word(t.input("p", { a }, "u32")),
-    word(t.input("q", { b, d }, "u32")),
-    word(t.input("f", {}, "u32")),
-    word(t.iota("c", c)),
+    counts("o", { c: c2 }),
+    counts("p", { a }),
+    counts("q", { b, d }),
+    counts("f", {}),
+    word(t.iota(`c${suffix}`, c)),
   ];
   const { all } = recipe.special
     ? grow({ floats: specialLeaves, words: ints, truths: [] }, recipe.lines, special)

@@ -93,7 +93,9 @@ Deno.test("the reference agrees with the eager library, and gradients with its d
 });
 
 Deno.test("random programs are of all kinds, each at least a tenth of them", () => {
-  const made = fc.sample(recipes, { seed, numRuns: Math.max(400, COUNT) }).map(generate);
+  const made = fc.sample(recipes, { seed, numRuns: Math.max(400, COUNT) }).map((recipe) =>
+    generate(recipe)
+  );
   const some = made.filter((of) => of !== undefined);
   const table = shares(some.map(kindsOf));
   if (Deno.env.has("FORMANT_PROGRAMS")) {

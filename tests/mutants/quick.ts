@@ -64,7 +64,7 @@ const structureGpu = structureOn("WebGPU");
 const texts: Stage = { files: backends("wgsl") };
 const randomOn = (devices: string): Stage => ({
   files: backends("random_programs"),
-  filter: `/random programs on (${devices}) agree/`,
+  filter: `/random programs on (${devices})$/`,
 });
 const randomWasm = randomOn("WebAssembly with plain SIMD|WebAssembly in loops");
 const randomGpu = randomOn("WebGPU with a GPU's kernels|WebGPU in parts|WebGPU by matrices");

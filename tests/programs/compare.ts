@@ -20,9 +20,9 @@ interface Made {
   /** What its program and the names of its parameters begin with in a machine of several. */
   readonly key: string;
 }
-const makeAll = (list: readonly Recipe[]): readonly (Made | undefined)[] =>
+const makeAll = (list: readonly Recipe[], suffix = ""): readonly (Made | undefined)[] =>
   list.map((recipe, k) => {
-    const of = generate(recipe);
+    const of = generate(recipe, suffix);
     return of && { recipe, of, key: `${k}.` };
   });
 const there = (made: readonly (Made | undefined)[]): readonly Made[] =>
@@ -104,29 +104,37 @@ export const withoutFusion: Compare = async (backend, list) => {
 
 const bits = (x: Float32Array | Uint32Array) => new Uint32Array(x.buffer, x.byteOffset, x.length);
 
-/** Programs that are opened again have the same bits. */
+let openings = 0;
+
+/** Programs that are opened again have the same bits and code; nothing like them was opened before. */
 export const again: Compare = async (backend, list) => {
-  const made = makeAll(list);
+  const made = makeAll(list, `.${openings++}`);
   const programs: Readonly<Record<string, Program>> = Object.fromEntries(
     there(made).map(({ of, key }) => [key, programOf(frozen(of))]),
   );
-  const results = async (): Promise<readonly (Values | undefined)[]> => {
+  const results = async () => {
     const machine = await backend.open(programs);
-    const found: (Values | undefined)[] = [];
-    for (const one of made) {
-      found.push(one && await machine.run(one.key, frozen(one.of).inputs(0)));
+    const found: { readonly values: Values; readonly code: readonly string[] }[] = [];
+    for (const { key, of } of there(made)) {
+      const code = machine.report(key).kernels.map((kernel) => kernel.code);
+      found.push({ values: await machine.run(key, frozen(of).inputs(0)), code });
     }
     machine.close();
-    return found;
+    return new Map(there(made).map((one, k) => [one, found[k]]));
   };
   const first = await results(), second = await results();
-  return first.map((values, k) => {
-    for (const name in values) {
-      const a = bits(values[name]), b = bits(second[k]![name]);
+  return made.map((one) => {
+    if (one === undefined) return undefined;
+    const before = first.get(one)!, after = second.get(one)!;
+    for (const [name, values] of Object.entries(before.values)) {
+      const a = bits(values), b = bits(after.values[name]);
       const at = a.findIndex((x, i) => x !== b[i]);
-      if (at < 0) continue;
-      return `${name}[${at}] is ${values[name][at]}, opened again ${second[k]![name][at]}`;
+      if (at >= 0) {
+        return `${name}[${at}] is ${values[at]}, opened again ${after.values[name][at]}`;
+      }
     }
+    const other = before.code.findIndex((text, k) => text !== after.code[k]);
+    return other < 0 ? undefined : `kernel ${other} has other code when it is opened again`;
   });
 };
 

@@ -254,6 +254,27 @@ const product: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) => {
   return keep(scale(t.contract(x.of, y, [along]), 1 / size), x.bound * other.bound);
 };
 
+/** A product of long rows: of the oldest values, which lie at the ends of memory, maybe the other way round. */
+const longProduct: Maker = ({ picks: [i, j], flags }, { floats, fresh }) => {
+  const long = floats.filter(({ of }) =>
+    rank(of) === 2 && Object.values(of.axes).some((size) => size >= 64)
+  ).toReversed();
+  const first = at(long, i);
+  if (first === undefined) return undefined;
+  const along = names(first.of).find((axis) => first.of.axes[axis] >= 64)!;
+  const rows = names(first.of).find((axis) => axis !== along)!;
+  const x = at(
+    [first.of, t.flip(first.of, rows), t.flip(first.of, along), t.flip(first.of, rows)],
+    flags,
+  );
+  const others = long.filter(({ of }) => of.axes[along] === x.axes[along]);
+  const second = at(others, j);
+  const columns = names(second.of).find((axis) => axis !== along)!;
+  const y = t.rename(second.of, columns, fresh);
+  if (!bearable(x, y)) return undefined;
+  return keep(scale(t.contract(x, y, [along]), 1 / x.axes[along]), first.bound * second.bound);
+};
+
 /** A leaf with itself under another name, with the scores maybe weighing it. */
 const withItself: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) => {
   const leaves = floats.filter(({ of }) =>
@@ -437,7 +458,7 @@ const plain: readonly Maker[] = [
 const inStep: readonly Maker[] = [
   ...plain,
   ...Array(2).fill([
-    ...Array(5).fill(sliced),
+    ...Array(7).fill(sliced),
     ...Array(6).fill(padded),
     ...Array(12).fill(mixed),
     reduction("sum"),
@@ -564,6 +585,48 @@ const recurrence: Maker = ({ picks: [i, j, k], flags }, { floats }) => {
   return keep(made, Math.max(1, y.bound));
 };
 
+/**
+ * A scan that applies a function to what each step sums up of its inputs, as gates over all channels do.
+ * One input may be a product, which the step can take in; the sum may be a contraction.
+ */
+const gatedBySums: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) => {
+  const bit = (n: number) => (flags >> n) % 2 === 1;
+  const least = bit(10) ? 2 : 3;
+  const first = at(floats.filter(({ of }) => rank(of) >= least && volume(of) <= 4000), i);
+  if (first === undefined) return undefined;
+  const over = axisOf(first.of, j);
+  const slice = without(first.of.axes, [over]), axes = Object.keys(slice);
+  const axis = at(axes, flags >> 1), other = at(axes, (flags >> 1) + 1);
+  const beside = at(floats.filter(({ of }) => fitting(first.of, of)), k);
+  const outer = map(
+    "mul",
+    fitted(first.of, without(first.of.axes, [axis])),
+    fitted(beside.of, slice),
+  );
+  const x = at([first.of, outer, outer], flags);
+  const y = fitted(at(floats, k + 1).of, first.of.axes);
+  const start = at(floats.filter(({ of }) => !(over in of.axes)), j)?.of ?? constant(0.5);
+  const made = t.scan(over, { h: fitted(start, slice) }, { x, y }, ({ h }, now) => {
+    const turned = at([now.y, now.y, h, now.x], flags >> 2);
+    const pairs = axis !== other
+      ? scale(t.contract(t.rename(turned, other, fresh), now.x, [axis]), 0.9 / slice[axis])
+      : map("mul", now.x, fitted(now.y, slice));
+    const read = flags % 5 < 3 ? pairs : now.x;
+    const along = names(read).filter((name) => name !== other || bit(5) || name === axis);
+    const how = at(["mean", "mean", "maximum"] as const, flags >> 6);
+    const total = t.reduce(how, read, along.length === 0 ? names(read) : along);
+    const op = at(["tanh", "sigmoid", "softplus", "gelu", "sin"], flags >> 8);
+    // Its other axes, which the slice lacks, are gone on average.
+    const gate = map(op, fitted(total, slice));
+    const decay = bit(11) ? map("sigmoid", turned) : constant(0.7);
+    const next = bit(12)
+      ? map("mul", map("tanh", h), map("sigmoid", gate))
+      : map("add", map("mul", scale(decay, 0.9), h), scale(map("tanh", gate), 0.3));
+    return { next: { h: next }, out: { h: bit(13) ? h : next } };
+  }, bit(14));
+  return keep(bit(15) ? t.final(made, "h") : t.out(made, "h"), LARGEST);
+};
+
 const exactFloor: Maker = ({ picks: [i, j] }, { floats }) => {
   const x = at(floats.filter((one) => one.exact), i);
   if (x === undefined) return undefined;
@@ -578,7 +641,9 @@ export const everything: readonly Maker[] = [
     contraction,
     product,
     product,
-    ...Array(12).fill(scanned),
+    ...Array(14).fill(scanned),
+    ...Array(7).fill(gatedBySums),
+    ...Array(4).fill(longProduct),
     softmax,
     cascade,
     ...Array(8).fill(topOfProducts),
