@@ -75,11 +75,15 @@ Deno.test("ten times as many operations are ten times as many kernels, in about 
     return { ms, kernels };
   };
   measured(10_000, 1);
-  const short = measured(10_000, 3), long = measured(100_000, 1);
-  strictEqual(short.kernels, Math.ceil(10_000 / mostDepth));
-  strictEqual(long.kernels, Math.ceil(100_000 / mostDepth));
-  // Other tests run beside this one, and memory fills up: 12 holds on a machine of one's own.
-  ok(long.ms <= 24 * short.ms, `${long.ms} ms for ${short.ms}`);
+  // Other tests run beside this one: what they slow down is measured again.
+  let ratio = Infinity;
+  for (let round = 0; round < 3 && ratio > 12; round++) {
+    const short = measured(10_000, 3), long = measured(100_000, 1);
+    strictEqual(short.kernels, Math.ceil(10_000 / mostDepth));
+    strictEqual(long.kernels, Math.ceil(100_000 / mostDepth));
+    ratio = Math.min(ratio, long.ms / short.ms);
+  }
+  ok(ratio <= 12, `${ratio} times as long`);
 });
 
 /** What else may be long, with 3,000 links or so, as scalars. */
