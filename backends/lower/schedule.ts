@@ -46,7 +46,7 @@ import { sinkRenames } from "./renames.ts";
 import { roundOnce } from "./materialise.ts";
 import { planScans, type ScanPlan } from "./scans.ts";
 import { type Breadth, inSlices, inStages } from "./splits.ts";
-import { verifyGraph, verifyLowered } from "./verify.ts";
+import { graphVerifier, verifyLowered } from "./verify.ts";
 
 /** Additions that take as long as reading an element once more that was read just before. */
 const perRepeat = 2;
@@ -86,8 +86,9 @@ const prepared = (program: Program, limit: number, breadth: Breadth | undefined)
     ...outputs.map(([, output]) => node(output.of)),
     ...Object.values(program.updates ?? {}).map(node),
   ]);
+  const verify = graphVerifier();
   const pass = (name: string, roots: readonly Node[]): readonly Node[] => {
-    verifyGraph(name, roots);
+    verify(name, roots);
     return roots;
   };
   const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);

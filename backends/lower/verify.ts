@@ -43,28 +43,51 @@ const partAxes = (of: Node): Axes | undefined => {
   }
 };
 
+const dtypeOf = ({ dtype }: Node) => dtype;
+
+/** Whether a node has the axes of its arguments, all of them and no other. */
+const joinsAxes = ({ args, axes }: Node): boolean => {
+  for (const arg of args) {
+    for (const axis in arg.axes) if (arg.axes[axis] !== axes[axis]) return false;
+  }
+  // Mostly one argument has all of them.
+  for (const axis in axes) if (!isIn(axis, args)) return false;
+  return true;
+};
+const isIn = (axis: string, args: readonly Node[]): boolean => {
+  for (const arg of args) if (arg.axes[axis] !== undefined) return true;
+  return false;
+};
+
+/** The same in words, of a node that has not. */
+const wrongJoin = ({ op, args, axes }: Node): string => {
+  for (const a of args) {
+    for (const b of args) {
+      for (const axis in a.axes) {
+        if (axis in b.axes && a.axes[axis] !== b.axes[axis]) {
+          return `'${axis}' is ${a.axes[axis]} in one argument and ${b.axes[axis]} in another`;
+        }
+      }
+    }
+  }
+  const expected: Axes = Object.assign({}, ...args.map((arg) => arg.axes));
+  return unlike(op, axes, expected);
+};
+
+const unlike = (op: string, axes: Axes, expected: Axes): string =>
+  `${op} has the axes ${showAxes(axes)} where its arguments give ${showAxes(expected)}`;
+
 /** What is wrong with a node, given its arguments. */
 const wrongWith = (node: Node): string | undefined => {
   const { op, args, axes, attributes } = node;
   const [x] = args;
   const agree = (expected: Axes): string | undefined =>
-    sameAxes(axes, expected)
-      ? undefined
-      : `${op} has the axes ${showAxes(axes)} where its arguments give ${showAxes(expected)}`;
-  if (args.some((arg) => arg.id >= node.id)) return `${op} was made before its argument`;
+    sameAxes(axes, expected) ? undefined : unlike(op, axes, expected);
+  for (const arg of args) if (arg.id >= node.id) return `${op} was made before its argument`;
   const row = scalarRow(op);
   if (row !== undefined) {
-    for (const a of args) {
-      for (const b of args) {
-        for (const axis in a.axes) {
-          if (axis in b.axes && a.axes[axis] !== b.axes[axis]) {
-            return `'${axis}' is ${a.axes[axis]} in one argument and ${b.axes[axis]} in another`;
-          }
-        }
-      }
-    }
-    if (row.dtype(args.map((arg) => arg.dtype)) !== node.dtype) return `${op} has a wrong dtype`;
-    return agree(Object.assign({}, ...args.map((arg) => arg.axes)));
+    if (row.dtype(args.map(dtypeOf)) !== node.dtype) return `${op} has a wrong dtype`;
+    return joinsAxes(node) ? undefined : wrongJoin(node);
   }
   switch (op) {
     case "reduce": {
@@ -119,29 +142,58 @@ const wrongWithScan = (scan: Node): string | undefined => {
   return foreign && `its step reads '${foreign.attributes.name}', which is no argument of it`;
 };
 
-/** Verifies the graph that a pass gives, steps of scans included; throws what is wrong. */
-export const verifyGraph = (pass: string, roots: readonly Node[]): void => {
-  const sizes = new Map<string, { readonly size: number; readonly of: Node }>();
-  const seen = new Set<Node>();
-  const enter = (some: readonly Node[]): void => {
-    for (const node of reachable(some)) {
-      if (seen.has(node)) continue;
-      seen.add(node);
-      for (const axis in node.axes) {
-        const size = known(node.axes, axis), other = sizes.get(axis);
-        if (other === undefined) sizes.set(axis, { size, of: node });
-        else if (other.size !== size) {
-          const what = `'${axis}' is ${other.size} in ${showPath(other.of)}, but ${size} here`;
-          throw fault(`the pass '${pass}'`, showPath(node), what);
-        }
+/** Where an axis of some size has been seen. */
+interface Seen {
+  readonly size: Axes[string];
+  readonly node: Node;
+}
+
+/**
+ * Verifies the graphs that the passes over one program give, one after the other, steps of scans
+ * included; throws what is wrong. Nodes do not change, so what an earlier pass gave is not looked at
+ * again.
+ */
+export const graphVerifier = (): (pass: string, roots: readonly Node[]) => void => {
+  let nodes = new Set<Node>();
+  const sizes = new Map<string, Seen>();
+  /** The first axis whose size is another one than was seen. */
+  const resized = (node: Node): readonly [string, Seen] | undefined => {
+    for (const axis in node.axes) {
+      const size = node.axes[axis], seen = sizes.get(axis);
+      if (seen === undefined) sizes.set(axis, { size, node });
+      else if (seen.size !== size) return [axis, seen];
+    }
+    return undefined;
+  };
+  /** Verifies what is new; false where an axis has another size than in some pass. */
+  const verifyNew = (pass: string, roots: readonly Node[], isAlone: boolean): boolean => {
+    const stack = [...roots];
+    for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+      if (nodes.has(node)) continue;
+      nodes.add(node);
+      const other = resized(node);
+      if (other !== undefined) {
+        if (!isAlone) return false;
+        const [axis, seen] = other;
+        const what = `'${axis}' is ${seen.size} in ${showPath(seen.node)}, but ` +
+          `${node.axes[axis]} here`;
+        throw fault(`the pass '${pass}'`, showPath(node), what);
       }
       const wrong = wrongWith(node);
       if (wrong !== undefined) throw fault(`the pass '${pass}'`, showPath(node), wrong);
       const { step } = node.attributes;
-      if (step !== undefined) enter([...Object.values(step.next), ...Object.values(step.out)]);
+      stack.push(...node.args);
+      if (step !== undefined) stack.push(...Object.values(step.next), ...Object.values(step.out));
     }
+    return true;
   };
-  enter(roots);
+  return (pass, roots) => {
+    if (verifyNew(pass, roots, nodes.size === 0)) return;
+    // A pass may give a name to an axis that an earlier one took from another: this graph by itself.
+    nodes = new Set();
+    sizes.clear();
+    verifyNew(pass, roots, true);
+  };
 };
 
 /** What is wrong with axes beside those that a kernel iterates over. */
