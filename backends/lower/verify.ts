@@ -1,7 +1,7 @@
 // Verifies each form that a program takes on its way to kernels, always: bounds of memory are not
 // checked when kernels run, so a mistake of a pass would be a wrong number or a read of somebody
 // else's memory. A violation is an internal error that names the pass or kernel and the place.
-import { type Axes, known, sameAxes, showAxes } from "../../dsl/axes.ts";
+import { type Axes, sameAxes, showAxes } from "../../dsl/axes.ts";
 import { type Node, reachable, showPath } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/scalar.ts";
 import { locals, roles } from "../../dsl/scan.ts";
@@ -167,7 +167,7 @@ export const graphVerifier = (): (pass: string, roots: readonly Node[]) => void 
   };
   /** Verifies what is new; false where an axis has another size than in some pass. */
   const verifyNew = (pass: string, roots: readonly Node[], isAlone: boolean): boolean => {
-    const stack = [...roots];
+    const stack = [...roots].reverse();
     for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
       if (nodes.has(node)) continue;
       nodes.add(node);

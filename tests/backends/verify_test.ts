@@ -24,6 +24,21 @@ Deno.test("a graph with two sizes of one axis, or with axes that do not follow, 
   throws(() => graphVerifier()("a pass", [lost]), /does not say where each axis/);
 });
 
+Deno.test("what a later pass adds is verified, alone where it gives a name another size", () => {
+  const x = node(d.input("x", { a: 3 })), y = node(d.input("y", { a: 4 }));
+  const z = node(d.input("z", { a: 4, b: 2 })),
+    sum = node(d.sum(d.exp(d.input("z", { a: 4 })), "a"));
+  const verify = graphVerifier();
+  verify("first", [x]);
+  verify("second", [y, z]);
+  throws(() => verify("third", [sum, x, z]), /in the pass 'third': 'a' is 4 in input/);
+  const wrong = intern("mul", "f32", { a: 3 }, [z, z]);
+  throws(() => graphVerifier()("fourth", [z, wrong]), /in the pass 'fourth'/);
+  const other = graphVerifier();
+  other("first", [z]);
+  throws(() => other("second", [z, wrong]), /in the pass 'second'/);
+});
+
 /** A sum of rows after a map whose value is kept: two kernels. */
 const program = (): Lowered => {
   const x = d.input("x", { a: 40, b: 500 });
