@@ -31,7 +31,7 @@ Deno.test("what a later pass adds is verified, alone where it gives a name anoth
   const verify = graphVerifier();
   verify("first", [x]);
   verify("second", [y, z]);
-  throws(() => verify("third", [sum, x, z]), /in the pass 'third': 'a' is 4 in input/);
+  throws(() => verify("third", [sum, x, z]), /in the pass 'third': 'a' is 4 in exp, but 3 here/);
   const wrong = intern("mul", "f32", { a: 3 }, [z, z]);
   throws(() => graphVerifier()("fourth", [z, wrong]), /in the pass 'fourth'/);
   const other = graphVerifier();
