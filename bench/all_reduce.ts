@@ -1,7 +1,7 @@
 // `mpirun -n 2 deno run -A bench/all_reduce.ts`: how long the processes of a run take to add up
 // gradients, and to say that they go on. The floor is one copy in memory, measured in the same run.
 import * as E from "fp-ts/Either.js";
-import { openProcesses } from "../experiments/parallel.ts";
+import { openProcesses } from "../experiments/machines/processes.ts";
 import { median } from "./measure.ts";
 
 const opened = await openProcesses();

@@ -6,12 +6,12 @@ import {
   deviceRequest,
   type OpenDevice,
   openDevice,
-} from "../backends/webgpu/discover.ts";
+} from "../backends/webgpu/discovery/discover.ts";
 
 /** Settles a promise of the device: how all sides wait. */
 export type Settle = <T>(promise: Promise<T>) => Promise<T>;
 
-// As in backends/webgpu/discover.ts: peers get what we get.
+// As in backends/webgpu/discovery/discover.ts: peers get what we get.
 const toggles = [
   "enable-dawn-features=disable_robustness,disable_polyfills_on_integer_div_and_mod",
   "disable-dawn-features=timestamp_quantization",

@@ -2,7 +2,7 @@
 // is one run of a compiled program, its wait included, with a scalar read back.
 import * as E from "fp-ts/Either.js";
 import { type AnyTensor, volume } from "../dsl/axes.ts";
-import { openDevice } from "../backends/webgpu/discover.ts";
+import { openDevice } from "../backends/webgpu/discovery/discover.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import { contract, input, mul, neg, silu, softmax, softplus, square, sum } from "../dsl/ops.ts";
@@ -10,7 +10,7 @@ import { selectiveScan } from "../models/mamba.ts";
 import { norm, type Sequence } from "../models/layers.ts";
 import { node, reachable } from "../dsl/node.ts";
 import { parameters } from "../dsl/parameters.ts";
-import { initialValues } from "../experiments/initialise.ts";
+import { initialValues } from "../experiments/encoders/initial_values.ts";
 
 const opened = await openDevice("auto")();
 if (E.isLeft(opened)) throw new Error("there is no WebGPU device to measure");

@@ -7,11 +7,11 @@
 // The last line is the memory after the last close over that after the hundredth; it should be at most
 // 1.05, and the status is 1 where it is more.
 import * as E from "fp-ts/Either.js";
-import { openBackend } from "../experiments/backend.ts";
-import { filled, leavesOf } from "../experiments/explain.ts";
-import { decodeSpec } from "../experiments/spec.ts";
-import { programsOf } from "../experiments/train/programs.ts";
-import mamba from "../experiments/specs/mamba.json" with { type: "json" };
+import { openBackend } from "../experiments/machines/device.ts";
+import { filled, leavesOf } from "../experiments/inspect/explain.ts";
+import { decodeSpec } from "../experiments/specs/spec.ts";
+import { programsOf } from "../experiments/training/programs.ts";
+import mamba from "../experiments/specs/presets/mamba.json" with { type: "json" };
 
 const [device = "wasm", count = "500"] = Deno.args;
 const opens = Number(count), first = 100;

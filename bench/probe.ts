@@ -8,7 +8,7 @@ import * as E from "fp-ts/Either.js";
 import type { Backend } from "../backends/backend.ts";
 import type { AnyTensor } from "../dsl/axes.ts";
 import { contract, input, sum } from "../dsl/ops.ts";
-import { faithfulProtocol } from "../experiments/hear/probe.ts";
+import { faithfulProtocol } from "../experiments/evaluation/probe/probe.ts";
 import {
   placesFor,
   runTrials,
@@ -17,8 +17,8 @@ import {
   trainersOn,
   type Training,
   type Trial,
-} from "../experiments/hear/trials.ts";
-import { dice } from "../experiments/synth/dice.ts";
+} from "../experiments/evaluation/probe/trials.ts";
+import { dice } from "../experiments/data/synth/random.ts";
 import { openDevice } from "./device.ts";
 import { interleave, median, ratioOf } from "./measure.ts";
 

@@ -7,7 +7,7 @@ import { parseArgs } from "cli";
 import type { Backend, Values } from "../backends/backend.ts";
 import { wasmBackend } from "../backends/wasm/backend.ts";
 import { engineHere, wideFlags } from "../backends/wasm/engine.ts";
-import { encode, type TensorData } from "../experiments/safetensors.ts";
+import { encode, type TensorData } from "../experiments/formats/safetensors.ts";
 import { disagreement, interleave, median, ratioOf } from "./measure.ts";
 import { openDevice } from "./device.ts";
 import { type Step, type StepName, STEPS } from "./training.ts";

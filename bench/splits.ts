@@ -7,8 +7,12 @@ import * as TE from "fp-ts/TaskEither.js";
 import type { Machine, Program, ProgramReport, Values } from "../backends/backend.ts";
 import { webgpuBackend } from "../backends/webgpu/backend.ts";
 import { compile, programReport } from "../backends/webgpu/compile.ts";
-import { deviceErrorMessage, deviceRequest, openDevice } from "../backends/webgpu/discover.ts";
-import { breadthOf } from "../backends/webgpu/schedule.ts";
+import {
+  deviceErrorMessage,
+  deviceRequest,
+  openDevice,
+} from "../backends/webgpu/discovery/discover.ts";
+import { breadthOf } from "../backends/webgpu/schedules.ts";
 import { type AnyTensor, type Axes, volume } from "../dsl/axes.ts";
 import { grad, type Tensors } from "../dsl/grad.ts";
 import { node } from "../dsl/node.ts";

@@ -4,13 +4,13 @@
 // empty folder, for a cold start and a warm one.
 import * as E from "fp-ts/Either.js";
 import { parseArgs } from "cli";
-import { openBackend } from "../experiments/backend.ts";
+import { openBackend } from "../experiments/machines/device.ts";
 import { openSource } from "../experiments/data/open.ts";
-import { dataErrorText } from "../experiments/data/source.ts";
-import { filled, leavesOf } from "../experiments/explain.ts";
-import { initialValues } from "../experiments/initialise.ts";
-import { readSpec, specReadErrorText } from "../experiments/spec/read.ts";
-import { programsOf } from "../experiments/train/programs.ts";
+import { dataErrorText } from "../experiments/data/clips/source.ts";
+import { filled, leavesOf } from "../experiments/inspect/explain.ts";
+import { initialValues } from "../experiments/encoders/initial_values.ts";
+import { readSpec, specReadErrorText } from "../experiments/specs/read.ts";
+import { programsOf } from "../experiments/training/programs.ts";
 
 const { values: { device }, positionals: [name = "mamba"] } = parseArgs({
   options: { device: { type: "string", default: "software" } },

@@ -2,9 +2,9 @@
 // encoders at a batch of 8 clips of 250 patches and a class token. Everything that a step reads has a
 // value here, so that the other side can be given the same.
 import type { Program, Values } from "../backends/backend.ts";
-import { leavesOf } from "../experiments/explain.ts";
-import { initialValues } from "../experiments/initialise.ts";
-import { draw } from "../experiments/draw.ts";
+import { leavesOf } from "../experiments/inspect/explain.ts";
+import { initialValues } from "../experiments/encoders/initial_values.ts";
+import { draw } from "../experiments/io/random.ts";
 import { type AnyTensor, known, volume } from "../dsl/axes.ts";
 import { node } from "../dsl/node.ts";
 import { input, shift, toFloat } from "../dsl/ops.ts";

@@ -6,12 +6,12 @@ import { valueAndGrad } from "../dsl/grad.ts";
 import { node } from "../dsl/node.ts";
 import { contract, gelu, mean, mul, named, param, softmax, square, sub, sum } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
-import { zeros } from "../models/initialise.ts";
+import { zeros } from "../models/initialisers.ts";
 import { norm, scope, type Sequence } from "../models/layers.ts";
 import { selectiveScan } from "../models/mamba.ts";
 import { adamW, moments } from "../models/optimiser.ts";
 import { attention, transformerBlock } from "../models/transformer.ts";
-import { draw } from "../experiments/draw.ts";
+import { draw } from "../experiments/io/random.ts";
 import type { Values } from "./peer.ts";
 
 /** Sizes of the encoder's blocks: SSAM-tiny's and SSAST-tiny's, at a batch of 8 clips. */

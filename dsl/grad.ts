@@ -1,10 +1,10 @@
 // Reverse-mode differentiation from graph to graph: one walk from a scalar to what it depends on.
 // The result is made of ordinary expressions, so it can be differentiated again.
-import { absorb } from "./absorb.ts";
+import { absorb } from "./fuse_scans.ts";
 import { type AnyTensor, type Axes, AxisError, drop, known, showAxes } from "./axes.ts";
 import { inPlaceOf, type Node, node, reachable, tensor } from "./node.ts";
-import { pulls } from "./pull.ts";
-import { apply, float, scalarRow } from "./scalar.ts";
+import { pulls } from "./vjp.ts";
+import { apply, float, scalarRow } from "./primitives.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "./scan.ts";
 import { expand, reduce } from "./structure.ts";
 

@@ -2,7 +2,7 @@
 // object and common subexpressions cost nothing. Ids grow with creation, so descending id order is
 // a reverse topological order; autodiff and the compiler walk the graph by it.
 import { type AnyTensor, type Axes, AxisError, type Tensor } from "./axes.ts";
-import type { ScalarName } from "./scalar.ts";
+import type { ScalarName } from "./primitives.ts";
 
 /** What an element is: a float (f32 on devices, f64 in the reference), a 32-bit word, a truth value. */
 export type Dtype = "f32" | "u32" | "bool";

@@ -2,7 +2,7 @@
 // line too long, gets a name, and its axes are told beside it. A scan shows its step as a block.
 import { type AnyTensor, showAxes } from "./axes.ts";
 import { type Node, node } from "./node.ts";
-import { binding, type Phrase, phraseOf, type Text } from "./phrases.ts";
+import { binding, type Phrase, phraseOf, type Text } from "./print_ops.ts";
 import { locals, type Nodes, roles } from "./scan.ts";
 import { ascend } from "./walk.ts";
 

@@ -3,7 +3,7 @@
 // hidden state; the same key gives the same bits on every backend.
 import type { Axes, Tensor } from "./axes.ts";
 import { type Key, type Node, node, tensor } from "./node.ts";
-import { apply, constant, float } from "./scalar.ts";
+import { apply, constant, float } from "./primitives.ts";
 import { expand, iota } from "./structure.ts";
 import { volume } from "./axes.ts";
 

@@ -14,7 +14,7 @@ import {
   volume,
 } from "./axes.ts";
 import { type Dtype, type Initialiser, intern, type Node, type Place } from "./node.ts";
-import { apply, float } from "./scalar.ts";
+import { apply, float } from "./primitives.ts";
 
 /** The place that reads an axis as it is, or under another name. */
 export const at = (axis: string, times = 1, plus = 0): Place => ({

@@ -22,7 +22,7 @@ import {
   split,
 } from "../dsl/ops.ts";
 import type { Fidelity } from "./fidelity.ts";
-import { fanIn, spread, zeros } from "./initialise.ts";
+import { fanIn, spread, zeros } from "./initialisers.ts";
 import {
   channels,
   linear,

@@ -19,7 +19,7 @@ import {
   square,
   windows,
 } from "../dsl/ops.ts";
-import { fanIn, ones, zeros } from "./initialise.ts";
+import { fanIn, ones, zeros } from "./initialisers.ts";
 
 /** Tokens of clips, each a vector of channels. */
 export type Sequence = Tensor<{ batch: number; token: number; channel: number }>;

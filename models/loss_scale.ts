@@ -4,7 +4,7 @@
 // is doubled. PyTorch's numbers. The scale is a power of two, so it changes no digit of a result.
 import type { AnyTensor } from "../dsl/axes.ts";
 import { equal, max, min, named, param, scalarOf, scale, select, shift } from "../dsl/ops.ts";
-import { constant, zeros } from "./initialise.ts";
+import { constant, zeros } from "./initialisers.ts";
 import type { Scalar } from "./objective.ts";
 
 /** The names of what loss scaling keeps between steps: the scale, and the sound steps since it changed. */

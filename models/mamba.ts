@@ -19,7 +19,7 @@ import {
   sum,
 } from "../dsl/ops.ts";
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
-import { logPositions, ones, stepSizes, within } from "./initialise.ts";
+import { logPositions, ones, stepSizes, within } from "./initialisers.ts";
 import {
   causalConv,
   channels,
@@ -31,7 +31,7 @@ import {
   type Sequence,
   tokens,
 } from "./layers.ts";
-import { joinChunks, previous, toChunks } from "./chunks.ts";
+import { joinChunks, previous, toChunks } from "./sequences.ts";
 
 /** Sizes of a Mamba encoder beyond its width. */
 export interface MambaSizes {

@@ -29,7 +29,7 @@ import {
   sub,
   sum,
 } from "../dsl/ops.ts";
-import { cumulative, joinChunks, previous, toChunks } from "./chunks.ts";
+import { cumulative, joinChunks, previous, toChunks } from "./sequences.ts";
 import type { Heads } from "./layers.ts";
 
 /** A number of every head at every token. */

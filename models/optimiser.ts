@@ -25,7 +25,7 @@ import {
   sum,
 } from "../dsl/ops.ts";
 import type { Parameter } from "../dsl/parameters.ts";
-import { zeros } from "./initialise.ts";
+import { zeros } from "./initialisers.ts";
 import { lossScale, rescaled } from "./loss_scale.ts";
 import type { Scalar } from "./objective.ts";
 

@@ -3,7 +3,7 @@ import type { Tensor } from "../dsl/axes.ts";
 import { known } from "../dsl/axes.ts";
 import { node } from "../dsl/node.ts";
 import { contract, literal, merge, named, on, param, pick, split } from "../dsl/ops.ts";
-import { spread, xavier, zeros } from "./initialise.ts";
+import { spread, xavier, zeros } from "./initialisers.ts";
 import type { Scope, Sequence } from "./layers.ts";
 import type { Grid } from "./masking.ts";
 

@@ -40,7 +40,7 @@ import {
 } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
 import { foldKey, nameKey, uniform } from "../dsl/random.ts";
-import { fanIn, ones, spread, zeros } from "./initialise.ts";
+import { fanIn, ones, spread, zeros } from "./initialisers.ts";
 import type { Scalar } from "./objective.ts";
 import { adamW } from "./optimiser.ts";
 

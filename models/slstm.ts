@@ -29,7 +29,7 @@ import {
   sub,
   tanh,
 } from "../dsl/ops.ts";
-import { gateBias, spread, zeros } from "./initialise.ts";
+import { gateBias, spread, zeros } from "./initialisers.ts";
 import {
   causalConv,
   channels,

@@ -20,7 +20,7 @@ import { foldKey, nameKey, partKey, randomKey } from "../dsl/random.ts";
 import { decode, type DecoderSizes } from "./decoder.ts";
 import { encode, type Encoder, encodeVisible, predict } from "./encoder.ts";
 import type { Fidelity } from "./fidelity.ts";
-import { zeros } from "./initialise.ts";
+import { zeros } from "./initialisers.ts";
 import { scope } from "./layers.ts";
 import { type Masking, type PerToken, randomMask, visible, visiblePlaces } from "./masking.ts";
 import { lossOverAll, lossOverMasked, lossPerClip, type Scalar } from "./objective.ts";

@@ -21,7 +21,7 @@ import {
   sub,
 } from "../dsl/ops.ts";
 import { node } from "../dsl/node.ts";
-import { xavier, zeros } from "./initialise.ts";
+import { xavier, zeros } from "./initialisers.ts";
 import {
   channels,
   fromHeads,

@@ -1,7 +1,7 @@
 // The mLSTM block of xLSTM (Beck et al., "xLSTM: Extended long short-term memory", 2024), as
 // Vision-LSTM (Alkin et al. 2024) and the audio encoder AxLSTM have it.
 import { add, concat, mul, named, on, param, parts, rename, silu } from "../dsl/ops.ts";
-import { ones, ramp, spread, zeros } from "./initialise.ts";
+import { ones, ramp, spread, zeros } from "./initialisers.ts";
 import {
   causalConv,
   channels,

@@ -1,9 +1,9 @@
 // The published numbers, on the reference interpreter, on WebGPU and as WebAssembly.
 import assert from "assert";
-import { checkGolden, GoldenError } from "../experiments/golden.ts";
+import { checkGolden, GoldenError } from "../experiments/commands/golden.ts";
 import { referenceBackend } from "../backends/reference/backend.ts";
 import type { Backend } from "../backends/backend.ts";
-import { wasm, webgpu } from "./device.ts";
+import { wasm, webgpu } from "./support/device.ts";
 
 const folder = new URL("./golden/", import.meta.url);
 const files = [...Deno.readDirSync(folder)].map((entry) => entry.name)

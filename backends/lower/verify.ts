@@ -3,7 +3,7 @@
 // else's memory. A violation is an internal error that names the pass or kernel and the place.
 import { type Axes, sameAxes, showAxes } from "../../dsl/axes.ts";
 import { type Node, reachable, showPath } from "../../dsl/node.ts";
-import { scalarRow } from "../../dsl/scalar.ts";
+import { scalarRow } from "../../dsl/primitives.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 import {
   axesOf,
@@ -14,8 +14,8 @@ import {
   type ScanKernel,
   size,
   type Storage,
-} from "./program.ts";
-import { movedIn } from "./scans.ts";
+} from "./kernel_ir.ts";
+import { movedIn } from "./scans/plan.ts";
 
 /** What is wrong, where: a fault of the compiler and not of the program. */
 const fault = (form: string, where: string, what: string): Error =>

@@ -2,7 +2,7 @@
 // Every other backend is compared with it. Values are row-major in the order of a node's axes.
 import { known } from "../../dsl/axes.ts";
 import { type Node, type Place, reachable } from "../../dsl/node.ts";
-import { scalarRow } from "../../dsl/scalar.ts";
+import { scalarRow } from "../../dsl/primitives.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 
 type Numbers = Float64Array;

@@ -4,15 +4,15 @@
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
 import { inTurn } from "../in_turn.ts";
-import { axesOf, size } from "../lower/program.ts";
-import { assemble, type Func, memoryOf } from "./assemble.ts";
-import type { Call, Ended } from "./calls.ts";
+import { axesOf, size } from "../lower/kernel_ir.ts";
+import { assemble, type Func, memoryOf } from "./assembler/encode.ts";
+import type { Call, Ended } from "./threads/work_queue.ts";
 import { byteLength, compile, type Compiled, programReport, writesOf } from "./compile.ts";
 import { type Engine, engineHere } from "./engine.ts";
-import { helpers } from "./micro.ts";
-import { type Held, layOut } from "./memory.ts";
+import { helpers } from "./simd/micro_kernel.ts";
+import { type Held, layOut } from "./memory_layout.ts";
 import { measurePeaks } from "./peaks.ts";
-import { openPool } from "./pool.ts";
+import { openPool } from "./threads/pool.ts";
 
 /** How a machine is to be used. */
 export interface WasmOptions {

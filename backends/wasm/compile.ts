@@ -2,17 +2,17 @@
 // places of intermediate values. Also the report of all that.
 import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Program, ProgramReport } from "../backend.ts";
-import { plan } from "../lower/memory.ts";
-import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
-import { lower } from "../lower/schedule.ts";
-import { inKernel } from "../lower/verify_addresses.ts";
-import { unfusedBytes } from "../unfused.ts";
-import { printContraction } from "./contraction.ts";
+import { plan } from "../lower/storage/plan_memory.ts";
+import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/kernel_ir.ts";
+import { lower } from "../lower/fusion/fuse.ts";
+import { inKernel } from "../codegen/verify_addresses.ts";
+import { unfusedBytes } from "../codegen/traffic.ts";
+import { printContraction } from "./simd/contraction.ts";
 import type { Engine } from "./engine.ts";
-import { printElements, printThin } from "./kernels.ts";
-import type { Launch } from "./launch.ts";
-import { showFunc } from "./print.ts";
-import { printScan } from "./scan.ts";
+import { printElements, printThin } from "./simd/rows.ts";
+import type { Launch } from "./simd/launch.ts";
+import { showFunc } from "./assembler/disassemble.ts";
+import { printScan } from "./simd/scan.ts";
 
 /** A kernel and the functions that run it, one after the other. */
 export interface Step {

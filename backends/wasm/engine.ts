@@ -1,5 +1,5 @@
 // What the engine makes of instructions, by which printers choose them.
-import { hasRelaxed } from "./assemble.ts";
+import { hasRelaxed } from "./assembler/encode.ts";
 
 /** How functions are printed. */
 export interface Engine {

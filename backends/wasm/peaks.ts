@@ -11,9 +11,9 @@ import {
   instruction,
   memoryOf,
   set,
-} from "./assemble.ts";
+} from "./assembler/encode.ts";
 import type { Engine } from "./engine.ts";
-import type { Pool } from "./pool.ts";
+import type { Pool } from "./threads/pool.ts";
 
 /** The parameters of a kernel's function. */
 const [, from, to] = [0, 1, 2];

@@ -1,18 +1,18 @@
 // The WebGPU backend: programs become pipelines once, buffers are planned before anything runs, and
 // a run is one submission in which nothing is read back but what was asked for.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
-import { worthHalving } from "../lower/halves.ts";
+import { worthHalving } from "../lower/storage/half_precision.ts";
 import { inTurn } from "../in_turn.ts";
-import { byteLength } from "../lower/memory.ts";
+import { byteLength } from "../lower/storage/plan_memory.ts";
 import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
-import { axesOf, type Storage } from "../lower/program.ts";
-import type { Breadth } from "../lower/splits.ts";
+import { axesOf, type Storage } from "../lower/kernel_ir.ts";
+import type { Breadth } from "../lower/graph/split_reductions.ts";
 import { allocate, fill, paramPlaces, take } from "./buffers.ts";
 import { compile, type Compiled, pathOf, programReport, writesOf } from "./compile.ts";
-import type { Matrices } from "./matrices.ts";
-import type { Target, Tuning } from "./schedule.ts";
-import { type Dispatch, measurePeaks, timeDispatches } from "./timing.ts";
-import { warmer } from "./warm.ts";
+import type { Matrices } from "./wgsl/subgroup_contraction.ts";
+import type { Target, Tuning } from "./schedules.ts";
+import { type Dispatch, measurePeaks, timeDispatches } from "./device/timing.ts";
+import { warmer } from "./device/precompile.ts";
 
 /** A device and how to wait for it. */
 export interface WebgpuDevice {

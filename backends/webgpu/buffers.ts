@@ -5,12 +5,12 @@ import { type Axes, volume } from "../../dsl/axes.ts";
 import { node } from "../../dsl/node.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import type { Program } from "../backend.ts";
-import { byteLength } from "../lower/memory.ts";
-import type { Storage } from "../lower/program.ts";
-import { size } from "../lower/program.ts";
-import { inArena, sharedNames } from "./bindings.ts";
+import { byteLength } from "../lower/storage/plan_memory.ts";
+import type { Storage } from "../lower/kernel_ir.ts";
+import { size } from "../lower/kernel_ir.ts";
+import { inArena, sharedNames } from "./wgsl/bindings.ts";
 import type { Compiled } from "./compile.ts";
-import type { Code } from "./module.ts";
+import type { Code } from "./wgsl/module.ts";
 
 /** A storage, the buffer that holds it, and from which byte on. */
 export interface Held {

@@ -2,12 +2,12 @@
 // in the arena, and refusals in words where the device is too small. Also the report of all that.
 import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Precision, Program, ProgramReport } from "../backend.ts";
-import { byteLength, plan } from "../lower/memory.ts";
-import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/program.ts";
-import { lower } from "../lower/schedule.ts";
-import { inKernel } from "../lower/verify_addresses.ts";
-import { unfusedBytes } from "../unfused.ts";
-import { dispatchesOf } from "./beside.ts";
+import { byteLength, plan } from "../lower/storage/plan_memory.ts";
+import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/kernel_ir.ts";
+import { lower } from "../lower/fusion/fuse.ts";
+import { inKernel } from "../codegen/verify_addresses.ts";
+import { unfusedBytes } from "../codegen/traffic.ts";
+import { dispatchesOf } from "./dispatches.ts";
 import {
   type Binder,
   binder,
@@ -17,12 +17,12 @@ import {
   sharedNames,
   type Windows,
   windowsOf,
-} from "./bindings.ts";
-import { withHiddenBounds } from "./bounds.ts";
-import { printExpression } from "./kernels.ts";
-import { type Body, type Code, moduleOf } from "./module.ts";
-import { printScan } from "./scan.ts";
-import { breadthOf, type Target } from "./schedule.ts";
+} from "./wgsl/bindings.ts";
+import { withHiddenBounds } from "./wgsl/hide_bounds.ts";
+import { printExpression } from "./wgsl/rows.ts";
+import { type Body, type Code, moduleOf } from "./wgsl/module.ts";
+import { printScan } from "./wgsl/scan.ts";
+import { breadthOf, type Target } from "./schedules.ts";
 
 /** Kernels that run as one dispatch, and their code. */
 export interface Step {

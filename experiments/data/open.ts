@@ -1,17 +1,17 @@
 // Opens the data that a spec names.
 import * as E from "fp-ts/Either.js";
-import { listRecordings } from "../audio.ts";
-import { readTasks } from "../hear/task.ts";
-import { unlessEnded } from "../interrupt.ts";
-import type { Spec } from "../spec.ts";
-import type { HearData } from "../spec/data.ts";
-import { synthesisedClips } from "../synth.ts";
-import { folderMembers, inFiles, type Members, readingPool } from "./files.ts";
-import type { Pool } from "./pool.ts";
-import { orderedSource } from "./order.ts";
-import { inMemory, printOf, type Recordings } from "./recordings.ts";
-import { shardMembers } from "./shards.ts";
-import type { DataError, Source } from "./source.ts";
+import { listRecordings } from "./audio/recording.ts";
+import { readTasks } from "./hear/task.ts";
+import { unlessEnded } from "../io/interrupt.ts";
+import type { Spec } from "../specs/spec.ts";
+import type { HearData } from "./config.ts";
+import { synthesisedClips } from "./synth/corpus.ts";
+import { folderMembers, inFiles, type Members, readingPool } from "./clips/reader.ts";
+import type { Pool } from "./clips/reader_pool.ts";
+import { orderedSource } from "./clips/sampler.ts";
+import { inMemory, printOf, type Recordings } from "./clips/recordings.ts";
+import { shardMembers } from "./clips/shards.ts";
+import type { DataError, Source } from "./clips/source.ts";
 
 /** How data is opened; what is read does not depend on any of it. */
 export interface OpenOptions {

@@ -4,7 +4,7 @@ import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
 import { webgpuBackend } from "../../backends/webgpu/backend.ts";
-import { openDevice } from "../../backends/webgpu/discover.ts";
+import { openDevice } from "../../backends/webgpu/discovery/discover.ts";
 import { exp, input, log, named } from "../../dsl/ops.ts";
 
 // Two kernels that have nothing to do with each other.

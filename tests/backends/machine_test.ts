@@ -5,14 +5,14 @@ import { deepStrictEqual, ok, rejects, strictEqual, throws } from "assert";
 import type { Backend, Program } from "../../backends/backend.ts";
 import { inTurn } from "../../backends/in_turn.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { assemble } from "../../backends/wasm/assemble.ts";
+import { assemble } from "../../backends/wasm/assembler/encode.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
 import { webgpuBackend } from "../../backends/webgpu/backend.ts";
-import { openDevice } from "../../backends/webgpu/discover.ts";
+import { openDevice } from "../../backends/webgpu/discovery/discover.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import * as d from "../../dsl/ops.ts";
 import { parameters } from "../../dsl/parameters.ts";
-import { devices } from "../device.ts";
+import { devices } from "../support/device.ts";
 
 const all: readonly (readonly [string, Backend])[] = [
   ["the reference", referenceBackend()],

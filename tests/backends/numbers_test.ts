@@ -7,7 +7,7 @@ import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
 import { node, reachable } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
-import { devices, webgpuAsGpu, webgpuInLoops, webgpuInParts } from "../device.ts";
+import { devices, webgpuAsGpu, webgpuInLoops, webgpuInParts } from "../support/device.ts";
 
 const inf = Infinity, nan = NaN;
 

@@ -24,7 +24,7 @@ import {
   single,
   slopesOf,
 } from "../programs/expected.ts";
-import { generate, type Random, type Recipe, recipes } from "../random_programs.ts";
+import { generate, type Random, type Recipe, recipes } from "../programs/recipes.ts";
 import {
   wasm,
   wasmInLoops,
@@ -37,7 +37,7 @@ import {
   webgpuInLoops,
   webgpuInParts,
   webgpuInPartsAsGpu,
-} from "../device.ts";
+} from "../support/device.ts";
 
 const seed = Number(Deno.env.get("FORMANT_SEED") ?? 20260);
 const COUNT = Number(Deno.env.get("FORMANT_PROGRAMS") ?? 120), GROUP = 25;

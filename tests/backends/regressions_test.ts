@@ -1,8 +1,8 @@
 // Small programs in which random ones met a fault, on every device against what they should give:
 // values by the reference, which has other code for all of it.
 import { ok } from "assert";
-import type { Draft } from "../../backends/lower/draft.ts";
-import { reaches } from "../../backends/lower/waiting.ts";
+import type { Draft } from "../../backends/lower/fusion/kernel_draft.ts";
+import { reaches } from "../../backends/lower/fusion/reachability.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { Program, Values } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
@@ -10,8 +10,8 @@ import { grad } from "../../dsl/grad.ts";
 import { node, reachable, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { part } from "../../dsl/scan.ts";
-import { disagreement, numbers } from "../check.ts";
-import { devices, webgpuAsGpu } from "../device.ts";
+import { disagreement, numbers } from "../support/check.ts";
+import { devices, webgpuAsGpu } from "../support/device.ts";
 
 const output = (of: AnyTensor, ...order: string[]) => ({ of, order });
 

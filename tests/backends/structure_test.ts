@@ -1,8 +1,8 @@
 // The structural primitives and what is made of them: derivatives against central differences, and
 // devices against the reference. Sizes are 1, primes, and numbers that neither 4 nor 64 divides.
 import { ok, strictEqual } from "assert";
-import { size } from "../../backends/lower/program.ts";
-import { lower } from "../../backends/lower/schedule.ts";
+import { size } from "../../backends/lower/kernel_ir.ts";
+import { lower } from "../../backends/lower/fusion/fuse.ts";
 import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { volume } from "../../dsl/axes.ts";
 import type { Tensors } from "../../dsl/grad.ts";
@@ -10,8 +10,8 @@ import { grad } from "../../dsl/grad.ts";
 import { node, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import * as structure from "../../dsl/structure.ts";
-import { type Case, checkBackend, checkDerivatives, numbers, words } from "../check.ts";
-import { devices, webgpuAsGpu } from "../device.ts";
+import { type Case, checkBackend, checkDerivatives, numbers, words } from "../support/check.ts";
+import { devices, webgpuAsGpu } from "../support/device.ts";
 
 /** Inputs `x0`, `x1`, ... of the given axes, and the expression that `build` makes of them. */
 const made = (

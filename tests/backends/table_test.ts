@@ -2,10 +2,10 @@
 // central differences, devices against the reference. The table is iterated: a new row is tested.
 import type { Dtype } from "../../dsl/node.ts";
 import { node, tensor } from "../../dsl/node.ts";
-import { apply, scalar, type ScalarName } from "../../dsl/scalar.ts";
+import { apply, scalar, type ScalarName } from "../../dsl/primitives.ts";
 import { input } from "../../dsl/structure.ts";
-import { type Case, checkBackend, checkDerivatives, numbers, words } from "../check.ts";
-import { devices } from "../device.ts";
+import { type Case, checkBackend, checkDerivatives, numbers, words } from "../support/check.ts";
+import { devices } from "../support/device.ts";
 import { type Axes, volume } from "../../dsl/axes.ts";
 
 /** Where a function is tested, if not on [0.3, 1.9), where nearly all are smooth. */

@@ -6,9 +6,9 @@ import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
 import { type Dtype, type Node, node, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
-import { apply, constant, scalar, type ScalarName } from "../../dsl/scalar.ts";
+import { apply, constant, scalar, type ScalarName } from "../../dsl/primitives.ts";
 import { input } from "../../dsl/structure.ts";
-import { numbers, words } from "../check.ts";
+import { numbers, words } from "../support/check.ts";
 
 const close = (found: number, expected: number, what: string): void => {
   const allowed = 4e-16 * Math.max(1, Math.abs(expected));

@@ -7,7 +7,7 @@ import { type AnyTensor, type Axes, AxisError, volume } from "../../dsl/axes.ts"
 import { grad, valueAndGrad } from "../../dsl/grad.ts";
 import { node, reachable } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
-import { checkDerivatives, numbers } from "../check.ts";
+import { checkDerivatives, numbers } from "../support/check.ts";
 
 const valueOf = (
   of: AnyTensor,

@@ -3,12 +3,12 @@
 import { strictEqual } from "assert";
 import fc from "fast-check";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
-import { absorb } from "../../dsl/absorb.ts";
+import { absorb } from "../../dsl/fuse_scans.ts";
 import { type Axes, showAxes } from "../../dsl/axes.ts";
 import { type Node, node, reachable, tensor } from "../../dsl/node.ts";
 import { print } from "../../dsl/print.ts";
-import { derived } from "../check.ts";
-import { programs, recipes } from "../random_programs.ts";
+import { derived } from "../support/check.ts";
+import { programs, recipes } from "../programs/recipes.ts";
 
 const seed = 20261;
 

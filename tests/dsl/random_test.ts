@@ -13,9 +13,9 @@ import {
   threefry,
   uniform,
 } from "../../dsl/random.ts";
-import { constant } from "../../dsl/scalar.ts";
+import { constant } from "../../dsl/primitives.ts";
 import { scalarOf } from "../../dsl/ops.ts";
-import { devices } from "../device.ts";
+import { devices } from "../support/device.ts";
 
 const noLeaves = (): never => {
   throw new Error("random numbers read nothing");

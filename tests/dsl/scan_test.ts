@@ -3,16 +3,16 @@
 import { deepStrictEqual, ok, strictEqual, throws } from "assert";
 import type { KernelReport, Program, ProgramReport } from "../../backends/backend.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
-import { absorb } from "../../dsl/absorb.ts";
+import { absorb } from "../../dsl/fuse_scans.ts";
 import { type AnyTensor, type Axes, AxisError, volume } from "../../dsl/axes.ts";
 import { valueAndGrad } from "../../dsl/grad.ts";
 import { type Node, node, reachable } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import { adamW } from "../../models/optimiser.ts";
-import { zeros } from "../../models/initialise.ts";
-import { numbers } from "../check.ts";
-import { webgpu } from "../device.ts";
+import { zeros } from "../../models/initialisers.ts";
+import { numbers } from "../support/check.ts";
+import { webgpu } from "../support/device.ts";
 
 const T = 37, C = 66, N = 5, B = 2;
 

@@ -1,14 +1,14 @@
 // A block that is run in both directions has one set of parameters, and gradients of both.
 import { deepStrictEqual, ok, throws } from "assert";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { initialValues } from "../../experiments/initialise.ts";
+import { initialValues } from "../../experiments/encoders/initial_values.ts";
 import * as d from "../../mod.ts";
 import type { Encoder } from "../../models/encoder.ts";
 import { corrected } from "../../models/fidelity.ts";
-import { constant, ones, zeros } from "../../models/initialise.ts";
+import { constant, ones, zeros } from "../../models/initialisers.ts";
 import { publishedEncoder } from "../../models/sizes.ts";
 import { evaluation } from "../../models/training.ts";
-import { numbers } from "../check.ts";
+import { numbers } from "../support/check.ts";
 
 for (const family of ["mamba", "xlstm"] as const) {
   Deno.test(`${family}, bidirectional: gradients agree with central differences`, async () => {

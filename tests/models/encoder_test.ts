@@ -7,7 +7,7 @@ import { node } from "../../dsl/node.ts";
 import { input } from "../../dsl/ops.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import { randomKey } from "../../dsl/random.ts";
-import { initialValues } from "../../experiments/initialise.ts";
+import { initialValues } from "../../experiments/encoders/initial_values.ts";
 import { encode, type Encoder, patchTokens } from "../../models/encoder.ts";
 import { corrected, faithful } from "../../models/fidelity.ts";
 import type { Sequence } from "../../models/layers.ts";
@@ -17,7 +17,7 @@ import { publishedEncoder } from "../../models/sizes.ts";
 import type { Order } from "../../models/stack.ts";
 import { stack } from "../../models/stack.ts";
 import { forward, type Pretraining } from "../../models/training.ts";
-import { numbers } from "../check.ts";
+import { numbers } from "../support/check.ts";
 
 const families = ["transformer", "mamba", "xlstm"] as const;
 const patch = { time: 4, frequency: 8 };

@@ -12,8 +12,8 @@ import {
   recurrentMlstm,
 } from "../../models/mlstm.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { numbers } from "../check.ts";
-import { webgpu } from "../device.ts";
+import { numbers } from "../support/check.ts";
+import { webgpu } from "../support/device.ts";
 import type { Backend } from "../../backends/backend.ts";
 
 /** Sum under fixed weights, so that every element counts. */

@@ -7,9 +7,9 @@ import { apart } from "../../dsl/node.ts";
 import * as d from "../../mod.ts";
 import { firstScale, lossScale, lossScaling, rescaled } from "../../models/loss_scale.ts";
 import { average, moments, optimise, type Scaling } from "../../models/optimiser.ts";
-import { zeros } from "../../models/initialise.ts";
-import { numbers } from "../check.ts";
-import { wasm, webgpuHalves } from "../device.ts";
+import { zeros } from "../../models/initialisers.ts";
+import { numbers } from "../support/check.ts";
+import { wasm, webgpuHalves } from "../support/device.ts";
 
 const numbersOf = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.05 };
 

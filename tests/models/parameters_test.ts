@@ -3,11 +3,11 @@ import assert from "assert";
 import { volume } from "../../dsl/axes.ts";
 import { input } from "../../dsl/ops.ts";
 import { count, type Parameter, parameters } from "../../dsl/parameters.ts";
-import { initialValues } from "../../experiments/initialise.ts";
+import { initialValues } from "../../experiments/encoders/initial_values.ts";
 import { encode, type Encoder, predict } from "../../models/encoder.ts";
 import type { PerToken } from "../../models/masking.ts";
 import type { Spectrogram } from "../../models/patches.ts";
-import { inPublishedOrder } from "../../models/published.ts";
+import { inPublishedOrder } from "../../models/checkpoint_order.ts";
 import { type FamilyName, publishedEncoder, type SizeName } from "../../models/sizes.ts";
 
 const modelOf = (encoder: Encoder, frames = 200, mels = 80): readonly Parameter[] => {

@@ -5,8 +5,8 @@ import { referenceBackend } from "../../backends/reference/backend.ts";
 import { volume } from "../../dsl/axes.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import { probePredictions, type ProbeSizes, probeStart, probeStep } from "../../models/probe.ts";
-import { devices } from "../device.ts";
-import reference from "../experiments/hear/probe_reference.json" with { type: "json" };
+import { devices } from "../support/device.ts";
+import reference from "../support/hear/probe_reference.json" with { type: "json" };
 
 const backends: readonly (readonly [string, Backend | undefined])[] = [
   ["the reference", referenceBackend()],

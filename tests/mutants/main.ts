@@ -55,11 +55,13 @@ const whole = (name: "n" | "seed", least: number): number => {
 const count = whole("n", 1), seed = whole("seed", 0);
 
 const root = new URL("../../", import.meta.url).pathname;
-const allFiles = changedPlaces.flatMap((place) =>
-  place.endsWith("/")
-    ? [...Deno.readDirSync(root + place)].map(({ name }) => place + name)
-    : [place]
-).filter((file) => file.endsWith(".ts") && !Object.hasOwn(leftAlone, file)).sort();
+/** The files of a folder, and of those in it. */
+const inside = (folder: string): readonly string[] =>
+  [...Deno.readDirSync(root + folder)].flatMap(({ name, isDirectory }) =>
+    isDirectory ? inside(`${folder}${name}/`) : [folder + name]
+  );
+const allFiles = changedPlaces.flatMap((place) => place.endsWith("/") ? inside(place) : [place])
+  .filter((file) => file.endsWith(".ts") && !Object.hasOwn(leftAlone, file)).sort();
 const folder = asked.in.replace(/^\.\//, "");
 const files = allFiles.filter((file) => file.startsWith(folder));
 if (files.length === 0) {

@@ -76,7 +76,7 @@ Deno.test("the same seed draws the same changes, kinds in turn; another seed oth
 });
 
 Deno.test("only changes that type-check are kept, one at a time", async () => {
-  const file = "backends/lower/memory.ts", source = Deno.readTextFileSync(root + file);
+  const file = "backends/lower/storage/plan_memory.ts", source = Deno.readTextFileSync(root + file);
   const check = await typeChecker(root, [file]);
   ok(check(file, source));
   ok(!check(file, `${source}\nconst n: number = "";\n`), "a wrong type");
@@ -91,7 +91,7 @@ Deno.test("a wrong derivative and a hang are noticed in a copy, and nothing else
   try {
     const [stage] = stagesOf("dsl/grad.ts"), quick = { files: stage.files.slice(0, 1) };
     strictEqual(await failureOf(copy, quick, 60_000), undefined);
-    const file = "dsl/scalar.ts", source = Deno.readTextFileSync(root + file);
+    const file = "dsl/primitives.ts", source = Deno.readTextFileSync(root + file);
     const wrong = source.replace('apply("cos"', 'apply("sin"');
     ok(wrong !== source);
     Deno.writeTextFileSync(`${copy}/${file}`, wrong);

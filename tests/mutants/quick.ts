@@ -4,29 +4,31 @@
 
 /** What is changed: files and folders, without those that print no code and compute no program. */
 export const changedPlaces: readonly string[] = [
+  "backends/codegen/",
   "backends/lower/",
   "backends/wasm/",
   "backends/webgpu/",
-  "dsl/absorb.ts",
+  "dsl/fuse_scans.ts",
   "dsl/grad.ts",
-  "dsl/pull.ts",
+  "dsl/vjp.ts",
   "dsl/scan.ts",
 ];
 
 /** Files in those folders that are left alone, and why. */
 export const leftAlone: Readonly<Record<string, string>> = {
+  "backends/codegen/traffic.ts": "measures what fusion saves",
   "backends/wasm/backend.ts": "a machine, no generator",
-  "backends/wasm/calls.ts": "threads, no generator",
+  "backends/wasm/threads/work_queue.ts": "threads, no generator",
   "backends/wasm/peaks.ts": "measures what the processor reaches",
-  "backends/wasm/pool.ts": "threads, no generator",
-  "backends/wasm/print.ts": "text for people",
-  "backends/wasm/worker.ts": "threads, no generator",
+  "backends/wasm/threads/pool.ts": "threads, no generator",
+  "backends/wasm/assembler/disassemble.ts": "text for people",
+  "backends/wasm/threads/worker.ts": "threads, no generator",
   "backends/webgpu/backend.ts": "a machine, no generator",
-  "backends/webgpu/discover.ts": "finds devices",
-  "backends/webgpu/swiftshader.ts": "installs a driver",
-  "backends/webgpu/timing.ts": "measures what the device reaches",
-  "backends/webgpu/wait.ts": "waits for the device",
-  "backends/webgpu/warm.ts": "compiles ahead, for speed alone",
+  "backends/webgpu/discovery/discover.ts": "finds devices",
+  "backends/webgpu/discovery/swiftshader.ts": "installs a driver",
+  "backends/webgpu/device/timing.ts": "measures what the device reaches",
+  "backends/webgpu/device/settle.ts": "waits for the device",
+  "backends/webgpu/device/precompile.ts": "compiles ahead, for speed alone",
 };
 
 /** Test files that run in one process, maybe only the tests whose names fit a filter. */
@@ -37,38 +39,54 @@ export interface Stage {
 
 const backends = (...names: readonly string[]): readonly string[] =>
   names.map((name) => `tests/backends/${name}_test.ts`);
-const onWasm = (...names: readonly string[]): readonly string[] =>
-  names.map((name) => `tests/wasm/${name}_test.ts`);
 
 const expressions: Stage = {
   files: ["tests/dsl/grad_test.ts", "tests/dsl/scan_test.ts", "tests/dsl/closed_forms_test.ts"],
 };
 /** Numbers of compiled programs: quick, since nothing runs. */
-const costs: Stage = { files: backends("costs", "affine", "bounds", "block_kernels", "beside") };
+const costs: Stage = {
+  files: backends(
+    "lower/costs",
+    "codegen/index_math",
+    "webgpu/wgsl/hide_bounds",
+    "lower/block_kernels",
+    "lower/fusion/horizontal",
+  ),
+};
 const shapes: Stage = {
-  files: backends("scan_kernels", "splits"),
+  files: backends("lower/scans/scan_kernels", "lower/graph/split_reductions"),
   filter:
     "/cell of|leaves a|lane holds|lanes alone|are split|is split|a scan |a sum|a long|parts of/",
 };
-const matrices: Stage = { files: backends("matrices", "halves") };
-const limits: Stage = { files: backends("limits") };
-const loops: Stage = { files: backends("loops") };
-const wasm: Stage = { files: onWasm("backend", "matrix", "turned", "math", "scans") };
-const products: Stage = { files: onWasm("products") };
+const matrices: Stage = {
+  files: backends("webgpu/wgsl/subgroup_contraction", "lower/storage/half_precision"),
+};
+const limits: Stage = { files: backends("webgpu/limits") };
+const loops: Stage = { files: backends("lower/graph/stream_products") };
+const wasm: Stage = {
+  files: backends(
+    "wasm/backend",
+    "wasm/simd/strided_matrix",
+    "wasm/simd/transposed",
+    "wasm/simd/math",
+    "wasm/simd/scan",
+  ),
+};
+const products: Stage = { files: backends("wasm/simd/contraction") };
 const structureOn = (device: string): Stage => ({
-  files: backends("structure", "scan_kernels", "table"),
+  files: backends("structure", "lower/scans/scan_kernels", "table"),
   filter: `/^${device} agrees|agree with the reference on ${device},/`,
 });
 const structureWasm = structureOn("WebAssembly");
 const structureGpu = structureOn("WebGPU");
-const texts: Stage = { files: backends("wgsl") };
+const texts: Stage = { files: backends("webgpu/wgsl/wgsl") };
 const randomOn = (devices: string): Stage => ({
   files: backends("random_programs"),
   filter: `/random programs on (${devices})$/`,
 });
 const randomWasm = randomOn("WebAssembly with plain SIMD|WebAssembly in loops");
 const randomGpu = randomOn("WebGPU with a GPU's kernels|WebGPU in parts|WebGPU by matrices");
-const split: Stage = { files: backends("splits"), filter: "/GPU's kernels/" };
+const split: Stage = { files: backends("lower/graph/split_reductions"), filter: "/GPU's kernels/" };
 
 /** The stages for a change in a place, the most telling first; the first place that fits counts. */
 const table: readonly (readonly [string, readonly Stage[]])[] = [

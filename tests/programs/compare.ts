@@ -2,8 +2,8 @@
 // with both runs of a program under way at once.
 import type { Backend, Machine, Program, Values } from "../../backends/backend.ts";
 import { AxisError } from "../../dsl/axes.ts";
-import { frozen, generate, programOf, type Random, type Recipe } from "../random_programs.ts";
-import { unfused } from "../unfused.ts";
+import { frozen, generate, programOf, type Random, type Recipe } from "./recipes.ts";
+import { unfused } from "../support/unfused.ts";
 import { complaint, type Expected, expectedOf, type Results, RUNS, single } from "./expected.ts";
 import * as t from "./terms.ts";
 import { reachable, show } from "./terms.ts";

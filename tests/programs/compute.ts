@@ -1,6 +1,6 @@
 // Terms computed at once with the eager library, which knows nothing of the language's graphs.
-import * as eager from "../eager.ts";
-import type { Value } from "../eager.ts";
+import * as eager from "../support/eager.ts";
+import type { Value } from "../support/eager.ts";
 import { type Language, type Term, translate } from "./terms.ts";
 
 /** What inputs and parameters hold, row-major in the order of their axes. */

@@ -3,9 +3,9 @@
 // eager library.
 import type { Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import * as eager from "../eager.ts";
-import { disagreement } from "../check.ts";
-import { direction, orderOf, programOf, type Random } from "../random_programs.ts";
+import * as eager from "../support/eager.ts";
+import { disagreement } from "../support/check.ts";
+import { direction, orderOf, programOf, type Random } from "./recipes.ts";
 import { compute, computeRounded, type Leaves } from "./compute.ts";
 import { everything, type Term } from "./terms.ts";
 

@@ -13,7 +13,7 @@ export interface Fault {
 
 /** Without these the verifier would meet some of them before any program runs. */
 const unverified = ["verify(name, roots);", "verifyLowered(lowered);"].map((find) => ({
-  file: "backends/lower/schedule.ts",
+  file: "backends/lower/fusion/fuse.ts",
   find,
   put: "",
 }));
@@ -23,11 +23,11 @@ export const faults: readonly Fault[] = [
     name: "reductions over axes of one name in two sizes share a kernel",
     on: "wasm",
     changes: [...unverified, {
-      file: "backends/lower/axis_sizes.ts",
+      file: "backends/lower/graph/axis_sizes.ts",
       find: "if (naming === undefined) return",
       put: "if (naming === undefined || true) return",
     }, {
-      file: "backends/lower/draft.ts",
+      file: "backends/lower/fusion/kernel_draft.ts",
       find: "axes.every((axis) => space.get(axis) === of.axes[axis])",
       put: "axes.every((axis) => space.has(axis))",
     }],
@@ -36,7 +36,7 @@ export const faults: readonly Fault[] = [
     name: "one size for an axis name in all of a scan's step",
     on: "wasm",
     changes: [...unverified, {
-      file: "backends/lower/axis_sizes.ts",
+      file: "backends/lower/graph/axis_sizes.ts",
       find: "if (naming === undefined) return",
       put: "if (naming === undefined || true) return",
     }],
@@ -45,11 +45,11 @@ export const faults: readonly Fault[] = [
     name: "what a backward scan keeps is placed in the first phase",
     on: "wasm",
     changes: [...unverified, {
-      file: "backends/wasm/scan_step.ts",
+      file: "backends/wasm/simd/scan_step.ts",
       find: "phase: phases.reading(kept.node),",
       put: "phase: 0,",
     }, {
-      file: "backends/wasm/scan_step.ts",
+      file: "backends/wasm/simd/scan_step.ts",
       find: "  verifyPhases(items, phases, isKept);\n",
       put: "",
     }],
@@ -58,7 +58,7 @@ export const faults: readonly Fault[] = [
     name: "who attains a maximum is told by values that are rounded twice",
     on: "wasm",
     changes: [{
-      file: "backends/lower/schedule.ts",
+      file: "backends/lower/fusion/fuse.ts",
       find: "roundOnce(now)",
       put: "now",
     }],
@@ -67,7 +67,7 @@ export const faults: readonly Fault[] = [
     name: "products read whole tiles of rows",
     on: "wasm",
     changes: [{
-      file: "backends/wasm/contraction.ts",
+      file: "backends/wasm/simd/contraction.ts",
       find: 'packerIndex(alongTerms ? "rows" : "columns", count, tiling)',
       put: 'packerIndex(alongTerms ? "rows" : "columns", tileRows, tiling)',
     }],
@@ -89,7 +89,7 @@ export const faults: readonly Fault[] = [
     name: "carries that are computed again have no axes of their own",
     on: "wasm",
     changes: [...unverified, {
-      file: "backends/lower/scans.ts",
+      file: "backends/lower/scans/plan.ts",
       find: "...recomputes === undefined ? [] : Object.values(recomputes.attributes.step!.next),",
       put: "",
     }],
@@ -98,7 +98,7 @@ export const faults: readonly Fault[] = [
     name: "a step that mixes reads an input",
     on: "wasm",
     changes: [{
-      file: "backends/lower/scans.ts",
+      file: "backends/lower/scans/plan.ts",
       find: "largest?.axes ?? {}",
       put: "largest.axes",
     }],

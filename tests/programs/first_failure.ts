@@ -1,12 +1,12 @@
 // `first_failure.ts WHAT COUNT SEED MOST SKIPPED`: the numbers of the first of so many random programs
 // that are wrong, MOST of them, as one line of JSON. WHAT is a device and what is compared there.
 import fc from "fast-check";
-import { type Recipe, recipes } from "../random_programs.ts";
+import { type Recipe, recipes } from "./recipes.ts";
 import { again, type Compare, refused, toExpected } from "./compare.ts";
 
 const what = Deno.args[0];
 const [count, seed, most] = Deno.args.slice(1, 4).map(Number);
-const devices = await import("../device.ts");
+const devices = await import("../support/device.ts");
 const backend = what.startsWith("webgpu") ? devices.webgpu : devices.wasmPlain;
 const compare: Compare = what.endsWith("again")
   ? again

@@ -1,6 +1,6 @@
 // Which kinds of things a random program contains, told from its terms: what faults have been made of.
 // A test asserts that each is a tenth of the programs or more.
-import type { Random } from "../random_programs.ts";
+import type { Random } from "./recipes.ts";
 import { everything, reachable, type Term } from "./terms.ts";
 
 const sizesDiffer = (terms: readonly Term[]): boolean => {

@@ -2,7 +2,7 @@
 // were made before. Every float has a bound that makers keep: what grows is passed through a sine, sums
 // are scaled by their length, divisors stay away from zero, and comparisons see only numbers that
 // float32 holds exactly, so that float32 may be compared with float64.
-import { type Axes, without } from "../eager.ts";
+import { type Axes, without } from "../support/eager.ts";
 import * as t from "./terms.ts";
 import { constant, type Dtype, map, scale, type Term, volume } from "./terms.ts";
 

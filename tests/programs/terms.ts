@@ -1,7 +1,7 @@
 // Programs as data: terms name operations of the language with their arguments, and know the axes and
 // the dtype of what they stand for. A term can be translated into an expression (express.ts) or
 // computed at once (compute.ts); `translate` walks it for both.
-import { type Axes, count, type Dtype, dtypeOf, joined, without } from "../eager.ts";
+import { type Axes, count, type Dtype, dtypeOf, joined, without } from "../support/eager.ts";
 
 export type { Axes, Dtype };
 

@@ -3,13 +3,13 @@
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { openSource } from "../../../experiments/data/open.ts";
-import { dataErrorText, type Source } from "../../../experiments/data/source.ts";
-import { storedBytes } from "../../../experiments/data/store.ts";
-import { wav16 } from "../../../experiments/hear/wav.ts";
-import type { DataSpec } from "../../../experiments/spec/data.ts";
-import { synthesise } from "../../../experiments/synth.ts";
+import { dataErrorText, type Source } from "../../../experiments/data/clips/source.ts";
+import { storedBytes } from "../../../experiments/data/clips/spectrogram_cache.ts";
+import { wav16 } from "../../../experiments/formats/wav.ts";
+import type { DataSpec } from "../../../experiments/data/config.ts";
+import { synthesise } from "../../../experiments/data/synth/corpus.ts";
 import { publishedFrontEnd } from "../../../models/frontend.ts";
-import { filesOf, fourFolds, inFolder, threeSplits, writeFiles } from "../hear/made.ts";
+import { filesOf, fourFolds, inFolder, threeSplits, writeFiles } from "../../support/hear/made.ts";
 
 const left = <L>(result: E.Either<L, unknown>): L => {
   assert.ok(E.isLeft(result), "it should not have worked");
@@ -50,7 +50,7 @@ const folderOf = (path: string, changes: Partial<DataSpec> = {}) => ({
 } as DataSpec);
 
 const recorded = (name: string): Uint8Array =>
-  Deno.readFileSync(new URL(`../recordings/${name}`, import.meta.url));
+  Deno.readFileSync(new URL(`../../support/recordings/${name}`, import.meta.url));
 
 // Recordings of several rates and lengths, some shorter than a crop.
 const writeSounds = (folder: string, count = 12) => {

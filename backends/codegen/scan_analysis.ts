@@ -1,0 +1,207 @@
+// What the printer of scans must know of a step before it prints it: where a carry is read, what no
+// step changes, what need not wait for the steps, what two scans compute alike, and a second copy of a
+// step to stand beside the first.
+import { intern, type Node, reachable } from "../../dsl/node.ts";
+import { locals, roles, substitute } from "../../dsl/scan.ts";
+import { costOf } from "../lower/cost_model.ts";
+import { isKeptInStep } from "./phases.ts";
+import { dependents, movedAxes } from "../lower/scans/cooperative.ts";
+
+/**
+ * How a value reads a leaf: not at all, at its own position, or at others too. What a step keeps is
+ * complete before it is read, so it reads nothing itself.
+ */
+export const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
+  const memo = new Map<Node, "no" | "own" | "others">();
+  const look = (of: Node): "no" | "own" | "others" => {
+    if (of === leaf) return "own";
+    if (isKeptInStep(of)) return "no";
+    const known = memo.get(of);
+    if (known !== undefined) return known;
+    const below = of.args.map(look);
+    const found = below.includes("others") || (movedAxes(of).length > 0 && below.includes("own"))
+      ? "others"
+      : below.includes("own")
+      ? "own"
+      : "no";
+    memo.set(of, found);
+    return found;
+  };
+  return look(root);
+};
+
+/**
+ * What the steps read but do not change, as large as can be: values that depend on `changing` leaves
+ * in no way. None where steps move along axes, as such values would be read at other lanes too.
+ */
+export const steadyIn = (roots: readonly Node[], changing: readonly Node[]): readonly Node[] => {
+  const nodes = reachable(roots);
+  const moving = dependents(nodes, changing);
+  if (nodes.some((of) => moving.has(of) && movedAxes(of).length > 0)) return [];
+  const read = nodes.filter((of) => moving.has(of)).flatMap((of) => of.args);
+  return [...new Set([...roots, ...read])].filter((of) => !moving.has(of) && of.op !== "const");
+};
+
+/** Values take so much to compute, in additions, that it pays to keep them in scratch memory. */
+const worthKeeping = 8;
+
+/** What the steps of a scan compute, and what their leaves stand for. */
+export interface Steps {
+  readonly scan: Node;
+  readonly leaves: ReturnType<typeof locals>;
+  readonly roots: readonly Node[];
+}
+
+/** How the values of steps may be computed. */
+export interface Around {
+  /** Whether a value is computed from its arguments, or is stored. */
+  readonly isOpen: (of: Node) => boolean;
+  readonly isStored: (of: Node) => boolean;
+  /** The axes that lanes hold, which are looped over. */
+  readonly held: ReadonlySet<string>;
+}
+
+/** What is known of a value of a step. */
+interface Found {
+  /** The node that it is with leaves replaced by what they stand for. */
+  readonly as: Node;
+  /** It does not change with carries; and whether it does with time. */
+  readonly fixed: boolean;
+  readonly timed: boolean;
+  /** What it takes to compute it from what is stored, in additions. */
+  readonly cost: number;
+}
+
+interface Looked {
+  readonly seen: ReadonlyMap<Node, Found>;
+  /** What is read at other places than where it is computed. */
+  readonly elsewhere: ReadonlySet<Node>;
+  readonly standsFor: ReadonlyMap<Node, Node>;
+}
+
+/** Looks at all that steps compute, through their leaves to what those stand for. */
+const lookAt = (
+  { scan, leaves, roots }: Steps,
+  { isOpen, isStored, held }: Around,
+): Looked => {
+  const { each, rest } = roles(scan);
+  const time = scan.attributes.axis!;
+  const standsFor = new Map<Node, Node>([
+    ...Object.entries(leaves.each).map(([name, leaf]) => [leaf, each[name]] as const),
+    ...leaves.rest.map((leaf, k) => [leaf, rest[k]] as const),
+  ]);
+  const seen = new Map<Node, Found>();
+  const elsewhere = new Set<Node>();
+  const look = (of: Node): Found => {
+    const found = seen.get(of);
+    if (found !== undefined) return found;
+    const other = standsFor.get(of);
+    const below = other !== undefined ? [look(other)] : isOpen(of) ? of.args.map(look) : [];
+    const as = other !== undefined ? below[0].as : intern(
+      of.op,
+      of.dtype,
+      of.axes,
+      of.args.map((arg, k) => below[k]?.as ?? arg),
+      of.attributes,
+    );
+    const made: Found = {
+      as,
+      fixed: (other !== undefined || isOpen(of) || isStored(of)) &&
+        below.every(({ fixed }) => fixed),
+      timed: time in of.axes || below.some(({ timed }) => timed),
+      cost: below.reduce((sum, { cost }) => sum + cost, isOpen(of) ? costOf(of) : 0),
+    };
+    seen.set(of, made);
+    return made;
+  };
+  roots.forEach(look);
+  const leave = (of: Node): void => {
+    if (elsewhere.has(of)) return;
+    elsewhere.add(of);
+    const other = standsFor.get(of);
+    (other !== undefined ? [other] : isOpen(of) ? of.args : []).forEach(leave);
+  };
+  for (const of of seen.keys()) {
+    const other = of.op === "reduce"
+      ? of.attributes.over!.filter((axis) => !held.has(axis))
+      : movedAxes(of);
+    if (isOpen(of) && other.length > 0) of.args.forEach(leave);
+  }
+  return { seen, elsewhere, standsFor };
+};
+
+/**
+ * Values of steps that are worth keeping, each by the node that it is with leaves replaced by what
+ * they stand for: those that change with time but not with carries, and are read where they are
+ * computed.
+ */
+const worthwhile = (steps: Steps, around: Around): ReadonlyMap<Node, Node> => {
+  const { seen, elsewhere } = lookAt(steps, around);
+  return new Map(
+    [...seen].flatMap(([of, { as, fixed, timed }]) =>
+      fixed && timed && costOf(of) >= worthKeeping && around.isOpen(of) && !elsewhere.has(of)
+        ? [[as, of] as const]
+        : []
+    ),
+  );
+};
+
+/**
+ * What is worth computing before steps run, as large as can be: values that change with time but not
+ * with carries, and have none of the axes that are held.
+ */
+export const aheadIn = (steps: Steps, around: Around): readonly Node[] => {
+  const { seen, elsewhere, standsFor } = lookAt(steps, around);
+  const found = new Set<Node>(), visited = new Set<Node>();
+  const visit = (of: Node): void => {
+    if (visited.has(of) || elsewhere.has(of)) return;
+    visited.add(of);
+    const { fixed, timed, cost } = seen.get(of)!;
+    const other = standsFor.get(of);
+    if (other !== undefined) return visit(other);
+    const isLoose = !Object.keys(of.axes).some((axis) => around.held.has(axis));
+    if (fixed && timed && isLoose) {
+      if (cost >= worthKeeping) found.add(of);
+    } else if (around.isOpen(of)) of.args.forEach(visit);
+  };
+  steps.roots.forEach(visit);
+  return [...found];
+};
+
+/** What is worth keeping of the first steps for the second ones: a value of those, and of these. */
+export const alike = (
+  first: Steps,
+  second: Steps,
+  around: Around,
+): readonly (readonly [Node, Node])[] => {
+  const there = worthwhile(second, around);
+  return [...worthwhile(first, around)].flatMap(([as, of]) => {
+    const found = there.get(as);
+    return found === undefined ? [] : [[of, found] as const];
+  });
+};
+
+/** Axes without some. */
+export const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
+  Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
+
+/** The step of a scan on locals of its own, so that it can stand beside another's. */
+export const renewed = (scan: Node) => {
+  const leaves = locals(scan);
+  const by = new Map<Node, Node>();
+  const renew = (of: Node): Node => {
+    const made = intern("local", of.dtype, of.axes, [], { level: -1, name: of.attributes.name });
+    by.set(of, made);
+    return made;
+  };
+  const record = (of: Readonly<Record<string, Node>>) =>
+    Object.fromEntries(Object.entries(of).map(([name, leaf]) => [name, renew(leaf)]));
+  const made = {
+    carry: record(leaves.carry),
+    each: record(leaves.each),
+    rest: leaves.rest.map(renew),
+  };
+  const names = Object.keys(scan.attributes.step!.next);
+  const next = substitute(names.map((name) => scan.attributes.step!.next[name]), by);
+  return { leaves: made, next: Object.fromEntries(names.map((name, k) => [name, next[k]])) };
+};

@@ -1,0 +1,512 @@
+// From expressions to kernels. Consumers are visited before producers, and each value is either
+// computed inside the kernels that use it or stored by one kernel. A row kernel takes in reductions
+// over its one set of axes, a contraction takes in what is done point-wise to its result, and values
+// that several kernels need are stored by the one that computes them anyway, where no cycle forms.
+import { absorb } from "../../../dsl/fuse_scans.ts";
+import { volume } from "../../../dsl/axes.ts";
+import { copied, type Node, node, reachable, rewrite } from "../../../dsl/node.ts";
+import { scalarRow } from "../../../dsl/primitives.ts";
+import { roles } from "../../../dsl/scan.ts";
+import type { Program } from "../../backend.ts";
+import { assemble, updatesOf } from "../storage/assign.ts";
+import { withOneSize } from "../graph/axis_sizes.ts";
+import { joinBeside } from "./horizontal.ts";
+import { withChunks } from "../scans/chunk.ts";
+import { cutsOf, refuseLongSteps } from "./cuts.ts";
+import {
+  contractionOf,
+  costOf,
+  isMovement,
+  isSmall,
+  origin,
+  passes,
+  perElement,
+  smallReduction,
+  terms,
+  tooMuch,
+  type Work,
+  work,
+} from "../cost_model.ts";
+import {
+  type Draft,
+  fills,
+  fullOf,
+  isBound,
+  isLeaf,
+  mostBound,
+  mostReductions,
+  type Space,
+  type Use,
+} from "./kernel_draft.ts";
+import { waiting } from "./reachability.ts";
+import { storedLimit, withLoops } from "../graph/stream_products.ts";
+import { dims, type Lowered, size } from "../kernel_ir.ts";
+import { shareProducts } from "../graph/reassociate.ts";
+import { sinkRenames } from "../graph/sink_renames.ts";
+import { roundOnce } from "../graph/materialise.ts";
+import { planScans, type ScanPlan } from "../scans/plan.ts";
+import { type Breadth, inSlices, inStages } from "../graph/split_reductions.ts";
+import { graphVerifier, verifyLowered } from "../verify.ts";
+
+/** Additions that take as long as reading an element once more that was read just before. */
+const perRepeat = 2;
+/** Additions that take as long as starting one more kernel. */
+const perKernel = 2 ** 22;
+/** A value that is used after so many products and scans may be computed again rather than kept. */
+const patience = 8;
+/** True for a value of which a kernel computes elements in more than one workgroup. */
+const isRepeated = (of: Node, count: number): boolean => count > passes(1) * volume(of.axes);
+/** Values of fewer elements are kept however long. */
+const worthKeeping = 2 ** 14;
+/** Kernels of sums that are looked at for one more: the nearest. */
+const mostFriends = 64;
+/** Most additions in computing an element again. */
+const mostOnce = 48;
+/** The same where a kernel does so more than once. */
+const mostRepeated = 8;
+/**
+ * Most values of one operation that a kernel computes again: a chain of sums, such as the gradient of
+ * a residual stream, is cheap link by link, and all that goes into it would be read.
+ */
+const mostAlike = 8;
+
+/** A program before it is divided into kernels. */
+interface Prepared {
+  /** The program, with the orders of its outputs in the names that the axes of `roots` have. */
+  readonly program: Program;
+  /** The values of the outputs and of the updates, in their order. */
+  readonly roots: readonly Node[];
+  readonly plans: ReadonlyMap<Node, ScanPlan>;
+}
+
+/** The passes from graph to graph. What each gives is verified. */
+const prepared = (program: Program, limit: number, breadth: Breadth | undefined): Prepared => {
+  const outputs = Object.entries(program.outputs);
+  const asked = copied([
+    ...outputs.map(([, output]) => node(output.of)),
+    ...Object.values(program.updates ?? {}).map(node),
+  ]);
+  const verify = graphVerifier();
+  const pass = (name: string, roots: readonly Node[]): readonly Node[] => {
+    verify(name, roots);
+    return roots;
+  };
+  const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
+  const first = withOneSize(asked);
+  let now = pass("one size for one axis", first.roots);
+  now = pass("loops", withLoops(now, limit));
+  now = pass("shared products", shareProducts(now));
+  now = pass("renames", sinkRenames(now));
+  now = pass("stages", rewrite(now, inStages));
+  now = pass("absorb", absorb(now).roots);
+  refuseLongSteps(now);
+  now = pass("slices", rewrite(now, slices));
+  const second = withOneSize(breadth === undefined ? now : withChunks(now, breadth));
+  now = pass("chunks", second.roots);
+  now = pass("round once", roundOnce(now));
+  const { roots, plans } = planScans(now, slices);
+  pass("scans", roots);
+  const ordered = outputs.map(([name, { of, order }], k) =>
+    [name, { of, order: second.order(k, first.order(k, order)) }] as const
+  );
+  return { program: { ...program, outputs: Object.fromEntries(ordered) }, roots, plans };
+};
+
+/**
+ * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
+ * summed up again are not stored. Values between kernels of at least `halvesFrom` elements are stored
+ * as f16 where they may be. What leaves a device idle of which `breadth` says what fills it is split.
+ */
+export const lower = (
+  program: Program,
+  limit: number = storedLimit,
+  halvesFrom = Infinity,
+  breadth?: Breadth,
+): Lowered => {
+  const { program: named, roots, plans } = prepared(program, limit, breadth);
+  const order = reachable(roots);
+  const users = new Map<Node, number>();
+  for (const of of order) {
+    for (const arg of new Set(of.args)) users.set(arg, (users.get(arg) ?? 0) + 1);
+  }
+  const isRoot = new Set(roots);
+
+  const works = new Map<Node, Work>();
+  const cuts = cutsOf(order, users);
+  for (const of of order) works.set(of, work(of, cuts));
+  const bound = new Map<Draft, Set<Node>>();
+
+  const drafts: Draft[] = [];
+  const uses = new Map<Node, Map<Draft, Use>>();
+  const forced = new Set<Node>();
+  const home = new Map<Node, Draft>();
+  const waits = waiting(home);
+  const use = (of: Node, draft: Draft, direct: boolean, count: number) => {
+    if (isBound(of)) bound.set(draft, (bound.get(draft) ?? new Set()).add(of));
+    if (!uses.has(of)) uses.set(of, new Map());
+    const seen = uses.get(of)!.get(draft);
+    if (seen === undefined) {
+      uses.get(of)!.set(draft, { direct, count });
+      waits.reads(draft, of);
+    } else {
+      seen.direct &&= direct;
+      seen.count = Math.max(seen.count, count);
+    }
+  };
+  const begin = (fields: Omit<Draft, "id" | "reductions" | "again" | "path">, of: Node): Draft => {
+    const draft = {
+      id: drafts.length,
+      reductions: [],
+      again: new Set<Node>(),
+      path: [...of.path, of.op].join(" > "),
+      ...fields,
+    };
+    drafts.push(draft);
+    return draft;
+  };
+
+  const rowSpace = (draft: Draft): Space =>
+    new Map([...draft.full].filter(([axis]) => !draft.over?.includes(axis)));
+  /** True when `draft` could store `of` as well: it iterates over the right axes. */
+  const spans = (of: Node, draft: Draft) =>
+    fills(of, draft.full) || (draft.over !== undefined && fills(of, rowSpace(draft)));
+  /** True when `draft` can run `of`, a reduction, as one of its row reductions. */
+  const takesReduction = (of: Node, draft: Draft) => {
+    if (draft.scan !== undefined || draft.contraction !== undefined) return false;
+    if (draft.reductions.length >= mostReductions) return false;
+    const { over } = of.attributes;
+    if (!fills(of.args[0], draft.full)) return false;
+    if (draft.over !== undefined) return draft.over.join() === over!.join();
+    return draft.roots.every((root) => fills(root, draft.full));
+  };
+  /** True when `draft`, a map, may become the row kernel that does `of` and the map at its end. */
+  const becomesRow = (of: Node, draft: Draft) =>
+    draft.scan === undefined && draft.contraction === undefined && draft.over === undefined &&
+    fills(of, draft.full);
+  /** What is known of the values of a draft's rows, as long as nothing else about it changes. */
+  const rowValues = new Map<
+    Draft,
+    { readonly state: string; readonly found: Map<Node, boolean> }
+  >();
+  const rowValuesOf = (draft: Draft, missing: string): Map<Node, boolean> => {
+    const { full, over, roots, contraction } = draft;
+    const state = `${missing} | ${[
+      ...full.keys(),
+    ]} | ${over} | ${roots.length} | ${contraction?.id}`;
+    const before = rowValues.get(draft);
+    if (before?.state === state) return before.found;
+    const found = new Map<Node, boolean>();
+    rowValues.set(draft, { state, found });
+    return found;
+  };
+  /** True for a value of a whole row, made of row reductions that `draft` has or can take in. */
+  const isRowValue = (of: Node, draft: Draft): boolean => {
+    const missing = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort().join();
+    if (missing === "" || !Object.keys(of.axes).every((axis) => draft.full.has(axis))) return false;
+    const found = rowValuesOf(draft, missing);
+    const isRow = (x: Node) =>
+      x.attributes.over!.join() === missing && takesReduction(x, draft) &&
+      contractionOf(x) === undefined && volume(x.args[0].axes) / volume(x.axes) > smallReduction;
+    const made = (x: Node): boolean => {
+      // What is stored for its length is no value of this kernel.
+      if (x !== of && cuts.has(x)) return false;
+      const known = found.get(x);
+      if (known !== undefined) return known;
+      const value = x.op === "reduce"
+        ? isRow(x)
+        : scalarRow(x.op) !== undefined && x.args.some(made);
+      found.set(x, value);
+      return value;
+    };
+    return made(of);
+  };
+  /** Kernels whose first root is a sum, by what that is made of. */
+  const sumsNear = new Map<Node, Draft[]>();
+  const near = ({ args: [x] }: Node): readonly Node[] =>
+    [...new Set([...x.args, ...x.args.flatMap((arg) => arg.args)])].filter((x) => x.op !== "const");
+  const addRoot = (of: Node, draft: Draft) => {
+    if (of.op === "reduce" && draft.roots.length === 0) {
+      for (const x of near(of)) {
+        const there = sumsNear.get(x);
+        if (there === undefined) sumsNear.set(x, [draft]);
+        else there.push(draft);
+      }
+    }
+    draft.roots.push(of);
+  };
+  /** True when storing `of` in `draft` makes no kernel wait for itself, through whatever others. */
+  const acyclic = (of: Node, draft: Draft) => !waits.isBehindUser(draft, of);
+
+  /** Puts a value into a kernel, `count` times: its arguments are used there. */
+  const place = (of: Node, draft: Draft, direct: boolean, count: number) => {
+    if (of.op === "reduce") {
+      const [x] = of.args;
+      if (draft.contraction === of) {
+        const { left, right, rows, columns } = contractionOf(of)!;
+        use(left, draft, false, volume(left.axes) * passes(size(columns)));
+        use(right, draft, false, volume(right.axes) * passes(size(rows)));
+      } else if (draft.reductions.includes(of)) use(x, draft, direct, volume(x.axes));
+      else use(x, draft, false, count * volume(x.axes) / volume(of.axes));
+      return;
+    }
+    // What is materialised is stored by a kernel of its own, so that nobody computes it beside it.
+    const moved = ["index", "gather", "materialise"].includes(of.op);
+    of.args.forEach((arg) => use(arg, draft, direct && !moved, count));
+  };
+
+  /** Gives a value a kernel that stores it: one that computes it anyway, or a new one. */
+  const store = (of: Node) => {
+    const mine = cuts.has(of) ? [] : [...(uses.get(of) ?? [])];
+    const contraction = contractionOf(of);
+    const isRow = of.op === "reduce" && contraction === undefined &&
+      volume(of.args[0].axes) / volume(of.axes) > smallReduction;
+    for (const [draft, { direct }] of mine) {
+      if (!direct || draft.scan !== undefined || isLeaf(of)) continue;
+      if (draft.roots.length >= 4) continue;
+      if (contraction !== undefined) {
+        if (draft.contraction !== undefined || draft.over !== undefined) continue;
+        if (!fills(of, draft.full) || !acyclic(of, draft)) continue;
+        draft.contraction = of;
+      } else if (isRow) {
+        if (!takesReduction(of, draft) || !acyclic(of, draft)) continue;
+        draft.over = of.attributes.over;
+        draft.reductions.push(of);
+      } else if (spans(of, draft)) {
+        if (!acyclic(of, draft)) continue;
+      } else {
+        if (draft.contraction !== undefined || !isRowValue(of, draft)) continue;
+        if (!acyclic(of, draft)) continue;
+        draft.over = [...draft.full.keys()].filter((axis) => !(axis in of.axes)).sort();
+      }
+      addRoot(of, draft);
+      home.set(of, draft);
+      place(of, draft, true, volume(of.axes));
+      return;
+    }
+    if (isRow) {
+      const close = new Set(near(of).flatMap((x) => sumsNear.get(x)?.slice(-mostFriends) ?? []));
+      const friend = [...close].sort((a, b) => a.id - b.id).find((draft) =>
+        draft.scan === undefined && draft.over !== undefined && draft.roots.length < 4 &&
+        draft.roots.every((root) => root.op === "reduce") && takesReduction(of, draft) &&
+        !waits.isUser(draft, of) && acyclic(of, draft)
+      );
+      const draft = friend ??
+        begin({ roots: [], full: fullOf(of.args[0]), over: of.attributes.over }, of);
+      addRoot(of, draft);
+      draft.reductions.push(of);
+      home.set(of, draft);
+      place(of, draft, true, volume(of.axes));
+      return;
+    }
+    const draft = begin({ roots: [], full: fullOf(of) }, of);
+    addRoot(of, draft);
+    if (contraction !== undefined) draft.contraction = of;
+    home.set(of, draft);
+    place(of, draft, true, volume(of.axes));
+  };
+
+  // Time is counted in products and scans: kernels run about in the order of their first values.
+  const time = new Map<Node, number>();
+  order.reduce((before, of) => {
+    time.set(of, before);
+    return before + (of.op === "scan" || contractionOf(of) !== undefined ? 1 : 0);
+  }, 0);
+  const when = ({ scan, roots, contraction, reductions }: Draft): number =>
+    Math.min(
+      ...[scan, contraction, ...roots, ...reductions].flatMap((of) =>
+        of === undefined ? [] : [time.get(of)!]
+      ),
+    );
+  /**
+   * Work in one element of a value from what is in memory anyway while `draft` runs, or could be in
+   * place of the value. Infinite where that would take more memory than the value.
+   */
+  const workAgain = (of: Node, draft: Draft): number => {
+    const seen = new Set<Node>();
+    const late = when(draft) - patience / 2;
+    let total = 0, reads = 0, instead = 0;
+    const share = (x: Node) => Math.min(1, volume(x.axes) / volume(of.axes));
+    const read = (x: Node, times: number) => {
+      reads += times * share(x);
+    };
+    const visit = (x: Node, times: number) => {
+      if (seen.has(x) || total > mostOnce) return;
+      seen.add(x);
+      if (isLeaf(x)) return x.op === "iota" ? undefined : read(x, times);
+      if (x !== of && cuts.has(x)) {
+        instead += volume(x.axes);
+        return read(x, times);
+      }
+      const isScalar = scalarRow(x.op) !== undefined || isSmall(x);
+      const isMoved = isMovement(x);
+      if (x !== of) {
+        const from = origin(x);
+        const { flops, reads } = works.get(from)!;
+        const isCheap = scalarRow(from.op) !== undefined && flops <= tooMuch && reads <= 1.25;
+        const isKept = [...uses.get(x) ?? []].some(([user, { count }]) =>
+          when(user) >= late && (!isCheap || isRepeated(x, count) && flops > mostRepeated)
+        );
+        if (isKept) return read(from, times);
+        if (!isMoved && !isCheap && (!isScalar || users.get(x)! > 1)) {
+          instead += volume(x.axes);
+          return read(x, times);
+        }
+      }
+      total += isMoved || isScalar ? costOf(x) * times * terms(x) * share(x) : Infinity;
+      x.args.forEach((arg) => visit(arg, times * terms(x)));
+    };
+    visit(of, 1);
+    return instead > 1.25 * volume(of.axes) ? Infinity : total + perRepeat * Math.max(0, reads - 1);
+  };
+  /**
+   * What a kernel uses long after it was computed, as the backward pass does, is computed there again
+   * where that is little work from what is in memory anyway: peak memory is what it saves.
+   */
+  const repeatLate = (of: Node, mine: Map<Draft, Use>) => {
+    if (scalarRow(of.op) === undefined && !isSmall(of) || volume(of.axes) < worthKeeping) return;
+    const late = [...mine].filter(([draft]) => when(draft) - time.get(of)! > patience);
+    const affordable = late.every(([draft, { count }]) => {
+      const often = isRepeated(of, count) && !isRowValue(of, draft);
+      return workAgain(of, draft) <= (often ? mostRepeated : mostOnce);
+    });
+    const isChain = late.some(([draft]) =>
+      [...draft.again].filter((x) => x.op === of.op && volume(x.axes) >= volume(of.axes)).length >=
+        mostAlike
+    );
+    if (!affordable || isChain) return;
+    for (const [draft, { direct, count }] of late) {
+      draft.again.add(of);
+      mine.delete(draft);
+      place(of, draft, direct, count);
+    }
+  };
+
+  const draftOf = new Map<Node, Draft>();
+  for (const of of [...order].reverse()) {
+    const mine = uses.get(of) ?? new Map<Draft, Use>();
+    if (of.op === "scan") {
+      const draft = draftOf.get(of);
+      if (draft === undefined) continue;
+      const { space } = plans.get(of)!;
+      const across = new Set(space.map((dim) => dim.axis));
+      of.args.forEach((arg) => {
+        // Each lane reads its part of an argument, once a step or once before the first.
+        const count = size(space) * size(dims(arg.axes).filter((dim) => !across.has(dim.axis)));
+        const isPrev = arg.op === "part" && arg.attributes.name!.startsWith("prev.");
+        if (isPrev && plans.get(of)!.recomputes === arg.args[0]) {
+          const { each, rest } = roles(arg.args[0]);
+          [...Object.values(each), ...rest].forEach((input) => use(input, draft, false, count));
+        }
+        use(arg, draft, false, count);
+      });
+      continue;
+    }
+    if (of.op === "part") {
+      const [scan] = of.args;
+      if (!draftOf.has(scan)) {
+        draftOf.set(scan, begin({ scan, roots: [], full: new Map() }, scan));
+      }
+      const draft = draftOf.get(scan)!;
+      addRoot(of, draft);
+      home.set(of, draft);
+      continue;
+    }
+    if (isLeaf(of)) continue;
+    if (!forced.has(of) && !cuts.has(of)) repeatLate(of, mine);
+    if (isRoot.has(of) || forced.has(of)) {
+      store(of);
+      continue;
+    }
+    if (mine.size === 0) continue;
+    if (cuts.has(of)) {
+      store(of);
+      continue;
+    }
+    const only = mine.size === 1 ? [...mine][0] : undefined;
+    const repeats = (draft: Draft) =>
+      isRowValue(of, draft) ? 1 : mine.get(draft)!.count / volume(of.axes);
+    const { flops, reads, leaves } = works.get(of)!;
+    const more = (draft: Draft) => Math.max(0, repeats(draft) - 1);
+    const once = flops + perElement * reads;
+    const again = [...mine.keys()].reduce(
+      (total, draft) => total + once + (flops + perRepeat * reads) * more(draft),
+      0,
+    );
+    const stored = [...mine.keys()].reduce(
+      (total, draft) => total + perElement + perRepeat * more(draft),
+      once + perElement,
+    );
+    const fits = [...mine.keys()].every((draft) =>
+      leaves.size === 0 || new Set([...bound.get(draft) ?? [], ...leaves]).size <= mostBound
+    );
+    const worth = (only !== undefined && repeats(only[0]) <= 1) ||
+      (fits && flops <= tooMuch &&
+        again * volume(of.axes) <= stored * volume(of.axes) + perKernel);
+    if (of.op === "index" || of.op === "recompute") {
+      mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
+    } else if (of.op === "gather" || of.op === "materialise") {
+      forced.add(of.args[0]);
+      mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
+    } else if (of.op === "reduce") {
+      const contraction = contractionOf(of);
+      const small = volume(of.args[0].axes) / volume(of.axes) <= smallReduction;
+      if (only === undefined) store(of);
+      else if (contraction !== undefined) {
+        const [draft, { direct }] = only;
+        const fits = direct && draft.scan === undefined && draft.contraction === undefined &&
+          draft.over === undefined && fills(of, draft.full);
+        if (fits) {
+          draft.contraction = of;
+          place(of, draft, true, only[1].count);
+        } else store(of);
+      } else if (small) {
+        if (worth) place(of, only[0], false, only[1].count);
+        else store(of);
+      } else if (only[1].direct && (takesReduction(of, only[0]) || becomesRow(of, only[0]))) {
+        const [draft] = only;
+        if (draft.over === undefined) draft.full = fullOf(of.args[0]);
+        draft.over = of.attributes.over;
+        draft.reductions.push(of);
+        place(of, draft, true, only[1].count);
+      } else store(of);
+    } else if (worth) {
+      mine.forEach(({ direct, count }, draft) => place(of, draft, direct, count));
+    } else store(of);
+  }
+
+  // Where none of the reductions came that values of whole rows were stored for, there are no rows.
+  for (const draft of [...drafts]) {
+    if (draft.over === undefined || draft.reductions.length > 0) continue;
+    if (draft.scan !== undefined || draft.contraction !== undefined) continue;
+    const ofRows = draft.roots.filter((root) => fills(root, rowSpace(draft)));
+    const others = draft.roots.filter((root) => !ofRows.includes(root));
+    draft.over = undefined;
+    if (ofRows.length === 0) continue;
+    if (others.length === 0) {
+      draft.full = fullOf(ofRows[0]);
+      continue;
+    }
+    const first = begin({ roots: [], full: fullOf(ofRows[0]) }, ofRows[0]);
+    draft.again.forEach((of) => first.again.add(of));
+    // A value of a row follows from none of more axes without a reduction.
+    for (const of of waits.readBy(draft)) {
+      const by = uses.get(of)!, seen = by.get(draft);
+      if (seen !== undefined && !others.includes(of)) by.set(first, { ...seen });
+    }
+    draft.roots.splice(0, Infinity, ...others);
+    for (const of of ofRows) {
+      first.roots.push(of);
+      if (home.get(of) === draft) home.set(of, first);
+      use(of, draft, true, volume(others[0].axes));
+    }
+  }
+
+  const updated = updatesOf(named, roots);
+  const isUpdate = (draft: Draft) =>
+    draft.scan === undefined &&
+    draft.roots.every((root) => home.get(root) === draft && updated.has(root));
+  const joined = joinBeside({ drafts, home, uses, when, isUpdate });
+  const lowered = assemble(named, roots, joined, home, uses, plans, halvesFrom);
+  verifyLowered(lowered);
+  return lowered;
+};

@@ -1,0 +1,54 @@
+// What the scheduler decides about before anything has a place in memory: kernels in the making, and
+// who uses which value.
+import { known } from "../../../dsl/axes.ts";
+import type { Node } from "../../../dsl/node.ts";
+
+/** How a kernel uses a value. */
+export interface Use {
+  /** At the kernel's own position, not at others. */
+  direct: boolean;
+  /** How many times it is computed in all, if it is computed there. */
+  count: number;
+}
+
+/** What a kernel iterates over: axes with their sizes. */
+export type Space = ReadonlyMap<string, number>;
+
+/** Whether a value has an element for each position of a space and no others. */
+export const fills = (of: Node, space: Space): boolean => {
+  const axes = Object.keys(of.axes);
+  return axes.length === space.size && axes.every((axis) => space.get(axis) === of.axes[axis]);
+};
+
+/** A kernel in the making. */
+export interface Draft {
+  readonly id: number;
+  readonly scan?: Node;
+  readonly roots: Node[];
+  /** All axes of the iteration, those reduced over included. */
+  full: Space;
+  over?: readonly string[];
+  readonly reductions: Node[];
+  contraction?: Node;
+  /** Values that other kernels store, but that this one computes again. */
+  readonly again: Set<Node>;
+  readonly path: string;
+}
+
+/** The axes of a value with their sizes. */
+export const fullOf = (of: Node): Space =>
+  new Map(Object.keys(of.axes).map((axis) => [axis, known(of.axes, axis)]));
+
+/** What is given to a program rather than computed by it. */
+export const isLeaf = (of: Node): boolean =>
+  ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
+
+/** Intermediate values can share one binding; inputs, parameters and literals can not. */
+export const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
+/**
+ * Most reductions of a row kernel: each takes an array of a workgroup's lanes, at most 1 KiB, of the
+ * 16 KiB of workgroup memory that every device has.
+ */
+export const mostReductions = 16;
+/** Most of them in a kernel that does more than it must: devices bind ten buffers in all. */
+export const mostBound = 7;

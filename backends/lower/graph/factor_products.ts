@@ -1,0 +1,116 @@
+// Products by their factors: sums of products without the factors that they need not have, and what
+// several products have in common computed once.
+import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
+import { apply } from "../../../dsl/primitives.ts";
+import { expand, reduce } from "../../../dsl/structure.ts";
+import { ascend } from "../../../dsl/walk.ts";
+import { movedAxes } from "../scans/cooperative.ts";
+
+/** Whether a value is its argument, at all positions of further axes. */
+const isExpanded = (of: Node): boolean =>
+  of.op === "index" && movedAxes(of).length === 0 &&
+  Object.entries(of.args[0].axes).every(([axis, size]) => of.axes[axis] === size);
+
+/** What a value is at all positions of further axes, if it is that. */
+export const unexpanded = (of: Node): Node => {
+  let from = of;
+  while (isExpanded(from)) [from] = from.args;
+  return from;
+};
+
+const factorsOf = (of: Node): readonly Node[] =>
+  (of.op === "mul" && of.dtype === "f32") || isExpanded(of) ? of.args.flatMap(factorsOf) : [of];
+
+/**
+ * The same values, sums having no factors that lack the summed axes: those are multiplied by once,
+ * afterwards, and sums that differ in nothing else are then one.
+ */
+export const withoutFactors = (roots: readonly Node[]): readonly Node[] =>
+  rewrite(roots, (of) => {
+    if (of.op !== "reduce" || of.attributes.how !== "add") return of;
+    const { over } = of.attributes;
+    const factors = [...factorsOf(of.args[0])].sort((a, b) => a.id - b.id);
+    const isInside = (one: Node) => over!.some((axis) => axis in one.axes);
+    const inside = factors.filter(isInside);
+    const axes = new Set(inside.flatMap((one) => Object.keys(one.axes)));
+    if (inside.length === factors.length || !over!.every((axis) => axes.has(axis))) return of;
+    const product = (list: readonly Node[]) => list.reduce((a, b) => apply("mul", a, b));
+    return inPlaceOf(of, () => {
+      const outside = factors.filter((one) => !isInside(one));
+      return expand(product([reduce(product(inside), "add", over!), ...outside]), of.axes);
+    });
+  });
+
+/** The most frequent pair among some lists, if it is in more than one. */
+const commonPair = (lists: Iterable<readonly Node[]>): readonly [Node, Node] | undefined => {
+  const counts = new Map<string, number>();
+  let most = 1, best: readonly [Node, Node] | undefined;
+  for (const list of lists) {
+    const sorted = [...list].sort((a, b) => a.id - b.id);
+    const pairs = sorted.flatMap((a, k) => sorted.slice(k + 1).map((b) => [a, b] as const));
+    for (const pair of new Map(pairs.map((one) => [`${one[0].id} ${one[1].id}`, one])).values()) {
+      const key = `${pair[0].id} ${pair[1].id}`, count = (counts.get(key) ?? 0) + 1;
+      counts.set(key, count);
+      if (count > most) [most, best] = [count, pair];
+    }
+  }
+  return best;
+};
+
+/** A list without a pair, which may be the same node twice; undefined where it lacks one of them. */
+const withoutPair = (
+  list: readonly Node[],
+  [a, b]: readonly [Node, Node],
+): readonly Node[] | undefined => {
+  const first = list.indexOf(a), second = list.indexOf(b, a === b ? first + 1 : 0);
+  return first < 0 || second < 0 ? undefined : list.filter((_, k) => k !== first && k !== second);
+};
+
+/**
+ * The same values, products being built so that what several of them have in common is one value.
+ * Only `isInner` factors count; the others are multiplied by each other, outside of loops.
+ */
+export const sharedProducts = (
+  roots: readonly Node[],
+  isInner: (of: Node) => boolean,
+): readonly Node[] => {
+  const nodes = reachable(roots);
+  const isProduct = (of: Node) => of.op === "mul" && of.dtype === "f32";
+  const whole = new Set([
+    ...roots,
+    ...nodes.filter((of) => !isProduct(of) && !isExpanded(of)).flatMap((of) => of.args),
+  ].filter((of) => factorsOf(of).length > 1));
+  const inner = new Map([...whole].map((of) => [of, factorsOf(of).filter(isInner)] as const));
+  const keyOf = (list: readonly Node[]) => list.map(({ id }) => id).sort((a, b) => a - b).join();
+  const there = new Map(nodes.filter(isProduct).map((of) => [keyOf(factorsOf(of)), of]));
+  const pairs = new Set<Node>();
+  const changed = new Set<Node>();
+  for (;;) {
+    const pair = commonPair(inner.values());
+    if (pair === undefined) break;
+    const both = there.get(keyOf(pair)) ?? apply("mul", ...pair);
+    pairs.add(both);
+    for (const [of, list] of inner) {
+      const rest = withoutPair(list, pair);
+      if (rest === undefined) continue;
+      inner.set(of, [...rest, both]);
+      changed.add(of);
+    }
+  }
+  const made = new Map<Node, Node>();
+  const isChanged = (of: Node) => changed.has(of) && !pairs.has(of);
+  /** The factors of a product that changes, those that are multiplied first in front. */
+  const listsOf = (of: Node): readonly (readonly Node[])[] =>
+    [factorsOf(of).filter((one) => !isInner(one)), inner.get(of)!]
+      .filter((list) => list.length > 0);
+  const product = (list: readonly Node[]) => list.reduce((a, b) => apply("mul", a, b));
+  const build = (of: Node): Node => {
+    const now = (one: Node) => made.get(one)!;
+    if (isChanged(of)) return expand(product(listsOf(of).map((l) => product(l.map(now)))), of.axes);
+    const args = of.args.map(now);
+    if (args.every((arg, k) => arg === of.args[k])) return of;
+    return intern(of.op, of.dtype, of.axes, args, of.attributes);
+  };
+  const below = (of: Node) => isChanged(of) ? listsOf(of).flat() : of.args;
+  return roots.map((root) => ascend(root, made, below, (of) => inPlaceOf(of, () => build(of))));
+};

@@ -1,0 +1,113 @@
+// What is compared for equality is rounded once. Kernels that compute a value again may round it
+// otherwise: factors are multiplied in another order, a product and a sum are one instruction or
+// two. Mostly that is one unit in the last place; but whether x equals the maximum of x, and so which
+// element takes its gradient, would be decided by it, in each kernel anew. So what an `equal` of floats
+// depends on through operations that do not round is stored before it, or kept in a scan's step, and
+// all that use it read that: it becomes the argument of a `materialise` node (an optimisation
+// barrier, as XLA calls it).
+import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
+import { locals, roles } from "../../../dsl/scan.ts";
+
+/** Leaves, and what is stored by a scan: these have one value wherever they are read. */
+const given = new Set(["const", "literal", "iota", "input", "param", "part", "materialise"]);
+/** Operations whose result is one of their arguments, or exact: they round nothing. */
+const exact = new Set([
+  "neg",
+  "max",
+  "select",
+  "floor",
+  "less",
+  "equal",
+  "toFloat",
+  "toWord",
+  "bits",
+  "index",
+  "gather",
+  "stop",
+  "recompute",
+]);
+
+const isExact = ({ op, dtype, args, attributes }: Node): boolean =>
+  dtype !== "f32" || exact.has(op) || op === "reduce" && attributes.how === "max" ||
+  // Times a power of two, unless the result is subnormal.
+  op === "mul" &&
+    args.some(({ op, attributes: { value } }) =>
+      op === "const" && Number.isInteger(Math.log2(Math.abs(value!)))
+    );
+
+interface Found {
+  /** The values to materialise. */
+  readonly values: ReadonlySet<Node>;
+  /** Leaves of the step that are compared, which stand for arguments of the scan. */
+  readonly leaves: ReadonlySet<Node>;
+}
+
+/** What some compared values depend on through operations that do not round. */
+const roundedBelow = (compared: readonly Node[]): Found => {
+  const values = new Set<Node>(), leaves = new Set<Node>(), seen = new Set<Node>();
+  const stack = [...compared];
+  for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+    if (seen.has(node)) continue;
+    seen.add(node);
+    if (node.op === "local") leaves.add(node);
+    else if (given.has(node.op)) continue;
+    else if (isExact(node)) stack.push(...node.args);
+    else values.add(node);
+  }
+  return { values, leaves };
+};
+
+const comparedIn = (nodes: readonly Node[]): readonly Node[] =>
+  nodes.flatMap(({ op, args }) => op === "equal" && args[0].dtype === "f32" ? args : []);
+
+const materialised = (of: Node): Node =>
+  inPlaceOf(of, () => intern("materialise", of.dtype, of.axes, [of]));
+
+/** A scan whose step rounds once what it compares, and the arguments that it compares. */
+const withinStep = (scan: Node): { readonly scan: Node; readonly compared: readonly Node[] } => {
+  const { step } = scan.attributes;
+  const { next, out } = step!;
+  const names = Object.keys(next), outNames = Object.keys(out);
+  const ends = [...names.map((name) => next[name]), ...outNames.map((name) => out[name])];
+  const inside = withMaterialised(ends);
+  const { each, rest } = roles(scan), own = locals(scan);
+  const arguments_ = new Map([
+    ...Object.keys(each).map((name) => [own.each[name], each[name]] as const),
+    ...own.rest.map((leaf, k) => [leaf, rest[k]] as const),
+  ]);
+  const compared = [...inside.leaves].flatMap((leaf) => arguments_.get(leaf) ?? []);
+  if (inside.roots.every((root, k) => root === ends[k])) return { scan, compared };
+  const part = (list: readonly string[], from: number) =>
+    Object.fromEntries(list.map((name, k) => [name, inside.roots[from + k]]));
+  const changed = { ...step!, next: part(names, 0), out: part(outNames, names.length) };
+  const made = inPlaceOf(
+    scan,
+    () => intern(scan.op, scan.dtype, scan.axes, scan.args, { ...scan.attributes, step: changed }),
+  );
+  return { scan: made, compared };
+};
+
+const withMaterialised = (roots: readonly Node[]) => {
+  const order = reachable(roots);
+  const scans = order.filter(({ op }) => op === "scan").map((of) => [of, withinStep(of)] as const);
+  const compared = [...comparedIn(order), ...scans.flatMap(([, { compared }]) => compared)];
+  const { values, leaves } = roundedBelow(compared);
+  const steps = new Map(scans.map(([of, { scan }]) => [of, scan.attributes.step!]));
+  if (values.size === 0 && scans.every(([of, { scan }]) => of === scan)) return { roots, leaves };
+  const now = rewrite(roots, (of, was) => {
+    const step = steps.get(was);
+    const { op, dtype, axes, args, attributes } = of;
+    const made = step === undefined || step === attributes.step
+      ? of
+      : intern(op, dtype, axes, args, { ...attributes, step });
+    return values.has(was) ? materialised(made) : made;
+  });
+  return { roots: now, leaves };
+};
+
+/** The same values, each of those that are compared for equality rounded once. */
+export const roundOnce = (roots: readonly Node[]): readonly Node[] =>
+  // What leaves the program is stored in any case.
+  withMaterialised(roots).roots.map((of, k) =>
+    of.op === "materialise" && roots[k].op !== "materialise" ? of.args[0] : of
+  );

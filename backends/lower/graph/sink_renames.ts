@@ -1,0 +1,186 @@
+// Pure renamings move down to what is stored. A layer's result is renamed for its consumer (`out` to
+// `channel`); left in place, that hides from the scheduler that producer and consumer walk over the
+// same axes and could be one kernel. Below a renaming everything that only it uses is rebuilt with
+// the new names, so nothing is computed twice.
+import { type Axes, known } from "../../../dsl/axes.ts";
+import { inPlaceOf, intern, type Node, type Place, reachable } from "../../../dsl/node.ts";
+import { scalarRow } from "../../../dsl/primitives.ts";
+import { at, index, isIdentity, reduce } from "../../../dsl/structure.ts";
+import { ascend, descend } from "../../../dsl/walk.ts";
+
+/** New names by old ones; axes that it lacks keep theirs. */
+type Names = Readonly<Record<string, string>>;
+
+const none: Names = {};
+
+/** The new names, when an index node does nothing but rename. */
+const renaming = (of: Node): Names | undefined => {
+  if (of.op !== "index") return undefined;
+  const [x] = of.args;
+  const names: Record<string, string> = {};
+  for (const [axis, place] of Object.entries(of.attributes.places!)) {
+    const to = place.terms[0]?.axis;
+    if (to === undefined || !isIdentity(place, to) || known(x.axes, axis) !== of.axes[to]) {
+      return undefined;
+    }
+    names[axis] = to;
+  }
+  const targets = new Set(Object.values(names));
+  const bijective = targets.size === Object.keys(x.axes).length &&
+    Object.keys(of.axes).length === targets.size;
+  return bijective ? names : undefined;
+};
+
+const renamedAxes = (axes: Axes, names: Names): Axes =>
+  Object.fromEntries(Object.entries(axes).map(([axis, size]) => [names[axis] ?? axis, size]));
+
+const wrapped = (x: Node, names: Names): Node =>
+  index(
+    x,
+    renamedAxes(x.axes, names),
+    Object.fromEntries(Object.keys(x.axes).map((axis) => [axis, at(names[axis] ?? axis)])),
+  );
+
+const restricted = (names: Names, axes: Axes): Names =>
+  Object.fromEntries(Object.entries(names).filter(([axis]) => axis in axes));
+
+const renamedPlace = (place: Place, names: Names): Place => ({
+  ...place,
+  terms: place.terms.map((term) => ({ ...term, axis: names[term.axis] ?? term.axis })),
+});
+
+/** A value under new names: of axes that keep theirs, the value as it is. */
+interface Wanted {
+  readonly of: Node;
+  readonly names: Names;
+}
+
+/** How a value is made from others. */
+interface Way {
+  readonly from: readonly Wanted[];
+  readonly make: (args: readonly Node[]) => Node;
+}
+
+const sameNames = (of: Node, names: Names): boolean =>
+  Object.keys(of.axes).every((axis) => (names[axis] ?? axis) === axis);
+
+/** How a value comes about as it is: a renaming by what it renames, under the new names. */
+const plainly = (of: Node): Way => {
+  const names = renaming(of);
+  if (names !== undefined) return { from: [{ of: of.args[0], names }], make: ([x]) => x };
+  const { op, dtype, axes, attributes } = of;
+  return {
+    from: of.args.map((arg) => ({ of: arg, names: none })),
+    make: (args) => {
+      const same = args.every((arg, k) => arg === of.args[k]);
+      return same ? of : inPlaceOf(of, () => intern(op, dtype, axes, args, attributes));
+    },
+  };
+};
+
+/** How a value comes about under new names; only what has this `isAlone` user is rebuilt. */
+const renamed = (of: Node, names: Names, isAlone: (of: Node) => boolean): Way => {
+  const own = Object.keys(of.axes).filter((axis) => (names[axis] ?? axis) !== axis);
+  const mine: Names = Object.fromEntries(own.map((axis) => [axis, names[axis]]));
+  const plain = (of: Node): Wanted => ({ of, names: none });
+  const wrappedHere: Way = { from: [plain(of)], make: ([x]) => wrapped(x, mine) };
+  if (!isAlone(of)) return wrappedHere;
+  const inner = renaming(of);
+  if (inner !== undefined) {
+    const through = Object.entries(inner).map(([axis, to]) => [axis, mine[to] ?? to]);
+    return { from: [{ of: of.args[0], names: Object.fromEntries(through) }], make: ([x]) => x };
+  }
+  if (scalarRow(of.op) !== undefined || of.op === "stop" || of.op === "recompute") {
+    return {
+      from: of.args.map((arg) => ({ of: arg, names: mine })),
+      make: (args) => intern(of.op, of.dtype, renamedAxes(of.axes, mine), args, of.attributes),
+    };
+  }
+  if (of.op === "reduce") return renamedSum(of, mine, isAlone);
+  if (of.op === "index") {
+    const { places, fill } = of.attributes;
+    const moved = Object.entries(places!).map(([axis, place]) =>
+      [axis, renamedPlace(place, mine)] as const
+    );
+    const axes = renamedAxes(of.axes, mine);
+    return {
+      from: [plain(of.args[0])],
+      make: ([x]) => index(x, axes, Object.fromEntries(moved), fill),
+    };
+  }
+  return wrappedHere;
+};
+
+const renamedSum = (of: Node, mine: Names, isAlone: (of: Node) => boolean): Way => {
+  const [x] = of.args;
+  const taken = new Set([...Object.keys(x.axes), ...Object.values(mine)]);
+  const all: Record<string, string> = { ...mine };
+  for (const axis of of.attributes.over!) {
+    if (!Object.values(mine).includes(axis)) continue;
+    let free = `${axis}'`;
+    while (taken.has(free)) free += "'";
+    taken.add(free);
+    all[axis] = free;
+  }
+  const over = of.attributes.over!.map((axis) => all[axis] ?? axis);
+  const fresh = over.filter((axis) => !(axis in x.axes));
+  const sum = (inner: Node) => reduce(inner, of.attributes.how!, over);
+  if (fresh.length === 0 || scalarRow(x.op) === undefined || !isAlone(x)) {
+    return { from: [{ of: x, names: all }], make: ([x]) => sum(x) };
+  }
+  // A name that only makes room here stays here: below, it would part what is one kernel.
+  const staysHere = (arg: Node) => Object.keys(arg.axes).some((axis) => fresh.includes(all[axis]));
+  return {
+    from: x.args.map((arg) => ({ of: arg, names: staysHere(arg) ? none : all })),
+    make: (args) => {
+      const inner = args.map((made, k) => {
+        const arg = x.args[k];
+        return staysHere(arg) ? wrapped(made, restricted(all, arg.axes)) : made;
+      });
+      return sum(intern(x.op, x.dtype, renamedAxes(x.axes, all), inner, x.attributes));
+    },
+  };
+};
+
+/** The same values with renamings as deep as they go without repeating work. */
+export const sinkRenames = (roots: readonly Node[]): readonly Node[] => {
+  const order = reachable(roots);
+  const users = new Map<Node, number>();
+  const count = (of: Node) => users.set(of, (users.get(of) ?? 0) + 1);
+  for (const of of order) new Set(of.args).forEach(count);
+  roots.forEach(count);
+  const isAlone = (of: Node) => users.get(of)! <= 1;
+
+  const plain = new Map<Node, Node>();
+  const isPlain = ({ of, names }: Wanted) => sameNames(of, names);
+  const wayOf = ({ of, names }: Wanted): Way => inPlaceOf(of, () => renamed(of, names, isAlone));
+
+  // What nobody wants as it is, since its one user wants it under other names, is not made.
+  const wanted = new Set<Node>();
+  descend<Wanted>(roots.map((of) => ({ of, names: none })), (one) => {
+    if (!isPlain(one)) return wayOf(one).from;
+    if (wanted.has(one.of)) return [];
+    wanted.add(one.of);
+    return plainly(one.of).from;
+  });
+
+  for (const of of order) {
+    if (!wanted.has(of)) continue;
+    const made = new Map<Wanted, Node>();
+    const ways = new Map<Wanted, Way>();
+    const below = (one: Wanted): readonly Wanted[] => {
+      if (one.of !== of && isPlain(one)) return [];
+      const way = one.of === of ? plainly(of) : wayOf(one);
+      ways.set(one, way);
+      return way.from;
+    };
+    const value = ascend<Wanted, Node>({ of, names: none }, made, below, (one) => {
+      const way = ways.get(one);
+      if (way === undefined) return plain.get(one.of)!;
+      const args = way.from.map((arg) => made.get(arg)!);
+      return one.of === of ? way.make(args) : inPlaceOf(one.of, () => way.make(args));
+    });
+    plain.set(of, value);
+  }
+  return roots.map((root) => plain.get(root)!);
+};

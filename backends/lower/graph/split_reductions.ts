@@ -1,0 +1,112 @@
+// Long sums of which there are too few to give all of a device something to do. Each becomes two: of
+// parts of what is summed, beside each other, and of what they give. That takes no atomic additions,
+// of which WGSL has none for floats, and is the same for every run. What follows a sum point-wise
+// follows the second stage, which is an ordinary reduction.
+import { known, volume } from "../../../dsl/axes.ts";
+import { type Node, within } from "../../../dsl/node.ts";
+import { apply } from "../../../dsl/primitives.ts";
+import { index, reduce } from "../../../dsl/structure.ts";
+import { contractionOf, isWorthTiles, perElement } from "../cost_model.ts";
+import { type Dim, size } from "../kernel_ir.ts";
+
+/** How much it takes to fill a device, and what starting a kernel costs there. */
+export interface Breadth {
+  /** Workgroups of a product: fewer leave processors idle. */
+  readonly groups: number;
+  /** Lanes of a scan. */
+  readonly lanes: number;
+  /** Additions that the whole device could do while one more kernel is started. */
+  readonly perKernel: number;
+  /** How many times faster what is split must be by estimate: less is not worth kernels and memory. */
+  readonly gain: number;
+}
+
+/** From this size on a reduction with few results is done in two stages. */
+const splitFrom = 1024;
+/** The same along one axis, which has to be cut for that: so many terms, and not more results. */
+const cutFrom = 2 ** 16, fewResults = 64;
+/** Parts of all of a value: few enough that a workgroup does each, and enough for all of a device. */
+const mostParts = 512;
+/** Rows and columns of a tile, where a product has enough of them. */
+const tile = 64;
+
+// An axis may be cut in several ways in one program, and an axis name has one size.
+const partOf = (axis: string, count: number): string => `${axis}.part:${count}`;
+const placeOf = (axis: string, length: number): string => `${axis}.place:${length}`;
+
+/** An axis as parts of one length, the last one filled up with `fill`. */
+const cut = (x: Node, axis: string, length: number, fill = 0): Node => {
+  const count = Math.ceil(known(x.axes, axis) / length);
+  const part = partOf(axis, count), place = placeOf(axis, length);
+  const axes = Object.entries(x.axes).flatMap(([name, size]) =>
+    name === axis ? [[part, count], [place, length]] : [[name, size]]
+  );
+  const terms = [{ axis: part, times: length }, { axis: place, times: 1 }];
+  return index(
+    x,
+    Object.fromEntries(axes),
+    { [axis]: { terms, plus: 0, over: 1, exact: false, modulo: 0 } },
+    fill,
+  );
+};
+
+/** A reduction along one long axis becomes two: of its parts, and of what they give. */
+const inParts = (of: Node): Node => {
+  const { how, over } = of.attributes;
+  const [axis] = over!, [x] = of.args;
+  const size = known(x.axes, axis), root = 2 ** Math.round(Math.log2(size) / 2);
+  const length = volume(of.axes) === 1 ? Math.max(root, Math.ceil(size / mostParts)) : root;
+  const parts = cut(x, axis, length, how === "add" ? 0 : -Infinity);
+  const inner = reduce(parts, how!, [placeOf(axis, length)]);
+  return reduce(inner, how!, [partOf(axis, Math.ceil(size / length))]);
+};
+
+/** A long reduction to few results becomes two, so that the first has parallel work. */
+export const inStages = (of: Node): Node => {
+  if (of.op !== "reduce" || contractionOf(of) !== undefined) return of;
+  const { how, over } = of.attributes;
+  const sizes = over!.map((axis) => known(of.args[0].axes, axis));
+  const total = sizes.reduce((a, b) => a * b, 1);
+  if (over!.length === 1 && total >= cutFrom && volume(of.axes) <= fewResults) return inParts(of);
+  if (total < splitFrom || over!.length < 2 || volume(of.axes) > 4 * splitFrom) return of;
+  // The outer stage is the axis whose size is nearest to the square root of the whole.
+  const distance = (k: number) => Math.abs(Math.log(sizes[k]) - Math.log(total) / 2);
+  const outer = over![sizes.map((_, k) => k).sort((a, b) => distance(a) - distance(b))[0]];
+  const inner = reduce(of.args[0], how!, over!.filter((axis) => axis !== outer));
+  return reduce(inner, how!, [outer]);
+};
+
+/**
+ * How many times longer a product takes than on a full device, where that is `idle` times as large as
+ * what it fills. Smaller tiles fill up to sixteen times more of it, but read more for each result.
+ */
+const slowness = (idle: number): number => Math.max(1, Math.sqrt(idle), idle / 4);
+
+/** A product of few tiles and many terms becomes the sum of several, where that should be faster. */
+export const inSlices = (of: Node, { groups, perKernel, gain }: Breadth): Node => {
+  const product = contractionOf(of);
+  if (product === undefined) return of;
+  const { left, right, batch, rows, columns, over } = product;
+  const results = size(batch) * size(rows) * size(columns), terms = size(over);
+  const tiles = size(batch) * Math.ceil(size(rows) / tile) * Math.ceil(size(columns) / tile);
+  const time = (parts: number): number =>
+    results * terms * slowness(groups / (tiles * parts)) +
+    (parts === 1 ? 0 : 2 * perElement * results * parts + perKernel);
+  const isTiled = (parts: number) =>
+    isWorthTiles(size(rows), size(columns), Math.floor(terms / parts));
+  const counts: number[] = [];
+  for (let n = 2; tiles * n <= 2 * groups && isTiled(n); n *= 2) counts.push(n);
+  const [best] = counts.sort((a, b) => time(a) - time(b));
+  if (best === undefined || gain * time(best) > time(1)) return of;
+  // The axis that leaves the least of the last part empty.
+  const lengthOf = (dim: Dim) => Math.ceil(dim.size / best);
+  const filled = (dim: Dim) => dim.size / (best * lengthOf(dim));
+  const [dim] = [...over].sort((a, b) => filled(b) - filled(a) || b.size - a.size);
+  const { axis } = dim, length = lengthOf(dim), others = over.filter((other) => other !== dim);
+  const count = Math.ceil(dim.size / length);
+  return within(`${count} parts of ${axis}`, () => {
+    const terms = apply("mul", cut(left, axis, length), cut(right, axis, length));
+    const inner = reduce(terms, "add", [...others.map((dim) => dim.axis), placeOf(axis, length)]);
+    return reduce(inner, "add", [partOf(axis, count)]);
+  });
+};

@@ -1,0 +1,357 @@
+// Scans with too few lanes to fill a device, in chunks of time beside each other. That takes a
+// recurrence that is linear in what it carries, h' = gate · h + input: a chunk turns whatever comes
+// into it to (product of gates) · h + (what it makes of zero). A first scan finds these two for all
+// chunks at once, a short one goes from chunk to chunk with them, and a last one does the steps of
+// every chunk from its right start. Carries that only add up are summed over the chunks after it.
+import { type Axes, known, volume } from "../../../dsl/axes.ts";
+import { intern, type Node, reachable, rewrite, within } from "../../../dsl/node.ts";
+import { apply, constant, float } from "../../../dsl/primitives.ts";
+import { locals, type Nodes, part, roles, scanNode } from "../../../dsl/scan.ts";
+import {
+  expand,
+  iota,
+  isIdentity,
+  merge,
+  pad,
+  reduce,
+  slice,
+  split,
+} from "../../../dsl/structure.ts";
+import { costOf, perElement } from "../cost_model.ts";
+import { added, isZero, lifted } from "./hoist.ts";
+import { type Dim, dims, size } from "../kernel_ir.ts";
+import { chunkSuffix, spaceOf } from "./plan.ts";
+import type { Breadth } from "../graph/split_reductions.ts";
+import { dependents, mixedAxes } from "./cooperative.ts";
+
+/** What a scan's carries are, where it can be done in chunks; the others stay what they start as. */
+interface Form {
+  /** What a step multiplies a carry by, for those that it also adds something to. */
+  readonly gates: ReadonlyMap<string, Node>;
+  /** Carries that only add up, and that nothing else reads. */
+  readonly sums: readonly string[];
+}
+
+/** A scan to do in chunks of so many steps. */
+interface Choice {
+  readonly form: Form;
+  readonly length: number;
+}
+
+const isPrev = (of: Node): boolean => of.op === "part" && of.attributes.name!.startsWith("prev.");
+
+/**
+ * What `carry` is multiplied by on its way to `of`, if that is linear in it and each element follows
+ * from its own; `carried` are the values that follow from carries.
+ */
+const gateOf = (of: Node, carry: Node, carried: ReadonlySet<Node>): Node | undefined => {
+  const done = new Map<Node, Node | undefined>();
+  const at = (x: Node): Node | undefined => {
+    if (!done.has(x)) done.set(x, x === carry ? float(1) : carried.has(x) ? through(x) : float(0));
+    return done.get(x);
+  };
+  const both = (x: Node, y: Node, build: (a: Node, b: Node) => Node): Node | undefined => {
+    const a = at(x), b = at(y);
+    return a === undefined || b === undefined ? undefined : build(a, b);
+  };
+  const through = (x: Node): Node | undefined => {
+    const [a, b, c] = x.args;
+    switch (x.op) {
+      case "add":
+        return both(a, b, (a, b) => apply("add", a, b));
+      case "neg":
+        return both(a, a, (a) => apply("neg", a));
+      case "mul": {
+        const [of, factor] = carried.has(a) ? [a, b] : [b, a];
+        return carried.has(factor) ? undefined : both(of, of, (of) => apply("mul", of, factor));
+      }
+      case "div":
+        return carried.has(b) ? undefined : both(a, a, (a) => apply("div", a, b));
+      case "select":
+        return carried.has(a) ? undefined : both(b, c, (b, c) => apply("select", a, b, c));
+      case "index": {
+        const places = Object.entries(x.attributes.places!);
+        return places.every(([axis, place]) => isIdentity(place, axis)) ? at(a) : undefined;
+      }
+      case "stop":
+      case "recompute":
+        return at(a);
+      default:
+        return undefined;
+    }
+  };
+  return at(of);
+};
+
+const valuesOf = (scan: Node): readonly Node[] => {
+  const { next, out } = scan.attributes.step!;
+  return [...Object.values(next), ...Object.values(out)];
+};
+
+/** What the first of the three scans computes in a step. */
+const endsOf = (scan: Node, { gates }: Form): readonly Node[] => [
+  ...[...gates.keys()].map((name) => scan.attributes.step!.next[name]),
+  ...gates.values(),
+];
+
+/** The inputs that values of a step are made of. */
+const inputsOf = (scan: Node, values: readonly Node[]): readonly string[] => {
+  const inside = new Set(reachable(values)), { each } = locals(scan);
+  return Object.keys(each).filter((name) => inside.has(each[name]));
+};
+
+/** All that is read of what is in `order`; a step may leave an input alone. */
+const readIn = (order: readonly Node[]): ReadonlySet<Node> =>
+  new Set(order.flatMap((of) => {
+    if (of.op !== "scan") return of.args;
+    const { from, each, rest } = roles(of);
+    return [
+      ...Object.values(from),
+      ...inputsOf(of, valuesOf(of)).map((name) => each[name]),
+      ...rest,
+    ];
+  }));
+
+/** How a scan can be done in chunks, if it can; `read` is all that the program reads. */
+const formOf = (scan: Node, read: ReadonlySet<Node>): Form | undefined => {
+  const { next, out } = scan.attributes.step!;
+  const inner = reachable(valuesOf(scan));
+  if (mixedAxes(scan) !== undefined || inner.some((of) => of.op === "scan")) return undefined;
+  const { carry } = locals(scan);
+  const isRead = (name: string) => read.has(part(scan, "prev", name));
+  const changing = Object.entries(next)
+    .filter(([name, of]) => of !== carry[name] || isRead(name));
+  const carried = dependents(inner, changing.map(([name]) => carry[name]));
+  const gates = new Map<string, Node>(), sums: string[] = [];
+  for (const [name, of] of changing) {
+    const others = Object.keys(next).filter((other) => other !== name).map((other) => next[other]);
+    const isSum = of.dtype === "f32" && !isRead(name) &&
+      added(of, carry[name], [...others, ...Object.values(out)]) !== undefined;
+    const gate = isSum || of.dtype !== "f32" ? undefined : gateOf(of, carry[name], carried);
+    if (isSum) sums.push(name);
+    else if (gate === undefined) return undefined;
+    else gates.set(name, gate);
+  }
+  const form = { gates, sums };
+  // What another scan computes again for this one's last stage would be stored for its first.
+  const { each } = roles(scan);
+  const waits = inputsOf(scan, endsOf(scan, form)).some((name) => isPrev(each[name]));
+  return waits ? undefined : form;
+};
+
+const stepsOf = (scan: Node): number => {
+  const [some] = Object.values(roles(scan).each);
+  return known(some.axes, scan.attributes.axis!);
+};
+
+/** Additions that a lane of `space` needs for values of a step, and to read what they are made of. */
+const workOf = (values: readonly Node[], space: readonly Dim[]): number => {
+  const lanes = new Set(space.map(({ axis }) => axis));
+  return reachable(values).reduce((sum, of) => {
+    const isRead = of.op === "local" && of.attributes.name!.startsWith("each.");
+    const held = dims((of.op === "reduce" ? of.args[0] : of).axes)
+      .filter(({ axis }) => !lanes.has(axis));
+    return sum + (isRead ? perElement : costOf(of)) * size(held);
+  }, 0);
+};
+
+/** How many steps to a chunk, if chunks should be enough faster than all steps in a row. */
+const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined => {
+  const steps = stepsOf(scan), { from } = roles(scan);
+  const idle = (lanes: number) => Math.max(1, breadth.lanes / lanes);
+  const stage = (values: readonly Node[], space: readonly Dim[]) => {
+    const lanes = size(space), work = lanes * workOf(values, space);
+    return (steps: number, chunks: number) => steps * chunks * work * idle(lanes * chunks);
+  };
+  const bodies = stage(valuesOf(scan), spaceOf(scan));
+  // A lane for every element that is carried: nothing is summed over them.
+  const carried = Object.assign({}, ...[...form.gates.keys()].map((name) => from[name].axes));
+  const ends = stage(endsOf(scan, form), dims(carried));
+  const elements = (names: Iterable<string>) =>
+    [...names].reduce((sum, name) => sum + volume(from[name].axes), 0);
+  // From chunk to chunk, two numbers are read for each that is carried, and one is written.
+  const between = 3 * perElement * elements(form.gates.keys()) * idle(volume(carried));
+  const summed = 2 * perElement * elements(form.sums);
+  const time = (length: number): number => {
+    const count = Math.ceil(steps / length);
+    return ends(length, count) + bodies(length, count) + (between + summed) * count +
+      2 * breadth.perKernel;
+  };
+  const lengths: number[] = [];
+  // Powers of two, since places in time are divided by them.
+  for (let length = 2; 2 * length <= steps; length *= 2) lengths.push(length);
+  const [best] = lengths.sort((a, b) => time(a) - time(b));
+  return best !== undefined && breadth.gain * time(best) <= bodies(steps, 1) ? best : undefined;
+};
+
+/**
+ * The scans to do in chunks. A scan back over another one computes the carries that came into its
+ * steps again: both have the same chunks, or neither has any.
+ */
+const chosen = (roots: readonly Node[], breadth: Breadth): ReadonlyMap<Node, Choice> => {
+  const order = reachable(roots);
+  const read = readIn(order);
+  const scans = order.filter((of) => of.op === "scan");
+  const sourcesOf = (scan: Node) => scan.args.filter(isPrev).map((of) => of.args[0]);
+  const found = new Map<Node, Choice>();
+  for (const scan of scans) {
+    const form = formOf(scan, read), [source] = sourcesOf(scan);
+    if (form === undefined) continue;
+    const length = source === undefined ? lengthOf(scan, form, breadth) : found.get(source)?.length;
+    if (length !== undefined) found.set(scan, { form, length });
+  }
+  for (let before = -1; before !== found.size;) {
+    before = found.size;
+    for (const scan of scans) {
+      const related = [scan, ...sourcesOf(scan)];
+      const lengths = new Set(related.map((of) => found.get(of)?.length));
+      if (lengths.size > 1) related.forEach((of) => found.delete(of));
+    }
+  }
+  return found;
+};
+
+const record = (names: readonly string[], of: (name: string, k: number) => Node): Nodes =>
+  Object.fromEntries(names.map((name, k) => [name, of(name, k)]));
+
+/**
+ * The parts of a scan by name, made in chunks. `joined` are values over all of time that were made in
+ * chunks before, with what they were made of: a scan back over another one reads that.
+ */
+const inChunks = (
+  scan: Node,
+  { form: { gates, sums }, length }: Choice,
+  joined: Map<Node, Node>,
+): (part: string) => Node => {
+  const { axis, reverse, step } = scan.attributes, { next, out } = step!;
+  const time = axis!, chunk = time + chunkSuffix, place = `${time}.step`;
+  const { from, each, rest } = roles(scan), own = locals(scan);
+  const steps = stepsOf(scan), count = Math.ceil(steps / length), filled = count * length;
+
+  const cut = (x: Node): Node => {
+    const before = joined.get(x);
+    if (before?.axes[place] === length) return before;
+    return split(pad(x, time, 0, filled - steps), time, { [chunk]: count, [place]: length });
+  };
+  const join = (x: Node): Node => {
+    const all = slice(merge(x, [chunk, place], time), time, 0, steps);
+    joined.set(all, x);
+    return all;
+  };
+  const inAll = (of: Node, axes: Axes = {}): Node => expand(of, { [chunk]: count, ...axes });
+
+  // What fills up the last chunk are no steps: carries stay as they are.
+  const isStep = "is a step";
+  const first = apply("mul", iota(chunk, count), constant(length, "u32"));
+  const there = apply("less", apply("add", first, iota(place, length)), constant(steps, "u32"));
+  const kept = (now: Nodes, after: Node, before: Node): Node =>
+    expand(isStep in now ? apply("select", now[isStep], after, before) : after, before.axes);
+
+  /** A scan over the steps of all chunks at once, which computes values of the step for its own. */
+  const overSteps = (
+    start: Nodes,
+    wanted: Nodes,
+    use: (values: Nodes, carry: Nodes) => { readonly next: Nodes; readonly out: Nodes },
+  ): Node => {
+    const read = inputsOf(scan, Object.values(wanted));
+    // One at least gives the number of steps.
+    const some = read.length > 0 ? read : Object.keys(each).slice(0, 1);
+    const inputs = {
+      ...record(some, (name) => cut(each[name])),
+      ...filled === steps ? {} : { [isStep]: there },
+    };
+    return scanNode(place, start, inputs, (carry, now) => {
+      const by = new Map<Node, Node>(rest.map((x, k) => [own.rest[k], x]));
+      for (const name in from) by.set(own.carry[name], carry[name] ?? from[name]);
+      for (const name in each) if (name in now) by.set(own.each[name], now[name]);
+      const values = lifted(Object.values(wanted), by);
+      const made = use(record(Object.keys(wanted), (_, k) => values[k]), carry);
+      const next = record(Object.keys(carry), (name) => kept(now, made.next[name], carry[name]));
+      return { next, out: made.out };
+    }, reverse!);
+  };
+
+  const names = [...gates.keys()];
+  // Of a gate of 1 there is no product.
+  const gated = names.filter((name) => gates.get(name) !== float(1));
+  const products = Object.fromEntries(gated.map((name) => [`gates.${name}`, gates.get(name)!]));
+  const ends = () =>
+    overSteps(
+      {
+        ...record(names, (name) => inAll(float(0), from[name].axes)),
+        ...record(Object.keys(products), (name) => inAll(float(1), products[name].axes)),
+      },
+      { ...record(names, (name) => next[name]), ...products },
+      (values, carry) => {
+        const through = (name: string) =>
+          name in products ? apply("mul", carry[name], values[name]) : values[name];
+        return { next: record(Object.keys(values), through), out: {} };
+      },
+    );
+  const between = (ends: Node) =>
+    scanNode(
+      chunk,
+      record(names, (name) => from[name]),
+      record([...names, ...Object.keys(products)], (name) => part(ends, "final", name)),
+      (carry, now) => {
+        const after = (name: string): Node => {
+          const h = carry[name], made = now[name], gate = now[`gates.${name}`];
+          if (gate === undefined) return apply("add", h, made);
+          // A product of gates may be infinite where there is nothing to multiply.
+          const isNothing = apply("equal", h, float(0));
+          return apply("select", isNothing, made, apply("add", apply("mul", gate, h), made));
+        };
+        return { next: record(names, after), out: {} };
+      },
+      reverse!,
+    );
+  const bodies = (starts: Nodes) => {
+    const outs = Object.keys(out), start = (name: string) => inAll(float(0), from[name].axes);
+    const wanted = Object.fromEntries([
+      ...Object.keys(next).map((name) => [`next.${name}`, next[name]] as const),
+      ...outs.map((name) => [`out.${name}`, out[name]] as const),
+    ]);
+    return overSteps({ ...record(sums, start), ...starts }, wanted, (values) => ({
+      next: record(Object.keys(next), (name) => values[`next.${name}`]),
+      out: record(outs, (name) => inAll(values[`out.${name}`])),
+    }));
+  };
+
+  const across = (): Node => {
+    const first = within(`ends of ${count} chunks`, ends);
+    return within("from chunk to chunk", () => between(first));
+  };
+  const middle = names.length === 0 ? undefined : across();
+  const starts = record(names, (name) => part(middle!, "prev", name));
+  const last = within(`${count} chunks`, () => bodies(starts));
+  return (full) => {
+    const [kind, name] = full.split(/\.(.*)/s) as ["final" | "prev" | "out", string];
+    const isKept = !gates.has(name) && !sums.includes(name);
+    if (kind === "prev") {
+      return isKept ? expand(from[name], { [time]: steps }) : join(part(last, "prev", name));
+    }
+    if (kind === "out") {
+      const { dtype, axes } = last.attributes.step!.out[name];
+      // In the order of time, so that joining moves nothing.
+      const all = { [chunk]: count, [place]: length, ...axes };
+      return join(intern("part", dtype, all, [last], { name: full }));
+    }
+    if (gates.has(name)) return part(middle!, "final", name);
+    if (isKept) return from[name];
+    const total = reduce(part(last, "final", name), "add", [chunk]);
+    return isZero(from[name]) ? total : apply("add", from[name], total);
+  };
+};
+
+/** The same values, from scans in chunks where that should be faster. */
+export const withChunks = (roots: readonly Node[], breadth: Breadth): readonly Node[] => {
+  const choices = chosen(roots, breadth);
+  const made = new Map<Node, (part: string) => Node>(), joined = new Map<Node, Node>();
+  return choices.size === 0 ? roots : rewrite(roots, (of, was) => {
+    const choice = of.op === "part" ? choices.get(was.args[0]) : undefined;
+    if (choice === undefined) return of;
+    const [scan] = of.args;
+    if (!made.has(scan)) made.set(scan, inChunks(scan, choice, joined));
+    return expand(made.get(scan)!(of.attributes.name!), of.axes);
+  });
+};

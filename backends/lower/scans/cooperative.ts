@@ -1,0 +1,318 @@
+// Steps whose lanes need each other's values: a contraction of the carry, a norm of it, a shift along
+// it. One lane can not hold what such a step mixes, so one workgroup does: carries and sums lie in
+// workgroup memory, its lanes share out the positions of every value, and a barrier ends each phase
+// of the step. Here is when that is done, and what is computed in which phase.
+import { known } from "../../../dsl/axes.ts";
+import { type Node, reachable } from "../../../dsl/node.ts";
+import { scalarRow } from "../../../dsl/primitives.ts";
+import { locals } from "../../../dsl/scan.ts";
+import { isIdentity } from "../../../dsl/structure.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "../../codegen/phases.ts";
+import { type Dim, size } from "../kernel_ir.ts";
+
+/** Most values of the mixed axes that a lane handles alone; beyond, a workgroup shares them. */
+const aloneLimit = 64;
+/** Most lanes of a workgroup on every device. */
+const mostLanes = 256;
+/** Bytes of workgroup memory that every device has. */
+const memoryLimit = 16384;
+/** Work that is rather done again for each position than once in a phase of its own. */
+const cheap = 4;
+/** Most numbers that a lane keeps of what the steps do not change: WGSL's 8 KiB, less some for others. */
+const rowLimit = 1536;
+/** Terms of a sum that one lane adds before more lanes are worth a second round. */
+const fewTerms = 16;
+
+/** The nodes among `nodes`, in topological order, that depend on one of `sources`. */
+export const dependents = (
+  nodes: readonly Node[],
+  sources: readonly Node[],
+): ReadonlySet<Node> => {
+  const found = new Set<Node>(sources);
+  for (const of of nodes) if (of.args.some((arg) => found.has(arg))) found.add(of);
+  return found;
+};
+
+/** The axes along which a movement node reads other positions than its own. */
+export const movedAxes = (of: Node): readonly string[] => {
+  if (of.op === "gather") return [of.attributes.axis!];
+  if (of.op !== "index") return [];
+  return Object.entries(of.attributes.places!).flatMap(([axis, place]) =>
+    isIdentity(place, axis) ? [] : [axis, ...place.terms.map((term) => term.axis)]
+  );
+};
+
+const stepNodes = (scan: Node): { readonly chain: readonly Node[]; readonly all: Node[] } => {
+  const { next, out } = scan.attributes.step!;
+  const chain = reachable(Object.values(next));
+  return { chain, all: [...reachable([...Object.values(next), ...Object.values(out)])] };
+};
+
+/**
+ * The axes along which a scan's carry is mixed from step to step, when that is more than a lane
+ * should handle alone; else undefined.
+ */
+export const mixedAxes = (scan: Node): ReadonlySet<string> | undefined => {
+  const { chain, all } = stepNodes(scan);
+  const time = scan.attributes.axis!;
+  const carries = Object.values(locals(scan).carry);
+  const carried = dependents(all, carries);
+  const inChain = new Set(chain);
+  if (all.some((of) => of.op === "scan" || time in of.axes)) return undefined;
+  const axes = new Set<string>();
+  for (const of of all) {
+    if (!carried.has(of)) continue;
+    movedAxes(of).forEach((axis) => axes.add(axis));
+    if (of.op === "reduce" && inChain.has(of)) {
+      of.attributes.over!.forEach((axis) => axes.add(axis));
+    }
+  }
+  const volume = (of: Node) =>
+    Object.keys(of.axes).reduce((n, axis) => axes.has(axis) ? n * known(of.axes, axis) : n, 1);
+  const mixing = all.filter((of) =>
+    carried.has(of) && inChain.has(of) && (of.op === "reduce" || movedAxes(of).length > 0)
+  );
+  const largest = Math.max(0, ...mixing.map((of) => volume(of.args[0])));
+  return largest > aloneLimit ? axes : undefined;
+};
+
+/** A value that a step keeps from one phase to later ones. */
+export interface Kept {
+  readonly of: Node;
+  readonly dims: readonly Dim[];
+  readonly phase: number;
+  /** For a reduction: the axes summed over, last is the fastest. */
+  readonly over: readonly Dim[];
+  /** Lanes that share one sum; readers add up what they found. */
+  readonly parts: number;
+  /** True when neighbouring lanes share a sum, since the summed axis is the fastest in memory. */
+  readonly partsFirst: boolean;
+  /** A factor of what is summed that no step changes: each lane reads its own part of it once. */
+  readonly constant: Node | undefined;
+}
+
+/** What a step computes when. */
+export interface Arrangement {
+  readonly kept: ReadonlyMap<Node, Kept>;
+  /** The phase in which a value can be computed: all that it reads was kept in earlier ones. */
+  readonly phaseOf: (of: Node) => number;
+  /** Carries that are read elsewhere while they are written, so that there must be two of each. */
+  readonly twice: ReadonlySet<string>;
+  /** Numbers in workgroup memory. */
+  readonly words: number;
+}
+
+const costOf = (of: Node): number => {
+  if (scalarRow(of.op) === undefined) return 0;
+  return ["exp", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc"].includes(of.op) ? 8 : 1;
+};
+
+/** The largest power of two that is at most `n`. */
+const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(1, n)));
+
+/**
+ * Arranges a step in phases. A value with fewer positions than its reader is kept rather than
+ * computed again at each of them, unless it is cheap.
+ */
+export const arrange = (
+  scan: Node,
+  outs: readonly Node[],
+  held: readonly Dim[],
+  width: number,
+): Arrangement => {
+  const { next } = scan.attributes.step!;
+  const roots = [...Object.values(next), ...outs];
+  const inner = reachable(roots);
+  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  const volume = (of: Node): number => size(heldOf(of));
+
+  // What is kept: what every step keeps, and what readers with more positions would compute again.
+  const chosen = new Set<Node>(inner.filter(isKeptInStep));
+  const cost = (of: Node): number => {
+    const seen = new Set<Node>();
+    const add = (x: Node): number => {
+      if (seen.has(x) || (x !== of && chosen.has(x))) return 0;
+      seen.add(x);
+      return costOf(x) + x.args.reduce((n, arg) => n + add(arg), 0);
+    };
+    return add(of);
+  };
+  // What is read at other positions of an axis that is not held has no one value to keep.
+  const isHeld = new Set(held.map(({ axis }) => axis));
+  const elsewhere = new Set(inner.flatMap((of) => {
+    const axes = movedAxes(of).filter((axis) => !isHeld.has(axis));
+    return axes.length === 0
+      ? []
+      : reachable(of.args).filter((below) => axes.some((axis) => axis in below.axes));
+  }));
+  const work = [...roots, ...[...chosen].map((of) => of.args[0])];
+  for (let root = work.pop(); root !== undefined; root = work.pop()) {
+    const seen = new Set<Node>();
+    const positions = volume(root);
+    const look = (of: Node): void => {
+      if (seen.has(of) || chosen.has(of)) return;
+      seen.add(of);
+      const smaller = 2 * volume(of) <= positions;
+      const isMoved = movedAxes(of).length > 0 || elsewhere.has(of);
+      if (!smaller || isMoved || of.op === "index") return of.args.forEach(look);
+      if (cost(of) <= cheap) return;
+      chosen.add(of);
+      work.push(of);
+    };
+    if (chosen.has(root)) root.args.forEach(look);
+    else look(root);
+  }
+
+  const changing = dependents(
+    inner,
+    inner.filter((of) => of.op === "local" && !of.attributes.name!.startsWith("rest.")),
+  );
+  const steady = (body: Node): Node | undefined =>
+    body.op !== "mul" || chosen.has(body)
+      ? undefined
+      : body.args.find((arg) => !changing.has(arg) && volume(arg) > 1);
+
+  const phases = phasesOf(inner, (of) => chosen.has(of));
+  // A kept value that leaves the step does so where it is computed; what every step keeps, afterwards.
+  const phaseOf = (of: Node): number => isKeptInStep(of) ? phases.reading(of) : phases.of(of);
+
+  let free = rowLimit;
+  const kept = new Map<Node, Kept>();
+  for (const of of inner) {
+    if (!chosen.has(of)) continue;
+    const phase = phases.of(of);
+    if (of.op !== "reduce") {
+      const plain = { over: [], parts: 1, partsFirst: false, constant: undefined };
+      kept.set(of, { of, dims: heldOf(of), phase, ...plain });
+      continue;
+    }
+    const names = layoutOf(of.args[0], held, chosen);
+    const rank = (dim: Dim) => names.indexOf(dim.axis);
+    const inLayout = (dims: readonly Dim[]) => [...dims].sort((a, b) => rank(a) - rank(b));
+    const over = inLayout(heldOf(of.args[0]).filter((dim) => !(dim.axis in of.axes)));
+    const dims = inLayout(heldOf(of));
+    const terms = size(over);
+    const most = powerBelow(Math.sqrt(terms));
+    const partsFirst = over.some((dim) => dim.axis === names.at(-1));
+    const spare = powerBelow(width / size(dims));
+    const parts = Math.min(most, spare);
+    const own = Math.ceil(size(dims) * parts / width) * Math.ceil(terms / parts);
+    const factor = size(dims) * terms > 1 && own <= free ? steady(of.args[0]) : undefined;
+    if (factor !== undefined) free -= own;
+    kept.set(of, { of, dims, phase, over, parts, partsFirst, constant: factor });
+  }
+
+  const reductions = [...kept.values()].filter(({ of }) => of.op === "reduce");
+  const items = [
+    ...reductions.map(({ of, phase }) => ({ of: of.args[0], phase })),
+    ...roots.map((of) => ({ of, phase: phaseOf(of) })),
+  ];
+  // A value that leaves where it is computed is computed for that once more.
+  verifyPhases(
+    items.filter(({ of }) => !chosen.has(of) || isKeptInStep(of)),
+    phases,
+    (of) => chosen.has(of),
+  );
+
+  const twice = new Set<string>();
+  const leaves = locals(scan).carry;
+  // Readers of a carry: every kept value, next carry and output, with the phase it is computed in.
+  const readers = [
+    ...[...kept.values()].map(({ of, phase }) => ({
+      root: of.op === "reduce" ? of.args[0] : of,
+      self: of,
+      phase,
+    })),
+    ...roots.map((of) => ({ root: of, self: undefined, phase: phaseOf(of) })),
+  ];
+  for (const [name, leaf] of Object.entries(leaves)) {
+    const dims = heldOf(leaf);
+    if (size(dims) === 1) continue;
+    const written = phaseOf(next[name]);
+    const safe = readers.every(({ root, self, phase }) => {
+      const reads = readsOf(root, leaf, (of) => of !== self && chosen.has(of));
+      if (reads === "no" || phase < written) return true;
+      return phase === written && reads === "own" && self?.op !== "reduce" &&
+        sameDims(heldOf(root), dims);
+    });
+    if (!safe) twice.add(name);
+  }
+  let words = 0;
+  for (const { dims, parts } of kept.values()) {
+    if (size(dims) * parts > 1) words += size(dims) * parts;
+  }
+  for (const [name, leaf] of Object.entries(leaves)) {
+    if (volume(leaf) > 1) words += volume(leaf) * (twice.has(name) ? 2 : 1);
+  }
+  return { kept, phaseOf, twice, words };
+};
+
+const sameDims = (a: readonly Dim[], b: readonly Dim[]): boolean =>
+  a.length === b.length && a.every((dim, k) => dim.axis === b[k].axis);
+
+/** Whether a value reads a leaf: not at all, only at its own position, or at others too. */
+const readsOf = (
+  root: Node,
+  leaf: Node,
+  stops: (of: Node) => boolean,
+): "no" | "own" | "others" => {
+  const memo = new Map<Node, "no" | "own" | "others">();
+  const look = (of: Node): "no" | "own" | "others" => {
+    if (of === leaf) return "own";
+    if (stops(of)) return "no";
+    const known = memo.get(of);
+    if (known !== undefined) return known;
+    const below = of.args.map(look);
+    const moves = movedAxes(of).length > 0 || of.op === "reduce";
+    const found = below.includes("others") || (moves && below.includes("own"))
+      ? "others"
+      : below.includes("own")
+      ? "own"
+      : "no";
+    memo.set(of, found);
+    return found;
+  };
+  return look(root);
+};
+
+/** The held axes in the order of the largest stored value that a sum reads: lanes follow it. */
+const layoutOf = (
+  body: Node,
+  held: readonly Dim[],
+  chosen: ReadonlySet<Node>,
+): readonly string[] => {
+  let best: readonly string[] = [], most = 0;
+  const seen = new Set<Node>();
+  const look = (of: Node): void => {
+    if (seen.has(of) || chosen.has(of)) return;
+    seen.add(of);
+    if (of.op === "local" && !of.attributes.name!.startsWith("carry.")) {
+      const names = Object.keys(of.axes).filter((axis) => held.some((dim) => dim.axis === axis));
+      const volume = names.reduce((n, axis) => n * known(of.axes, axis), 1);
+      if (volume > most) [best, most] = [names, volume];
+    }
+    of.args.forEach(look);
+  };
+  look(body);
+  return [...held.map((dim) => dim.axis).filter((axis) => !best.includes(axis)), ...best];
+};
+
+/**
+ * How many lanes share a step over the held axes, or undefined where a workgroup has not the memory.
+ */
+export const lanesFor = (
+  scan: Node,
+  outs: readonly Node[],
+  held: readonly Dim[],
+): number | undefined => {
+  const { kept, words } = arrange(scan, outs, held, mostLanes);
+  if (4 * words > memoryLimit) return undefined;
+  const heldOf = (of: Node): number => size(held.filter((dim) => dim.axis in of.axes));
+  const positions = [...Object.values(scan.attributes.step!.next), ...outs].map(heldOf);
+  const sums = [...kept.values()].map(({ dims, over }) =>
+    Math.max(size(dims), Math.ceil(size(dims) * size(over) / fewTerms))
+  );
+  const wanted = Math.max(...positions, ...sums);
+  const rounds = Math.ceil(wanted / mostLanes);
+  return Math.max(32, Math.ceil(wanted / rounds / 32) * 32);
+};

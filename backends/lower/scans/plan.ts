@@ -1,0 +1,430 @@
+// Plans for scans. A lane is one position of the axes that a step keeps independent; axes that a
+// step reduces, or moves along, are held by the lane, or by a workgroup together where they are too
+// many for a lane. Outputs that sum over lanes become partial sums, finished by an ordinary
+// reduction: the one way to add across workgroups without atomics.
+import { known, volume } from "../../../dsl/axes.ts";
+import { intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
+import { apply } from "../../../dsl/primitives.ts";
+import { roles, substitute } from "../../../dsl/scan.ts";
+import { reduce } from "../../../dsl/structure.ts";
+import { loosen } from "./hoist.ts";
+import { isKeptInStep } from "../../codegen/phases.ts";
+import { type Dim, size } from "../kernel_ir.ts";
+import { dependents, lanesFor, mixedAxes, movedAxes } from "./cooperative.ts";
+
+/** The shape of one scan's kernel. */
+export interface ScanPlan {
+  readonly space: readonly Dim[];
+  readonly held: readonly Dim[];
+  readonly lanes: Dim | undefined;
+  readonly width: number;
+  /** The lanes of a workgroup hold the held axes together. */
+  readonly together: boolean;
+  readonly outs: Readonly<Record<string, Node>>;
+  /** Outputs that are sums across lanes, with the reduction at their top. */
+  readonly partial: Readonly<Record<string, Node>>;
+  readonly every: number;
+  readonly recomputes?: Node;
+}
+
+/** Lanes of one workgroup: enough to fill it, few enough for its shared partial sums. */
+const workgroup = 64;
+/** Axes of fewer positions are not worth to lie along. */
+const fewLanes = 4;
+/** What the axis of chunks of steps is called, after the axis of the steps. */
+export const chunkSuffix = ".chunk";
+/** Bytes of workgroup memory that every WebGPU device has. */
+const sharedLimit = 16384;
+/** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
+const heldLimit = 64;
+/** Where a lane holds more for one carry, sums leave the step that can: its code gets long. */
+const fullLimit = 128;
+/** Most values of one carry in a lane at all: with the next ones half of WGSL's 8 KiB. */
+const keptLimit = 1024;
+/** Most values that a lane may keep to walk back over: one segment of recomputed carries. */
+const segmentLimit = 512;
+
+const axesIn = (nodes: readonly Node[]): ReadonlySet<string> =>
+  new Set(nodes.flatMap((of) => Object.keys(of.axes)));
+
+const reducedIn = (nodes: readonly Node[]): ReadonlySet<string> =>
+  new Set(nodes.flatMap((of) => of.op === "reduce" ? of.attributes.over! : []));
+
+/**
+ * Axes that a step moves along where a carry is concerned, or what the step keeps: neighbours lie in
+ * other positions.
+ */
+export const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
+  const isCarry = ({ op, attributes }: Node) =>
+    op === "local" && attributes.name!.startsWith("carry.");
+  const inStep = dependents(nodes, nodes.filter((of) => isCarry(of) || isKeptInStep(of)));
+  return new Set(nodes.flatMap((of) => inStep.has(of) ? movedAxes(of) : []));
+};
+
+/** Writes sums of reductions as one reduction at the top, where the algebra allows it. */
+const outermost = (of: Node, over: readonly string[]): Node | undefined => {
+  const wanted = (x: Node) =>
+    x.op === "reduce" && x.attributes.how === "add" &&
+    over.some((axis) => x.attributes.over!.includes(axis));
+  const split = (
+    x: Node,
+  ): { readonly body: Node; readonly over: readonly string[] } | undefined => {
+    if (wanted(x)) return { body: x.args[0], over: x.attributes.over! };
+    if (x.op === "neg") {
+      const inner = split(x.args[0]);
+      return inner && { body: apply("neg", inner.body), over: inner.over };
+    }
+    if (x.op === "mul") {
+      const [a, b] = x.args.map(split);
+      const free = (node: Node, by: readonly string[]) => by.every((axis) => !(axis in node.axes));
+      if (a && !b && free(x.args[1], a.over)) {
+        return { body: apply("mul", a.body, x.args[1]), over: a.over };
+      }
+      if (b && !a && free(x.args[0], b.over)) {
+        return { body: apply("mul", x.args[0], b.body), over: b.over };
+      }
+      return undefined;
+    }
+    if (x.op === "add") {
+      const [a, b] = x.args.map(split);
+      if (!a || !b || a.over.join() !== b.over.join()) return undefined;
+      const body = apply("add", a.body, b.body);
+      const same = Object.keys(body.axes).length === Object.keys(a.body.axes).length &&
+        Object.keys(body.axes).length === Object.keys(b.body.axes).length;
+      return same ? { body, over: a.over } : undefined;
+    }
+    return undefined;
+  };
+  const found = split(of);
+  return found && reduce(found.body, "add", found.over);
+};
+
+const stepNodes = (scan: Node, which: "next" | "out"): readonly Node[] =>
+  reachable(Object.values(scan.attributes.step![which]));
+
+const inStep = (scan: Node): readonly Node[] => [
+  ...stepNodes(scan, "next"),
+  ...stepNodes(scan, "out"),
+];
+
+/** Most values of one carry in a lane that holds these axes. */
+const mostHeld = (scan: Node, held: readonly string[]): number =>
+  Math.max(
+    1,
+    ...Object.values(roles(scan).from).map(({ axes }) =>
+      [...new Set(held)].reduce((n, axis) => axis in axes ? n * known(axes, axis) : n, 1)
+    ),
+  );
+
+/** Those of some axes, the short ones first, that a lane can hold besides others within a limit. */
+const holdable = (
+  scan: Node,
+  axes: Iterable<string>,
+  besides: Iterable<string>,
+  limit: number,
+): readonly string[] => {
+  const everything = inStep(scan);
+  const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
+  const held: string[] = [];
+  for (const axis of [...axes].sort((a, b) => sizeOf(a) - sizeOf(b))) {
+    if (mostHeld(scan, [...besides, ...held, axis]) <= limit) held.push(axis);
+  }
+  return held;
+};
+
+/** True where a lane holds so much that what can leave the step should. */
+const isFull = (scan: Node, { held }: ScanPlan): boolean =>
+  mostHeld(scan, held.map(({ axis }) => axis)) > fullLimit &&
+  inStep(scan).every((of) => of.op !== "scan" && !(scan.attributes.axis! in of.axes));
+
+/** True for a carry that came into each step of a scan. */
+const isPrevOf = ({ op, args, attributes }: Node, scan: Node | undefined): boolean =>
+  op === "part" && args[0] === scan && attributes.name!.startsWith("prev.");
+
+/** The scan that `scan` can run back over by computing its carries again, if there is one. */
+const recomputable = (
+  scan: Node,
+  users: ReadonlyMap<Node, readonly Node[]>,
+): Node | undefined => {
+  const { each } = roles(scan);
+  const sources = new Set(
+    Object.values(each).flatMap((of) => isPrevOf(of, of.args[0]) ? [of.args[0]] : []),
+  );
+  if (sources.size !== 1) return undefined;
+  const [source] = sources;
+  const opposite = source.attributes.reverse !== scan.attributes.reverse &&
+    source.attributes.axis === scan.attributes.axis;
+  const plain = Object.values(roles(source).each).every((of) =>
+    !(of.op === "part" && of.attributes.name!.startsWith("prev."))
+  );
+  const nested = stepNodes(source, "next").some((of) => of.op === "scan");
+  // What anybody else reads of the carries, of whichever, is stored.
+  const others = [...users].flatMap(([of, by]) => isPrevOf(of, source) ? by : []);
+  const alone = others.every((user) => user.op === "scan" && user === scan);
+  return opposite && plain && alone && !nested ? source : undefined;
+};
+
+/** Outputs of a scan that are the same value under several names: all but the first, with the first. */
+const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node> => {
+  const first = new Map<Node, Node>();
+  const replace = new Map<Node, Node>();
+  for (const of of order) {
+    if (of.op !== "part" || of.args[0] !== scan || !of.attributes.name!.startsWith("out.")) {
+      continue;
+    }
+    const value = scan.attributes.step!.out[of.attributes.name!.slice("out.".length)];
+    const found = first.get(value);
+    if (found === undefined) first.set(value, of);
+    else replace.set(of, found);
+  }
+  return replace;
+};
+
+/**
+ * Plans every scan below the roots, and puts reductions of partial sums in place of what they give;
+ * `change` is made to what leaves a step.
+ */
+export const planScans = (
+  roots: readonly Node[],
+  change: (of: Node) => Node = (of) => of,
+): { readonly roots: readonly Node[]; readonly plans: ReadonlyMap<Node, ScanPlan> } => {
+  const plans = new Map<Node, ScanPlan>();
+  let now = roots;
+  for (;;) {
+    const order = reachable(now);
+    const scan = order.find((of) => of.op === "scan" && !plans.has(of));
+    if (scan === undefined) break;
+    const users = new Map<Node, Node[]>();
+    for (const of of order) {
+      for (const arg of of.args) {
+        const by = users.get(arg);
+        if (by === undefined) users.set(arg, [of]);
+        else by.push(of);
+      }
+    }
+    const twins = sameOutputs(scan, order);
+    if (twins.size > 0) {
+      now = substitute(now, twins);
+      continue;
+    }
+    const mixed = mixedAxes(scan);
+    const source = recomputable(scan, users);
+    const alone = planScan(
+      scan,
+      source !== undefined && plans.get(source)!.together ? undefined : source,
+    );
+    const loosened = mixed !== undefined
+      ? loosen(scan, order, mixed)
+      : isFull(scan, alone)
+      ? loosen(scan, order, new Set(holdable(scan, axesIn(inStep(scan)), [], heldLimit)), true)
+      : undefined;
+    if (loosened !== undefined) {
+      now = rewrite(substitute(now, loosened), change);
+      continue;
+    }
+    const plan = (mixed && planTogether(scan, mixed)) ?? alone;
+    plans.set(scan, plan);
+    const replace = new Map<Node, Node>();
+    for (const name of Object.keys(plan.partial)) {
+      const of = order.find((of) =>
+        of.op === "part" && of.args[0] === scan && of.attributes.name === `out.${name}`
+      );
+      if (of !== undefined) replace.set(of, finished(scan, plan, name));
+    }
+    now = substitute(now, replace);
+  }
+  return { roots: now, plans: withSegments(now, plans) };
+};
+
+/** The axis of stored carries where only those that begin a segment of steps are stored. */
+export const segmentAxis = "segment";
+
+/** The axis of so many partial sums of an output. */
+const partialAxis = (count: number): string => `partial sum of ${count}`;
+/** The axis of the partial sums of a scan's outputs: one for each workgroup of lanes. */
+export const partialAxisOf = ({ lanes, width }: ScanPlan): Dim => {
+  const size = Math.ceil(lanes!.size / width);
+  return { axis: partialAxis(size), size };
+};
+
+const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
+  const { axis } = scan.attributes;
+  const reduction = plan.partial[name];
+  const length = scan.args[scan.attributes.carries!.length].axes[axis!];
+  const groups = partialAxisOf(plan);
+  const across = plan.space.filter((dim) =>
+    reduction.attributes.over!.includes(dim.axis) && dim.axis !== plan.lanes!.axis
+  );
+  const extra = Object.fromEntries([
+    ...across.map((dim) => [dim.axis, dim.size] as const),
+    ...(reduction.attributes.over!.includes(plan.lanes!.axis)
+      ? [[groups.axis, groups.size] as const]
+      : []),
+  ]);
+  const stored = intern(
+    "part",
+    "f32",
+    { [axis!]: length, ...reduction.axes, ...extra },
+    [scan],
+    { name: `partial.${name}` },
+  );
+  return reduce(stored, "add", Object.keys(extra));
+};
+
+/**
+ * A plan by which each workgroup runs the scan at one position of the axes that the step keeps
+ * independent; undefined where the rest does not fit into workgroup memory. Its carries are stored at
+ * every step for a scan back over it: computing them again would be one more contraction a step.
+ */
+const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefined => {
+  const { out } = scan.attributes.step!;
+  const everything = inStep(scan);
+  const axes = axesIn(everything);
+  const reduced = reducedIn(everything);
+  const dim = (axis: string): Dim => ({
+    axis,
+    size: known(everything.find((of) => axis in of.axes)!.axes, axis),
+  });
+  const moved = movedIn(everything);
+  const isHeld = (axis: string) => mixed.has(axis) || reduced.has(axis) || moved.has(axis);
+  // In the order of the largest input, so that neighbouring lanes find neighbours in memory.
+  const inputs = everything.filter((of) =>
+    of.op === "local" && !of.attributes.name!.startsWith("carry.")
+  );
+  const [largest] = [...inputs].sort((a, b) => volume(b.axes) - volume(a.axes));
+  const order = Object.keys(largest?.axes ?? {});
+  const held = [...axes].filter(isHeld).map(dim)
+    .sort((a, b) => order.indexOf(a.axis) - order.indexOf(b.axis));
+  // What lies only below movements has axes that nothing is computed along.
+  const lanes = axesIn([...Object.values(scan.attributes.step!.next), ...Object.values(out)]);
+  const space = [...lanes].filter((axis) => !isHeld(axis)).map(dim);
+  const width = lanesFor(scan, Object.values(out), held);
+  if (width === undefined) return undefined;
+  const outs = { ...out };
+  return { space, held, lanes: undefined, width, together: true, outs, partial: {}, every: 1 };
+};
+
+const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
+  const { step } = scan.attributes;
+  const chain = stepNodes(scan, "next");
+  const outNodes = stepNodes(scan, "out");
+  const again = recomputes === undefined ? [] : stepNodes(recomputes, "next");
+  const fixed = new Set([
+    ...reducedIn(chain),
+    ...movedIn([...chain]),
+    ...movedIn([...outNodes]),
+    ...reducedIn(again),
+    ...movedIn(again),
+  ]);
+  for (const of of [...chain, ...outNodes, ...again]) {
+    if (of.op === "scan") { for (const axis of axesIn(reachable([of]))) fixed.add(axis); }
+  }
+  // A sum is computed once for all of what a lane carries along axes that the sum lacks, as far as
+  // the lane can hold that; beyond, each lane computes it for itself.
+  const sums = chain.filter((of) => of.op === "reduce");
+  const lacking = [...axesIn(Object.values(step!.next))]
+    .filter((axis) => sums.some((of) => !(axis in of.axes)));
+  holdable(scan, lacking, fixed, keptLimit).forEach((axis) => fixed.add(axis));
+  const everything = [...chain, ...outNodes, ...again];
+  const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
+  const outs: Record<string, Node> = { ...step!.out };
+  const partial: Record<string, Node> = {};
+  const held = new Set(fixed);
+  const candidates = [...reducedIn(outNodes)].filter((axis) => !held.has(axis))
+    .sort((a, b) => sizeOf(a) - sizeOf(b) || (a < b ? -1 : 1));
+  const across: string[] = [];
+  for (const axis of candidates) {
+    const volume = [...held].reduce((n, name) => n * sizeOf(name), sizeOf(axis));
+    if (volume <= heldLimit) held.add(axis);
+    else across.push(axis);
+  }
+  // Sums across lanes must stand at the top of an output; where they do not, the lane holds the axis.
+  for (const [name, of] of Object.entries(step!.out)) {
+    const inside = reducedIn(reachable([of]));
+    if (!across.some((axis) => inside.has(axis))) continue;
+    const top = outermost(of, across);
+    const clean = top !== undefined && top.op === "reduce" &&
+      !across.some((axis) => reducedIn(reachable([top.args[0]])).has(axis));
+    if (clean) {
+      partial[name] = top;
+      outs[name] = top;
+    } else {
+      for (const axis of inside) held.add(axis);
+    }
+  }
+  for (const [name, of] of Object.entries(partial)) {
+    // An axis that came to be held after all may leave nothing to sum across lanes.
+    if (of.attributes.over!.every((axis) => held.has(axis))) delete partial[name];
+  }
+  const lanesOf = axesIn([
+    ...Object.values(step!.next),
+    // Carries that are computed again, where no cotangent has their axes.
+    ...recomputes === undefined ? [] : Object.values(recomputes.attributes.step!.next),
+    ...Object.values(outs),
+    ...Object.values(partial).map((of) => of.args[0]),
+  ]);
+  const space = [...lanesOf].filter((axis) => !held.has(axis)).map((axis) => ({
+    axis,
+    size: sizeOf(axis),
+  }));
+  const summed = Object.values(partial).flatMap((of) => of.attributes.over!)
+    .filter((axis) => !held.has(axis));
+  // Along chunks neighbours are far apart in memory.
+  const isNear = (dim: Dim) => Number(!dim.axis.includes(chunkSuffix) && dim.size >= fewLanes);
+  const best = (of: readonly Dim[]) =>
+    [...of].sort((a, b) => isNear(b) - isNear(a) || b.size - a.size)[0];
+  const lanes = best(space.filter((dim) => summed.includes(dim.axis))) ?? best(space);
+  const ordered = lanes === undefined ? space : [...space.filter((dim) => dim !== lanes), lanes];
+  let width = workgroup;
+  while (lanes !== undefined && width > 8 && width / 2 >= lanes.size) width /= 2;
+  const heldDims = [...held].map((axis) => ({ axis, size: sizeOf(axis) }));
+  const perLane = Object.values(partial).reduce(
+    (n, of) => n + size(heldDims.filter((dim) => dim.axis in of.axes)),
+    0,
+  );
+  while (width > 8 && perLane * width * 4 > sharedLimit) width /= 2;
+  return {
+    space: ordered,
+    held: heldDims,
+    lanes,
+    width,
+    together: false,
+    outs,
+    partial,
+    every: 1,
+    recomputes,
+  };
+};
+
+/** The axes along which lanes run a scan beside each other; each holds what lies along the others. */
+export const spaceOf = (scan: Node): readonly Dim[] => planScan(scan, undefined).space;
+
+/** Chooses how many steps lie between stored carries: all are stored where nothing is recomputed. */
+const withSegments = (
+  roots: readonly Node[],
+  plans: ReadonlyMap<Node, ScanPlan>,
+): ReadonlyMap<Node, ScanPlan> => {
+  const result = new Map<Node, ScanPlan>();
+  const live = reachable(roots).filter((of) => of.op === "scan");
+  for (const scan of live) result.set(scan, plans.get(scan)!);
+  for (const scan of live) {
+    const source = plans.get(scan)!.recomputes;
+    if (source === undefined) continue;
+    const { held } = plans.get(scan)!;
+    const { from } = roles(source);
+    const values = Object.values(from).reduce(
+      (n, of) => n + size(held.filter((dim) => dim.axis in of.axes)),
+      0,
+    );
+    const steps = known(
+      source.args[source.attributes.carries!.length].axes,
+      source.attributes.axis!,
+    );
+    const fit = Math.max(1, Math.floor(segmentLimit / values));
+    // Beyond the root of the steps, as memory for carries is dearer than what a lane keeps to itself.
+    const every = Math.min(fit, Math.max(1, Math.ceil(1.5 * Math.sqrt(steps))));
+    result.set(source, { ...result.get(source)!, every });
+    if (every === 1) result.set(scan, { ...result.get(scan)!, recomputes: undefined });
+  }
+  return result;
+};

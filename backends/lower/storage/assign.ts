@@ -1,0 +1,389 @@
+// From drafts to kernels: their order, a storage for every stored value, and what is updated in place.
+import { known, sameAxes } from "../../../dsl/axes.ts";
+import { type Node, node, reachable } from "../../../dsl/node.ts";
+import { part, roles } from "../../../dsl/scan.ts";
+import { ascend } from "../../../dsl/walk.ts";
+import type { Program } from "../../backend.ts";
+import { contractionOf } from "../cost_model.ts";
+import { type Draft, isLeaf, type Use } from "../fusion/kernel_draft.ts";
+import { roundable } from "./half_precision.ts";
+import {
+  type Checkpoints,
+  copying,
+  type Dim,
+  dims,
+  type Kernel,
+  type Lowered,
+  type Root,
+  type ScanRoot,
+  size,
+  type Storage,
+} from "../kernel_ir.ts";
+import { partialAxisOf, type ScanPlan, segmentAxis } from "../scans/plan.ts";
+
+/** Addresses are 32-bit signed integers on devices. */
+const indexLimit = 2 ** 31 - 1;
+/** The parameters that values become new values of; `roots` are the program's outputs and updates. */
+export const updatesOf = (
+  program: Program,
+  roots: readonly Node[],
+): ReadonlyMap<Node, readonly string[]> => {
+  const updated = new Map<Node, string[]>();
+  const first = Object.keys(program.outputs).length;
+  Object.keys(program.updates ?? {}).forEach((name, k) => {
+    const of = roots[first + k];
+    updated.set(of, [...(updated.get(of) ?? []), name]);
+  });
+  return updated;
+};
+
+/** Orders the drafts, gives every stored value its storage, and decides what is updated in place. */
+export const assemble = (
+  program: Program,
+  roots: readonly Node[],
+  drafts: readonly Draft[],
+  home: ReadonlyMap<Node, Draft>,
+  uses: ReadonlyMap<Node, ReadonlyMap<Draft, Use>>,
+  plans: ReadonlyMap<Node, ScanPlan>,
+  halvesFrom: number,
+): Lowered => {
+  let nextId = 0;
+  const storage = (fields: Omit<Storage, "id">): Storage => {
+    const elements = size(fields.dims);
+    if (elements > indexLimit) {
+      const shape = fields.dims.map((dim) => `${dim.axis} ${dim.size}`).join(" x ");
+      throw new RangeError(
+        `a value of ${shape} has ${elements} elements, more than 32-bit indices reach; use a smaller batch`,
+      );
+    }
+    return { id: nextId++, ...fields };
+  };
+  const stored = new Map<Node, Storage>();
+  const inputs: Storage[] = [], params: Storage[] = [], literals: Storage[] = [];
+  const leaf = (of: Node) => {
+    const role = of.op as "input" | "param" | "literal";
+    const { name, data } = of.attributes;
+    const made = storage({ dtype: of.dtype, dims: dims(of.axes), role, name, data });
+    stored.set(of, made);
+    ({ input: inputs, param: params, literal: literals })[role].push(made);
+  };
+  const outputs = Object.entries(program.outputs);
+  const updates = Object.entries(program.updates ?? {});
+  for (const of of reachable(roots)) {
+    if (["input", "param", "literal"].includes(of.op)) leaf(of);
+  }
+
+  const readers = new Map<Node, Set<Draft>>();
+  const needs = new Map<Draft, Set<Draft>>(drafts.map((draft) => [draft, new Set()]));
+  for (const [of, by] of uses) {
+    readers.set(of, new Set(by.keys()));
+    const from = home.get(of);
+    if (from === undefined) continue;
+    for (const draft of by.keys()) if (draft !== from) needs.get(draft)!.add(from);
+  }
+  for (const draft of drafts) {
+    // A kernel that only copies a value out reads it from where it is.
+    for (const root of draft.roots) {
+      const from = home.get(root);
+      if (from !== undefined && from !== draft) needs.get(draft)!.add(from);
+    }
+  }
+
+  // A draft of nothing but new parameter values may overwrite them once all others have read them.
+  const updated = updatesOf(program, roots);
+  const outputNodes = new Set(roots.slice(0, outputs.length));
+  const paramByName = new Map<string, Node>();
+  for (const of of stored.keys()) if (of.op === "param") paramByName.set(of.attributes.name!, of);
+  const updating = new Set(
+    drafts.filter((draft) =>
+      draft.scan === undefined && draft.roots.length > 0 &&
+      draft.roots.every((root) =>
+        home.get(root) === draft && updated.has(root) && !outputNodes.has(root) &&
+        [...(readers.get(root) ?? [])].every((reader) => reader === draft)
+      )
+    ),
+  );
+  const inPlace = new Map<Node, Storage>();
+  // What no kernel reads the old value of is stored where it will be read.
+  for (const [of, [name, ...others]] of updated) {
+    if (others.length > 0 || paramByName.has(name) || outputNodes.has(of) || !home.has(of)) {
+      continue;
+    }
+    const place = storage({ dtype: of.dtype, dims: dims(of.axes), role: "param", name });
+    inPlace.set(of, place);
+    params.push(place);
+  }
+  for (const draft of updating) {
+    for (const root of draft.roots) {
+      if (inPlace.has(root)) continue;
+      const [name, ...others] = updated.get(root)!;
+      const param = paramByName.get(name);
+      if (param === undefined || others.length > 0) continue;
+      const by = [...(uses.get(param) ?? [])];
+      const safe = by.every(([reader, { direct }]) =>
+        reader === draft ? direct : !updating.has(reader)
+      );
+      if (!safe || !sameAxes(param.axes, root.axes)) continue;
+      inPlace.set(root, stored.get(param)!);
+      by.forEach(([reader]) => reader !== draft && needs.get(draft)!.add(reader));
+    }
+  }
+
+  const sequence = topological(drafts.filter((draft) => draft.roots.length > 0), needs, updating);
+
+  const outputStorage: Record<string, Storage> = {};
+  const copies: { from: Storage; to: Storage }[] = [];
+  const wantedOrder = new Map<Node, readonly string[]>();
+  outputs.forEach(([, output], k) => {
+    if (!wantedOrder.has(roots[k])) wantedOrder.set(roots[k], output.order);
+  });
+  updates.forEach(([name], k) => {
+    const of = roots[outputs.length + k];
+    const param = paramByName.get(name);
+    if (!wantedOrder.has(of) && param !== undefined) wantedOrder.set(of, Object.keys(param.axes));
+  });
+
+  const mayRound = halvesFrom === Infinity
+    ? new Set<Node>()
+    : roundable(reachable(roots), halvesFrom, new Set(updates.map(([name]) => name)));
+  /** True for the sum or maximum of a row. */
+  const isStatistic = (of: Node, { over, contraction }: Draft): boolean =>
+    contraction === undefined && over !== undefined && !over.every((axis) => axis in of.axes);
+  const isHalf = (of: Node, draft: Draft): boolean =>
+    mayRound.has(of) && !outputNodes.has(of) && !updated.has(of) && !isStatistic(of, draft) &&
+    !of.attributes.name?.startsWith("final.");
+  const placed = (of: Node, draft: Draft, order: readonly string[]): Storage =>
+    storage({
+      dtype: of.dtype,
+      ...(isHalf(of, draft) ? { half: true } : {}),
+      dims: dims(of.axes, order),
+      role: outputNodes.has(of) ? "output" : "temporary",
+    });
+
+  const checkpoints = new Map<Node, Checkpoints>();
+  const scanStorage = (draft: Draft) => {
+    const scan = draft.scan!;
+    const plan = plans.get(scan)!;
+    const prevs = draft.roots.filter((of) => of.attributes.name!.startsWith("prev."));
+    if (prevs.length > 0) {
+      const { from } = roles(scan);
+      const steps = known(prevs[0].axes, scan.attributes.axis!);
+      const segments = Math.ceil(steps / plan.every);
+      // All carries are stored where steps are computed again from them; else those asked for.
+      const names = plan.every > 1
+        ? scan.attributes.carries!
+        : prevs.map((of) => of.attributes.name!.slice("prev.".length));
+      const entries = names.map((name) => {
+        const made = storage({
+          dtype: from[name].dtype,
+          dims: [
+            { axis: plan.every > 1 ? segmentAxis : scan.attributes.axis!, size: segments },
+            ...dims(from[name].axes),
+          ],
+          role: "temporary",
+        });
+        if (plan.every === 1) stored.set(part(scan, "prev", name), made);
+        return [name, made] as const;
+      });
+      checkpoints.set(scan, { every: plan.every, storage: Object.fromEntries(entries) });
+    }
+    for (const of of draft.roots) {
+      if (of.attributes.name!.startsWith("prev.")) continue;
+      const order = wantedOrder.get(of) ?? Object.keys(of.axes);
+      stored.set(of, inPlace.get(of) ?? placed(of, draft, order));
+    }
+  };
+  for (const draft of sequence) {
+    if (draft.scan !== undefined) {
+      scanStorage(draft);
+      continue;
+    }
+    for (const root of draft.roots) {
+      if (home.get(root) !== draft) continue;
+      const order = wantedOrder.get(root) ?? orderLikeReads(root, draft, stored);
+      stored.set(root, inPlace.get(root) ?? placed(root, draft, order));
+    }
+  }
+
+  const extra: Kernel[] = [];
+  const sameOrder = (storage: Storage, order: readonly string[]) =>
+    storage.dims.map((dim) => dim.axis).join() === order.join();
+  const copyOut = (of: Node, order: readonly string[], role: "output" | "temporary"): Storage => {
+    const made = storage({ dtype: of.dtype, dims: dims(of.axes, order), role });
+    extra.push(copying(of, made, [...of.path, "copy"].join(" > ")));
+    return made;
+  };
+  outputs.forEach(([name, output], k) => {
+    const of = roots[k];
+    const own = stored.get(of);
+    const usable = own !== undefined && own.role === "output" && sameOrder(own, output.order);
+    outputStorage[name] = usable ? own : copyOut(of, output.order, "output");
+  });
+  updates.forEach(([name], k) => {
+    const of = roots[outputs.length + k];
+    const param = paramByName.get(name);
+    const to = param === undefined ? undefined : stored.get(param);
+    if (inPlace.get(of)?.name === name) return;
+    const order = param === undefined ? Object.keys(of.axes) : Object.keys(param.axes);
+    const target = to ??
+      storage({ dtype: of.dtype, dims: dims(of.axes, order), role: "param", name });
+    if (to === undefined) params.push(target);
+    const own = stored.get(of);
+    const from =
+      own !== undefined && own.role !== "param" && own.role !== "input" && sameOrder(own, order)
+        ? own
+        : copyOut(of, order, "temporary");
+    copies.push({ from, to: target });
+  });
+
+  // What is copied out of a leaf is its value before the run, which an update may overwrite.
+  const isFirst = (kernel: Kernel) =>
+    kernel.roots.every((root) => "node" in root && isLeaf(root.node));
+  const ordered = sequence.flatMap((draft) => {
+    const kernel = draft.scan !== undefined
+      ? scanKernel(draft, plans.get(draft.scan)!, stored, checkpoints)
+      : expressionKernel(draft, home, stored);
+    return kernel === undefined ? [] : [kernel];
+  });
+  const kernels = [
+    ...extra.filter(isFirst),
+    ...ordered,
+    ...extra.filter((kernel) => !isFirst(kernel)),
+  ];
+  // A parameter that no kernel reads is kept all the same: it may be asked for.
+  const asked = [...outputs.map(([, { of }]) => of), ...updates.map(([, of]) => of)];
+  const kept = new Set(params.map(({ name }) => name));
+  for (const { op, dtype, axes, attributes: { name } } of reachable(asked.map(node))) {
+    if (op !== "param" || kept.has(name)) continue;
+    kept.add(name);
+    params.push(storage({ dtype, dims: dims(axes), role: "param", name }));
+  }
+  return { kernels, stored, inputs, params, literals, outputs: outputStorage, copies };
+};
+
+/**
+ * The order of axes that most of what a draft reads has, of what has the axes of `root`: values then lie
+ * beside each other where they are read and written. A node's own order is how its expression came about.
+ */
+const orderLikeReads = (
+  root: Node,
+  draft: Draft,
+  stored: ReadonlyMap<Node, Storage>,
+): readonly string[] => {
+  const seen = new Set<Node>(),
+    orders = new Map<string, { axes: readonly string[]; reads: number }>();
+  const rest: Node[] = draft.roots.flatMap(({ args }) => args);
+  for (let of = rest.pop(); of !== undefined; of = rest.pop()) {
+    if (seen.has(of)) continue;
+    seen.add(of);
+    const storage = stored.get(of);
+    if (storage === undefined) {
+      rest.push(...of.args);
+    } else if (sameAxes(of.axes, root.axes)) {
+      const axes = storage.dims.map(({ axis }) => axis), key = axes.join();
+      orders.set(key, { axes, reads: (orders.get(key)?.reads ?? 0) + 1 });
+    }
+  }
+  const most = Math.max(0, ...[...orders.values()].map(({ reads }) => reads));
+  return [...orders.values()].find(({ reads }) => reads === most)?.axes ?? Object.keys(root.axes);
+};
+
+/** An order in which all that a draft needs comes before it. Updates come as soon as they can. */
+const topological = (
+  drafts: readonly Draft[],
+  needs: ReadonlyMap<Draft, ReadonlySet<Draft>>,
+  updating: ReadonlySet<Draft>,
+): readonly Draft[] => {
+  const done = new Map<Draft, Draft>();
+  // Later drafts are earlier in the graph.
+  const earlierFirst = (some: Iterable<Draft>) => [...some].sort((a, b) => b.id - a.id);
+  for (const draft of earlierFirst(drafts)) {
+    ascend(draft, done, (of) => earlierFirst(needs.get(of)!), (of) => of);
+  }
+  const result = [...done.keys()];
+  // Nothing waits for an update but the end, so it stands right behind the last thing it needs; so
+  // does what only updates wait for, such as parts of a gradient.
+  const used = new Set<Draft>(), awaited = new Set<Draft>();
+  for (const [user, all] of needs) {
+    for (const draft of all) {
+      used.add(draft);
+      if (!updating.has(user)) awaited.add(draft);
+    }
+  }
+  const isAside = (draft: Draft): boolean =>
+    updating.has(draft) || used.has(draft) && !awaited.has(draft);
+  const place = new Map(result.filter((draft) => !isAside(draft)).map((draft, k) => [draft, k]));
+  const when = new Map<Draft, number>();
+  for (const draft of result) {
+    const last = [...needs.get(draft)!].reduce((late, of) => Math.max(late, when.get(of)!), -1);
+    when.set(draft, place.get(draft) ?? last);
+  }
+  return result
+    .map((draft, k) => ({ draft, at: when.get(draft)!, isAside: place.has(draft) ? 0 : 1, k }))
+    .sort((a, b) => a.at - b.at || a.isAside - b.isAside || a.k - b.k)
+    .map(({ draft }) => draft);
+};
+
+const expressionKernel = (
+  draft: Draft,
+  home: ReadonlyMap<Node, Draft>,
+  stored: ReadonlyMap<Node, Storage>,
+): Kernel | undefined => {
+  const roots: Root[] = draft.roots.filter((root) => home.get(root) === draft)
+    .map((root) => ({ node: root, storage: stored.get(root)! }));
+  if (roots.length === 0) return undefined;
+  const over = (draft.over ?? []).map((axis) => ({ axis, size: draft.full.get(axis)! }));
+  const contraction = draft.contraction === undefined
+    ? undefined
+    : contractionOf(draft.contraction);
+  const widest = [...roots].sort((a, b) => size(b.storage.dims) - size(a.storage.dims))[0];
+  const ordered = widest.storage.dims.filter((dim) => !draft.over?.includes(dim.axis));
+  const rest = [...draft.full].map(([axis, size]) => ({ axis, size }))
+    .filter(({ axis }) => !draft.over?.includes(axis) && !ordered.some((dim) => dim.axis === axis));
+  const space: readonly Dim[] = [...rest, ...ordered];
+  const reductions = [...draft.reductions].sort((a, b) => a.id - b.id);
+  const shape = contraction !== undefined ? "contraction" : over.length > 0 ? "row" : "map";
+  const { again, path } = draft;
+  return { shape, space, over, reductions, contraction, again, roots, path };
+};
+
+const scanKernel = (
+  draft: Draft,
+  plan: ScanPlan,
+  stored: ReadonlyMap<Node, Storage>,
+  checkpoints: ReadonlyMap<Node, Checkpoints>,
+): Kernel => {
+  const scan = draft.scan!;
+  const roots: ScanRoot[] = [];
+  for (const of of draft.roots) {
+    const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
+    if (kind === "prev") continue;
+    const storage = stored.get(of)!;
+    if (kind === "partial") {
+      roots.push({
+        kind: "out",
+        name,
+        storage,
+        partial: { axis: partialAxisOf(plan).axis, reduction: plan.partial[name] },
+      });
+    } else roots.push({ kind: kind as "final" | "out", name, storage });
+  }
+  const { space, held, lanes, width, together } = plan;
+  const recomputes = plan.recomputes === undefined
+    ? undefined
+    : { scan: plan.recomputes, checkpoints: checkpoints.get(plan.recomputes)! };
+  return {
+    shape: "scan",
+    scan,
+    space,
+    held,
+    lanes,
+    width,
+    together,
+    roots,
+    checkpoints: checkpoints.get(scan),
+    recomputes,
+    again: draft.again,
+    path: draft.path,
+  };
+};

@@ -1,0 +1,128 @@
+// How integer expressions behave along the four lanes of a vector: the variable of the vector loop
+// counts up by one from lane to lane, and begins each vector at a multiple of four. The range of that
+// variable, and so of all that is made of it, is that of all lanes.
+import * as affine from "../../codegen/index_math.ts";
+
+/** Lanes of a vector. */
+export const width = 4;
+
+/** An expression that is kept within 0 to `extent` - 1. */
+interface Clamp {
+  readonly of: affine.Int;
+  readonly extent: number;
+}
+
+/** An atom that is an expression kept within a range. */
+interface Clamped extends affine.Atom {
+  readonly clamp?: Clamp;
+}
+
+/** What an atom keeps within a range, if it does so. */
+export const clampOf = (atom: affine.Atom): Clamp | undefined => (atom as Clamped).clamp;
+
+/** Four neighbours, which begin at a multiple of four, are kept within a range together. */
+export const isKeptTogether = (
+  { of, extent }: Clamp,
+  name: string | undefined,
+  stride = laneStride(of, name),
+): boolean => name !== undefined && extent % width === 0 && stride === 1 && isAligned(of, name);
+
+/** Whether an atom is a multiple of four wherever the vector begins. */
+const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
+  if (atom.text === name) return true;
+  const { cut, is } = atom, clamp = clampOf(atom);
+  if (is !== undefined) return isAligned(is, name);
+  if (clamp !== undefined) return clamp.extent % width === 0 && isAligned(clamp.of, name);
+  return cut !== undefined && cut.remains && cut.by % width === 0 && isAligned(cut.of, name);
+};
+
+/** A multiple of four wherever the vector begins. */
+const isAligned = (of: affine.Int, name: string): boolean =>
+  of.constant % width === 0 &&
+  of.terms.every(({ atom, times }) => times % width === 0 || isAlignedAtom(atom, name));
+
+/** By how much an expression grows from lane to lane; undefined where that is not always the same. */
+export const laneStride = (of: affine.Int, name: string | undefined): number | undefined => {
+  if (name === undefined) return 0;
+  let total = 0;
+  for (const { atom, times } of of.terms) {
+    if (!atom.depends.includes(name)) continue;
+    if (atom.text === name) {
+      total += times;
+      continue;
+    }
+    const { cut, is } = atom, clamp = clampOf(atom);
+    if (is !== undefined) {
+      const inner = laneStride(is, name);
+      if (inner === undefined) return undefined;
+      total += times * inner;
+      continue;
+    }
+    const kept = clamp === undefined ? 0 : laneStride(clamp.of, name);
+    if (clamp !== undefined && kept !== 0) {
+      // Given, so that what is clamped again and again is not looked at twice as often each time.
+      if (kept === undefined || !isKeptTogether(clamp, name, kept)) return undefined;
+      total += times;
+      continue;
+    }
+    // Four neighbours that begin at a multiple of four are in one block of a multiple of four.
+    const inner = cut === undefined ? clamp && 0 : laneStride(cut.of, name);
+    if (inner === 0) continue;
+    if (inner !== 1 || cut!.by % width !== 0 || !isAligned(cut!.of, name)) return undefined;
+    if (cut!.remains) total += times;
+  }
+  return total;
+};
+
+/** The expression at the lane number `lane` of `count`, by the variable, which is that of the first. */
+export const shifted = (
+  of: affine.Int,
+  name: string,
+  lane: number,
+  count: number,
+): affine.Int => {
+  if (lane === 0) return of;
+  let result = affine.int(of.constant);
+  for (const { atom, times } of of.terms) {
+    result = affine.sum(result, affine.times(shiftedAtom(atom, name, lane, count), times));
+  }
+  return result;
+};
+
+const shiftedAtom = (
+  atom: affine.Atom,
+  name: string,
+  lane: number,
+  count: number,
+): affine.Int => {
+  const { cut, is, low, high } = atom;
+  if (!atom.depends.includes(name)) return { constant: 0, terms: [{ atom, times: 1 }] };
+  if (atom.text === name) {
+    // The range is that of all lanes: the first leaves room for the others.
+    const first = { ...atom, high: high - (count - 1) };
+    return { constant: lane, terms: [{ atom: first, times: 1 }] };
+  }
+  const inside = (of: affine.Int) => shifted(of, name, lane, count);
+  if (is !== undefined) return affine.within(inside(is), low, high);
+  if (cut !== undefined) {
+    const of = inside(cut.of);
+    return cut.remains ? affine.remainder(of, cut.by) : affine.quotient(of, cut.by);
+  }
+  const clamp = clampOf(atom);
+  if (clamp === undefined) throw new Error(`'${atom.text}' depends on lanes in no known way`);
+  return clamped(inside(clamp.of), clamp.extent);
+};
+
+/** The nearest position from 0 to `extent` - 1. */
+export const clamped = (of: affine.Int, extent: number): affine.Int => {
+  if (extent === 1) return affine.int(0);
+  if (affine.low(of) >= 0 && affine.high(of) < extent) return of;
+  const atom: Clamped = {
+    text: `clamp(${affine.show(of)}, 0, ${extent - 1})`,
+    low: 0,
+    high: extent - 1,
+    depends: affine.depends(of),
+    clamp: { of, extent },
+  };
+  return { constant: 0, terms: [{ atom, times: 1 }] };
+};

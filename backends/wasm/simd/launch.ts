@@ -1,0 +1,34 @@
+// What a kernel becomes: functions with the memory they need. Each is called for ranges of its units
+// of work, which do not wait for each other.
+import type { Storage } from "../../lower/kernel_ir.ts";
+import { OutsideError } from "../../codegen/verify_addresses.ts";
+import type { Func } from "../assembler/encode.ts";
+import type { Emitter } from "./emitter.ts";
+
+/** One function over its units of work. */
+export interface Launch {
+  readonly func: Func;
+  /** What its arguments are the addresses of, in order. */
+  readonly storages: readonly Storage[];
+  readonly units: number;
+  /** Bytes of scratch memory that each thread needs. */
+  readonly scratch: number;
+  /** Additions and multiplications of all units, about. */
+  readonly flops: number;
+}
+
+/** The launch that an emitter has printed. */
+export const launchOf = (
+  emit: Emitter,
+  units: number,
+  scratch = 0,
+  flops: number = 4 * emit.make.work(),
+): Launch => {
+  const reached = emit.scratchBytes();
+  if (reached > scratch) {
+    throw new OutsideError(
+      `internal error: ${reached} bytes of scratch memory are reached, of ${scratch}`,
+    );
+  }
+  return { func: emit.func(), storages: emit.storages(), units, scratch, flops };
+};

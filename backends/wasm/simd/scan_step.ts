@@ -1,0 +1,261 @@
+// One step of a scan by lanes: its reductions, next carries and outputs, in loops over the axes that
+// lanes hold, each as early as what it needs is there.
+import { type Node, reachable } from "../../../dsl/node.ts";
+import type * as affine from "../../codegen/index_math.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "../../codegen/phases.ts";
+import type { Dim, ScanRoot } from "../../lower/kernel_ir.ts";
+import type { Value } from "../assembler/builder.ts";
+import type { Emitter, Env } from "./emitter.ts";
+import { atOnce, type Engine } from "../engine.ts";
+import { acrossLanes, joinVectors } from "./horizontal_reduce.ts";
+import type { Keeper, Kept, Scratch } from "./scan_scratch.ts";
+import { readsOf } from "../../codegen/scan_analysis.ts";
+import { onlyOnce } from "./scan_values.ts";
+
+/** What one step must compute. */
+interface Item {
+  readonly of: Node;
+  /** Reductions that this value needs are done in earlier phases. */
+  readonly phase: number;
+  /** The held axes that its value has. */
+  readonly nest: readonly Dim[];
+  /** What is computed, where that is not `of` alone. */
+  readonly value?: (env: Env) => Value;
+  /** A sum that all vectors are added to, one after the other. */
+  readonly sum?: {
+    readonly reduction: Node;
+    /** A place in scratch memory for two vectors. */
+    readonly pair: number;
+    readonly add: (sum: Value, env: Env) => Value;
+  };
+  readonly run: (env: Env, value: Value) => void;
+}
+
+/** What a step gives out. */
+export interface Out {
+  readonly of: Node;
+  readonly root: ScanRoot;
+}
+
+/** What all steps of a scan are printed with. */
+export interface StepPrinter {
+  readonly emit: Emitter;
+  readonly engine: Engine;
+  readonly scratch: Scratch;
+  readonly keeper: Keeper;
+  /** The axis of time. */
+  readonly axis: string;
+  readonly space: readonly Dim[];
+  /** The held axes that a value has. */
+  readonly heldOf: (of: Node) => readonly Dim[];
+  /** Where in scratch memory the outputs are that are summed across lanes, and which number of them. */
+  readonly sums: ReadonlyMap<Out, number>;
+  readonly placeOf: (of: Node, env: Env) => affine.Int;
+  readonly countOf: (of: Node) => number;
+}
+
+/** What one step computes. */
+export interface Step {
+  readonly next: Readonly<Record<string, Node>>;
+  /** The leaves that stand for the carries. */
+  readonly leaves: Readonly<Record<string, Node>>;
+  readonly carries: Readonly<Record<string, Kept>>;
+  readonly outs: readonly Out[];
+  /** Where next carries are written, if not in place of the carries. */
+  readonly places?: Readonly<Record<string, Kept>>;
+  /** More values that are kept. */
+  readonly more?: readonly Kept[];
+}
+
+const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join();
+
+/**
+ * Computes values at environments, and does what is to be done with those of neighbours together,
+ * the last of them first: so two stores become one of 256 bits, which need not keep their order.
+ */
+export const inTurn = <T>(
+  engine: Engine,
+  envs: readonly Env[],
+  value: (env: Env, k: number) => T,
+  put: (envs: readonly Env[], values: readonly T[]) => void,
+): void => {
+  for (let k = 0; k < envs.length; k += atOnce(engine)) {
+    const some = envs.slice(k, k + atOnce(engine));
+    const values = some.map((env, n) => value(env, k + n));
+    put(some.toReversed(), values.reverse());
+  }
+};
+
+/** The same where there is one value for each environment. */
+export const oneByOne = (
+  engine: Engine,
+  envs: readonly Env[],
+  value: (env: Env) => Value,
+  put: (env: Env, value: Value) => void,
+): void =>
+  inTurn(engine, envs, value, (some, values) => some.forEach((env, k) => put(env, values[k])));
+
+/** Runs `inside` for every position of some held axes. */
+export const over = (
+  emit: Emitter,
+  nest: readonly Dim[],
+  envs: readonly Env[],
+  inside: (envs: readonly Env[]) => void,
+): void => {
+  if (nest.length === 0) return inside(envs);
+  const [{ axis, size }, ...rest] = nest;
+  emit.loop(size, (at) => {
+    over(emit, rest, envs.map((env) => new Map([...env, [axis, at]])), inside);
+  });
+};
+
+/** Prints one step for the vectors of lanes at some environments, beside each other. */
+export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]): void => {
+  const { emit, engine, scratch, axis, space, heldOf, sums, placeOf } = printer;
+  const { make } = emit;
+  const { declare, read, write } = printer.keeper;
+  const { next, leaves, carries, outs, places, more = [] } = step;
+  const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
+  if (inner.some((of) => of.op === "scan")) {
+    throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
+  }
+  const inStep = new Set(inner.filter(isKeptInStep));
+  const isKept = (of: Node) => inStep.has(of);
+  const phases = phasesOf(reachable([...inner, ...more.map(({ node }) => node)]), isKept);
+  const items: Item[] = [];
+  for (const of of inStep) {
+    const kept = declare(of);
+    if (of.op === "materialise") {
+      items.push({
+        of: of.args[0],
+        phase: phases.of(of),
+        nest: kept.dims,
+        value: (at) => emit.inOrder(of.args[0], at),
+        run: (at, value) => write(kept, at, value),
+      });
+      emit.override(of, (at) => read(kept, at));
+      continue;
+    }
+    const isSum = of.attributes.how === "add";
+    const begin = make.splat(isSum ? 0 : -Infinity);
+    over(emit, kept.dims, envs, (ats) => ats.forEach((at) => write(kept, at, begin)));
+    items.push({
+      of: of.args[0],
+      phase: phases.of(of),
+      nest: heldOf(of.args[0]),
+      value: (at) => emit.joined(of, read(kept, at), at, false),
+      run: (at, value) => write(kept, at, value),
+    });
+    emit.override(of, (at) => read(kept, at));
+  }
+  for (const out of outs) {
+    const { of, root } = out, { partial, storage } = root;
+    const summed = partial?.reduction.args[0] ?? of;
+    const once = (at: Env, put: () => void) => onlyOnce(emit, space, at, summed, put);
+    const item = { of, phase: phases.reading(of), nest: heldOf(of) };
+    const total = sums.get(out);
+    if (total === undefined) {
+      items.push({
+        ...item,
+        run: (at, value) => once(at, () => emit.store(storage, at, value)),
+      });
+      continue;
+    }
+    items.push({
+      ...item,
+      sum: {
+        reduction: root.partial!.reduction,
+        pair: scratch.take(2),
+        // Lanes that do not count are no part of it.
+        add: (sum, at) => emit.counted(emit.plus(sum, of, at), sum),
+      },
+      run: (at, value) =>
+        once(at, () => {
+          const sum = acrossLanes(emit, root.partial!.reduction, value);
+          const address = scratch.address(placeOf(of, at), 4, printer.countOf(of));
+          const before = make.loadNow("v128.load32_zero", address, total);
+          make.store("v128.store32_lane", address, total, make.op("f32x4.add", before, sum));
+        }),
+    });
+  }
+  for (const kept of more) {
+    items.push({
+      of: kept.node,
+      phase: phases.reading(kept.node),
+      nest: kept.dims,
+      run: (at, value) => write(kept, at, value),
+    });
+  }
+  const commits: (() => void)[] = [];
+  const nexts = Object.entries(next).map(([name, of]) => ({
+    name,
+    of,
+    phase: phases.reading(of),
+    nest: carries[name].dims,
+  }));
+  for (const { name, of, phase, nest } of nexts) {
+    const kept = carries[name];
+    // A carry is replaced at once where nobody reads its old value afterwards.
+    const isAtOnce = [...items, ...nexts].every((item) => {
+      const reads = readsOf(item.of, leaves[name]);
+      return reads === "no" || item.phase < phase ||
+        (item.phase === phase && reads === "own" && key(item.nest) === key(nest));
+    });
+    const place = places?.[name] ??
+      (isAtOnce || kept.variables !== undefined ? kept : declare(of));
+    items.push({
+      of,
+      phase,
+      nest,
+      run: (at, value) => {
+        if (place.variables !== undefined) commits.push(() => write(place, at, value));
+        else write(place, at, value);
+      },
+    });
+    if (place !== kept && places === undefined) {
+      commits.push(() => {
+        over(emit, kept.dims, envs, (ats) => {
+          oneByOne(engine, ats, (at) => read(place, at), (at, value) => write(kept, at, value));
+        });
+      });
+    }
+  }
+  verifyPhases(items, phases, isKept);
+  const last = Math.max(0, ...items.map((item) => item.phase));
+  for (let phase = 0; phase <= last; phase++) {
+    const nests = Map.groupBy(
+      items.filter((item) => item.phase === phase),
+      (item) => key(item.nest),
+    );
+    for (const group of nests.values()) {
+      over(emit, group[0].nest, envs, (ats) => {
+        // Two sums of each, so that neighbours are added at the same time.
+        const zeros = [make.splat(0), make.splat(0)].slice(0, ats.length);
+        const running = new Map(
+          group.filter((item) => item.sum !== undefined).map((item) => [item, [...zeros]]),
+        );
+        const valueOf = (item: Item, at: Env, k: number): Value => {
+          const sums = running.get(item);
+          if (sums === undefined) return item.value?.(at) ?? emit.emit(item.of, at);
+          return sums[k % sums.length] = item.sum!.add(sums[k % sums.length], at);
+        };
+        inTurn(
+          engine,
+          ats,
+          (at, k) => group.map((item) => valueOf(item, at, k)),
+          (some, values) => {
+            group.forEach((item, k) => {
+              if (!running.has(item)) some.forEach((at, n) => item.run(at, values[n][k]));
+            });
+          },
+        );
+        running.forEach((sums, item) => {
+          const { reduction, pair } = item.sum!;
+          item.run(ats[0], joinVectors(emit, reduction, sums, engine.wide ? pair : undefined));
+        });
+      });
+    }
+  }
+  commits.forEach((commit) => commit());
+  inStep.forEach((of) => emit.override(of, undefined));
+};

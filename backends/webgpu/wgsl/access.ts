@@ -1,0 +1,43 @@
+// How kernels reach their values: the roots that they store, and along which axes memory is read.
+import type { Node } from "../../../dsl/node.ts";
+import type { Dim, ExpressionKernel, Storage } from "../../lower/kernel_ir.ts";
+import type { Emitter, Env } from "./emit.ts";
+
+/** Emits the values of some roots, then their stores: a store may overwrite what another root reads. */
+export const storeRoots = (
+  emit: Emitter,
+  kernel: ExpressionKernel,
+  env: Env,
+  which: (of: Node) => boolean,
+): void => {
+  const roots = kernel.roots.filter((root) => which(root.node));
+  const values = roots.map((root) => emit.emit(root.node, env).text);
+  roots.forEach((root, k) => emit.store(root.storage, env, values[k]));
+};
+
+/** True when the fastest axis of what a node mostly reads is one of `over`. */
+export const readsAlong = (
+  of: Node,
+  over: readonly Dim[],
+  stored: ReadonlyMap<Node, Storage>,
+): boolean => {
+  let x = of;
+  while (!stored.has(x) && x.args.length > 0) {
+    if (x.op === "index") {
+      // The summed axis may go by another name below a movement; follow the fastest one up.
+      const inner = x.args[0];
+      const fastest = fastestOf(inner, stored);
+      const place = fastest === undefined ? undefined : x.attributes.places![fastest];
+      const names = place?.terms.filter((term) => Math.abs(term.times) === 1).map((term) =>
+        term.axis
+      );
+      return names?.some((name) => over.some((dim) => dim.axis === name)) ?? false;
+    }
+    x = [...x.args].sort((a, b) => Object.keys(b.axes).length - Object.keys(a.axes).length)[0];
+  }
+  const fastest = fastestOf(x, stored);
+  return over.some((dim) => dim.axis === fastest);
+};
+
+const fastestOf = (of: Node, stored: ReadonlyMap<Node, Storage>): string | undefined =>
+  stored.get(of)?.dims.at(-1)?.axis ?? Object.keys(of.axes).at(-1);

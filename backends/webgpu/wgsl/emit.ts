@@ -1,0 +1,486 @@
+// Prints expressions as WGSL. An environment says at which position of each axis a node is wanted;
+// movement nodes only change the environment. Every value is a `let` in the outermost block that
+// has all it depends on, so what does not vary in a loop is computed before it.
+import { known } from "../../../dsl/axes.ts";
+import type { Dtype, Node, Place } from "../../../dsl/node.ts";
+import { scalarRow, special, wgslMax } from "../../../dsl/primitives.ts";
+import * as affine from "../../codegen/index_math.ts";
+import { nestings } from "../../codegen/nesting.ts";
+import type { Dim, Storage } from "../../lower/kernel_ir.ts";
+import { size } from "../../lower/kernel_ir.ts";
+import { isShownInside, mustBeInside, placeOf } from "../../codegen/verify_addresses.ts";
+import { type Binder, binder } from "./bindings.ts";
+
+/** Where each axis is read. */
+export type Env = ReadonlyMap<string, affine.Int>;
+
+/** A printed value and the depth of the block in which it is known. */
+export interface Value {
+  readonly text: string;
+  readonly level: number;
+}
+
+interface Block {
+  readonly lines: string[];
+  readonly variables: Set<string>;
+  readonly memo: Map<string, Value>;
+  readonly trips: number;
+}
+
+/** Prints one kernel's body. */
+export interface Emitter {
+  /** The value of a node at an environment. */
+  readonly emit: (of: Node, env: Env) => Value;
+  /** Says what a node is in this kernel, where it is not computed from its arguments. */
+  readonly override: (of: Node, by: (env: Env) => Value) => void;
+  readonly line: (text: string) => void;
+  /** Runs `inside` in a block `header { ... }` whose variables vary in it `trips` times. */
+  readonly block: (
+    header: string,
+    variables: readonly string[],
+    trips: number,
+    inside: () => void,
+    footer?: string,
+  ) => void;
+  /** A `let` for an integer, as a variable of its range. */
+  readonly index: (value: affine.Int) => affine.Int;
+  /** Positions of `dims` from one flattened index. */
+  readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
+  readonly store: (storage: Storage, env: Env, value: string) => void;
+  readonly load: (storage: Storage, env: Env) => Value;
+  readonly fresh: (prefix: string) => string;
+  readonly depth: () => number;
+  readonly lines: () => readonly string[];
+  /** What one lane of each subgroup has, for all of them; control flow must be uniform. */
+  readonly broadcast: (value: string, lane: number) => string;
+  /** The sum or the largest of what the lanes of each subgroup have. */
+  readonly acrossSubgroup: (how: "add" | "max", value: string) => string;
+  /** The larger of two floats; of NaN and any, NaN. */
+  readonly larger: (a: string, b: string) => string;
+  readonly usesSubgroups: () => boolean;
+  readonly helpers: () => readonly string[];
+  readonly flops: () => number;
+}
+
+/** Floats as words of the same order, NaN above all, and back. */
+const wgslKeys = `fn key_(x: f32) -> u32 {
+  let n = bitcast<u32>(x);
+  let key = select(n | 0x80000000u, ~n, n >= 0x80000000u);
+  return select(key, 0xffffffffu, (n & 0x7fffffffu) > 0x7f800000u);
+}
+fn float_(key: u32) -> f32 {
+  return bitcast<f32>(select(~key, key & 0x7fffffffu, key >= 0x80000000u));
+}`;
+
+/** A constant as WGSL spells it. */
+export const literal = (value: number, dtype: Dtype): string => {
+  if (dtype === "bool") return value !== 0 ? "true" : "false";
+  if (dtype === "u32") return `${value >>> 0}u`;
+  const float = Math.fround(value);
+  if (!Number.isFinite(float)) return special(float);
+  const text = `${float}`;
+  const spelled = /[.e]/.test(text) ? `${text}f` : `${text}.0f`;
+  return text.startsWith("-") ? `(${spelled})` : spelled;
+};
+
+const isLiteral = (text: string) => /^\(?-?[\d.]+(e[+-]?\d+)?[fu]?\)?$|^(true|false)$/.test(text);
+
+/** How a dtype is computed with, and how it is stored. */
+export const computed: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "bool" };
+const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "u32" };
+
+/** The type of a storage's elements. */
+export const typeOf = ({ dtype, half }: Storage): string => half ? "f16" : storedAs[dtype];
+
+/** An element of an array that a kernel has for itself. */
+export const elementOf = (array: string, at: affine.Int, length: number): string => {
+  mustBeInside(at, { elements: length, words: () => `the array '${array}' of a kernel` });
+  return `${array}[${affine.show(at)}]`;
+};
+
+/** A float rounded to f16. A constant must not be beyond its largest. */
+export const rounded = (value: string): string => {
+  const number = isLiteral(value) ? Number.parseFloat(value.replace("(", "")) : 0;
+  return Math.abs(number) > 65504 ? `f16(${number > 0 ? "" : "-"}65504.0)` : `f16(${value})`;
+};
+
+/** Names that a counter could make and that are types of WGSL: a variable must not hide them. */
+const types: ReadonlySet<string> = new Set(["i32", "u32", "f32", "f16"]);
+
+/**
+ * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in
+ * `here` are computed by this kernel although they are stored. `bound` says how storages are reached.
+ * With `subgroup`, the size of all subgroups, what is read alike by all lanes in a loop is read by
+ * the lanes in turn and handed around: drivers on CPUs gather lane by lane otherwise.
+ */
+export const emitter = (
+  stored: ReadonlyMap<Node, Storage>,
+  here: ReadonlySet<Node> = new Set(),
+  bound: Binder = binder(),
+  subgroup?: number,
+): Emitter => {
+  const blocks: Block[] = [{ lines: [], variables: new Set(), memo: new Map(), trips: 1 }];
+  const overrides = new Map<Node, (env: Env) => Value>();
+  const helpers = new Set<string>();
+  let counter = 0;
+  let flops = 0;
+  const fresh = (prefix: string): string => {
+    const name = `${prefix}${counter++}`;
+    return types.has(name) ? fresh(prefix) : name;
+  };
+  const top = () => blocks[blocks.length - 1];
+  const depth = () => blocks.length - 1;
+
+  const offsets = new Map<Storage, string>();
+  /** The text that reads or names an element of a storage. */
+  const bind = (storage: Storage, address: string, written: boolean): string => {
+    const { name, place } = bound.reach(storage, written);
+    const read = (text: string) => storage.half && !written ? `f32(${text})` : text;
+    if (place === undefined) return read(`${name}[${address}]`);
+    const offset = offsets.get(storage) ?? fresh("o");
+    if (!offsets.has(storage)) {
+      blocks[0].lines.push(`let ${offset} = i32(places[${place >> 2}][${place & 3}]);`);
+      offsets.set(storage, offset);
+    }
+    const text = `${name}[${offset} + ${address}]`;
+    return storage.dtype === "f32" || written ? read(text) : `bitcast<u32>(${text})`;
+  };
+
+  const levelOf = (variables: readonly string[]): number => {
+    for (let level = depth(); level > 0; level--) {
+      if (variables.some((name) => blocks[level].variables.has(name))) return level;
+    }
+    return 0;
+  };
+
+  const define = (level: number, dtype: Dtype, text: string, prefix = "v"): Value => {
+    if (isLiteral(text)) return { text, level: 0 };
+    const name = fresh(prefix);
+    blocks[level].lines.push(`let ${name}: ${computed[dtype]} = ${text};`);
+    return { text: name, level };
+  };
+
+  const addressOf = (storage: Storage, env: Env): affine.Int => {
+    let address = affine.int(0);
+    for (const { axis, size } of storage.dims) {
+      const at = env.get(axis);
+      if (at === undefined) throw new Error(`no position for axis '${axis}' of a stored value`);
+      address = affine.sum(affine.times(address, size), at);
+    }
+    return address;
+  };
+
+  let subgroups = false;
+  const broadcast = (value: string, lane: number): string => {
+    subgroups = true;
+    return `subgroupBroadcast(${value}, ${lane}u)`;
+  };
+  /** An element that all lanes want, from a stretch of which each lane reads one. */
+  const handedAround = (
+    storage: Storage,
+    address: affine.Int,
+    level: number,
+    lanes: number,
+  ): string => {
+    const lane = address.constant - lanes * Math.floor(address.constant / lanes);
+    const first = affine.sum(address, affine.int(-lane));
+    const key = `stretch ${storage.id} ${affine.show(first)}`;
+    const known = blocks[level].memo.get(key);
+    const stretch = known?.text ?? fresh("g");
+    if (known === undefined) {
+      const own = `${affine.show(first)} + i32(sg)`, last = size(storage.dims) - 1;
+      // What lies beyond the storage nobody asks for.
+      const isInside = affine.low(first) >= 0 && affine.high(first) + lanes - 1 <= last;
+      const at = isInside ? own : `clamp(${own}, 0, ${last})`;
+      const read = bind(storage, at, false);
+      blocks[level].lines.push(`let ${stretch}: f32 = ${read};`);
+      blocks[level].memo.set(key, { text: stretch, level });
+    }
+    return broadcast(stretch, lane);
+  };
+
+  /** Where an environment is in a storage; kept inside where it cannot be shown to lie there. */
+  const placeIn = (storage: Storage, env: Env): affine.Int => {
+    const address = addressOf(storage, env);
+    const isShown = isShownInside(address, placeOf(storage));
+    return isShown ? address : clamped(address, size(storage.dims));
+  };
+
+  const load = (storage: Storage, env: Env): Value => {
+    const address = placeIn(storage, env);
+    const key = `load ${storage.id} ${affine.show(address)}`;
+    const level = levelOf(affine.depends(address));
+    const found = blocks[level].memo.get(key);
+    if (found !== undefined) return found;
+    const isAlike = subgroup !== undefined && level > 0 && storage.dtype === "f32" &&
+      !affine.varies(address);
+    const read = isAlike
+      ? handedAround(storage, address, level, subgroup)
+      : bind(storage, affine.show(address), false);
+    const value = define(level, storage.dtype, storage.dtype === "bool" ? `(${read} != 0u)` : read);
+    blocks[level].memo.set(key, value);
+    return value;
+  };
+
+  const clamped = (position: affine.Int, extent: number): affine.Int =>
+    extent === 1 ? affine.int(0) : index({
+      constant: 0,
+      terms: [{
+        atom: {
+          text: `clamp(${affine.show(position)}, 0, ${extent - 1})`,
+          low: 0,
+          high: extent - 1,
+          depends: affine.depends(position),
+          varies: affine.varies(position),
+        },
+        times: 1,
+      }],
+    });
+
+  const moved = (place: Place, env: Env, extent: number) => {
+    let position = affine.int(place.plus);
+    for (const { axis, times } of place.terms) {
+      position = affine.sum(position, affine.times(env.get(axis)!, times));
+    }
+    const conditions: string[] = [];
+    if (place.exact && place.over > 1) {
+      const left = affine.remainder(position, place.over);
+      if (affine.low(left) !== 0 || affine.high(left) !== 0) {
+        conditions.push(`${affine.show(left)} == 0`);
+      }
+    }
+    position = affine.quotient(position, place.over);
+    if (place.modulo > 0) position = affine.remainder(position, place.modulo);
+    const below = affine.low(position) < 0, above = affine.high(position) >= extent;
+    if (below) conditions.push(`${affine.show(position)} >= 0`);
+    if (above) conditions.push(`${affine.show(position)} < ${extent}`);
+    // What is not wanted is still read, from within bounds: devices run without bounds checks.
+    return { position: below || above ? clamped(position, extent) : position, conditions };
+  };
+
+  const emitIndex = (of: Node, env: Env): Value => {
+    const [x] = of.args;
+    const inner = new Map<string, affine.Int>();
+    const conditions: string[] = [];
+    const variables: string[] = [];
+    for (const [axis, place] of Object.entries(of.attributes.places!)) {
+      const at = moved(place, env, known(x.axes, axis));
+      inner.set(axis, at.position);
+      conditions.push(...at.conditions);
+      if (at.conditions.length > 0) {
+        place.terms.forEach((term) => variables.push(...affine.depends(env.get(term.axis)!)));
+      }
+    }
+    const value = emit(x, inner);
+    if (conditions.length === 0) return value;
+    const level = Math.max(value.level, levelOf(variables));
+    const fill = literal(of.attributes.fill!, of.dtype);
+    return define(level, of.dtype, `select(${fill}, ${value.text}, ${conditions.join(" && ")})`);
+  };
+
+  const larger: Emitter["larger"] = (a, b) => {
+    helpers.add(wgslMax);
+    return `max_(${a}, ${b})`;
+  };
+
+  const emitReduce = (of: Node, env: Env): Value => {
+    const isSum = of.attributes.how === "add";
+    const acc = fresh("r");
+    top().lines.push(`var ${acc}: f32 = ${isSum ? "0.0" : literal(-Infinity, "f32")};`);
+    const over = of.attributes.over!;
+    const loop = (k: number, inner: ReadonlyMap<string, affine.Int>) => {
+      if (k === over.length) {
+        const value = emit(of.args[0], inner);
+        flops += iterations(depth());
+        top().lines.push(
+          isSum ? `${acc} += ${value.text};` : `${acc} = ${larger(acc, value.text)};`,
+        );
+        return;
+      }
+      const extent = known(of.args[0].axes, over[k]);
+      const name = fresh("k");
+      block(`for (var ${name} = 0; ${name} < ${extent}; ${name}++)`, [name], extent, () => {
+        loop(k + 1, new Map([...inner, [over[k], affine.variable(name, extent)]]));
+      });
+    };
+    loop(0, env);
+    return { text: acc, level: depth() };
+  };
+
+  const iterations = (level: number): number => {
+    let n = 1;
+    for (let k = 0; k <= level; k++) n *= blocks[k].trips;
+    return n;
+  };
+
+  const compute = (of: Node, env: Env): Value => {
+    const by = overrides.get(of);
+    if (by !== undefined) return by(env);
+    const storage = stored.get(of);
+    if (storage !== undefined && !here.has(of)) return load(storage, env);
+    const row = scalarRow(of.op);
+    if (row !== undefined) {
+      const args = of.args.map((arg) => emit(arg, env));
+      const level = Math.max(0, ...args.map((arg) => arg.level));
+      flops += iterations(level);
+      const [a, b, c] = args.map((arg) => arg.text);
+      const text = row.wgsl(a, b, c, of.args[0].dtype);
+      // Our own functions are called by names that end so.
+      if (/^\w+_\(/.test(text)) row.helpers?.forEach((helper) => helpers.add(helper));
+      return define(level, of.dtype, text);
+    }
+    switch (of.op) {
+      case "const":
+        return { text: literal(of.attributes.value!, of.dtype), level: 0 };
+      case "iota": {
+        const at = env.get(of.attributes.axis!)!;
+        return define(levelOf(affine.depends(at)), "u32", `u32(${affine.show(at)})`);
+      }
+      case "index":
+        return emitIndex(of, env);
+      case "stop":
+      case "recompute":
+      case "materialise":
+        return emit(of.args[0], env);
+      case "reduce":
+        return emitReduce(of, env);
+      case "gather": {
+        const [x, positions] = of.args;
+        const at = emit(positions, env);
+        const { axis } = of.attributes;
+        const extent = known(x.axes, axis!);
+        const name = fresh("g");
+        // Known from here to the end of its block, which may be of a condition and have no other variable.
+        blocks[at.level].variables.add(name);
+        blocks[at.level].lines.push(`let ${name} = i32(min(${at.text}, ${extent - 1}u));`);
+        const atom = {
+          text: name,
+          low: 0,
+          high: extent - 1,
+          depends: [name],
+          varies: true,
+        };
+        const found = { constant: 0, terms: [{ atom, times: 1 }] };
+        return emit(x, new Map([...env, [axis!, found]]));
+      }
+      default:
+        throw new Error(
+          `${of.op} ${of.attributes.name ?? ""} has no stored value where it is needed (${
+            of.path.join(" > ")
+          })`,
+        );
+    }
+  };
+  const keyOf = (of: Node, env: Env): string =>
+    `${of.id} ${
+      Object.keys(of.axes).map((axis) => {
+        const at = env.get(axis);
+        if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
+        return affine.show(at);
+      }).join()
+    }`;
+
+  const emit = (of: Node, env: Env): Value => {
+    const key = keyOf(of, env);
+    for (let level = depth(); level >= 0; level--) {
+      const found = blocks[level].memo.get(key);
+      if (found !== undefined) return found;
+    }
+    // What is too deep in the expression is emitted before it.
+    const value = nesting.nested(() => compute(of, env), () => emit(of, env));
+    blocks[value.level].memo.set(key, value);
+    return value;
+  };
+  const nesting = nestings();
+
+  const block: Emitter["block"] = (header, variables, trips, inside, footer = "") => {
+    blocks.push({ lines: [], variables: new Set(variables), memo: new Map(), trips });
+    nesting.apart(inside);
+    const { lines } = blocks.pop()!;
+    top().lines.push(`${header} {`, ...lines.map((text) => `  ${text}`), `}${footer}`);
+  };
+
+  const index = (value: affine.Int): affine.Int => {
+    const low = affine.low(value), high = affine.high(value);
+    if (low === high) return affine.int(low);
+    if (
+      value.constant === 0 && value.terms.length === 1 && value.terms[0].times === 1 &&
+      /^\w+$/.test(value.terms[0].atom.text)
+    ) return value;
+    const level = levelOf(affine.depends(value));
+    const text = affine.show(value);
+    const key = `int ${text}`;
+    const found = blocks[level].memo.get(key);
+    const name = found?.text ?? fresh("i");
+    if (found === undefined) {
+      blocks[level].lines.push(`let ${name} = ${text};`);
+      blocks[level].memo.set(key, { text: name, level });
+    }
+    const isAtom = value.constant === 0 && value.terms.length === 1 && value.terms[0].times === 1;
+    const cut = isAtom ? value.terms[0].atom.cut : undefined;
+    return {
+      constant: 0,
+      terms: [{
+        atom: {
+          text: name,
+          low,
+          high,
+          depends: affine.depends(value),
+          varies: affine.varies(value),
+          cut,
+        },
+        times: 1,
+      }],
+    };
+  };
+
+  const unflatten: Emitter["unflatten"] = (flat, dims) => {
+    const env = new Map<string, affine.Int>();
+    let stride = size(dims);
+    for (const { axis, size } of dims) {
+      stride /= size;
+      env.set(axis, index(affine.remainder(affine.quotient(flat, stride), size)));
+    }
+    return env;
+  };
+
+  const store: Emitter["store"] = (storage, env, value) => {
+    const place = bind(storage, affine.show(placeIn(storage, env)), true);
+    const text = storage.dtype === "bool"
+      ? `select(0u, 1u, ${value})`
+      : storage.half
+      ? rounded(value)
+      : value;
+    const bits = offsets.has(storage) && storage.dtype !== "f32";
+    top().lines.push(`${place} = ${bits ? `bitcast<f32>(${text})` : text};`);
+  };
+
+  return {
+    emit,
+    override: (of, by) => {
+      overrides.set(of, by);
+    },
+    line: (text) => {
+      top().lines.push(text);
+    },
+    block,
+    index,
+    unflatten,
+    store,
+    load,
+    fresh,
+    depth,
+    lines: () => blocks[0].lines,
+    broadcast,
+    acrossSubgroup: (how, value) => {
+      subgroups = true;
+      if (how === "add") return `subgroupAdd(${value})`;
+      helpers.add(wgslKeys);
+      return `float_(subgroupMax(key_(${value})))`;
+    },
+    larger,
+    usesSubgroups: () => subgroups,
+    helpers: () => [...helpers],
+    flops: () => flops,
+  };
+};

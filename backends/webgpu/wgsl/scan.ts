@@ -1,0 +1,435 @@
+// WGSL for scans: a lane is an invocation, time is a loop inside it, and what a lane holds of the
+// carries is in its registers. Producers are printed into the step where they are read. A scan that
+// runs back over another computes that one's carries again, a segment at a time, from checkpoints.
+import { known } from "../../../dsl/axes.ts";
+import { intern, type Node, reachable } from "../../../dsl/node.ts";
+import { locals, roles, substitute } from "../../../dsl/scan.ts";
+import * as affine from "../../codegen/index_math.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "../../codegen/phases.ts";
+import {
+  type Dim,
+  type ScanKernel,
+  type ScanRoot,
+  size,
+  type Storage,
+} from "../../lower/kernel_ir.ts";
+import { computed, elementOf, emitter, type Env, literal } from "./emit.ts";
+import type { Binder } from "./bindings.ts";
+import type { Target } from "../schedules.ts";
+import { type Area, type Body, fold } from "./module.ts";
+import { below, bindLocals, type Kept, named, position, timeOf } from "./scan_values.ts";
+import { printTogether } from "./cooperative_scan.ts";
+
+/** What one step must compute. */
+interface Item {
+  readonly of: Node;
+  /** Reductions that this value needs are done in earlier phases. */
+  readonly phase: number;
+  /** The held axes that its value has. */
+  readonly nest: readonly Dim[];
+  readonly run: (env: Env, value: string) => void;
+}
+
+const element = (kept: Kept, env: Env): string =>
+  kept.dims.length === 0
+    ? kept.name
+    : elementOf(kept.name, position(kept.dims, env), size(kept.dims));
+
+/**
+ * Up to so many positions of the held axes are printed one after the other: what each lane holds is
+ * then in registers, and what does not change with time is read before the first step.
+ */
+const unrolled = 64;
+
+/** Prints a scan kernel. */
+export const printScan = (
+  kernel: ScanKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  bound?: Binder,
+  target?: Target,
+): Body =>
+  kernel.together
+    ? printTogether(kernel, stored, bound)
+    : printByLanes(kernel, stored, bound, target?.subgroup);
+
+const printByLanes = (
+  kernel: ScanKernel,
+  stored: ReadonlyMap<Node, Storage>,
+  bound: Binder | undefined,
+  subgroup: number | undefined,
+): Body => {
+  const { scan, space, held, lanes, width, roots, recomputes } = kernel;
+  const workgroup = lanes === undefined ? 1 : width;
+  // Where subgroups are not full there is nobody to read some of what all want.
+  const isFull = subgroup !== undefined && workgroup % subgroup === 0;
+  const emit = emitter(stored, kernel.again, bound, isFull ? subgroup : undefined);
+  const axis = scan.attributes.axis!;
+  const steps = known(scan.args[scan.attributes.carries!.length].axes, axis);
+  const others = space.filter((dim) => dim !== lanes);
+  const groups = lanes === undefined ? 1 : Math.ceil(lanes.size / width);
+  const items = fold(size(others));
+
+  emit.line("let lane = i32(local);");
+  emit.line(`let item = i32(group.y) + i32(group.z) * ${items.x};`);
+  if (items.x * items.y > size(others)) emit.line(`if (item >= ${size(others)}) { return; }`);
+  const start = new Map<string, affine.Int>(
+    emit.unflatten(named("item", size(others), []), others),
+  );
+  const edge = lanes === undefined || lanes.size % width !== 0;
+  if (lanes !== undefined) {
+    emit.line(`let own = i32(group.x) * ${width} + lane;`);
+    // Lanes beyond the edge work on the last position and store nothing: barriers stay uniform.
+    emit.line(`let at = min(own, ${lanes.size - 1});`);
+    start.set(lanes.axis, named("at", lanes.size, [], true));
+  }
+  const active = lanes === undefined ? "lane == 0" : `own < ${lanes.size}`;
+
+  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  /** Runs `inside` for every position of some held axes. */
+  const over = (nest: readonly Dim[], env: Env, inside: (env: Env) => void): void => {
+    if (size(nest) === 1) {
+      inside(new Map([...env, ...nest.map((dim) => [dim.axis, affine.int(0)] as const)]));
+      return;
+    }
+    if (size(nest) <= unrolled) {
+      for (let k = 0; k < size(nest); k++) {
+        inside(new Map([...env, ...emit.unflatten(affine.int(k), nest)]));
+      }
+      return;
+    }
+    const i = emit.fresh("n");
+    emit.block(`for (var ${i} = 0; ${i} < ${size(nest)}; ${i}++)`, [i], size(nest), () => {
+      inside(new Map([...env, ...emit.unflatten(affine.variable(i, size(nest)), nest)]));
+    });
+  };
+  const declare = (of: Node, prefix: string): Kept => {
+    const dims = heldOf(of);
+    const name = emit.fresh(prefix);
+    const type = computed[of.dtype];
+    emit.line(`var ${name}: ${dims.length === 0 ? type : `array<${type}, ${size(dims)}>`};`);
+    return { name, dims, node: of };
+  };
+  /** Only the lane at position 0 of the axes that a value lacks stores it. */
+  const once = (of: Node): string[] =>
+    space.filter((dim) => !(dim.axis in of.axes) && dim.size > 1)
+      .map((dim) => `${affine.show(start.get(dim.axis)!)} == 0`);
+
+  const shared: Area[] = [];
+
+  /** Prints one step: its reductions, next carries and outputs, in loops over the held axes. */
+  const step = (
+    next: Readonly<Record<string, Node>>,
+    carries: Readonly<Record<string, Kept>>,
+    outs: readonly { readonly of: Node; readonly root: ScanRoot }[],
+    env: Env,
+  ): void => {
+    const level = emit.depth();
+    const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
+    if (inner.some((of) => of.op === "scan")) {
+      throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
+    }
+    const phases = phasesOf(inner);
+    const phaseOf = phases.reading;
+    const list: Item[] = [];
+    for (const of of inner.filter(isKeptInStep)) {
+      const kept = declare(of, "s");
+      const reading = (at: Env) => ({
+        text: element(kept, at),
+        level: kept.dims.length === 0 ? level : emit.depth(),
+      });
+      if (of.op === "materialise") {
+        list.push({
+          of: of.args[0],
+          phase: phases.of(of),
+          nest: kept.dims,
+          run: (at, value) => emit.line(`${element(kept, at)} = ${value};`),
+        });
+        emit.override(of, reading);
+        continue;
+      }
+      const isSum = of.attributes.how === "add";
+      const from = isSum ? "0.0" : literal(-Infinity, "f32");
+      if (kept.dims.length === 0) emit.line(`${kept.name} = ${from};`);
+      else over(kept.dims, new Map(), (at) => emit.line(`${element(kept, at)} = ${from};`));
+      list.push({
+        of: of.args[0],
+        phase: phases.of(of),
+        nest: heldOf(of.args[0]),
+        run: (at, value) => {
+          const sum = element(kept, at);
+          emit.line(isSum ? `${sum} += ${value};` : `${sum} = ${emit.larger(sum, value)};`);
+        },
+      });
+      emit.override(of, reading);
+    }
+    const pending: (() => void)[] = [];
+    for (const { of, root } of outs) {
+      const { partial, storage } = root;
+      const across = (partial?.reduction.attributes.over ?? []).includes(lanes?.axis ?? "");
+      if (partial !== undefined && across) {
+        const area = `w${shared.length}`;
+        const nest = heldOf(of);
+        const length = size(nest) * width;
+        shared.push({ name: area, type: "f32", length });
+        list.push({
+          of,
+          phase: phaseOf(of),
+          nest,
+          run: (at, value) => {
+            const flat = affine.sum(
+              affine.times(position(nest, at), width),
+              named("lane", width, [], true),
+            );
+            emit.line(
+              `${elementOf(area, flat, length)} = ${
+                edge ? `select(0.0, ${value}, ${active})` : value
+              };`,
+            );
+          },
+        });
+        pending.push(() => {
+          const q = emit.fresh("q");
+          emit.block(
+            `for (var ${q} = lane; ${q} < ${size(nest)}; ${q} += ${width})`,
+            [q],
+            1,
+            () => {
+              const sum = emit.fresh("s"), l = emit.fresh("l");
+              emit.line(`var ${sum} = 0.0;`);
+              emit.block(`for (var ${l} = 0; ${l} < ${width}; ${l}++)`, [l], width, () => {
+                emit.line(`${sum} += ${area}[${q} * ${width} + ${l}];`);
+              });
+              const at = new Map([
+                ...env,
+                ...emit.unflatten(named(q, size(nest), [q], true), nest),
+                [partial.axis, named("i32(group.x)", groups, [])] as const,
+              ]);
+              emit.store(storage, at, sum);
+            },
+          );
+        });
+      } else {
+        list.push({
+          of,
+          phase: phaseOf(of),
+          nest: heldOf(of),
+          run: (at, value) => {
+            const conditions = [
+              ...(edge ? [active] : []),
+              ...once(partial?.reduction.args[0] ?? of),
+            ];
+            const write = () => emit.store(storage, at, value);
+            if (conditions.length === 0) write();
+            else emit.block(`if (${conditions.join(" && ")})`, [], 1, write);
+          },
+        });
+      }
+    }
+    const commits: (() => void)[] = [];
+    for (const [name, of] of Object.entries(next)) {
+      const kept = carries[name];
+      const plain = kept.dims.length === 0;
+      const temporary = plain ? undefined : declare(of, "m");
+      list.push({
+        of,
+        phase: phaseOf(of),
+        nest: kept.dims,
+        run: (at, value) => {
+          if (temporary === undefined) commits.push(() => emit.line(`${kept.name} = ${value};`));
+          else emit.line(`${element(temporary, at)} = ${value};`);
+        },
+      });
+      if (temporary !== undefined) {
+        commits.push(() => emit.line(`${kept.name} = ${temporary.name};`));
+      }
+    }
+    verifyPhases(list, phases);
+    const last = Math.max(0, ...list.map((item) => item.phase));
+    for (let phase = 0; phase <= last; phase++) {
+      const nests = new Map<string, Item[]>();
+      for (const item of list) {
+        if (item.phase !== phase) continue;
+        const key = item.nest.map((dim) => dim.axis).join();
+        nests.set(key, [...(nests.get(key) ?? []), item]);
+      }
+      for (const group of nests.values()) {
+        over(group[0].nest, env, (at) => {
+          const values = group.map((item) => emit.emit(item.of, at).text);
+          group.forEach((item, k) => item.run(at, values[k]));
+        });
+      }
+    }
+    commits.forEach((commit) => commit());
+    if (pending.length > 0) {
+      emit.line("workgroupBarrier();");
+      pending.forEach((run) => run());
+      emit.line("workgroupBarrier();");
+    }
+  };
+
+  const reading = (carries: Readonly<Record<string, Kept>>) => (name: string, env: Env) =>
+    element(carries[name], env);
+
+  /** Fills carries from expressions or from a storage. */
+  const begin = (kept: Kept, read: (env: Env) => string) =>
+    over(kept.dims, start, (env) => emit.line(`${element(kept, env)} = ${read(env)};`));
+
+  const { from } = roles(scan);
+  const carries = Object.fromEntries(
+    Object.entries(from).map(([name, of]) => [name, declare(of, "h")]),
+  );
+  for (const [name, kept] of Object.entries(carries)) {
+    begin(kept, (env) => emit.emit(from[name], env).text);
+  }
+  const own = locals(scan);
+  const outNode = (root: ScanRoot): Node => {
+    const { partial, name } = root;
+    if (partial === undefined) return scan.attributes.step!.out[name];
+    const { reduction } = partial;
+    const inLane = reduction.attributes.over!.filter((axis) =>
+      held.some((dim) => dim.axis === axis)
+    );
+    return inLane.length === 0
+      ? reduction.args[0]
+      : intern("reduce", "f32", without(reduction.args[0].axes, inLane), [reduction.args[0]], {
+        how: "add",
+        over: inLane,
+      });
+  };
+  const outs = roots.filter((root) => root.kind === "out")
+    .map((root) => ({ root, of: outNode(root) }));
+
+  const timeAt = (s: affine.Int, reverse: boolean) => timeOf(s, steps, reverse);
+  /** Stores the carries that come into a step, or into a segment of steps. */
+  const saveAt = (at: affine.Int) => {
+    for (const [name, to] of Object.entries(kernel.checkpoints?.storage ?? {})) {
+      const kept = carries[name];
+      over(kept.dims, new Map([...start, [to.dims[0].axis, at]]), (env) => {
+        const conditions = [...(edge ? [active] : []), ...once(kept.node)];
+        const write = () => emit.store(to, env, element(kept, env));
+        if (conditions.length === 0) write();
+        else emit.block(`if (${conditions.join(" && ")})`, [], 1, write);
+      });
+    }
+  };
+  const saveCarries = (s: affine.Int) => {
+    const { checkpoints } = kernel;
+    if (checkpoints === undefined) return;
+    const { every } = checkpoints;
+    if (every === 1) return saveAt(timeAt(s, scan.attributes.reverse!));
+    emit.block(`if (${affine.show(affine.remainder(s, every))} == 0)`, [], 1 / every, () => {
+      saveAt(affine.quotient(s, every));
+    });
+  };
+
+  if (recomputes === undefined) {
+    emit.block(`for (var s = 0; s < ${steps}; s++)`, ["s"], steps, () => {
+      const s = affine.variable("s", steps);
+      const t = timeAt(s, scan.attributes.reverse!);
+      bindLocals(emit, own, scan, reading(carries), t);
+      saveCarries(s);
+      step(scan.attributes.step!.next, carries, outs, new Map([...start, [axis, t]]));
+    });
+  } else {
+    const source = recomputes.scan;
+    const { every, storage } = recomputes.checkpoints;
+    const names = source.attributes.carries!;
+    const sourceFrom = roles(source).from;
+    const again = fresh(source);
+    const redone = Object.fromEntries(names.map((name) => [name, declare(sourceFrom[name], "f")]));
+    const kept = Object.fromEntries(names.map((name) => {
+      const dims = heldOf(sourceFrom[name]);
+      const array = emit.fresh("p");
+      emit.line(`var ${array}: array<${computed[sourceFrom[name].dtype]}, ${every * size(dims)}>;`);
+      return [name, { array, dims, length: every * size(dims) }];
+    }));
+    const slot = (name: string, k: affine.Int, env: Env): string => {
+      const { array, dims, length } = kept[name];
+      const flat = affine.sum(affine.times(k, size(dims)), position(dims, env));
+      return elementOf(array, flat, length);
+    };
+    const segments = Math.ceil(steps / every);
+    emit.block(`for (var g = ${segments - 1}; g >= 0; g--)`, ["g"], segments, () => {
+      const g = affine.variable("g", segments);
+      const length = steps % every === 0
+        ? `${every}`
+        : `min(${every}, ${steps} - ${affine.show(g)} * ${every})`;
+      emit.line(`let length = ${length};`);
+      for (const name of names) {
+        over(redone[name].dims, new Map([...start, [storage[name].dims[0].axis, g]]), (env) => {
+          emit.line(`${element(redone[name], env)} = ${emit.load(storage[name], env).text};`);
+        });
+      }
+      emit.block("for (var k = 0; k < length; k++)", ["k"], every, () => {
+        const k = affine.variable("k", every);
+        for (const name of names) {
+          over(redone[name].dims, start, (env) => {
+            emit.line(`${slot(name, k, env)} = ${element(redone[name], env)};`);
+          });
+        }
+        emit.block("if (k + 1 < length)", [], 1, () => {
+          const s = below(affine.sum(affine.times(g, every), k), steps);
+          const t = timeAt(s, source.attributes.reverse!);
+          bindLocals(emit, again.leaves, source, reading(redone), t);
+          step(again.next, redone, [], new Map([...start, [axis, t]]));
+        });
+      });
+      emit.block("for (var k = length - 1; k >= 0; k--)", ["k"], every, () => {
+        const k = affine.variable("k", every);
+        const s = below(affine.sum(affine.times(g, every), k), steps);
+        const t = timeAt(s, source.attributes.reverse!);
+        const { each } = roles(scan);
+        const instead: Record<string, (env: Env) => string> = {};
+        for (const [name, of] of Object.entries(each)) {
+          if (of.op !== "part" || of.args[0] !== source) continue;
+          const [kind, carry] = of.attributes.name!.split(/\.(.*)/s);
+          if (kind === "prev") instead[name] = (env) => slot(carry, k, env);
+        }
+        bindLocals(emit, own, scan, reading(carries), t, instead);
+        // Nobody computes these again: a scan that does so itself is not run back over.
+        saveAt(t);
+        step(scan.attributes.step!.next, carries, outs, new Map([...start, [axis, t]]));
+      });
+    });
+  }
+  for (const root of roots) {
+    if (root.kind !== "final") continue;
+    const kept = carries[root.name];
+    const conditions = [...(edge ? [active] : []), ...once(kept.node)];
+    const write = () =>
+      over(kept.dims, start, (env) => emit.store(root.storage, env, element(kept, env)));
+    if (conditions.length === 0) write();
+    else emit.block(`if (${conditions.join(" && ")})`, [], 1, write);
+  }
+  return {
+    emit,
+    workgroup,
+    areas: shared,
+    grid: [groups, items.x, items.y],
+    flops: emit.flops() * size(space),
+  };
+};
+
+const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
+  Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
+
+/** The step of a scan on locals of its own, so that it can stand beside another's. */
+const fresh = (scan: Node) => {
+  const leaves = locals(scan);
+  const by = new Map<Node, Node>();
+  const renew = (of: Node): Node => {
+    const made = intern("local", of.dtype, of.axes, [], { level: -1, name: of.attributes.name });
+    by.set(of, made);
+    return made;
+  };
+  const record = (of: Readonly<Record<string, Node>>) =>
+    Object.fromEntries(Object.entries(of).map(([name, leaf]) => [name, renew(leaf)]));
+  const made = {
+    carry: record(leaves.carry),
+    each: record(leaves.each),
+    rest: leaves.rest.map(renew),
+  };
+  const names = Object.keys(scan.attributes.step!.next);
+  const next = substitute(names.map((name) => scan.attributes.step!.next[name]), by);
+  return { leaves: made, next: Object.fromEntries(names.map((name, k) => [name, next[k]])) };
+};

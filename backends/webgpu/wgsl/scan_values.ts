@@ -1,0 +1,90 @@
+// What all scan kernels have in common: the carries as they keep them, and what the locals of a step
+// stand for while it is printed.
+import type { Node } from "../../../dsl/node.ts";
+import { type locals, roles } from "../../../dsl/scan.ts";
+import * as affine from "../../codegen/index_math.ts";
+import type { Dim } from "../../lower/kernel_ir.ts";
+import type { Emitter, Env } from "./emit.ts";
+
+/** A value as a kernel keeps it: a variable, or an array over the held axes. */
+export interface Kept {
+  readonly name: string;
+  readonly dims: readonly Dim[];
+  readonly node: Node;
+}
+
+/** The flattened position along some axes, the last being the fastest. */
+export const position = (dims: readonly Dim[], env: Env): affine.Int =>
+  dims.reduce(
+    (flat, dim) => affine.sum(affine.times(flat, dim.size), env.get(dim.axis)!),
+    affine.int(0),
+  );
+
+/** A variable of the kernel that runs from 0 to `extent` - 1. */
+export const named = (
+  text: string,
+  extent: number,
+  depends: readonly string[],
+  varies = false,
+): affine.Int =>
+  extent === 1 ? affine.int(0) : {
+    constant: 0,
+    terms: [{ atom: { text, low: 0, high: extent - 1, depends, varies }, times: 1 }],
+  };
+
+/** The smaller of a number and `most`. */
+export const atMost = (of: affine.Int, most: number): affine.Int => ({
+  constant: 0,
+  terms: [{
+    atom: {
+      text: `min(${affine.show(of)}, ${most})`,
+      low: affine.low(of),
+      high: most,
+      depends: affine.depends(of),
+      varies: affine.varies(of),
+    },
+    times: 1,
+  }],
+});
+
+/** A number kept below `extent`. */
+export const below = (of: affine.Int, extent: number): affine.Int =>
+  affine.high(of) < extent ? of : atMost(of, extent - 1);
+
+/** The position in time of the step number `s`. */
+export const timeOf = (s: affine.Int, steps: number, reverse: boolean): affine.Int =>
+  reverse ? affine.sum(affine.int(steps - 1), affine.times(s, -1)) : s;
+
+/**
+ * Says what the locals of a scan's step are at time `t`: carries are read by `carry`, inputs where
+ * they are stored, or by `instead`.
+ */
+export const bindLocals = (
+  emit: Emitter,
+  leaves: ReturnType<typeof locals>,
+  of: Node,
+  carry: (name: string, env: Env) => string,
+  t: affine.Int,
+  instead: Readonly<Record<string, (env: Env) => string>> = {},
+): void => {
+  const { each, rest } = roles(of);
+  const time = of.attributes.axis!;
+  for (const [name, leaf] of Object.entries(leaves.carry)) {
+    emit.override(leaf, (env) => {
+      const read = emit.fresh("c");
+      emit.line(`let ${read} = ${carry(name, env)};`);
+      return { text: read, level: emit.depth() };
+    });
+  }
+  for (const [name, leaf] of Object.entries(leaves.each)) {
+    const by = instead[name];
+    emit.override(
+      leaf,
+      (env) =>
+        by !== undefined
+          ? { text: by(env), level: emit.depth() }
+          : emit.emit(each[name], new Map([...env, [time, t]])),
+    );
+  }
+  leaves.rest.forEach((leaf, k) => emit.override(leaf, (env) => emit.emit(rest[k], env)));
+};

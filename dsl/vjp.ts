@@ -1,0 +1,178 @@
+// The derivatives of the structural primitives: what the cotangent of a node's value means for its
+// arguments. The scalar rows carry theirs in scalar.ts; a scan's is in grad.ts, since it is a walk.
+import { type Axes, known, sameAxes } from "./axes.ts";
+import { intern, type Node, type Place } from "./node.ts";
+import { apply, float } from "./primitives.ts";
+import { at, expand, iota, isIdentity, reduce } from "./structure.ts";
+
+/** A cotangent for an argument, with the axes that it stands for (those it lacks are constant). */
+export interface Pull {
+  readonly arg: Node;
+  readonly cotangent: Node;
+  readonly over: Axes;
+}
+
+const pullReduce = (g: Node, of: Node): readonly Pull[] => {
+  const [x] = of.args;
+  if (of.attributes.how === "add") return [{ arg: x, cotangent: g, over: x.axes }];
+  // Every place that attains the maximum shares the cotangent.
+  const attains = apply("select", apply("equal", x, of), float(1), float(0));
+  const count = reduce(attains, "add", of.attributes.over!);
+  const cotangent = apply("mul", apply("div", g, count), attains);
+  return [{ arg: x, cotangent, over: x.axes }];
+};
+
+/**
+ * The transpose of an index node. Each input axis is a sum of digits over output axes; where the
+ * digits do not overlap they are read back by division, else all but one are summed over.
+ */
+const pullIndex = (given: Node, of: Node): readonly Pull[] => {
+  const [x] = of.args;
+  const { places } = of.attributes;
+  // A cotangent that lacks axes is constant along them; to move it they must be there.
+  const g = expand(given, of.axes);
+  const back: Record<string, Place> = {};
+  const used = new Set<string>();
+  const summed: Record<string, number> = {};
+  let axes: Axes = x.axes;
+  const conditions: Node[] = [];
+  const merged = new Map<
+    string,
+    { readonly axis: string; readonly over: number; readonly plus: number }[]
+  >();
+  // Input axes that read one output axis settle it first: where several output axes are added, those
+  // that are settled so are no longer free.
+  const ordered = Object.entries(places!).sort(([, a], [, b]) => a.terms.length - b.terms.length);
+  const digitsOf = (of: string) =>
+    ordered.filter(([, { terms }]) => terms.length === 1 && terms[0].axis === of).length;
+  for (const [axis, place] of ordered) {
+    const { terms, plus, over, exact, modulo } = place;
+    terms.forEach((term) => used.add(term.axis));
+    if (terms.length === 0) {
+      conditions.push(apply("equal", iota(axis, x.axes[axis]), constantWord(plus)));
+    } else if (terms.length === 1 && exact) {
+      // position = (o * times + plus) / over where it divides, so o = (position * over - plus) / times.
+      const [{ axis: o, times }] = terms;
+      back[o] = { ...at(axis, over / times, -plus / times) };
+    } else if (
+      terms.length === 1 && (modulo > 0 || over > 1 || digitsOf(terms[0].axis) > 1)
+    ) {
+      const parts = merged.get(terms[0].axis) ?? [];
+      merged.set(terms[0].axis, [...parts, { axis, over, plus }]);
+    } else if (terms.length === 1 && Math.abs(terms[0].times) === 1) {
+      const [{ axis: o, times }] = terms;
+      back[o] = at(axis, times, -plus * times);
+    } else {
+      const digits = [...terms].sort((a, b) =>
+        Math.abs(a.times) - Math.abs(b.times) ||
+        known(of.axes, a.axis) - known(of.axes, b.axis)
+      );
+      const positive = digits.every((digit) => digit.times > 0);
+      let span = 0;
+      const settled = (term: { readonly axis: string }) => term.axis in back;
+      const separate = !exact && positive && !terms.some(settled) && digits.every((digit) => {
+        const clear = digit.times > span;
+        span += digit.times * (known(of.axes, digit.axis) - 1);
+        return clear;
+      });
+      const dense = separate && digits[0].times === 1 &&
+        digits.every((digit, k) =>
+          k === 0 || digit.times === digits[k - 1].times * known(of.axes, digits[k - 1].axis)
+        );
+      if (dense) {
+        digits.forEach((digit, k) => {
+          const last = k === digits.length - 1;
+          back[digit.axis] = {
+            terms: [{ axis, times: 1 }],
+            plus: -plus,
+            over: digit.times,
+            exact: false,
+            modulo: last ? 0 : known(of.axes, digit.axis),
+          };
+        });
+      } else {
+        // sum(terms) + plus = position * over, solved for the pivot; the others are summed over.
+        const open = digits.filter((term) => !settled(term));
+        const pivot = exact ? terms.find((term) => !settled(term))! : open[open.length - 1];
+        const others = terms.filter((term) => term !== pivot);
+        // The summed axes get names of their own: an output axis may be called as an input axis is.
+        for (const other of others.filter((term) => !settled(term))) {
+          const free = `${other.axis} of ${axis}`;
+          back[other.axis] = at(free);
+          summed[free] = known(of.axes, other.axis);
+        }
+        const inner = others.map((other) => ({ times: other.times, place: back[other.axis] }));
+        const sign = Math.sign(pivot.times);
+        back[pivot.axis] = {
+          terms: [
+            { axis, times: over * sign },
+            ...inner.flatMap(({ times, place }) =>
+              place.terms.map((term) => ({ axis: term.axis, times: -times * sign * term.times }))
+            ),
+          ],
+          plus: -sign * inner.reduce((sum, { times, place }) => sum + times * place.plus, plus),
+          over: Math.abs(pivot.times),
+          exact: Math.abs(pivot.times) > 1,
+          modulo: 0,
+        };
+        axes = { ...axes, ...summed };
+      }
+    }
+  }
+  for (const [axis, parts] of merged) {
+    back[axis] = {
+      terms: parts.map((part) => ({ axis: part.axis, times: part.over })),
+      plus: -parts[0].plus,
+      over: 1,
+      exact: false,
+      modulo: 0,
+    };
+  }
+  // Output axes that no input axis reads were broadcast; their cotangents add up.
+  const broadcast = Object.keys(of.axes).filter((axis) => !used.has(axis));
+  const summand = reduce(g, "add", broadcast);
+  const moved = intern("index", "f32", axes, [summand], { places: back, fill: 0 });
+  let cotangent = reduce(stillIdentity(moved) ? summand : moved, "add", Object.keys(summed));
+  for (const condition of conditions) {
+    cotangent = apply("select", condition, cotangent, float(0));
+  }
+  return [{ arg: x, cotangent, over: { ...x.axes } }];
+};
+
+const stillIdentity = (of: Node): boolean =>
+  sameAxes(of.axes, of.args[0].axes) &&
+  Object.entries(of.attributes.places!).every(([axis, place]) => isIdentity(place, axis));
+
+const constantWord = (value: number): Node => intern("const", "u32", {}, [], { value });
+
+const pullGather = (g: Node, of: Node): readonly Pull[] => {
+  const [x, positions] = of.args;
+  const { axis } = of.attributes;
+  // The transpose of a look-up, as a sum over the look-ups that hit each place: no atomics needed.
+  // Positions beyond the end read the last element, so it is the one that they hit.
+  const last = constantWord(known(x.axes, axis!) - 1);
+  const inside = apply("select", apply("less", positions, last), positions, last);
+  const hit = apply("equal", inside, iota(axis!, x.axes[axis!]));
+  const cotangent = apply("select", hit, g, float(0));
+  return [{ arg: x, cotangent, over: { ...of.axes, ...x.axes } }];
+};
+
+const pass = (g: Node, of: Node): readonly Pull[] => [
+  { arg: of.args[0], cotangent: g, over: of.axes },
+];
+const none = (): readonly Pull[] => [];
+
+/** The structural rows; leaves and `stop` pull nothing back. */
+export const pulls = {
+  const: none,
+  literal: none,
+  iota: none,
+  input: none,
+  param: none,
+  local: none,
+  reduce: pullReduce,
+  index: pullIndex,
+  gather: pullGather,
+  stop: none,
+  recompute: pass,
+} satisfies Record<string, (g: Node, of: Node) => readonly Pull[]>;

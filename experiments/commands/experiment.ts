@@ -1,0 +1,121 @@
+// `deno task experiment NAME`: reads what a name or a file describes, and makes that run, or all runs of
+// that study. Under mpirun or srun every process does so, and the first one speaks for all.
+import * as E from "fp-ts/Either.js";
+import { agree, openProcesses, type Processes, told } from "../machines/processes.ts";
+import { evaluateRun, trainRun } from "../runs/run.ts";
+import type { DeviceName, Spec } from "../specs/spec.ts";
+import { folderData } from "../data/config.ts";
+import { specList } from "../specs/list.ts";
+import {
+  type Experiment,
+  readExperiment,
+  type SpecReadError,
+  specReadErrorText,
+} from "../specs/read.ts";
+import { runStudy, type Shard } from "../runs/study.ts";
+
+/** What the command line says. */
+export interface ExperimentOptions {
+  /** The name of a spec or a study, or the path of a file that holds one. */
+  readonly spec: string;
+  /** Fields of the spec with other values, `path=value`. */
+  readonly changes: readonly string[];
+  /** A folder of recordings in place of the spec's data. */
+  readonly data?: string;
+  /** Another device than the spec's. */
+  readonly device?: string;
+  readonly out?: string;
+  /** Goes on with the run in that folder, where there is one. */
+  readonly resume: boolean;
+  /** Which runs of a study are made here; all of them by default. */
+  readonly shard?: Shard;
+}
+
+/** What a command line means, its other options included. */
+const experimentOf = async (
+  { spec: name, changes, data, device }: Pick<
+    ExperimentOptions,
+    "spec" | "changes" | "data" | "device"
+  >,
+): Promise<E.Either<SpecReadError, Experiment>> => {
+  const given = (spec: Spec): Spec => ({
+    ...spec,
+    ...(data === undefined ? {} : { data: folderData(data, spec.data) }),
+    ...(device === undefined ? {} : { device: device as DeviceName }),
+  });
+  return E.map((of: Experiment): Experiment =>
+    of.kind === "run"
+      ? { ...of, spec: given(of.spec) }
+      : { ...of, study: { ...of.study, runs: of.study.runs.map(given) } }
+  )(await readExperiment(name, changes)());
+};
+
+/** Prints a spec with all that it extends, or those of all runs of a study. Gives the exit status. */
+export const printSpec = async (options: Parameters<typeof experimentOf>[0]): Promise<number> => {
+  const of = await experimentOf(options);
+  if (E.isLeft(of)) return complain(specReadErrorText(of.left));
+  console.log(JSON.stringify(of.right.kind === "run" ? of.right.spec : of.right.study, null, 2));
+  return 0;
+};
+
+/** Prints the specs that there are. Gives the exit status. */
+export const printList = async (): Promise<number> => {
+  const list = await specList();
+  if (E.isLeft(list)) console.error(list.left);
+  else console.log(list.right);
+  return E.isLeft(list) ? 1 : 0;
+};
+
+const complain = (message: string, status = 1): number => {
+  console.error(message);
+  return status;
+};
+
+/** Runs an experiment. Gives the exit status: 0, or 1 after messages that say what was wrong. */
+export const experiment = async (options: ExperimentOptions): Promise<number> => {
+  const found = await openProcesses();
+  if (E.isLeft(found)) return complain(found.left);
+  const processes = found.right;
+  return await runTogether(options, processes).catch((error) => {
+    // A mistake of ours, or a device that was lost. The others wait for this process: they must end too.
+    if (processes.share.of > 1) console.error(told(processes, `${error?.message ?? error}`));
+    processes.abort();
+    throw error;
+  });
+};
+
+const runTogether = async (
+  options: ExperimentOptions,
+  processes: Processes,
+): Promise<number> => {
+  const speaks = processes.share.rank === 0;
+  const ended = async (message: string, status = 1): Promise<number> => {
+    if (speaks) console.error(message);
+    await processes.finish();
+    return status;
+  };
+  const of = await experimentOf(options);
+  const wrong = await agree(
+    processes,
+    E.isLeft(of) ? told(processes, specReadErrorText(of.left)) : undefined,
+  );
+  if (E.isLeft(of) || wrong !== undefined) return await ended(`${wrong}`);
+  const { resume, shard, out } = options;
+  if (of.right.kind === "study") {
+    const { study } = of.right;
+    const at = { folder: out ?? `runs/${study.name}`, resume, shard };
+    const status = await runStudy(study, at, processes);
+    await processes.finish();
+    return status;
+  }
+  const { spec } = of.right;
+  if (shard !== undefined) {
+    const why = `'${options.spec}' is one run; only the runs of a study are shared out`;
+    return await ended(`--shard: ${why}`, 2);
+  }
+  const at = { folder: out ?? `runs/${spec.name}`, resume };
+  const trained = await trainRun(spec, at, processes);
+  if (E.isLeft(trained)) return await ended(trained.left);
+  await processes.finish();
+  return speaks ? await evaluateRun(spec, at) : 0;
+};

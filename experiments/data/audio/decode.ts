@@ -1,0 +1,103 @@
+// One recording as mono samples: which container, whether it is whole, decoded, resampled. Decoders are
+// WebAssembly and read what anyone may have made, so this runs in a process of its own
+// (decoder_process.ts), whose engine checks what they read and write.
+import decodeAudio from "audio-decode";
+import libsamplerate from "libsamplerate";
+import * as E from "fp-ts/Either.js";
+import { loudestSample, type RecordingError, recordingRates } from "./recording.ts";
+import type { Wanted } from "./decoder_client.ts";
+import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./container.ts";
+
+/** What decodes one recording after the other. */
+export type Decode = (
+  file: Uint8Array,
+  wanted: Wanted,
+) => Promise<E.Either<RecordingError, Float32Array>>;
+
+/** A decoder that keeps what it needs for more recordings of the same rate. */
+export const decoder = (): Decode => {
+  const resample = resampler();
+  return async (file, { rate: to, shortest }) => {
+    if (file.length === 0) return E.left({ _tag: "EmptyFile" });
+    const bytes = withoutId3(file);
+    const container = containerOf(bytes);
+    if (container === undefined) return E.left({ _tag: "UnknownContainer" });
+    const problem = damage(container, bytes);
+    if (problem !== undefined) return E.left({ _tag: "Damaged", problem });
+
+    let channels: readonly Float32Array[], rate: number;
+    try {
+      ({ channelData: channels, sampleRate: rate } = await decodeAudio(
+        container === "wav" ? plainWav(bytes) : bytes,
+      ));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      return E.left({ _tag: "Undecodable", reason });
+    }
+    const length = channels[0]?.length ?? 0;
+    const promised = promisedSamples(container, bytes);
+    if (promised !== undefined && length < promised) {
+      const problem = `it should hold ${promised} samples, but ${length} can be decoded`;
+      return E.left({ _tag: "Damaged", problem });
+    }
+    if (length === 0) return E.left({ _tag: "TooShort", seconds: 0, shortest });
+    if (!(rate >= recordingRates.least && rate <= recordingRates.most)) {
+      return E.left({ _tag: "StrangeRate", rate });
+    }
+    if (length < shortest * rate) {
+      return E.left({ _tag: "TooShort", seconds: length / rate, shortest });
+    }
+    const mono = meanOf(channels);
+    const bad = mono.findIndex((sample) => !(Math.abs(sample) <= loudestSample));
+    if (bad >= 0) {
+      // The mean of finite samples need not be finite.
+      const seconds = bad / rate, samples = channels.map((channel) => channel[bad]);
+      return samples.every(Number.isFinite)
+        ? E.left({ _tag: "TooLoud", seconds, sample: samples.reduce(larger) })
+        : E.left({ _tag: "NotFinite", seconds });
+    }
+    return E.right(await resample(mono, rate, to));
+  };
+};
+
+const larger = (a: number, b: number): number => Math.abs(b) > Math.abs(a) ? b : a;
+
+function meanOf(channels: readonly Float32Array[]): Float32Array {
+  const [first, ...others] = channels;
+  if (others.length === 0) return first;
+  return first.map((sample, i) =>
+    others.reduce((sum, channel) => sum + channel[i], sample) / channels.length
+  );
+}
+
+type Resample = (samples: Float32Array, rate: number, to: number) => Promise<Float32Array>;
+
+// A converter costs as much to make as a second of audio to convert, so each pair of rates keeps its
+// own; it forgets one recording before the next as long as it is given them whole.
+function resampler(): Resample {
+  const { create, ConverterType } = libsamplerate;
+  const options = { converterType: ConverterType.SRC_SINC_MEDIUM_QUALITY };
+  const converters = new Map<string, ReturnType<typeof create>>();
+  return async (samples, rate, to) => {
+    if (rate === to) return samples;
+    const length = Math.round(samples.length * to / rate);
+    // The filter's tail falls on silence, so that the end comes out whole.
+    const padded = new Float32Array(samples.length + Math.ceil(rate / 20));
+    padded.set(samples);
+    if (Math.max(padded.length, length + to) > wholeLimit) {
+      const converter = await create(1, rate, to, options);
+      try {
+        return converter.simple(padded).slice(0, length);
+      } finally {
+        converter.destroy();
+      }
+    }
+    const key = `${rate} to ${to}`;
+    const converter = converters.get(key) ?? create(1, rate, to, options);
+    converters.set(key, converter);
+    return (await converter).simple(padded).slice(0, length);
+  };
+}
+
+// Longer recordings are passed through in pieces, which leaves something of them in a converter.
+const wholeLimit = 1_000_000;

@@ -1,0 +1,150 @@
+// Decoding in a process of its own, one for each thread that asks: what computes may run in an engine
+// that checks no access of WebAssembly (decision 15), what decodes the files of others may not.
+import * as E from "fp-ts/Either.js";
+import { flagsVariable } from "../../../backends/wasm/engine.ts";
+import type { RecordingError } from "./recording.ts";
+
+/** What is asked of a decoder. */
+export interface Wanted {
+  /** Samples per second of the result, in Hz. */
+  readonly rate: number;
+  /** The shortest recording that is of use, in seconds. */
+  readonly shortest: number;
+}
+
+/** Numbers at the start of a request: bytes that follow, rate in Hz, shortest in seconds. */
+export const requestNumbers = 3;
+
+/** Numbers at the start of an answer: bytes of an error as JSON that follow, and samples after them. */
+export const answerNumbers = 2;
+
+/** Bytes that a process writes before it reads. */
+export const greeting = 1;
+
+interface Decoder {
+  readonly child: Deno.ChildProcess;
+  readonly input: WritableStreamDefaultWriter<Uint8Array>;
+  readonly output: ReadableStreamBYOBReader;
+  /** Whether its greeting has been read. */
+  began: boolean;
+}
+
+const start = (): Decoder => {
+  const { [flagsVariable]: _, ...env } = Deno.env.toObject();
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", new URL("./decoder_process.ts", import.meta.url).href],
+    clearEnv: true,
+    env,
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  return {
+    child,
+    input: child.stdin.getWriter(),
+    output: child.stdout.getReader({ mode: "byob" }),
+    began: false,
+  };
+};
+
+/** As many bytes as are asked for; undefined where the process ended before. */
+const read = async (
+  { output }: Decoder,
+  length: number,
+): Promise<Uint8Array<ArrayBuffer> | undefined> => {
+  let buffer = new ArrayBuffer(length);
+  for (let done = 0; done < length;) {
+    const { value } = await output.read(new Uint8Array(buffer, done));
+    if (value === undefined || value.length === 0) return undefined;
+    buffer = value.buffer;
+    done += value.length;
+  }
+  return new Uint8Array(buffer);
+};
+
+type Decoded = E.Either<RecordingError, Float32Array>;
+
+const ask = async (
+  decoder: Decoder,
+  file: Uint8Array,
+  { rate, shortest }: Wanted,
+): Promise<Decoded | undefined> => {
+  decoder.began ||= (await read(decoder, greeting)) !== undefined;
+  if (!decoder.began) return undefined;
+  try {
+    const head = new Uint8Array(Float64Array.of(file.length, rate, shortest).buffer);
+    const request = new Uint8Array(head.length + file.length);
+    request.set(head);
+    request.set(file, head.length);
+    await decoder.input.write(request);
+  } catch {
+    return undefined; // It no longer reads.
+  }
+  const head = await read(decoder, 8 * answerNumbers);
+  if (head === undefined) return undefined;
+  const [errorLength, length] = new Float64Array(head.buffer);
+  const error = await read(decoder, errorLength), samples = await read(decoder, 4 * length);
+  if (error === undefined || samples === undefined) return undefined;
+  return errorLength > 0
+    ? E.left(JSON.parse(new TextDecoder().decode(error)))
+    : E.right(new Float32Array(samples.buffer));
+};
+
+let running: Decoder | undefined;
+let report: (pid: number | undefined) => void = () => {};
+
+/** Has a listener hear of each process that is started here, by its id, and when it has ended. */
+export const onDecoder = (listener: typeof report): void => {
+  report = listener;
+};
+
+/** Ends a process that decodes, which may hang and not notice that nobody waits for it any more. */
+export const killDecoder = (pid: number | undefined = running?.child.pid): void => {
+  if (pid === undefined) return;
+  try {
+    Deno.kill(pid, "SIGKILL");
+  } catch {
+    // It has just ended.
+  }
+};
+
+let before: Promise<unknown> = Promise.resolve();
+
+const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => {
+  let end: Deno.CommandStatus | undefined;
+  // It may have been killed for a reason that has nothing to do with this file: that is seen by its
+  // ending a second time.
+  for (let attempt = 0; attempt < 2; attempt++) {
+    if (running === undefined) report((running = start()).child.pid);
+    running.child.ref();
+    const decoded = await ask(running, file, wanted);
+    if (decoded !== undefined) {
+      running.child.unref(); // It waits, and nobody waits for it.
+      return decoded;
+    }
+    end = await running.child.status;
+    const { began } = running;
+    running = undefined;
+    report(undefined);
+    // No file is to blame for that.
+    if (!began && end.signal === null) {
+      throw new Error(
+        `the process that decodes recordings ended ${describe(end)} before it began; ` +
+          "what it said is above",
+      );
+    }
+  }
+  return E.left({ _tag: "Undecodable", reason: `its decoder ended ${describe(end!)}` });
+};
+
+const describe = ({ code, signal }: Deno.CommandStatus): string =>
+  signal === null ? `with status ${code}` : `by ${signal}`;
+
+/** Decodes a recording in a process of its own, after those that were asked for before. */
+export const decodeElsewhere = (
+  file: Uint8Array,
+  wanted: Wanted,
+): Promise<Decoded> => {
+  const decoded = before.then(() => decodeNow(file, wanted));
+  before = decoded.catch(() => {});
+  return decoded;
+};

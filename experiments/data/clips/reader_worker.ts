@@ -1,0 +1,62 @@
+/// <reference lib="deno.worker" />
+// A thread that reads recordings ahead of training, one at a time; pool.ts gives it what to read.
+import type { FrontEnd } from "../../../models/frontend.ts";
+import { onDecoder } from "../audio/decoder_client.ts";
+import { type Form, type MemberReader, memberReader, type Place } from "./read_clip.ts";
+import { indexShard } from "./shard_index.ts";
+import { openStore } from "./spectrogram_cache.ts";
+
+/** What is the same for all readings of a worker. */
+export interface Settings {
+  readonly form: Form;
+  readonly frontEnd: FrontEnd;
+  /** Frames of a crop. */
+  readonly frames: number;
+  /** Where a thread says, at its number, which process decodes for it; 0 is none. */
+  readonly decoders: Int32Array<SharedArrayBuffer>;
+  readonly thread: number;
+  /** The folder of the store, if there is one, and the bytes that this thread may keep in it. */
+  readonly store?: { readonly path: string; readonly room: number };
+}
+
+/** What a worker is asked. */
+export type Question =
+  | { readonly kind: "settings"; readonly settings: Settings }
+  | {
+    readonly kind: "crop";
+    readonly place: Place;
+    readonly at: number;
+  }
+  | { readonly kind: "index"; readonly path: string; readonly wanted: string };
+
+let reader: Promise<MemberReader> | undefined;
+
+const answer = async (question: Question): Promise<readonly [unknown, readonly ArrayBuffer[]]> => {
+  switch (question.kind) {
+    case "settings": {
+      const { form, frontEnd, frames, decoders, thread, store } = question.settings;
+      onDecoder((pid) => Atomics.store(decoders, thread, pid ?? 0));
+      reader = Promise.resolve(
+        store === undefined ? undefined : openStore(store.path, store.room, frontEnd),
+      )
+        .then((opened) => memberReader(form, frontEnd, frames, opened));
+      return [undefined, []];
+    }
+    case "crop": {
+      const { place, at } = question;
+      const read = await (await reader!)(place, at);
+      return [read, read._tag === "Values" ? [read.values.buffer] : []];
+    }
+    case "index":
+      return [indexShard(question.path, new RegExp(question.wanted, "i")), []];
+  }
+};
+
+// Questions wait for the one before.
+let before: Promise<void> = Promise.resolve();
+self.onmessage = ({ data }: MessageEvent<Question>) => {
+  before = before.then(async () => {
+    const [content, moved] = await answer(data);
+    self.postMessage(content, { transfer: [...moved] });
+  });
+};

@@ -1,0 +1,38 @@
+// What a sound goes through before it is a clip of a synthetic task: a room's or a microphone's colour,
+// noise behind it, a level. Without them a task would be a matter of exact numbers.
+import type { Dice } from "./random.ts";
+
+/** Noise behind a sound: its level against the sound's, in decibels, from `least` to `most`. */
+export interface Noise {
+  readonly least: number;
+  readonly most: number;
+}
+
+/** A sound as it was recorded: coloured, with noise, and with its greatest sample from 0.1 to 0.9. */
+export function recorded(sound: Float32Array, noise: Noise, dice: Dice): Float32Array {
+  const out = new Float32Array(sound.length);
+  // A shelf: what is below or above about 1 kHz is up to 6 dB louder or softer.
+  const tilt = dice.between(-0.5, 0.5), smooth = dice.between(0.2, 0.45);
+  let low = 0, power = 0, loudest = 0;
+  for (let i = 0; i < out.length; i++) {
+    low += smooth * (sound[i] - low);
+    out[i] = sound[i] + tilt * (sound[i] - 2 * low);
+    power += out[i] ** 2;
+    loudest = Math.max(loudest, Math.abs(out[i]));
+  }
+  // A sound of nothing is noise alone.
+  const root = Math.sqrt(power / out.length) || 0.05;
+  const hiss = dice.noise(), colour = dice.between(0.05, 1);
+  const gain = root * 10 ** (dice.between(noise.least, noise.most) / 20);
+  // What a smoothing by `colour` leaves of uniform noise of -1 to 1.
+  const spread = Math.sqrt(colour / (2 - colour) / 3);
+  let behind = 0;
+  for (let i = 0; i < out.length; i++) {
+    behind += colour * (hiss(i) - behind);
+    out[i] += gain / spread * behind;
+    loudest = Math.max(loudest, Math.abs(out[i]));
+  }
+  const level = dice.scaled(0.1, 0.9) / loudest;
+  for (let i = 0; i < out.length; i++) out[i] *= level;
+  return out;
+}

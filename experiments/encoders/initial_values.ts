@@ -1,0 +1,17 @@
+// The first values of parameters: each one's initialiser, evaluated on the reference interpreter with
+// the key made from the seed and its name, so they are the same on every device.
+import type { Values } from "../../backends/backend.ts";
+import { interpret, ordered } from "../../backends/reference/interpret.ts";
+import { node } from "../../dsl/node.ts";
+import type { Parameter } from "../../dsl/parameters.ts";
+import { nameKey, randomKey } from "../../dsl/random.ts";
+
+/** Values by name for some parameters. */
+export const initialValues = (parameters: readonly Parameter[], seed: number): Values =>
+  Object.fromEntries(parameters.map(({ name, axes, init }) => {
+    const of = node(init(nameKey(randomKey(seed), name), axes));
+    const [value] = interpret([of], () => {
+      throw new Error(`the first value of '${name}' must not depend on inputs`);
+    });
+    return [name, Float32Array.from(ordered(value, of, Object.keys(axes)))];
+  }));

@@ -1,0 +1,134 @@
+// Embeddings of a task as hear-eval-kit's own predictions runner reads them, so that scores can be checked
+// with the original tool. For each split: SPLIT.embeddings.npy, which despite its name is bare float32
+// without a header; SPLIT.embedding-dimensions.json, [rows, width]; and SPLIT.target-labels.pkl, a list
+// of labels for each row. Beside them the task's own files. Rows are in the kit's order.
+import { basename, resolve } from "node:path";
+import * as E from "fp-ts/Either.js";
+import type { TaskEither } from "fp-ts/TaskEither.js";
+import { ensureFolder, type FileError, fileErrorText } from "../../io/files.ts";
+import { quoted } from "../../io/text.ts";
+import { pickle } from "../../formats/pickle_write.ts";
+import { kitOrder } from "./shuffle.ts";
+import type { Task } from "../../data/hear/task.ts";
+
+/** Why embeddings could not be written. */
+export type LayoutError =
+  /** The kit refuses such numbers too. `column` counts from 0. */
+  | {
+    readonly _tag: "NotFinite";
+    readonly split: string;
+    readonly clip: string;
+    readonly column: number;
+  }
+  /** Something else has the name of the folder. */
+  | { readonly _tag: "Occupied"; readonly folder: string }
+  | { readonly _tag: "Files"; readonly error: FileError };
+
+/** The empty file that the kit's embeddings runner writes last. */
+export const doneFile = ".done.embeddings";
+
+/**
+ * Writes the embeddings of all splits, `[clip, width]` in the order of the split's clips, and gives
+ * the folder, which is named like the task's, in `folder`. What was there of the same task, scores
+ * that the kit left included, is replaced when all is written. Embeddings of other sizes are a
+ * mistake and throw.
+ */
+export const writeEmbeddings =
+  (folder: string, task: Task, width: number, embeddings: readonly Float32Array[]): TaskEither<
+    LayoutError,
+    string
+  > =>
+  async () => {
+    const { splits } = task;
+    if (
+      splits.length !== embeddings.length ||
+      splits.some(({ clips }, k) => clips.length * width !== embeddings[k].length)
+    ) throw new RangeError(`${task.folder}: embeddings of ${width} numbers do not fit its clips`);
+    for (const [k, { name, clips }] of splits.entries()) {
+      const wrong = embeddings[k].findIndex((value) => !Number.isFinite(value));
+      if (wrong >= 0) {
+        const clip = clips[Math.floor(wrong / width)].file;
+        return E.left({ _tag: "NotFinite", split: name, clip, column: wrong % width });
+      }
+    }
+
+    const made = await ensureFolder(folder)();
+    if (E.isLeft(made)) return E.left({ _tag: "Files", error: made.left });
+    const out = `${folder.replace(/(?<=.)\/+$/, "")}/${basename(resolve(task.folder))}`;
+    const partial = `${out}.partial`;
+    if (isOccupied(out)) return E.left({ _tag: "Occupied", folder: out });
+    try {
+      remove(partial);
+      Deno.mkdirSync(partial);
+      writeInto(partial, task, width, embeddings);
+      remove(out);
+      Deno.renameSync(partial, out);
+      return E.right(out);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const doing = "write into the folder" as const;
+      return E.left({ _tag: "Files", error: { _tag: "FileError", doing, path: out, reason } });
+    } finally {
+      remove(partial);
+    }
+  };
+
+/** Why embeddings could not be written, in one sentence. */
+export const layoutErrorText = (error: LayoutError): string => {
+  switch (error._tag) {
+    case "NotFinite":
+      return `the embedding of ${quoted(error.clip)} in ${error.split} is not finite at ` +
+        `${error.column}, and hear-eval-kit takes only finite ones`;
+    case "Occupied":
+      return `${error.folder} is there and holds no embeddings of a task; move it, or choose ` +
+        "another folder";
+    case "Files":
+      return fileErrorText(error.error);
+  }
+};
+
+function writeInto(
+  folder: string,
+  task: Task,
+  width: number,
+  embeddings: readonly Float32Array[],
+): void {
+  const copied = [
+    "task_metadata.json",
+    "labelvocabulary.csv",
+    ...task.splits.map(({ name }) => `${name}.json`),
+  ];
+  for (const file of copied) Deno.copyFileSync(`${task.folder}/${file}`, `${folder}/${file}`);
+  const orders = kitOrder(task);
+  for (const [k, { name, clips }] of task.splits.entries()) {
+    const rows = new Float32Array(clips.length * width);
+    orders[k].forEach((clip, row) =>
+      rows.set(embeddings[k].subarray(clip * width, (clip + 1) * width), row * width)
+    );
+    const labels = Array.from(orders[k], (clip) => clips[clip].labels.map((k) => task.labels[k]));
+    Deno.writeFileSync(`${folder}/${name}.embeddings.npy`, new Uint8Array(rows.buffer));
+    Deno.writeTextFileSync(
+      `${folder}/${name}.embedding-dimensions.json`,
+      JSON.stringify([clips.length, width]),
+    );
+    Deno.writeFileSync(`${folder}/${name}.target-labels.pkl`, pickle(labels));
+  }
+  Deno.writeFileSync(`${folder}/${doneFile}`, new Uint8Array());
+}
+
+// Whether a folder is there that is not one of embeddings, which must not be removed.
+function isOccupied(folder: string): boolean {
+  try {
+    return ![...Deno.readDirSync(folder)].some(({ name }) => name === doneFile);
+  } catch (error) {
+    return !(error instanceof Deno.errors.NotFound);
+  }
+}
+
+function remove(folder: string): void {
+  try {
+    Deno.removeSync(folder, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}

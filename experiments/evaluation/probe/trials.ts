@@ -1,0 +1,325 @@
+// Trains many probes on a device, some at a time: each has a place along the axis of trials, and when one
+// has stopped early the next begins in its place. Embeddings, weights and moments stay on the device;
+// a step is sent which rows it reads. What a probe becomes does not depend on those beside it.
+import { setImmediate } from "node:timers/promises";
+import type { Backend, Machine, Program, Values } from "../../../backends/backend.ts";
+import { volume } from "../../../dsl/axes.ts";
+import { apart } from "../../../dsl/node.ts";
+import { parameters } from "../../../dsl/parameters.ts";
+import { probePredictions, type ProbeSizes, probeStart, probeStep } from "../../../models/probe.ts";
+import { pythonShuffles } from "./shuffle.ts";
+
+/** When training stops, and what it sees. */
+export interface Training {
+  /** Clips of a batch; the last batch of an epoch may be smaller. */
+  readonly batch: number;
+  /** Most epochs. */
+  readonly epochs: number;
+  /** Epochs from one validation to the next. */
+  readonly every: number;
+  /** Validations without a better score after which training stops. */
+  readonly patience: number;
+  /** Whether epochs go through the clips in orders of their own. */
+  readonly shuffled: boolean;
+}
+
+/** One probe to be trained. Clips are positions among all embeddings. */
+export interface Trial {
+  /** Two words that its random numbers come from. */
+  readonly seed: number;
+  readonly stream: number;
+  readonly rate: number;
+  readonly dropout: number;
+  readonly train: Uint32Array;
+  readonly valid: Uint32Array;
+  readonly test: Uint32Array;
+}
+
+/** What came of a trial at its best validation, the first of several. */
+export interface Trained {
+  /** NaN when predictions never were numbers. */
+  readonly validation: number;
+  readonly epoch: number;
+  /** Epochs that it was trained for. */
+  readonly epochs: number;
+  /** Probabilities of the test clips, `[clip, class]`. */
+  readonly test: Float32Array;
+}
+
+/** What all trials share. */
+export interface Shared {
+  readonly sizes: Omit<ProbeSizes, "trials">;
+  /** `[clip, feature]` */
+  readonly embeddings: Float32Array;
+  /** Ones where a clip has a class, `[clip, class]`. */
+  readonly targets: Float32Array;
+  readonly training: Training;
+  /** Most clips that a trial trains on, and most that one is validated on. */
+  readonly most: { readonly train: number; readonly valid: number };
+  /** Trials that are trained at a time; the same number is served by the same programs. */
+  readonly places: number;
+  /** The score of some clips' probabilities; higher is better. */
+  readonly score: (clips: Uint32Array, probabilities: Float32Array) => number;
+  /** What no score is above: there is nothing to wait for once it is reached. */
+  readonly highest: number;
+}
+
+/** Machines that train probes, each opened when its sizes are first asked for, and used again. */
+export interface Trainers {
+  readonly backend: Backend;
+  readonly open: (sizes: ProbeSizes, rows: Rows) => Promise<Machine>;
+  readonly close: () => void;
+}
+
+/** Rows of a step of training, and of a prediction. */
+interface Rows {
+  readonly train: number;
+  readonly predict: number;
+}
+
+/** Trainers on a device; whoever opens them closes them. */
+export const trainersOn = (backend: Backend): Trainers => {
+  const opened = new Map<string, Machine>();
+  return {
+    backend,
+    open: async (sizes, rows) => {
+      const key = JSON.stringify([sizes, rows]);
+      const machine = opened.get(key) ?? await openMachine(backend, sizes, rows);
+      opened.set(key, machine);
+      return machine;
+    },
+    close: () => {
+      opened.forEach((machine) => machine.close());
+      opened.clear();
+    },
+  };
+};
+
+/** How far training has come. */
+export interface TrialProgress {
+  readonly ended: number;
+  readonly trials: number;
+  /** Epochs of all trials so far. */
+  readonly epochs: number;
+}
+
+/** A trial at its place. */
+interface Running {
+  readonly index: number;
+  readonly of: Trial;
+  fresh: boolean;
+  epoch: number;
+  step: number;
+  waited: number;
+  best: Trained;
+}
+
+/** Most clips that are predicted at once. */
+const mostPredicted = 1024;
+
+/**
+ * How many probes are trained at a time: as many as keep a device busy, and no more, since places that
+ * are empty at the end cost as much as those that are not. A GPU is busy with many only; a processor
+ * already with the products of one, unless it is tiny (bench/probe.ts).
+ */
+export const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
+  backend.name === "webgpu" ? 20 : Math.max(1, Math.min(20, Math.floor(2 ** 15 / (hidden * rows))));
+
+/**
+ * Trains all trials, some at a time. Gives undefined when `interrupted` says so between
+ * two validations.
+ */
+export const runTrials = async (
+  trainers: Trainers,
+  { sizes: shape, embeddings, targets, training, most, places, score, highest }: Shared,
+  trials: readonly Trial[],
+  { onProgress, interrupted }: {
+    readonly onProgress: (at: TrialProgress) => void;
+    readonly interrupted: () => boolean;
+  },
+): Promise<readonly Trained[] | undefined> => {
+  if (trials.length === 0) return [];
+  const rows = {
+    train: Math.min(most.train, training.batch),
+    predict: Math.min(most.valid, mostPredicted),
+  };
+  const sizes = { ...shape, trials: places };
+  const machine = await trainers.open(sizes, rows);
+  machine.write({ embeddings, targets });
+  const waiting = trials.map((of, index) => ({ of, index }));
+  const found: Trained[] = [];
+  const running: (Running | undefined)[] = Array.from({ length: places });
+  let ended = 0, epochs = 0;
+  for (;;) {
+    for (let place = 0; place < places; place++) {
+      const next = running[place] === undefined ? waiting.shift() : undefined;
+      if (next !== undefined) {
+        running[place] = { ...next, ...beginning(next.of.test.length * sizes.classes) };
+      }
+    }
+    const alive = running.filter((one) => one !== undefined);
+    if (alive.length === 0) return found;
+    if (alive.some(({ fresh }) => fresh)) {
+      await machine.run("start", {
+        fresh: floats(running, ({ fresh }) => +fresh),
+        ...keys(running),
+      });
+      alive.forEach((one) => one.fresh = false);
+    }
+    await trainOn(machine, running, rows.train, training);
+    epochs += training.every * alive.length;
+
+    const validations = await predict(
+      machine,
+      running,
+      ({ valid }) => valid,
+      sizes,
+      rows.predict,
+    );
+    const better = running.map((one, place) => {
+      if (one === undefined) return undefined;
+      const validation = score(one.of.valid, validations[place]);
+      one.epoch += training.every;
+      const isBetter = validation > one.best.validation ||
+        (Number.isNaN(one.best.validation) && !Number.isNaN(validation));
+      const isOver = Number.isNaN(validation) || validation >= highest;
+      one.waited = isOver ? training.patience : isBetter ? 0 : one.waited + 1;
+      if (isBetter) one.best = { ...one.best, validation, epoch: one.epoch };
+      return isBetter ? one : undefined;
+    });
+    if (better.some((one) => one !== undefined)) {
+      const tests = await predict(machine, better, ({ test }) => test, sizes, rows.predict);
+      better.forEach((one, place) => {
+        if (one !== undefined) one.best = { ...one.best, test: tests[place] };
+      });
+    }
+    running.forEach((one, place) => {
+      if (one === undefined) return;
+      const { index, epoch, waited, best } = one;
+      if (waited < training.patience && epoch + training.every <= training.epochs) return;
+      found[index] = { ...best, epochs: epoch };
+      running[place] = undefined;
+      ended++;
+    });
+    onProgress({ ended, trials: trials.length, epochs });
+    // Signals are heard between tasks of the event loop.
+    await setImmediate();
+    if (interrupted()) return undefined;
+  }
+};
+
+const beginning = (tests: number): Omit<Running, "index" | "of"> => ({
+  fresh: true,
+  epoch: 0,
+  step: 0,
+  waited: 0,
+  best: { validation: NaN, epoch: 0, epochs: 0, test: new Float32Array(tests).fill(NaN) },
+});
+
+const openMachine = async (
+  backend: Backend,
+  sizes: ProbeSizes,
+  rows: Rows,
+): Promise<Machine> => {
+  const { changed, programs } = apart(() => {
+    const { updates } = probeStep(sizes, rows.train);
+    const changed = parameters(Object.values(updates)).filter(({ name }) => name in updates);
+    const probabilities = probePredictions(sizes, rows.predict);
+    const programs: Readonly<Record<string, Program>> = {
+      start: { outputs: {}, updates: probeStart(sizes, changed) },
+      train: { outputs: {}, updates },
+      predict: {
+        outputs: { probabilities: { of: probabilities, order: ["trial", "row", "channel"] } },
+      },
+    };
+    return { changed, programs };
+  });
+  const machine = await backend.open(programs);
+  // `start` reads what was there before; anything finite will do.
+  for (const { name, axes } of changed) machine.write({ [name]: new Float32Array(volume(axes)) });
+  return machine;
+};
+
+type Places = readonly (Running | undefined)[];
+
+const floats = (places: Places, of: (one: Running) => number): Float32Array =>
+  Float32Array.from(places, (one) => one === undefined ? 0 : of(one));
+
+const words = (places: Places, of: (one: Running) => number): Uint32Array =>
+  Uint32Array.from(places, (one) => one === undefined ? 0 : of(one));
+
+const keys = (places: Places): Values => ({
+  seed: words(places, ({ of }) => of.seed),
+  stream: words(places, ({ of }) => of.stream),
+});
+
+/** The epochs up to the next validation. Trials with fewer batches than others sit steps out. */
+const trainOn = async (
+  machine: Machine,
+  places: Places,
+  rows: number,
+  { batch, every, shuffled }: Training,
+): Promise<void> => {
+  const batches = places.map((one): readonly Uint32Array[] => {
+    if (one === undefined) return [];
+    const { of: { train, seed, stream }, epoch } = one;
+    return Array.from({ length: every }, (_, k) => {
+      if (!shuffled) return train;
+      // Any mixture of the three will do that does not repeat within a run.
+      const [order] = pythonShuffles((seed * 8191 + stream) * 8191 + epoch + k >>> 0, [
+        train.length,
+      ]);
+      return order.map((at) => train[at]);
+    }).flatMap((order) =>
+      Array.from(
+        { length: Math.ceil(order.length / batch) },
+        (_, k) => order.subarray(k * batch, (k + 1) * batch),
+      )
+    );
+  });
+  const steady = {
+    rate: floats(places, ({ of }) => of.rate),
+    dropout: floats(places, ({ of }) => of.dropout),
+    ...keys(places),
+  };
+  const steps = Math.max(...batches.map(({ length }) => length));
+  for (let k = 0; k < steps; k++) {
+    const positions = new Uint32Array(places.length * rows);
+    const present = new Float32Array(places.length * rows);
+    batches.forEach((of, place) => {
+      if (k >= of.length) return;
+      positions.set(of[k], place * rows);
+      present.fill(1, place * rows, place * rows + of[k].length);
+    });
+    const step = words(places, (one) => one.step);
+    await machine.run("train", { rows: positions, present, step, ...steady });
+    places.forEach((one, place) => {
+      if (one !== undefined && k < batches[place].length) one.step++;
+    });
+  }
+};
+
+/** Probabilities of some clips of every trial. */
+const predict = async (
+  machine: Machine,
+  places: Places,
+  clipsOf: (trial: Trial) => Uint32Array,
+  { classes }: ProbeSizes,
+  rows: number,
+): Promise<readonly Float32Array[]> => {
+  const clips = places.map((one) => one === undefined ? new Uint32Array() : clipsOf(one.of));
+  const found = clips.map(({ length }) => new Float32Array(length * classes));
+  const longest = Math.max(...clips.map(({ length }) => length));
+  for (let first = 0; first < longest; first += rows) {
+    const positions = new Uint32Array(places.length * rows);
+    clips.forEach((of, place) => positions.set(of.subarray(first, first + rows), place * rows));
+    const { probabilities } = await machine.run("predict", { rows: positions });
+    found.forEach((into, place) => {
+      const count = Math.min(rows, clips[place].length - first);
+      if (count <= 0) return;
+      const from = place * rows * classes;
+      into.set(probabilities.subarray(from, from + count * classes), first * classes);
+    });
+  }
+  return found;
+};

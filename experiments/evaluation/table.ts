@@ -1,0 +1,122 @@
+// The scores of an evaluation as tables: for the terminal, as CSV for other programs, and as LaTeX in
+// the form of papers.
+import * as E from "fp-ts/Either.js";
+import type { Interval } from "./probe/statistics.ts";
+import { type Evaluation, intervalOf, summaryOf } from "./results.ts";
+
+/** Scores that are shares, which are told in per cent. */
+const isShare = (score: string): boolean => score !== "d_prime";
+
+/** A score with its interval: `64.5 ± 1.2`. */
+export const scoreText = ({ mean, halfWidth }: Interval, factor: number): string => {
+  // A sum that is nothing but rounding is not below 0.
+  const text = (of: number) => (factor * of).toFixed(1).replace(/^-(0\.0)$/, "$1");
+  return Number.isNaN(mean)
+    ? "no score"
+    : text(mean) + (halfWidth === undefined ? "" : ` ± ${text(halfWidth)}`);
+};
+
+/** The factor that a task's score is told with. */
+export const factorOf = (score: string): number => isShare(score) ? 100 : 1;
+
+/** Rows of a table with a head: a row for each task and one for s(m), a column for each model. */
+export const rowsOf = (of: Evaluation): readonly (readonly string[])[] => {
+  const summary = summaryOf(of);
+  return [
+    ["task", "score", ...of.models.map(({ name }) => name)],
+    ...of.tasks.map((task) => [
+      task.name,
+      task.score,
+      ...of.models.map(({ name }) => scoreText(intervalOf(of, name, task), factorOf(task.score))),
+    ]),
+    ...(E.isLeft(summary) ? [] : [[
+      "all",
+      "s(m)",
+      ...summary.right.models.map(({ interval }) => scoreText(interval, 1)),
+    ]]),
+  ];
+};
+
+/** The table for a terminal. */
+export const textTable = (of: Evaluation): string => {
+  const rows = rowsOf(of);
+  const widths = rows[0].map((_, k) => Math.max(...rows.map((row) => row[k].length)));
+  const line = (cells: readonly string[]) =>
+    cells.map((cell, k) => k < 2 ? cell.padEnd(widths[k]) : cell.padStart(widths[k])).join("  ")
+      .trimEnd();
+  const [head, ...body] = rows.map(line);
+  const summary = summaryOf(of);
+  return [
+    head,
+    widths.map((width) => "-".repeat(width)).join("  "),
+    ...body,
+    ...(E.isLeft(summary) ? [summary.left] : []),
+  ].join("\n");
+};
+
+const cell = (text: string): string =>
+  /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+
+/** Every score of every seed, as shares: model, task, score, seed, value. */
+export const csv = ({ models, tasks, results }: Evaluation): string => {
+  const order = (model: string, task: string) =>
+    tasks.findIndex(({ name }) => name === task) * models.length +
+    models.findIndex(({ name }) => name === model);
+  const lines = results.toSorted((a, b) => order(a.model, a.task) - order(b.model, b.task))
+    .flatMap(({ model, task, seeds }) =>
+      seeds.flatMap(({ seed, scores }) =>
+        Object.entries(scores).map(([name, value]) =>
+          [model, task, name, `${seed}`, `${value}`].map(cell).join(",")
+        )
+      )
+    );
+  return ["model,task,score,seed,value", ...lines, ""].join("\n");
+};
+
+const tex = (text: string): string =>
+  text.replace(/[&%$#_{}\\~^±]/g, (sign) => texSigns[sign] ?? `\\${sign}`);
+
+const texSigns: Readonly<Record<string, string>> = {
+  "\\": "\\textbackslash{}",
+  "~": "\\textasciitilde{}",
+  "^": "\\textasciicircum{}",
+  "±": "$\\pm$",
+};
+
+/** The table in LaTeX: a row for each model, a column for each task; the best of a column is bold. */
+export const latex = (of: Evaluation): string => {
+  const summary = summaryOf(of);
+  const columns = [
+    ...of.tasks.map((task) => ({
+      head: task.name,
+      factor: factorOf(task.score),
+      intervals: of.models.map(({ name }) => intervalOf(of, name, task)),
+    })),
+    ...(E.isLeft(summary) ? [] : [{
+      head: "$s(m)$",
+      factor: 1,
+      intervals: summary.right.models.map(({ interval }) => interval),
+    }]),
+  ];
+  const best = columns.map(({ intervals }) =>
+    Math.max(...intervals.map(({ mean }) => Number.isNaN(mean) ? -Infinity : mean))
+  );
+  const heads = columns.map(({ head }) => head.startsWith("$") ? head : tex(head));
+  const rows = of.models.map(({ name }, k) => [
+    tex(name),
+    ...columns.map(({ factor, intervals }, j) => {
+      const text = tex(scoreText(intervals[k], factor));
+      return intervals[k].mean === best[j] ? `\\textbf{${text}}` : text;
+    }),
+  ]);
+  return [
+    `\\begin{tabular}{l${"r".repeat(columns.length)}}`,
+    "\\hline",
+    `${["", ...heads].join(" & ")} \\\\`,
+    "\\hline",
+    ...rows.map((row) => `${row.join(" & ")} \\\\`),
+    "\\hline",
+    "\\end{tabular}",
+    "",
+  ].join("\n");
+};

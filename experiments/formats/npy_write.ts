@@ -1,0 +1,111 @@
+// NumPy's .npy format, version 1.0, for float32: what `numpy.load` and HEAR's tools read. An array
+// can be written at once or row by row, since its shape stands in front.
+import * as E from "fp-ts/Either.js";
+import type { TaskEither } from "fp-ts/TaskEither.js";
+import { type FileError, writeWhole } from "../io/files.ts";
+
+/** The bytes before the numbers: magic, version, the length of the rest, and a Python dict. */
+export const npyHeader = (shape: readonly number[]): Uint8Array<ArrayBuffer> => {
+  const sizes = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
+  const text = `{'descr': '<f4', 'fortran_order': False, 'shape': ${sizes}, }`;
+  // The numbers begin at a multiple of 64; a line end comes right before them.
+  const length = Math.ceil((10 + text.length + 1) / 64) * 64;
+  const bytes = new Uint8Array(length).fill(0x20);
+  bytes.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0]);
+  new DataView(bytes.buffer).setUint16(8, length - 10, true);
+  bytes.set(new TextEncoder().encode(text), 10);
+  bytes[length - 1] = 0x0a;
+  return bytes;
+};
+
+/** A whole file of row-major `values`. Values that do not fill the shape are a mistake and throw. */
+export const npy = (values: Float32Array, shape: readonly number[]): Uint8Array<ArrayBuffer> => {
+  const size = shape.reduce((a, b) => a * b, 1);
+  if (values.length !== size) {
+    throw new RangeError(`${values.length} numbers do not fill the shape (${shape.join(", ")})`);
+  }
+  const header = npyHeader(shape);
+  const bytes = new Uint8Array(header.length + values.byteLength);
+  bytes.set(header);
+  bytes.set(bytesOf(values), header.length);
+  return bytes;
+};
+
+/** Writes an array as a file, whole or not at all. */
+export const writeNpy = (
+  path: string,
+  values: Float32Array,
+  shape: readonly number[],
+): TaskEither<FileError, void> => writeWhole(path, npy(values, shape));
+
+/** A file that grows under another name until it is finished. */
+export interface NpyFile {
+  readonly append: (values: Float32Array) => E.Either<FileError, void>;
+  /** Gives it its name. Too few or too many numbers are a mistake and throw. */
+  readonly finish: () => E.Either<FileError, void>;
+  /** Removes it, unless it is finished. */
+  readonly discard: () => void;
+}
+
+/** Begins a file of `shape`. Its folder must exist; a finished one of that name is replaced. */
+export const openNpy = (path: string, shape: readonly number[]): E.Either<FileError, NpyFile> => {
+  const partial = `${path}.partial`;
+  const attempt = <A>(act: () => A): E.Either<FileError, A> =>
+    E.tryCatch(act, (error): FileError => ({
+      _tag: "FileError",
+      doing: "write the file",
+      path,
+      reason: error instanceof Error ? error.message : String(error),
+    }));
+  const opened = attempt(() =>
+    Deno.openSync(partial, { write: true, create: true, truncate: true })
+  );
+  if (E.isLeft(opened)) return opened;
+  const file = opened.right;
+  const size = shape.reduce((a, b) => a * b, 1);
+  let written = 0, state: "open" | "closed" | "finished" = "open";
+  const write = (bytes: Uint8Array): void => {
+    for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+  };
+  const close = (): void => {
+    if (state === "open") file.close();
+    state = "closed";
+  };
+  const discard = (): void => {
+    if (state === "finished") return;
+    close();
+    try {
+      Deno.removeSync(partial);
+    } catch {
+      // It is gone already; the error that led here says more.
+    }
+  };
+  const begun = attempt(() => write(npyHeader(shape)));
+  if (E.isLeft(begun)) {
+    discard();
+    return begun;
+  }
+  return E.right({
+    append: (values) =>
+      attempt(() => {
+        write(bytesOf(values));
+        written += values.length;
+      }),
+    finish: () => {
+      if (written !== size) {
+        throw new RangeError(`${path}: ${written} numbers do not fill (${shape.join(", ")})`);
+      }
+      return attempt(() => {
+        file.syncSync();
+        close();
+        Deno.renameSync(partial, path);
+        state = "finished";
+      });
+    },
+    discard,
+  });
+};
+
+// All platforms that this runs on are little-endian, as the header says the numbers are.
+const bytesOf = (values: Float32Array): Uint8Array =>
+  new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

@@ -1,0 +1,30 @@
+// A safetensors file on disk. Its header is looked at before the rest is read: a file of another kind, or one
+// that is cut, is told in little memory, however large it is.
+import * as E from "fp-ts/Either.js";
+import { openRegular } from "../io/regular_files.ts";
+import { fault, type SafetensorsError } from "./safetensors.ts";
+
+/**
+ * The bytes of a safetensors file whose header is sound; on the left, what is wrong with it. Throws what
+ * Deno throws when the file cannot be read, and why where it is no regular file.
+ */
+export const readTensors = (
+  path: string,
+): E.Either<SafetensorsError, Uint8Array<ArrayBuffer>> => {
+  using file = openRegular(path);
+  const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => {
+    const bytes = new Uint8Array(end - begin);
+    file.seekSync(begin, Deno.SeekMode.Start);
+    let done = 0;
+    while (done < bytes.length) {
+      const count = file.readSync(bytes.subarray(done));
+      if (count === null) break;
+      done += count;
+    }
+    return bytes.subarray(0, done);
+  };
+  const { size, isDirectory } = file.statSync();
+  if (isDirectory) throw new Deno.errors.IsADirectory("it is a folder");
+  const wrong = fault(read, size);
+  return wrong === undefined ? E.right(read(0, size)) : E.left(wrong);
+};

@@ -1,0 +1,75 @@
+// Downstream tasks that a spec names for its encoder, once that is trained.
+import type * as t from "io-ts";
+import {
+  type Docs,
+  fields,
+  type Given,
+  listOf,
+  oneOf,
+  optional,
+  tagged,
+  textThat,
+  wholeFrom,
+} from "../io/schema.ts";
+import { fewestClips, syntheticTasks } from "../data/synth/tasks/suite.ts";
+
+/** Nothing is scored: for a spec that extends one whose encoder is. */
+export interface NoEvaluation {
+  readonly kind: "none";
+}
+
+/** The synthetic suite, or tasks of it, made into the run's folder. */
+export interface SyntheticEvaluation {
+  readonly kind: "synthetic";
+  readonly clips: number;
+  readonly names?: readonly string[];
+  readonly seeds: number;
+}
+
+/** Tasks in HEAR's layout. */
+export interface HearEvaluation {
+  readonly kind: "hear";
+  readonly tasks: string;
+  readonly names?: readonly string[];
+  readonly seeds: number;
+}
+
+/** Downstream tasks on which the trained encoder is scored. */
+export type EvaluationSpec = NoEvaluation | SyntheticEvaluation | HearEvaluation;
+
+const kind = "Which tasks; the other fields depend on it.";
+const seeds = "Seeds of the probe that is trained on each task. Published: 10.";
+
+const synthetic: Docs<SyntheticEvaluation> = {
+  kind,
+  clips: "Clips of each task. They are made by a program, with no download, into " +
+    "runs/NAME/evaluation/tasks; their scores say nothing of recordings.",
+  names: "The tasks that are made. Without it all ten.",
+  seeds,
+};
+
+const hear: Docs<HearEvaluation> = {
+  kind,
+  tasks: "A folder of tasks in HEAR's layout, as 'deno task data' makes or fetches them.",
+  names: "The tasks that are scored, by their folders or short names. Without it all of them.",
+  seeds,
+};
+
+/** The field `evaluation` of a spec. */
+export const evaluationSpec: t.Type<EvaluationSpec> = tagged("kind", {
+  none: fields<NoEvaluation>({ kind: oneOf("none") }, { kind }),
+  synthetic: fields<Given<SyntheticEvaluation>>({
+    kind: oneOf("synthetic"),
+    clips: wholeFrom(fewestClips),
+    names: optional(
+      listOf(oneOf(...syntheticTasks.map(({ name }) => name)), "a list of synthetic tasks"),
+    ),
+    seeds: wholeFrom(1),
+  }, synthetic),
+  hear: fields<Given<HearEvaluation>>({
+    kind: oneOf("hear"),
+    tasks: textThat("a path", /[^]/),
+    names: optional(listOf(textThat("the name of a task", /[^]/), "a list of names of tasks")),
+    seeds: wholeFrom(1),
+  }, hear),
+}) as t.Type<EvaluationSpec>;

@@ -1,0 +1,75 @@
+// Small values that lanes would read one by one are turned first, and nothing else is.
+import { deepStrictEqual, ok } from "assert";
+import type { AnyTensor } from "../../../../dsl/axes.ts";
+import * as d from "../../../../dsl/ops.ts";
+import type { Program } from "../../../../backends/backend.ts";
+import { referenceBackend } from "../../../../backends/reference/backend.ts";
+import { compile } from "../../../../backends/wasm/compile.ts";
+import { wasm, wasmWide } from "../../../support/device.ts";
+
+const order = ["batch", "token", "head", "key"];
+
+/** Decays between tokens, of a number of each head at each token: a row of keys reads all of them. */
+const decays = (tokens: number): Program => {
+  const gate: AnyTensor = d.input("gate", { token: tokens, batch: 2, head: 4 });
+  const q: AnyTensor = d.input("q", { batch: 2, token: tokens, head: 4, key: tokens });
+  const other: AnyTensor = d.rename(gate as never, "token" as never, "key" as never);
+  const y: AnyTensor = d.mul(q, d.exp(d.sub(gate, other)) as AnyTensor);
+  return { outputs: { y: { of: y, order } } };
+};
+
+/** Groups of channels with a small matrix each. */
+const headwise = (tokens: number): Program => {
+  const x: AnyTensor = d.input("x", { token: tokens, group: 24, in: 4 });
+  const w: AnyTensor = d.input("w", { group: 24, out: 4, in: 4 });
+  const y: AnyTensor = d.contract(x as never, w as never, "in" as never);
+  return { outputs: { y: { of: d.silu(y as never), order: ["token", "group", "out"] } } };
+};
+
+const shown = (program: Program): readonly (readonly string[])[] =>
+  compile(program, { engine: { relaxed: true, wide: true } }).steps.flatMap(({ launches }) =>
+    launches.map(({ storages }) =>
+      storages.map(({ dims }) => dims.map(({ axis }) => axis).join(" "))
+    )
+  );
+
+Deno.test("what a kernel reads strided and often is turned, by a kernel before it", () => {
+  const [turning, main, ...others] = shown(decays(60));
+  deepStrictEqual(turning, ["token batch head", "batch head token"]);
+  ok(main.includes("batch head token") && others.length === 0);
+  deepStrictEqual(shown(headwise(50))[0], ["group out in", "in group out"]);
+});
+
+Deno.test("what is read a few times is not", () => {
+  deepStrictEqual(shown(decays(7)).length, 1);
+  const x: AnyTensor = d.input("x", { row: 40, column: 30 });
+  const turned = { outputs: { y: { of: d.neg(x), order: ["column", "row"] } } };
+  deepStrictEqual(shown(turned).length, 1);
+});
+
+Deno.test("values are the reference's where something is turned", async () => {
+  for (
+    const [program, inputs] of [
+      [decays(60), { gate: 60 * 8, q: 60 * 60 * 8 }],
+      [decays(61), { gate: 61 * 8, q: 61 * 61 * 8 }],
+      [headwise(50), { x: 50 * 96, w: 24 * 16 }],
+    ] as const
+  ) {
+    const given = Object.fromEntries(
+      Object.entries(inputs).map(([name, length]) =>
+        [name, Float32Array.from({ length }, (_, k) => Math.sin(k * 0.37))] as const
+      ),
+    );
+    const [wanted, ...found] = await Promise.all(
+      [referenceBackend(), wasm, wasmWide].map(async (backend) => {
+        const machine = await backend.open({ main: program });
+        const { y } = await machine.run("main", given);
+        machine.close();
+        return y;
+      }),
+    );
+    for (const y of found) {
+      y.forEach((one, k) => ok(Math.abs(one - wanted[k]) < 1e-5, `${k}: ${one}, ${wanted[k]}`));
+    }
+  }
+});

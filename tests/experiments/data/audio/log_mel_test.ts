@@ -1,0 +1,70 @@
+// Spectrograms on the processor are what the front end's program computes, and what torchaudio does.
+import assert from "assert";
+import * as E from "fp-ts/Either.js";
+import { referenceBackend } from "../../../../backends/reference/backend.ts";
+import { fourier } from "../../../../experiments/data/audio/fft.ts";
+import { logMelOnHost } from "../../../../experiments/data/audio/log_mel.ts";
+import { logMels } from "../../../../experiments/data/audio/spectrogram.ts";
+import { decode } from "../../../../experiments/formats/safetensors.ts";
+import { synthesise } from "../../../../experiments/data/synth/corpus.ts";
+import { publishedFrontEnd } from "../../../../models/frontend.ts";
+
+const furthest = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+  assert.equal(a.length, b.length);
+  return Array.from(a).reduce((most, value, k) => Math.max(most, Math.abs(value - b[k])), 0);
+};
+
+Deno.test("transforms of every kind of length are what the definition says", () => {
+  for (const size of [1, 2, 3, 4, 5, 7, 8, 12, 30, 49, 121, 210, 400]) {
+    const x = Float64Array.from({ length: size }, (_, k) => Math.sin(k * k + 1));
+    const y = Float64Array.from({ length: size }, (_, k) => Math.cos(3 * k * k));
+    const wanted = Array.from({ length: size }, (_, k) => {
+      let re = 0, im = 0;
+      for (let n = 0; n < size; n++) {
+        const angle = -2 * Math.PI * ((k * n) % size) / size;
+        re += x[n] * Math.cos(angle) - y[n] * Math.sin(angle);
+        im += x[n] * Math.sin(angle) + y[n] * Math.cos(angle);
+      }
+      return [re, im];
+    });
+    const transform = fourier(size);
+    // Twice, since nothing may stay from the time before.
+    for (let k = 0; k < 2; k++) {
+      const re = x.slice(), im = y.slice();
+      transform(re, im);
+      assert.ok(furthest(re, wanted.map(([part]) => part)) < 1e-11, `${size}`);
+      assert.ok(furthest(im, wanted.map(([, part]) => part)) < 1e-11, `${size}`);
+    }
+  }
+});
+
+Deno.test("spectrograms agree with torchaudio's", () => {
+  const golden = new Uint8Array(Deno.readFileSync("tests/golden/logmel.safetensors"));
+  const decoded = decode(golden);
+  assert.ok(E.isRight(decoded));
+  const { tensors } = decoded.right;
+  const wave = tensors.get("input.wav")!, logs = tensors.get("output.logmel")!;
+  const [mels, frames] = logs.shape.slice(-2);
+  const made = logMelOnHost(publishedFrontEnd)(wave.data as Float32Array);
+  assert.deepEqual([made.mels, made.frames], [mels, frames]);
+  const turned = Float32Array.from(
+    made.values,
+    (_, k) => made.values[(k % frames) * mels + Math.floor(k / frames)],
+  );
+  assert.ok(furthest(turned, logs.data as Float32Array) < 1e-3);
+});
+
+Deno.test("spectrograms agree with the front end's program, of any length and front end", async () => {
+  const [{ samples }] = synthesise(4, 1, 0.3);
+  const clips = [1, 30, 150, 201, 320, 1000, 4801].map((length) => samples.slice(0, length));
+  const other = { ...publishedFrontEnd, fft: 256, window: 200, hop: 100, mels: 32 };
+  for (const front of [publishedFrontEnd, other]) {
+    const program = await logMels(referenceBackend(), front, clips);
+    const extract = logMelOnHost(front);
+    for (const [k, wanted] of program.entries()) {
+      const made = extract(clips[k]);
+      assert.deepEqual([made.frames, made.mels], [wanted.frames, wanted.mels]);
+      assert.ok(furthest(made.values, wanted.values) < 1e-4, `${clips[k].length} samples`);
+    }
+  }
+});
