@@ -2,7 +2,6 @@
 // object and common subexpressions cost nothing. Ids grow with creation, so descending id order is
 // a reverse topological order; autodiff and the compiler walk the graph by it.
 import { type AnyTensor, type Axes, AxisError, type Tensor } from "./axes.ts";
-import type { ScalarName } from "./primitives.ts";
 
 /** What an element is: a float (f32 on devices, f64 in the reference), a 32-bit word, a truth value. */
 export type Dtype = "f32" | "u32" | "bool";
@@ -264,3 +263,32 @@ export const copied = (roots: readonly Node[]): readonly Node[] => {
 
 /** The path of a node as a sentence shows it: `encoder > block 3 > attention > contract`. */
 export const showPath = (of: Node): string => [...of.path, of.op].join(" > ");
+
+/** The scalar primitives. */
+export type ScalarName =
+  | "add"
+  | "mul"
+  | "max"
+  | "neg"
+  | "div"
+  | "exp"
+  | "log"
+  | "log1p"
+  | "sin"
+  | "cos"
+  | "sqrt"
+  | "tanh"
+  | "erf"
+  | "erfc"
+  | "floor"
+  | "less"
+  | "equal"
+  | "select"
+  | "toFloat"
+  | "toWord"
+  | "bits"
+  | "xor"
+  | "shiftLeft"
+  | "shiftRight"
+  | "quotient"
+  | "remainder";

@@ -14,7 +14,8 @@ import type {
 } from "./axes.ts";
 import { AxisError, drop, join, known, requireAxis, sameAxes, showAxes } from "./axes.ts";
 import { type Dtype, type Initialiser, intern, type Node, node, tensor, within } from "./node.ts";
-import { apply, constant, float, type ScalarName } from "./primitives.ts";
+import { apply, constant, float } from "./primitives.ts";
+import type { ScalarName } from "./node.ts";
 import { type Nodes, part, scanNode } from "./scan.ts";
 import * as structure from "./structure.ts";
 import type { WindowOptions } from "./structure.ts";

@@ -2,7 +2,7 @@
 // numbers, in one place. Its dtypes, its meaning in float64, its derivative, and its spelling on
 // each target. Broadcasting is by name: the axes of a result are the join of its arguments' axes.
 import { AxisError, join } from "./axes.ts";
-import { type Dtype, intern, type Node } from "./node.ts";
+import { type Dtype, intern, type Node, type ScalarName } from "./node.ts";
 
 /**
  * One scalar primitive. `pull` gives a cotangent per argument over the result's axes, or undefined;
@@ -27,35 +27,6 @@ export interface ScalarRow {
   /** WGSL functions that the spelling calls. */
   readonly helpers?: readonly string[];
 }
-
-/** The scalar primitives. */
-export type ScalarName =
-  | "add"
-  | "mul"
-  | "max"
-  | "neg"
-  | "div"
-  | "exp"
-  | "log"
-  | "log1p"
-  | "sin"
-  | "cos"
-  | "sqrt"
-  | "tanh"
-  | "erf"
-  | "erfc"
-  | "floor"
-  | "less"
-  | "equal"
-  | "select"
-  | "toFloat"
-  | "toWord"
-  | "bits"
-  | "xor"
-  | "shiftLeft"
-  | "shiftRight"
-  | "quotient"
-  | "remainder";
 
 const floats = (arity: number) => (args: readonly Dtype[]): Dtype | undefined =>
   args.length === arity && args.every((dtype) => dtype === "f32") ? "f32" : undefined;

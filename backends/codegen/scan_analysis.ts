@@ -4,8 +4,8 @@
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import { costOf } from "../lower/cost_model.ts";
-import { isKeptInStep } from "./phases.ts";
-import { dependents, movedAxes } from "../lower/scans/cooperative.ts";
+import { isKeptInStep } from "../lower/scans/phases.ts";
+import { dependents, movedAxes } from "../lower/graph/queries.ts";
 
 /**
  * How a value reads a leaf: not at all, at its own position, or at others too. What a step keeps is

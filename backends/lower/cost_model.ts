@@ -2,7 +2,6 @@
 import { known, volume } from "../../dsl/axes.ts";
 import type { Node } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/primitives.ts";
-import { isBound, isLeaf } from "./fusion/kernel_draft.ts";
 import { type Contraction, dims, size } from "./kernel_ir.ts";
 
 /**
@@ -137,3 +136,13 @@ export const terms = (of: Node): number =>
 /** A reduction that is done in place. */
 export const isSmall = (of: Node): boolean =>
   of.op === "reduce" && terms(of) <= smallReduction && contractionOf(of) === undefined;
+
+/** What is given to a program rather than computed by it. */
+export const isLeaf = (of: Node): boolean =>
+  ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
+
+/** Intermediate values can share one binding; inputs, parameters and literals can not. */
+export const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
+
+/** Most of them in a kernel that does more than it must: devices bind ten buffers in all. */
+export const mostBound = 7;

@@ -4,7 +4,7 @@ import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Program, ProgramReport } from "../backend.ts";
 import { plan } from "../lower/storage/plan_memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/kernel_ir.ts";
-import { lower } from "../lower/fusion/fuse.ts";
+import { lower } from "../lower/pipeline.ts";
 import { inKernel } from "../codegen/verify_addresses.ts";
 import { unfusedBytes } from "../codegen/traffic.ts";
 import { printContraction } from "./simd/contraction.ts";

@@ -4,7 +4,7 @@ import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Precision, Program, ProgramReport } from "../backend.ts";
 import { byteLength, plan } from "../lower/storage/plan_memory.ts";
 import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/kernel_ir.ts";
-import { lower } from "../lower/fusion/fuse.ts";
+import { lower } from "../lower/pipeline.ts";
 import { inKernel } from "../codegen/verify_addresses.ts";
 import { unfusedBytes } from "../codegen/traffic.ts";
 import { dispatchesOf } from "./dispatches.ts";
@@ -22,7 +22,8 @@ import { withHiddenBounds } from "./wgsl/hide_bounds.ts";
 import { printExpression } from "./wgsl/rows.ts";
 import { type Body, type Code, moduleOf } from "./wgsl/module.ts";
 import { printScan } from "./wgsl/scan.ts";
-import { breadthOf, type Target } from "./schedules.ts";
+import { breadthOf } from "./schedules.ts";
+import type { Target } from "./target.ts";
 
 /** Kernels that run as one dispatch, and their code. */
 export interface Step {

@@ -2,54 +2,14 @@
 // tuning table may edit it for kernels that were measured on a device.
 import { type Contraction, type ExpressionKernel, size } from "../lower/kernel_ir.ts";
 import type { Breadth } from "../lower/graph/split_reductions.ts";
-import type { Matrices } from "./wgsl/subgroup_contraction.ts";
-
-/** What the code is printed for. */
-export interface Target {
-  /** The driver runs shaders on a CPU: barriers are dear there, and memory is cached. */
-  readonly onCpu: boolean;
-  /** The driver unrolls loops of constant bounds, however long that takes it. */
-  readonly unrolls?: boolean;
-  /** Products of more bytes that are only summed up again are not stored. */
-  readonly storedLimit?: number;
-  /** The size of all subgroups, where each runs on a CPU's vector, consecutive invocations in one. */
-  readonly subgroup?: number;
-  /** Values between kernels of at least so many elements are stored as f16. */
-  readonly halvesFrom?: number;
-  /** What the device multiplies in one go, for products of this precision. */
-  readonly matrices?: Matrices;
-  /** Schedules that were found by measuring. */
-  readonly tuning?: Tuning;
-  /** What fills it, if that is not what {@linkcode breadthOf} thinks. */
-  readonly breadth?: Breadth;
-  /** Every kernel is a dispatch of its own, so that each can be measured. */
-  readonly apart?: boolean;
-}
-
-/** How a contraction is computed. */
-export interface ProductSchedule {
-  /** Invocations of a workgroup along the rows of its tile: 4, 8 or 16. Those along the columns fill 64. */
-  readonly side: number;
-  /** Results that an invocation accumulates along the rows: 1, 2, 4 or 8. */
-  readonly down: number;
-  /** Results that an invocation accumulates along the columns: 1, 2, 4 or 8. */
-  readonly across: number;
-  /** Positions of the summed axes that are in workgroup memory at a time: 8, 16 or 32. */
-  readonly depth: number;
-  /**
-   * Whether operands are summed from tiles in workgroup memory, from where they are, or from tiles by
-   * units for small matrices; those have tiles of their own, whatever the other fields say.
-   */
-  readonly from: "tiles" | "memory" | "matrices";
-}
-
-/** How the reductions of rows are shared out. */
-export interface RowSchedule {
-  /** What does a row. */
-  readonly by: "invocation" | "workgroup" | "subgroup";
-  /** Invocations of a workgroup: 64, 128 or 256. */
-  readonly threads: number;
-}
+import {
+  fewGroups,
+  type ProductSchedule,
+  type RowSchedule,
+  type Target,
+  threads,
+  workgroupBytes,
+} from "./target.ts";
 
 /** What fields of schedules may be. */
 export const NUMBERS = {
@@ -65,12 +25,6 @@ export const WORDS = {
   by: ["invocation", "workgroup", "subgroup"],
 } as const;
 
-/** Another value for some fields of a schedule. */
-export type Edit = Partial<ProductSchedule & RowSchedule>;
-
-/** Edits by the key of a kernel, made in order. */
-export type Tuning = Readonly<Record<string, readonly Edit[]>>;
-
 /** A schedule after those of its edits that leave it sound. */
 const edited = <S extends ProductSchedule | RowSchedule>(
   schedule: S,
@@ -82,9 +36,6 @@ const edited = <S extends ProductSchedule | RowSchedule>(
     const next = { ...now, ...edit };
     return isSound(next, target) ? next : now;
   }, schedule);
-
-/** Bytes of workgroup memory that every device has. */
-export const workgroupBytes = 16384;
 /** Most results in the registers of an invocation. */
 const mostResults = 64;
 
@@ -95,9 +46,6 @@ const isSoundProduct = (
 ): boolean =>
   down * across <= mostResults && (from !== "matrices" || matrices !== undefined) &&
   (from === "memory" || 4 * depth * (side * down + threads / side * across) <= workgroupBytes);
-
-/** Invocations of a workgroup that computes a product, a map, or rows where nothing else is said. */
-export const threads = 64;
 
 /** Kernels of one key have one schedule: those of the same sizes and the same precision. */
 export const productKey = ({ batch, rows, columns, over }: Contraction, target: Target): string =>
@@ -120,9 +68,6 @@ const sourceOf = (
     [rows, columns, over].every((dims) => size(dims) >= matrices.least);
   return isLarge ? "matrices" : onCpu ? "memory" : "tiles";
 };
-
-/** Fewer workgroups than this leave processors of a GPU without work. */
-export const fewGroups = 128;
 /** Each core of a CPU runs a workgroup at a time. */
 const fewCores = 4;
 /** Estimates are rough, and more kernels and partial results are sure. */

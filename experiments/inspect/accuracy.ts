@@ -5,7 +5,8 @@ import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { tensor } from "../../dsl/node.ts";
 import { recip } from "../../dsl/ops.ts";
-import { apply, scalar, type ScalarName } from "../../dsl/primitives.ts";
+import { apply, scalar } from "../../dsl/primitives.ts";
+import type { ScalarName } from "../../dsl/node.ts";
 import { input } from "../../dsl/structure.ts";
 import { openBackend } from "../machines/device.ts";
 

@@ -5,13 +5,15 @@
 import { dirname } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { Machine, Program } from "../../backends/backend.ts";
-import { webgpuBackend, type WebgpuDevice } from "../../backends/webgpu/backend.ts";
+import { webgpuBackend } from "../../backends/webgpu/backend.ts";
+import type { WebgpuDevice } from "../../backends/webgpu/device/device.ts";
 import {
   deviceErrorMessage,
   deviceRequest,
   openDevice,
 } from "../../backends/webgpu/discovery/discover.ts";
-import { type Edit, NUMBERS, type Tuning, WORDS } from "../../backends/webgpu/schedules.ts";
+import { NUMBERS, WORDS } from "../../backends/webgpu/schedules.ts";
+import type { Edit, Tuning } from "../../backends/webgpu/target.ts";
 import { filled, leavesOf } from "./explain.ts";
 import { ensureFolder, fileErrorText, writeWhole } from "../io/files.ts";
 import { readSpec, specReadErrorText } from "../specs/read.ts";

@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
-import { type Edit, NUMBERS, type Tuning, WORDS } from "../../backends/webgpu/schedules.ts";
+import { NUMBERS, WORDS } from "../../backends/webgpu/schedules.ts";
+import type { Edit, Tuning } from "../../backends/webgpu/target.ts";
 import { cacheFolder } from "../../backends/webgpu/discovery/swiftshader.ts";
 import { fieldError, fieldErrorText, fields, numberThat, oneOf, optional } from "../io/schema.ts";
 

@@ -2,7 +2,7 @@
 // devices against the reference. Sizes are 1, primes, and numbers that neither 4 nor 64 divides.
 import { ok, strictEqual } from "assert";
 import { size } from "../../backends/lower/kernel_ir.ts";
-import { lower } from "../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../backends/lower/pipeline.ts";
 import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { volume } from "../../dsl/axes.ts";
 import type { Tensors } from "../../dsl/grad.ts";

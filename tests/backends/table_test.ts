@@ -2,7 +2,8 @@
 // central differences, devices against the reference. The table is iterated: a new row is tested.
 import type { Dtype } from "../../dsl/node.ts";
 import { node, tensor } from "../../dsl/node.ts";
-import { apply, scalar, type ScalarName } from "../../dsl/primitives.ts";
+import { apply, scalar } from "../../dsl/primitives.ts";
+import type { ScalarName } from "../../dsl/node.ts";
 import { input } from "../../dsl/structure.ts";
 import { type Case, checkBackend, checkDerivatives, numbers, words } from "../support/check.ts";
 import { devices } from "../support/device.ts";

@@ -6,7 +6,8 @@ import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
 import { type Dtype, type Node, node, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
-import { apply, constant, scalar, type ScalarName } from "../../dsl/primitives.ts";
+import { apply, constant, scalar } from "../../dsl/primitives.ts";
+import type { ScalarName } from "../../dsl/node.ts";
 import { input } from "../../dsl/structure.ts";
 import { numbers, words } from "../support/check.ts";
 

@@ -13,7 +13,7 @@ export interface Fault {
 
 /** Without these the verifier would meet some of them before any program runs. */
 const unverified = ["verify(name, roots);", "verifyLowered(lowered);"].map((find) => ({
-  file: "backends/lower/fusion/fuse.ts",
+  file: "backends/lower/pipeline.ts",
   find,
   put: "",
 }));
@@ -58,7 +58,7 @@ export const faults: readonly Fault[] = [
     name: "who attains a maximum is told by values that are rounded twice",
     on: "wasm",
     changes: [{
-      file: "backends/lower/fusion/fuse.ts",
+      file: "backends/lower/pipeline.ts",
       find: "roundOnce(now)",
       put: "now",
     }],

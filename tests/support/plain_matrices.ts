@@ -1,11 +1,7 @@
 // What subgroups do with small matrices, spelled as loops of single invocations. No device of ours has
 // units for matrices: this way all that surrounds them is run and compared - tiles, edges, turns, what
 // stands before and after a product - and only the spelling of the units themselves is not.
-import type {
-  Matrices,
-  MatrixSizes,
-  MatrixSpelling,
-} from "../../backends/webgpu/wgsl/subgroup_contraction.ts";
+import type { Matrices, MatrixSizes, MatrixSpelling } from "../../backends/webgpu/target.ts";
 
 const spelling = (
   { rows, columns, over }: MatrixSizes,

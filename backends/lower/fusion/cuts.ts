@@ -6,7 +6,7 @@
 import { AxisError } from "../../../dsl/axes.ts";
 import { type Node, reachable, showPath } from "../../../dsl/node.ts";
 import { contractionOf, costOf, smallReduction, terms } from "../cost_model.ts";
-import { isLeaf } from "./kernel_draft.ts";
+import { isLeaf } from "../cost_model.ts";
 
 /**
  * Most operations that wait for each other in one expression. The most in training is the gradient

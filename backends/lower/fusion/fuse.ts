@@ -2,22 +2,21 @@
 // computed inside the kernels that use it or stored by one kernel. A row kernel takes in reductions
 // over its one set of axes, a contraction takes in what is done point-wise to its result, and values
 // that several kernels need are stored by the one that computes them anyway, where no cycle forms.
-import { absorb } from "../../../dsl/fuse_scans.ts";
 import { volume } from "../../../dsl/axes.ts";
-import { copied, type Node, node, reachable, rewrite } from "../../../dsl/node.ts";
+import { type Node, reachable } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
 import { roles } from "../../../dsl/scan.ts";
 import type { Program } from "../../backend.ts";
-import { assemble, updatesOf } from "../storage/assign.ts";
-import { withOneSize } from "../graph/axis_sizes.ts";
 import { joinBeside } from "./horizontal.ts";
-import { withChunks } from "../scans/chunk.ts";
-import { cutsOf, refuseLongSteps } from "./cuts.ts";
+import { cutsOf } from "./cuts.ts";
 import {
   contractionOf,
   costOf,
+  isBound,
+  isLeaf,
   isMovement,
   isSmall,
+  mostBound,
   origin,
   passes,
   perElement,
@@ -31,22 +30,14 @@ import {
   type Draft,
   fills,
   fullOf,
-  isBound,
-  isLeaf,
-  mostBound,
   mostReductions,
   type Space,
+  updatesOf,
   type Use,
 } from "./kernel_draft.ts";
 import { waiting } from "./reachability.ts";
-import { storedLimit, withLoops } from "../graph/stream_products.ts";
-import { dims, type Lowered, size } from "../kernel_ir.ts";
-import { shareProducts } from "../graph/reassociate.ts";
-import { sinkRenames } from "../graph/sink_renames.ts";
-import { roundOnce } from "../graph/materialise.ts";
-import { planScans, type ScanPlan } from "../scans/plan.ts";
-import { type Breadth, inSlices, inStages } from "../graph/split_reductions.ts";
-import { graphVerifier, verifyLowered } from "../verify.ts";
+import { dims, size } from "../kernel_ir.ts";
+import type { ScanPlan } from "../scans/plan.ts";
 
 /** Additions that take as long as reading an element once more that was read just before. */
 const perRepeat = 2;
@@ -71,7 +62,7 @@ const mostRepeated = 8;
 const mostAlike = 8;
 
 /** A program before it is divided into kernels. */
-interface Prepared {
+export interface Prepared {
   /** The program, with the orders of its outputs in the names that the axes of `roots` have. */
   readonly program: Program;
   /** The values of the outputs and of the updates, in their order. */
@@ -79,51 +70,16 @@ interface Prepared {
   readonly plans: ReadonlyMap<Node, ScanPlan>;
 }
 
-/** The passes from graph to graph. What each gives is verified. */
-const prepared = (program: Program, limit: number, breadth: Breadth | undefined): Prepared => {
-  const outputs = Object.entries(program.outputs);
-  const asked = copied([
-    ...outputs.map(([, output]) => node(output.of)),
-    ...Object.values(program.updates ?? {}).map(node),
-  ]);
-  const verify = graphVerifier();
-  const pass = (name: string, roots: readonly Node[]): readonly Node[] => {
-    verify(name, roots);
-    return roots;
-  };
-  const slices = (of: Node) => breadth === undefined ? of : inSlices(of, breadth);
-  const first = withOneSize(asked);
-  let now = pass("one size for one axis", first.roots);
-  now = pass("loops", withLoops(now, limit));
-  now = pass("shared products", shareProducts(now));
-  now = pass("renames", sinkRenames(now));
-  now = pass("stages", rewrite(now, inStages));
-  now = pass("absorb", absorb(now).roots);
-  refuseLongSteps(now);
-  now = pass("slices", rewrite(now, slices));
-  const second = withOneSize(breadth === undefined ? now : withChunks(now, breadth));
-  now = pass("chunks", second.roots);
-  now = pass("round once", roundOnce(now));
-  const { roots, plans } = planScans(now, slices);
-  pass("scans", roots);
-  const ordered = outputs.map(([name, { of, order }], k) =>
-    [name, { of, order: second.order(k, first.order(k, order)) }] as const
-  );
-  return { program: { ...program, outputs: Object.fromEntries(ordered) }, roots, plans };
-};
+/** A program divided into kernels, of which each is a draft. */
+export interface Fused {
+  readonly drafts: readonly Draft[];
+  /** The draft that stores a value. */
+  readonly home: ReadonlyMap<Node, Draft>;
+  readonly uses: ReadonlyMap<Node, ReadonlyMap<Draft, Use>>;
+}
 
-/**
- * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
- * summed up again are not stored. Values between kernels of at least `halvesFrom` elements are stored
- * as f16 where they may be. What leaves a device idle of which `breadth` says what fills it is split.
- */
-export const lower = (
-  program: Program,
-  limit: number = storedLimit,
-  halvesFrom = Infinity,
-  breadth?: Breadth,
-): Lowered => {
-  const { program: named, roots, plans } = prepared(program, limit, breadth);
+/** Divides a program into kernels. */
+export const fuse = ({ program, roots, plans }: Prepared): Fused => {
   const order = reachable(roots);
   const users = new Map<Node, number>();
   for (const of of order) {
@@ -501,12 +457,9 @@ export const lower = (
     }
   }
 
-  const updated = updatesOf(named, roots);
+  const updated = updatesOf(program, roots);
   const isUpdate = (draft: Draft) =>
     draft.scan === undefined &&
     draft.roots.every((root) => home.get(root) === draft && updated.has(root));
-  const joined = joinBeside({ drafts, home, uses, when, isUpdate });
-  const lowered = assemble(named, roots, joined, home, uses, plans, halvesFrom);
-  verifyLowered(lowered);
-  return lowered;
+  return { drafts: joinBeside({ drafts, home, uses, when, isUpdate }), home, uses };
 };

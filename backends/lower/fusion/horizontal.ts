@@ -2,7 +2,8 @@
 // is read once. Only kernels that run at about the same time are joined, because otherwise what
 // they read and write would be kept longer.
 import type { Node } from "../../../dsl/node.ts";
-import { type Draft, isBound, mostBound, mostReductions, type Use } from "./kernel_draft.ts";
+import { type Draft, mostReductions, type Use } from "./kernel_draft.ts";
+import { isBound, mostBound } from "../cost_model.ts";
 import { reaches } from "./reachability.ts";
 
 /** Kernels farther apart than this, in products and scans, are not joined. */

@@ -1,5 +1,6 @@
 // What the scheduler decides about before anything has a place in memory: kernels in the making, and
 // who uses which value.
+import type { Program } from "../../backend.ts";
 import { known } from "../../../dsl/axes.ts";
 import type { Node } from "../../../dsl/node.ts";
 
@@ -38,17 +39,22 @@ export interface Draft {
 /** The axes of a value with their sizes. */
 export const fullOf = (of: Node): Space =>
   new Map(Object.keys(of.axes).map((axis) => [axis, known(of.axes, axis)]));
-
-/** What is given to a program rather than computed by it. */
-export const isLeaf = (of: Node): boolean =>
-  ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
-
-/** Intermediate values can share one binding; inputs, parameters and literals can not. */
-export const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
 /**
  * Most reductions of a row kernel: each takes an array of a workgroup's lanes, at most 1 KiB, of the
  * 16 KiB of workgroup memory that every device has.
  */
 export const mostReductions = 16;
-/** Most of them in a kernel that does more than it must: devices bind ten buffers in all. */
-export const mostBound = 7;
+
+/** The parameters that values become new values of; `roots` are the program's outputs and updates. */
+export const updatesOf = (
+  program: Program,
+  roots: readonly Node[],
+): ReadonlyMap<Node, readonly string[]> => {
+  const updated = new Map<Node, string[]>();
+  const first = Object.keys(program.outputs).length;
+  Object.keys(program.updates ?? {}).forEach((name, k) => {
+    const of = roots[first + k];
+    updated.set(of, [...(updated.get(of) ?? []), name]);
+  });
+  return updated;
+};

@@ -4,7 +4,7 @@ import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../../dsl/n
 import { apply } from "../../../dsl/primitives.ts";
 import { expand, reduce } from "../../../dsl/structure.ts";
 import { ascend } from "../../../dsl/walk.ts";
-import { movedAxes } from "../scans/cooperative.ts";
+import { movedAxes } from "./queries.ts";
 
 /** Whether a value is its argument, at all positions of further axes. */
 const isExpanded = (of: Node): boolean =>

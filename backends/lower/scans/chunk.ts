@@ -22,7 +22,8 @@ import { added, isZero, lifted } from "./hoist.ts";
 import { type Dim, dims, size } from "../kernel_ir.ts";
 import { chunkSuffix, spaceOf } from "./plan.ts";
 import type { Breadth } from "../graph/split_reductions.ts";
-import { dependents, mixedAxes } from "./cooperative.ts";
+import { mixedAxes } from "./cooperative.ts";
+import { dependents } from "../graph/queries.ts";
 
 /** What a scan's carries are, where it can be done in chunks; the others stay what they start as. */
 interface Form {

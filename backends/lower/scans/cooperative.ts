@@ -2,12 +2,12 @@
 // it. One lane can not hold what such a step mixes, so one workgroup does: carries and sums lie in
 // workgroup memory, its lanes share out the positions of every value, and a barrier ends each phase
 // of the step. Here is when that is done, and what is computed in which phase.
+import { dependents, movedAxes } from "../graph/queries.ts";
 import { known } from "../../../dsl/axes.ts";
 import { type Node, reachable } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
 import { locals } from "../../../dsl/scan.ts";
-import { isIdentity } from "../../../dsl/structure.ts";
-import { isKeptInStep, phasesOf, verifyPhases } from "../../codegen/phases.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "./phases.ts";
 import { type Dim, size } from "../kernel_ir.ts";
 
 /** Most values of the mixed axes that a lane handles alone; beyond, a workgroup shares them. */
@@ -22,25 +22,6 @@ const cheap = 4;
 const rowLimit = 1536;
 /** Terms of a sum that one lane adds before more lanes are worth a second round. */
 const fewTerms = 16;
-
-/** The nodes among `nodes`, in topological order, that depend on one of `sources`. */
-export const dependents = (
-  nodes: readonly Node[],
-  sources: readonly Node[],
-): ReadonlySet<Node> => {
-  const found = new Set<Node>(sources);
-  for (const of of nodes) if (of.args.some((arg) => found.has(arg))) found.add(of);
-  return found;
-};
-
-/** The axes along which a movement node reads other positions than its own. */
-export const movedAxes = (of: Node): readonly string[] => {
-  if (of.op === "gather") return [of.attributes.axis!];
-  if (of.op !== "index") return [];
-  return Object.entries(of.attributes.places!).flatMap(([axis, place]) =>
-    isIdentity(place, axis) ? [] : [axis, ...place.terms.map((term) => term.axis)]
-  );
-};
 
 const stepNodes = (scan: Node): { readonly chain: readonly Node[]; readonly all: Node[] } => {
   const { next, out } = scan.attributes.step!;

@@ -5,10 +5,11 @@
 // its factors. The gradient of a recurrent matrix becomes a contraction over time this way.
 import { type Axes, known, volume } from "../../../dsl/axes.ts";
 import { inPlaceOf, intern, type Node, reachable } from "../../../dsl/node.ts";
-import { apply, type ScalarName, scalarRow } from "../../../dsl/primitives.ts";
+import { apply, scalarRow } from "../../../dsl/primitives.ts";
+import type { ScalarName } from "../../../dsl/node.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "../../../dsl/scan.ts";
 import { expand, gather, index, reduce, sumOver } from "../../../dsl/structure.ts";
-import { dependents } from "./cooperative.ts";
+import { dependents } from "../graph/queries.ts";
 
 /** How many times a factor must go into its product to leave a scan whatever its own size. */
 const muchLarger = 8;

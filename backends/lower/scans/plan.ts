@@ -8,9 +8,10 @@ import { apply } from "../../../dsl/primitives.ts";
 import { roles, substitute } from "../../../dsl/scan.ts";
 import { reduce } from "../../../dsl/structure.ts";
 import { loosen } from "./hoist.ts";
-import { isKeptInStep } from "../../codegen/phases.ts";
+import { isKeptInStep } from "./phases.ts";
 import { type Dim, size } from "../kernel_ir.ts";
-import { dependents, lanesFor, mixedAxes, movedAxes } from "./cooperative.ts";
+import { lanesFor, mixedAxes } from "./cooperative.ts";
+import { dependents, movedAxes } from "../graph/queries.ts";
 
 /** The shape of one scan's kernel. */
 export interface ScanPlan {

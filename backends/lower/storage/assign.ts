@@ -4,8 +4,8 @@ import { type Node, node, reachable } from "../../../dsl/node.ts";
 import { part, roles } from "../../../dsl/scan.ts";
 import { ascend } from "../../../dsl/walk.ts";
 import type { Program } from "../../backend.ts";
-import { contractionOf } from "../cost_model.ts";
-import { type Draft, isLeaf, type Use } from "../fusion/kernel_draft.ts";
+import { contractionOf, isLeaf } from "../cost_model.ts";
+import { type Draft, updatesOf, type Use } from "../fusion/kernel_draft.ts";
 import { roundable } from "./half_precision.ts";
 import {
   type Checkpoints,
@@ -23,19 +23,6 @@ import { partialAxisOf, type ScanPlan, segmentAxis } from "../scans/plan.ts";
 
 /** Addresses are 32-bit signed integers on devices. */
 const indexLimit = 2 ** 31 - 1;
-/** The parameters that values become new values of; `roots` are the program's outputs and updates. */
-export const updatesOf = (
-  program: Program,
-  roots: readonly Node[],
-): ReadonlyMap<Node, readonly string[]> => {
-  const updated = new Map<Node, string[]>();
-  const first = Object.keys(program.outputs).length;
-  Object.keys(program.updates ?? {}).forEach((name, k) => {
-    const of = roots[first + k];
-    updated.set(of, [...(updated.get(of) ?? []), name]);
-  });
-  return updated;
-};
 
 /** Orders the drafts, gives every stored value its storage, and decides what is updated in place. */
 export const assemble = (

@@ -1,7 +1,8 @@
 // The scalar functions of the language on vectors: what each is in instructions. Truth values are
 // masks of all ones, words are 32-bit lanes.
 import type { Node } from "../../../dsl/node.ts";
-import { type ScalarName, scalarRow } from "../../../dsl/primitives.ts";
+import { scalarRow } from "../../../dsl/primitives.ts";
+import type { ScalarName } from "../../../dsl/node.ts";
 import type { Instruction } from "../assembler/encode.ts";
 import type { Builder, Value } from "../assembler/builder.ts";
 import type { VectorFunction, VectorMath } from "./math.ts";

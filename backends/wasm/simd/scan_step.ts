@@ -2,7 +2,7 @@
 // lanes hold, each as early as what it needs is there.
 import { type Node, reachable } from "../../../dsl/node.ts";
 import type * as affine from "../../codegen/index_math.ts";
-import { isKeptInStep, phasesOf, verifyPhases } from "../../codegen/phases.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "../../lower/scans/phases.ts";
 import type { Dim, ScanRoot } from "../../lower/kernel_ir.ts";
 import type { Value } from "../assembler/builder.ts";
 import type { Emitter, Env } from "./emitter.ts";

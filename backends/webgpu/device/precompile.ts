@@ -4,7 +4,7 @@
 // first one finds in Mesa's cache on disk; so new pipelines are shared among as many devices as there
 // are processors. Each is dispatched over nothing: no buffer is touched. Where the cache is not
 // written, the other devices' work is in vain and the first compiles what remains, as it would have.
-import type { WebgpuDevice } from "../backend.ts";
+import type { WebgpuDevice } from "./device.ts";
 
 /** A pipeline with what it binds. */
 export interface Cold {

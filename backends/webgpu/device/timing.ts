@@ -1,7 +1,7 @@
 // The device's own time, by timestamps: of each dispatch of a program, and of two plain kernels that
 // say what the device reaches at most. Shares of those are what `explain --time` prints.
 import type { Peaks } from "../../backend.ts";
-import type { WebgpuDevice } from "../backend.ts";
+import type { WebgpuDevice } from "./device.ts";
 
 /** One kernel, ready to be recorded. */
 export interface Dispatch {

@@ -3,7 +3,7 @@
 // everything that stands in the way is a value with a sentence.
 import * as E from "fp-ts/Either.js";
 import type * as TE from "fp-ts/TaskEither.js";
-import type { WebgpuDevice } from "../backend.ts";
+import type { WebgpuDevice } from "../device/device.ts";
 import { matricesOf, type MatrixConfig, soundMatrices } from "./subgroup_matrix.ts";
 import { swiftshader } from "./swiftshader.ts";
 import { settler } from "../device/settle.ts";

@@ -2,8 +2,10 @@
 // extension is new, so each is first seen to compute the same product as ordinary code does.
 import type { Program, Values } from "../../backend.ts";
 import { contract, input } from "../../../dsl/ops.ts";
-import { webgpuBackend, type WebgpuDevice } from "../backend.ts";
-import { type Matrices, subgroupMatrices } from "../wgsl/subgroup_contraction.ts";
+import { webgpuBackend } from "../backend.ts";
+import type { WebgpuDevice } from "../device/device.ts";
+import { subgroupMatrices } from "../wgsl/subgroup_contraction.ts";
+import type { Matrices } from "../target.ts";
 
 /** One multiplication that a device offers, in WebGPU's words: M x K by K x N. */
 export interface MatrixConfig {

@@ -13,7 +13,8 @@ import { storeRoots } from "./access.ts";
 import type { Emitter, Env } from "./emit.ts";
 import { printMatrices } from "./subgroup_contraction.ts";
 import type { Body } from "./module.ts";
-import { productKey, productSchedule, type Target, threads } from "../schedules.ts";
+import { productKey, productSchedule } from "../schedules.ts";
+import { type Target, threads } from "../target.ts";
 import { areaOf, mustBeInTile, named, placeTile, stage, stagesOf } from "./tiles.ts";
 
 /** A tiled product: tiles of both operands in workgroup memory, a small tile a thread in registers. */

@@ -9,7 +9,8 @@ import type { Binder } from "./bindings.ts";
 import { printContraction } from "./contraction.ts";
 import { type Emitter, emitter, type Env, literal } from "./emit.ts";
 import { type Area, type Body, fold } from "./module.ts";
-import { manyRows, rowKey, rowSchedule, type Target, threads } from "../schedules.ts";
+import { manyRows, rowKey, rowSchedule } from "../schedules.ts";
+import { type Target, threads } from "../target.ts";
 
 /** Prints a map, row or contraction kernel. */
 export const printExpression = (

@@ -5,7 +5,7 @@ import { known } from "../../../dsl/axes.ts";
 import { intern, type Node, reachable } from "../../../dsl/node.ts";
 import { locals, roles, substitute } from "../../../dsl/scan.ts";
 import * as affine from "../../codegen/index_math.ts";
-import { isKeptInStep, phasesOf, verifyPhases } from "../../codegen/phases.ts";
+import { isKeptInStep, phasesOf, verifyPhases } from "../../lower/scans/phases.ts";
 import {
   type Dim,
   type ScanKernel,
@@ -15,7 +15,7 @@ import {
 } from "../../lower/kernel_ir.ts";
 import { computed, elementOf, emitter, type Env, literal } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
-import type { Target } from "../schedules.ts";
+import type { Target } from "../target.ts";
 import { type Area, type Body, fold } from "./module.ts";
 import { below, bindLocals, type Kept, named, position, timeOf } from "./scan_values.ts";
 import { printTogether } from "./cooperative_scan.ts";

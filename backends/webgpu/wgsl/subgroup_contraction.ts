@@ -12,49 +12,15 @@ import {
 import { storeRoots } from "./access.ts";
 import type { Emitter } from "./emit.ts";
 import type { Body } from "./module.ts";
-import { fewGroups, type Target, workgroupBytes } from "../schedules.ts";
+import {
+  fewGroups,
+  type Matrices,
+  type MatrixSizes,
+  type MatrixSpelling,
+  type Target,
+  workgroupBytes,
+} from "../target.ts";
 import { areaOf, mustBeInTile, named, placeTile, stage, stagesOf } from "./tiles.ts";
-
-/** The sizes of the matrices of one multiplication. */
-export interface MatrixSizes {
-  readonly rows: number;
-  readonly columns: number;
-  /** Columns of the left matrix and rows of the right one. */
-  readonly over: number;
-}
-
-/** What a device multiplies in one go, and how that is written. */
-export interface Matrices extends MatrixSizes {
-  /** The type of what is multiplied; it is summed in f32. */
-  readonly component: "f16" | "f32";
-  /** Invocations of every subgroup. */
-  readonly subgroup: number;
-  /** Products with fewer rows, columns or terms are computed without matrices. */
-  readonly least: number;
-  readonly spelling: MatrixSpelling;
-}
-
-/** A place in an array of workgroup memory: its first element, and the elements from row to row. */
-export interface MatrixPlace {
-  readonly area: string;
-  readonly at: string;
-  readonly stride: number;
-}
-
-/** How the steps of a multiplication are written: each gives lines of code. */
-export interface MatrixSpelling {
-  readonly enables: readonly string[];
-  /** Parameters of the entry point. */
-  readonly builtins: readonly string[];
-  /** Says which subgroup of the workgroup an invocation belongs to: `subgroup`, a u32. */
-  readonly begin: readonly string[];
-  readonly zeros: (name: string) => string;
-  /** A left matrix lies with its columns one after the other, a right one with its rows. */
-  readonly load: (name: string, side: "left" | "right", from: MatrixPlace) => string;
-  readonly multiplyAdd: (sum: string, left: string, right: string) => string;
-  /** The rows of the sum one after the other. */
-  readonly store: (sum: string, to: MatrixPlace) => string;
-}
 
 /** The spelling of Dawn's `chromium-experimental-subgroup-matrix`. */
 export const subgroupMatrices = (

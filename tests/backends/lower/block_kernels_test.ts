@@ -1,7 +1,7 @@
 // How many kernels the parts of a model become, forward and with their gradients, and that nothing of
 // tokens × tokens elements or of time × state elements is among them that need not be.
 import { deepStrictEqual, ok, strictEqual } from "assert";
-import { lower } from "../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../backends/lower/pipeline.ts";
 import type { Kernel } from "../../../backends/lower/kernel_ir.ts";
 import { compile, programReport } from "../../../backends/webgpu/compile.ts";
 import { type AnyTensor, volume } from "../../../dsl/axes.ts";

@@ -4,7 +4,7 @@
 import type { Program, ProgramReport } from "../../../backends/backend.ts";
 import * as onWasm from "../../../backends/wasm/compile.ts";
 import * as onGpu from "../../../backends/webgpu/compile.ts";
-import type { Target } from "../../../backends/webgpu/schedules.ts";
+import type { Target } from "../../../backends/webgpu/target.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
 import { node, tensor } from "../../../dsl/node.ts";

@@ -2,7 +2,7 @@
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { reachable } from "../../../dsl/node.ts";
-import { lower } from "../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../backends/lower/pipeline.ts";
 import { compile, programReport, storagesOf } from "../../../backends/webgpu/compile.ts";
 import { passProgram, planned, tinyEncoder } from "../../../experiments/inspect/scaling.ts";
 import { size } from "../../../backends/lower/kernel_ir.ts";

@@ -1,9 +1,9 @@
 // The verifier of graphs and of lowered programs: what is right passes, and each kind of fault that a
 // pass could make is told with the pass or kernel and the place.
 import { doesNotThrow, throws } from "assert";
-import { phasesOf, verifyPhases } from "../../../backends/codegen/phases.ts";
+import { phasesOf, verifyPhases } from "../../../backends/lower/scans/phases.ts";
 import type { ExpressionKernel, Lowered, Storage } from "../../../backends/lower/kernel_ir.ts";
-import { lower } from "../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../backends/lower/pipeline.ts";
 import { graphVerifier, verifyLowered } from "../../../backends/lower/verify.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
 import { intern, node, reachable } from "../../../dsl/node.ts";

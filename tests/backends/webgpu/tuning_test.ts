@@ -3,17 +3,13 @@
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import * as E from "fp-ts/Either.js";
 import type { Program } from "../../../backends/backend.ts";
-import { lower } from "../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../backends/lower/pipeline.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
 import { webgpuBackend } from "../../../backends/webgpu/backend.ts";
 import { compile } from "../../../backends/webgpu/compile.ts";
 import { openDevice } from "../../../backends/webgpu/discovery/discover.ts";
-import {
-  type Edit,
-  productSchedule,
-  type Target,
-  type Tuning,
-} from "../../../backends/webgpu/schedules.ts";
+import { productSchedule } from "../../../backends/webgpu/schedules.ts";
+import type { Edit, Target, Tuning } from "../../../backends/webgpu/target.ts";
 import { candidates } from "../../../experiments/inspect/tune.ts";
 import * as d from "../../../mod.ts";
 import { disagreement, numbers } from "../../support/check.ts";

@@ -3,7 +3,8 @@
 import { ok, strictEqual } from "assert";
 import type { Backend } from "../../../backends/backend.ts";
 import { tensor } from "../../../dsl/node.ts";
-import { apply, type ScalarName } from "../../../dsl/primitives.ts";
+import { apply } from "../../../dsl/primitives.ts";
+import type { ScalarName } from "../../../dsl/node.ts";
 import { input } from "../../../dsl/structure.ts";
 import {
   accuracy,

@@ -2,7 +2,7 @@
 import { deepStrictEqual, match, ok, strictEqual } from "assert";
 import * as E from "fp-ts/Either.js";
 import { join } from "node:path";
-import type { Edit, Tuning } from "../../../backends/webgpu/schedules.ts";
+import type { Edit, Tuning } from "../../../backends/webgpu/target.ts";
 import { candidates, type Measure, search, tuningText } from "../../../experiments/inspect/tune.ts";
 import { decodeTuning, readTuning, tuningPath } from "../../../experiments/machines/tuning.ts";
 

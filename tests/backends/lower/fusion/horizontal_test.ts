@@ -3,7 +3,7 @@
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import fc from "fast-check";
 import type { Program } from "../../../../backends/backend.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import type { Storage } from "../../../../backends/lower/kernel_ir.ts";
 import { dispatchesOf } from "../../../../backends/webgpu/dispatches.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";

@@ -1,7 +1,7 @@
 // What the backward pass needs late is computed again: peak memory falls, values do not change, and
 // what is used soon is kept.
 import { ok, strictEqual } from "assert";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import type { Kernel } from "../../../../backends/lower/kernel_ir.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
 import { NEEDED_LIMITS } from "../../../../backends/webgpu/discovery/discover.ts";

@@ -3,7 +3,7 @@
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import type { Backend, Program, Values } from "../../../../backends/backend.ts";
 import { withOneSize, withSteps } from "../../../../backends/lower/graph/axis_sizes.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";

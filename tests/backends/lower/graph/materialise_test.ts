@@ -2,7 +2,7 @@
 // element's share is lost or doubled where two kernels would round a product differently.
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import type { Backend } from "../../../../backends/backend.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";

@@ -2,7 +2,7 @@
 // when, into what, and that they have the same values as before.
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import type { KernelReport, Output } from "../../../../backends/backend.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
 import { breadthOf } from "../../../../backends/webgpu/schedules.ts";
 import { type AnyTensor, type Axes, volume } from "../../../../dsl/axes.ts";

@@ -3,7 +3,7 @@
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import { loosen } from "../../../../backends/lower/scans/hoist.ts";
 import type { Kernel } from "../../../../backends/lower/kernel_ir.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import { mixedAxes } from "../../../../backends/lower/scans/cooperative.ts";
 import { interpret, ordered } from "../../../../backends/reference/interpret.ts";
 import { binder } from "../../../../backends/webgpu/wgsl/bindings.ts";

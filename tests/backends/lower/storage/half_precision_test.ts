@@ -1,7 +1,7 @@
 // Programs in f16: what is rounded, what never is, what it saves, and what devices without it do.
 import { ok, strictEqual } from "assert";
 import type { Program } from "../../../../backends/backend.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
 import { type Node, reachable } from "../../../../dsl/node.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";

@@ -3,7 +3,7 @@ import { ok, strictEqual, throws } from "assert";
 import { wasmBackend } from "../../../../backends/wasm/backend.ts";
 import { showFunc } from "../../../../backends/wasm/assembler/disassemble.ts";
 import { helpers } from "../../../../backends/wasm/simd/micro_kernel.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import type { ExpressionKernel } from "../../../../backends/lower/kernel_ir.ts";
 import { printElements } from "../../../../backends/wasm/simd/rows.ts";
 import * as d from "../../../../dsl/ops.ts";

@@ -5,7 +5,7 @@ import { type AnyTensor, volume } from "../../../../dsl/axes.ts";
 import { node } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import * as affine from "../../../../backends/codegen/index_math.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import type { Dim, ExpressionKernel, Storage } from "../../../../backends/lower/kernel_ir.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import { printContraction } from "../../../../backends/wasm/simd/contraction.ts";

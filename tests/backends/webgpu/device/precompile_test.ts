@@ -2,7 +2,8 @@
 // right whether the others help or fail.
 import { ok, strictEqual } from "assert";
 import * as E from "fp-ts/Either.js";
-import { webgpuBackend, type WebgpuDevice } from "../../../../backends/webgpu/backend.ts";
+import { webgpuBackend } from "../../../../backends/webgpu/backend.ts";
+import type { WebgpuDevice } from "../../../../backends/webgpu/device/device.ts";
 import { openDevice } from "../../../../backends/webgpu/discovery/discover.ts";
 import type { Tensor } from "../../../../dsl/axes.ts";
 import { add, exp, input, mul, param, scalarOf, sum } from "../../../../dsl/ops.ts";

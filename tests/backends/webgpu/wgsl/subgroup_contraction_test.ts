@@ -4,9 +4,10 @@
 import { deepStrictEqual, ok, strictEqual } from "assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend, Program } from "../../../../backends/backend.ts";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
-import { webgpuBackend, type WebgpuDevice } from "../../../../backends/webgpu/backend.ts";
+import { webgpuBackend } from "../../../../backends/webgpu/backend.ts";
+import type { WebgpuDevice } from "../../../../backends/webgpu/device/device.ts";
 import { compile } from "../../../../backends/webgpu/compile.ts";
 import { openDevice } from "../../../../backends/webgpu/discovery/discover.ts";
 import {
@@ -14,11 +15,8 @@ import {
   type MatrixConfig,
   soundMatrices,
 } from "../../../../backends/webgpu/discovery/subgroup_matrix.ts";
-import {
-  type Matrices,
-  type MatrixSizes,
-  matrixTiling,
-} from "../../../../backends/webgpu/wgsl/subgroup_contraction.ts";
+import { matrixTiling } from "../../../../backends/webgpu/wgsl/subgroup_contraction.ts";
+import type { Matrices, MatrixSizes } from "../../../../backends/webgpu/target.ts";
 import { settler } from "../../../../backends/webgpu/device/settle.ts";
 import * as d from "../../../../mod.ts";
 import { disagreement, numbers } from "../../../support/check.ts";

@@ -1,7 +1,7 @@
 // The generated WGSL of one small kernel for each lowering rule, as it is. A change of a printer
 // shows here as text: read it, and put it in place of the old if it is what was meant.
 import { deepStrictEqual, ok, strictEqual } from "assert";
-import { lower } from "../../../../backends/lower/fusion/fuse.ts";
+import { lower } from "../../../../backends/lower/pipeline.ts";
 import { emitter } from "../../../../backends/webgpu/wgsl/emit.ts";
 import { printExpression } from "../../../../backends/webgpu/wgsl/rows.ts";
 import { binder } from "../../../../backends/webgpu/wgsl/bindings.ts";

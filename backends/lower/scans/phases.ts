@@ -2,7 +2,7 @@
 // only after a loop over what they reduce, and what is rounded once. What reads a kept value is
 // computed in a later phase than the loop that completes it. One analysis for all that prints steps;
 // what is printed is checked against it, as a value that is read too early is a plausible number.
-import { type Node, showPath } from "../../dsl/node.ts";
+import { type Node, showPath } from "../../../dsl/node.ts";
 
 /** What every step keeps rather than computing it where it is read. */
 export const isKeptInStep = ({ op }: Node): boolean => op === "reduce" || op === "materialise";
