@@ -9,7 +9,7 @@
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../experiments/machines/device.ts";
 import { filled, leavesOf } from "../experiments/inspect/explain.ts";
-import { decodeSpec } from "../experiments/specs/spec.ts";
+import { decodeSpec } from "../experiments/specs/decode.ts";
 import { programsOf } from "../experiments/training/programs.ts";
 import mamba from "../experiments/specs/presets/mamba.json" with { type: "json" };
 

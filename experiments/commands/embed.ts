@@ -8,9 +8,9 @@ import {
   audioErrorText,
   decodeRecording,
   listRecordings,
-  recordingErrorText,
   recordingRate,
 } from "../data/audio/recording.ts";
+import { recordingErrorText } from "../data/audio/errors.ts";
 import { killDecoder } from "../data/audio/decoder_client.ts";
 import { openBackend } from "../machines/device.ts";
 import { checkpointErrorText, readCheckpoint } from "../encoders/checkpoint.ts";

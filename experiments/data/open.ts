@@ -3,8 +3,8 @@ import * as E from "fp-ts/Either.js";
 import { listRecordings } from "./audio/recording.ts";
 import { readTasks } from "./hear/task.ts";
 import { unlessEnded } from "../io/interrupt.ts";
-import type { Spec } from "../specs/spec.ts";
-import type { HearData } from "./config.ts";
+import type { FrontEnd } from "../../models/frontend.ts";
+import type { DataSpec, HearData } from "./config.ts";
 import { synthesisedClips } from "./synth/corpus.ts";
 import { folderMembers, inFiles, type Members, readingPool } from "./clips/reader.ts";
 import type { Pool } from "./clips/reader_pool.ts";
@@ -25,9 +25,17 @@ export interface OpenOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+/** What a spec says of its data: the fields of the same names. */
+export interface DataFields {
+  readonly seed: number;
+  readonly frontEnd: FrontEnd;
+  readonly clip: { readonly frames: number };
+  readonly data: DataSpec;
+}
+
 /** The source that a spec names, on its own or for all the processes of a run. */
 export const openSource = async (
-  { seed, frontEnd, clip: { frames }, data }: Pick<Spec, "seed" | "frontEnd" | "clip" | "data">,
+  { seed, frontEnd, clip: { frames }, data }: DataFields,
   { threads, sharing, signal, onProgress }: OpenOptions = {},
 ): Promise<E.Either<DataError, Source>> => {
   const order = {
@@ -63,7 +71,7 @@ export const openSource = async (
 };
 
 async function membersOf(
-  data: Exclude<Spec["data"], { readonly kind: "synthetic" }>,
+  data: Exclude<DataSpec, { readonly kind: "synthetic" }>,
   pool: Pool,
 ): Promise<E.Either<DataError, Members>> {
   switch (data.kind) {

@@ -6,7 +6,8 @@ import type { TaskEither } from "fp-ts/TaskEither.js";
 import { pathToFileURL } from "node:url";
 import { loadEncoder, type ModuleError, moduleErrorText } from "../encoders/user_module.ts";
 import { type JsonError, parseJson } from "../io/json.ts";
-import { decodeSpec, type Spec, type SpecError, specErrorText } from "./spec.ts";
+import type { Spec, SpecError } from "./spec.ts";
+import { decodeSpec, specErrorText } from "./decode.ts";
 import {
   type Combination,
   combinations,

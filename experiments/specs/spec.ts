@@ -1,7 +1,5 @@
-// A pre-training experiment is data: one JSON document, decoded here. Every field is required, so
-// that the document says all that happens; a wrong one is reported by its path, with what was
-// expected and what was found, and all mistakes are reported at once.
-import * as E from "fp-ts/Either.js";
+// A pre-training experiment is data: one JSON document. Every field is required, so that the document
+// says all that happens. What it becomes of a JSON value is decode.ts's to say.
 import type { Precision } from "../../backends/backend.ts";
 import type { DecoderSizes } from "../../models/decoder.ts";
 import type { FrontEnd } from "../../models/frontend.ts";
@@ -9,18 +7,16 @@ import { type Masking, visible } from "../../models/masking.ts";
 import type { Optimiser } from "../../models/optimiser.ts";
 import type { PatchSize } from "../../models/patches.ts";
 import type { Style } from "../../models/training.ts";
-import { type FieldError, fieldError, fieldErrorText } from "../io/schema.ts";
+import type { FieldError } from "../io/schema.ts";
 import type { EncoderSpec, FidelitySpec } from "../encoders/config.ts";
 import type { DataSpec } from "../data/config.ts";
 import type { EvaluationSpec } from "./evaluation.ts";
-import { specFields } from "./fields.ts";
-import { contradictions } from "./rules.ts";
 
 export type { DataSpec, EncoderSpec, EvaluationSpec, FidelitySpec, FieldError };
 
 /**
  * One pre-training experiment: masked log-mel spectrograms, an encoder that fills them in. What each
- * field is for stands beside its codec in spec/fields.ts.
+ * field is for stands beside its codec in fields.ts.
  */
 export interface Spec {
   readonly version: 1;
@@ -73,35 +69,6 @@ export type DeviceName =
 export type SpecError =
   | FieldError
   | { readonly _tag: "Contradiction"; readonly path: string; readonly problem: string };
-
-/**
- * The experiment that a JSON value describes, or everything that is wrong with it.
- *
- * A value such as `{ ..., "encoder": { "depth": "twelve", ... } }` is answered by an error whose
- * `specErrorText` is `encoder.depth: expected a whole number of at least 1, found "twelve"`.
- */
-export function decodeSpec(json: unknown): E.Either<readonly SpecError[], Spec> {
-  const read = specFields.decode(json);
-  const wrong = E.isLeft(read) ? read.left.map(fieldError) : [];
-  // A misspelt field stands for the one it is taken for, and that one is missing.
-  const places = wrong.map((error) =>
-    error._tag === "UnknownField" ? beside(error.path, error.nearest) : error.path
-  );
-  const sound = (path: string): boolean =>
-    !places.some((place) =>
-      place === "" || place === path || path.startsWith(`${place}.`) || place.startsWith(`${path}.`)
-    );
-  const errors = [...wrong, ...contradictions(json as Spec, sound)];
-  return errors.length > 0 ? E.left(errors) : read as E.Either<never, Spec>;
-}
-
-const beside = (path: string, name: string | undefined): string =>
-  [...path.split(".").slice(0, -1), name ?? ""].join(".");
-
-/** One mistake as one line: `masking.ratio: expected a number between 0 and 1, found 1.5`. */
-export function specErrorText(error: SpecError): string {
-  return error._tag === "Contradiction" ? `${error.path}: ${error.problem}` : fieldErrorText(error);
-}
 
 /** The style of pre-training with a decoder wherever one is needed. */
 export const styleOf = ({ objective, encoder }: Pick<Spec, "objective" | "encoder">): Style =>

@@ -1,7 +1,8 @@
 // A spec that trains in a moment, and folders that are gone after a test.
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
-import { decodeSpec, type Spec } from "../../experiments/specs/spec.ts";
+import type { Spec } from "../../experiments/specs/spec.ts";
+import { decodeSpec } from "../../experiments/specs/decode.ts";
 import mamba from "../../experiments/specs/presets/mamba.json" with { type: "json" };
 
 /** A small Mamba's spec, with changes. */

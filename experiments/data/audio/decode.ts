@@ -4,8 +4,8 @@
 import decodeAudio from "audio-decode";
 import libsamplerate from "libsamplerate";
 import * as E from "fp-ts/Either.js";
-import { loudestSample, type RecordingError, recordingRates } from "./recording.ts";
-import type { Wanted } from "./decoder_client.ts";
+import { loudestSample, type RecordingError, recordingRates } from "./errors.ts";
+import type { Wanted } from "./decoder_protocol.ts";
 import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./container.ts";
 
 /** What decodes one recording after the other. */

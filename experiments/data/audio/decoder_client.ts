@@ -2,24 +2,8 @@
 // that checks no access of WebAssembly (decision 15), what decodes the files of others may not.
 import * as E from "fp-ts/Either.js";
 import { flagsVariable } from "../../../backends/wasm/engine.ts";
-import type { RecordingError } from "./recording.ts";
-
-/** What is asked of a decoder. */
-export interface Wanted {
-  /** Samples per second of the result, in Hz. */
-  readonly rate: number;
-  /** The shortest recording that is of use, in seconds. */
-  readonly shortest: number;
-}
-
-/** Numbers at the start of a request: bytes that follow, rate in Hz, shortest in seconds. */
-export const requestNumbers = 3;
-
-/** Numbers at the start of an answer: bytes of an error as JSON that follow, and samples after them. */
-export const answerNumbers = 2;
-
-/** Bytes that a process writes before it reads. */
-export const greeting = 1;
+import { answerNumbers, greeting, type Wanted } from "./decoder_protocol.ts";
+import type { RecordingError } from "./errors.ts";
 
 interface Decoder {
   readonly child: Deno.ChildProcess;

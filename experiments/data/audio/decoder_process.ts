@@ -3,7 +3,7 @@
 // its input does.
 import * as E from "fp-ts/Either.js";
 import { decoder } from "./decode.ts";
-import { greeting, requestNumbers } from "./decoder_client.ts";
+import { greeting, requestNumbers } from "./decoder_protocol.ts";
 
 /** Reads as many bytes as there is room for; false where the input ends. */
 const readAll = (into: Uint8Array): boolean => {

@@ -2,34 +2,15 @@
 // is told with its reason; damaged ones are not taken for whole ones.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
-import { decodeElsewhere, type Wanted } from "./decoder_client.ts";
+import type { RecordingError } from "./errors.ts";
+import { decodeElsewhere } from "./decoder_client.ts";
+import type { Wanted } from "./decoder_protocol.ts";
 
 /** Samples per second of what is read here, in Hz. */
 export const recordingRate = 16000;
 
-/** The rates that are read, in Hz. */
-export const recordingRates = { least: 1000, most: 768_000 } as const;
-
-/**
- * The largest sample that is read, where sounds go from -1 to 1. Beyond some 10¹⁷ the power of a frame is
- * more than float32 can hold, and what is as loud as that was never a sound.
- */
-export const loudestSample = 1e15;
-
 /** The shortest recording that is of use, in seconds: one window of a spectrogram. */
 export const shortestRecording = 0.025;
-
-/** Why one recording could not be used. */
-export type RecordingError =
-  | { readonly _tag: "Unreadable"; readonly reason: string }
-  | { readonly _tag: "EmptyFile" }
-  | { readonly _tag: "UnknownContainer" }
-  | { readonly _tag: "Damaged"; readonly problem: string }
-  | { readonly _tag: "Undecodable"; readonly reason: string }
-  | { readonly _tag: "StrangeRate"; readonly rate: number }
-  | { readonly _tag: "TooShort"; readonly seconds: number; readonly shortest: number }
-  | { readonly _tag: "NotFinite"; readonly seconds: number }
-  | { readonly _tag: "TooLoud"; readonly seconds: number; readonly sample: number };
 
 /** Why a folder gives no recordings. */
 export type AudioError =
@@ -83,35 +64,6 @@ export const decodeRecording = (
 ): TaskEither<RecordingError, Float32Array> =>
 () => decodeElsewhere(bytes, { shortest, rate });
 
-/** Why one recording could not be used, in words that follow its path. */
-export function recordingErrorText(error: RecordingError): string {
-  switch (error._tag) {
-    case "Unreadable":
-      return `it cannot be read: ${error.reason}`;
-    case "EmptyFile":
-      return "the file is empty";
-    case "UnknownContainer":
-      return "its content is not wav, flac, ogg or mp3";
-    case "Damaged":
-      return `it is damaged: ${error.problem}`;
-    case "Undecodable":
-      return `it cannot be decoded: ${error.reason}`;
-    case "StrangeRate":
-      return `its sample rate is ${error.rate} Hz, where ${recordingRates.least} to ${recordingRates.most} can be read`;
-    case "TooShort":
-      return error.seconds === 0
-        ? "it holds no samples"
-        : `it lasts ${milliseconds(error.seconds)}, less than ${milliseconds(error.shortest)}`;
-    case "NotFinite":
-      return `the sample at ${error.seconds.toFixed(3)} s is not a finite number`;
-    case "TooLoud":
-      return `the sample at ${error.seconds.toFixed(3)} s is ${
-        error.sample.toPrecision(3)
-      }, where ` +
-        `samples go from -1 to 1 and up to ${loudestSample.toExponential()} are read`;
-  }
-}
-
 /** Why a folder gives no recordings, in one sentence. */
 export function audioErrorText(error: AudioError): string {
   switch (error._tag) {
@@ -151,5 +103,3 @@ function systemReason(error: unknown): string {
   if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
   return error instanceof Error ? error.message : String(error);
 }
-
-const milliseconds = (seconds: number): string => `${+(seconds * 1000).toPrecision(3)} ms`;

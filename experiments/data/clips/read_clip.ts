@@ -2,7 +2,8 @@
 // kept. What the workers do; nothing here knows of orders or batches.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
-import { decodeRecording, recordingErrorText } from "../audio/recording.ts";
+import { decodeRecording } from "../audio/recording.ts";
+import { recordingErrorText } from "../audio/errors.ts";
 import { logMelOnHost } from "../audio/log_mel.ts";
 import { type LogMel, standardised } from "../audio/spectrogram.ts";
 import { irregular } from "../../io/regular_files.ts";

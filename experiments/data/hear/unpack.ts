@@ -2,12 +2,8 @@
 // wanted. All of it appears at once, or nothing.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
-import {
-  decodeRecording,
-  type RecordingError,
-  recordingErrorText,
-  recordingRate,
-} from "../audio/recording.ts";
+import { decodeRecording, recordingRate } from "../audio/recording.ts";
+import { type RecordingError, recordingErrorText } from "../audio/errors.ts";
 import { type FileError, fileErrorText } from "../../io/files.ts";
 import { quoted } from "../../io/text.ts";
 import { openRegular } from "../../io/regular_files.ts";

@@ -5,7 +5,6 @@ import type { AnyTensor, Tensor } from "../../../dsl/axes.ts";
 import * as F from "../../../dsl/ops.ts";
 import * as initialise from "../../../models/initialisers.ts";
 import type { TensorData } from "../../formats/safetensors.ts";
-import type { TinyCompanion } from "./tiny_models.ts";
 
 /** How one tensor of a golden file compares. */
 export interface Row {
@@ -187,3 +186,32 @@ export const list = (golden: Golden, key: string): readonly number[] => {
   }
   return value;
 };
+
+/** What stands in `tiny_<family>.json`. */
+export interface TinyCompanion {
+  readonly seed: number;
+  readonly config: Readonly<Record<string, number | boolean | readonly number[]>>;
+  readonly input: Generated;
+  readonly params: readonly Generated[];
+  readonly pred: Checksum;
+  readonly features: Checksum;
+  readonly grads: Readonly<
+    Record<
+      string,
+      { readonly sum_abs: number; readonly l2: number; readonly first4: readonly number[] }
+    >
+  >;
+}
+
+export interface Generated {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly scale: number;
+  readonly log_mod: number;
+}
+
+export interface Checksum {
+  readonly sum_abs: number;
+  readonly l2: number;
+}

@@ -14,6 +14,7 @@ import {
   cancels,
   compare,
   floats,
+  type Generated,
   type Golden,
   GoldenError,
   inputOf,
@@ -23,33 +24,6 @@ import {
   tensorOf,
   type Tolerance,
 } from "./compare.ts";
-
-/** What stands in `tiny_<family>.json`. */
-export interface TinyCompanion {
-  readonly seed: number;
-  readonly config: Readonly<Record<string, number | boolean | readonly number[]>>;
-  readonly input: Generated;
-  readonly params: readonly Generated[];
-  readonly pred: Checksum;
-  readonly features: Checksum;
-  readonly grads: Readonly<
-    Record<
-      string,
-      { readonly sum_abs: number; readonly l2: number; readonly first4: readonly number[] }
-    >
-  >;
-}
-interface Generated {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly offset: number;
-  readonly scale: number;
-  readonly log_mod: number;
-}
-interface Checksum {
-  readonly sum_abs: number;
-  readonly l2: number;
-}
 
 /** The documented generator of the full-size models' weights. */
 const generated = (

@@ -3,13 +3,12 @@ import assert from "assert";
 import * as E from "fp-ts/Either.js";
 import { fidelityOf } from "../../../experiments/encoders/config.ts";
 import {
-  decodeSpec,
   patchGrid,
   peakLearningRate,
   type Spec,
-  specErrorText,
   styleOf,
 } from "../../../experiments/specs/spec.ts";
+import { decodeSpec, specErrorText } from "../../../experiments/specs/decode.ts";
 import {
   readSpec,
   specFrom,

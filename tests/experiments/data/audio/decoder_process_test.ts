@@ -2,10 +2,8 @@
 // is begun anew when it dies, and that leaves with who asked.
 import assert from "assert";
 import * as E from "fp-ts/Either.js";
-import {
-  decodeRecording,
-  recordingErrorText,
-} from "../../../../experiments/data/audio/recording.ts";
+import { decodeRecording } from "../../../../experiments/data/audio/recording.ts";
+import { recordingErrorText } from "../../../../experiments/data/audio/errors.ts";
 import { wav16 } from "../../../../experiments/formats/wav.ts";
 
 const recording = wav16(Float32Array.from({ length: 8000 }, (_, t) => Math.sin(t / 9) / 2), 16000);

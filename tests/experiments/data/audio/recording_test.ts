@@ -8,8 +8,8 @@ import {
   audioErrorText,
   decodeRecording,
   listRecordings,
-  recordingErrorText,
 } from "../../../../experiments/data/audio/recording.ts";
+import { recordingErrorText } from "../../../../experiments/data/audio/errors.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
   if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
