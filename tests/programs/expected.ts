@@ -146,11 +146,13 @@ export const complaint = (
       const one = want[name];
       let largest = 0;
       for (const x of one) if (Number.isFinite(x)) largest = Math.max(largest, Math.abs(x));
-      const blur = times * (expected.noise[k][name] ?? 0) / Math.max(largest, 0.01);
+      // What is zero but for the rounding of float64 is the difference of numbers of about 1.
+      const least = largest > 0 && largest < 1e-10 ? 1 : 0.01;
+      const blur = times * (expected.noise[k][name] ?? 0) / Math.max(largest, least);
       // What rounding decides says nothing.
       if (!(blur < 0.1)) continue;
       if (got[name] === undefined) return `${name} is missing`;
-      const said = disagreement({ [name]: one }, { [name]: got[name] }, tolerance + blur, 0.01);
+      const said = disagreement({ [name]: one }, { [name]: got[name] }, tolerance + blur, least);
       if (said !== undefined) return `${k < RUNS ? `run ${k}` : "after the runs"}: ${said}`;
     }
   }

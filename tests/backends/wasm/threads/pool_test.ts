@@ -71,7 +71,7 @@ for (const [on, trap] of Object.entries(traps)) {
       machine.clear();
       // Which thread takes a task is not known, and a worker takes a while to start.
       let failure = machine.run(0);
-      for (let tries = 0; failure === undefined && tries < 1000; tries++) {
+      for (const end = Date.now() + 60_000; failure === undefined && Date.now() < end;) {
         await new Promise((resolve) => setTimeout(resolve, 5));
         failure = machine.run(0);
       }
