@@ -1,0 +1,131 @@
+// A study: all runs of a sweep, one after the other, or a share of them on each of several machines;
+// then the time and memory of its encoders over lengths, and one page and tables that compare what the
+// runs left. Finished runs are kept, so a study that was stopped goes on with --resume.
+import * as E from "fp-ts/Either.js";
+import { ensureFolder, fileErrorText, writeWhole } from "../io/files.ts";
+import { listenForEnd } from "../io/interrupt.ts";
+import { agree, alone, type Processes } from "../machines/processes.ts";
+import { evaluateRun, trainRun } from "./run.ts";
+import type { Spec } from "../specs/spec.ts";
+import type { Study } from "../specs/sweep.ts";
+import { isDone } from "./study_folder.ts";
+import { lengthsOf } from "./lengths.ts";
+import { reportStudy } from "./report.ts";
+import { examine, folderErrorText, readRecord } from "../training/run_folder.ts";
+
+/** Share `index`, from 1, of `of` so many. */
+export interface Shard {
+  readonly index: number;
+  readonly of: number;
+}
+
+/** How a study is made. */
+export interface StudyIn {
+  readonly folder: string;
+  /** Goes on with the study in that folder, where there is one. */
+  readonly resume: boolean;
+  readonly shard?: Shard;
+}
+
+/** The runs of a share. Neighbours cost alike, so they go to different shares. */
+export const shared = (
+  runs: readonly Spec[],
+  shard: Shard = { index: 1, of: 1 },
+): readonly Spec[] => runs.filter((_, k) => k % shard.of === shard.index - 1);
+
+/** What has to be so before any work; on the left, why it is not, in words. */
+const prepare = async (
+  study: Study,
+  own: readonly Spec[],
+  { folder, resume }: StudyIn,
+): Promise<E.Either<string, void>> => {
+  const writable = await ensureFolder(folder)();
+  if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
+  for (const spec of own) {
+    // With the same words as for a run by itself.
+    const prior = examine(`${folder}/${spec.name}`, spec, true);
+    if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
+  }
+  const begun = own.filter(({ name }) => readRecord(`${folder}/${name}`) !== undefined);
+  if (begun.length > 0 && !resume) {
+    return E.left(
+      `${folder} holds ${begun.length} of the ${own.length} runs; add --resume to go on with the ` +
+        "study, in which finished runs are kept, give another folder with --out, or remove it " +
+        `with: deno task runs delete ${folder}`,
+    );
+  }
+  const written = await writeWhole(`${folder}/study.json`, `${JSON.stringify(study, null, 2)}\n`)();
+  return E.isLeft(written) ? E.left(fileErrorText(written.left)) : E.right(undefined);
+};
+
+/**
+ * Makes the runs of a study, each by all processes, and its report of all that are finished. Gives the
+ * exit status.
+ */
+export const runStudy = async (
+  study: Study,
+  at: StudyIn,
+  processes: Processes = alone,
+): Promise<number> => {
+  const { folder, shard } = at, own = shared(study.runs, shard);
+  const speaks = processes.share.rank === 0;
+  const complain = (message: string): number => {
+    if (speaks) console.error(message);
+    return 1;
+  };
+  // What the first process finds in the folder holds for all.
+  const prepared = speaks ? await prepare(study, own, at) : E.right(undefined);
+  const wrong = await agree(processes, E.isLeft(prepared) ? prepared.left : undefined);
+  if (wrong !== undefined) return complain(wrong);
+  const done = (spec: Spec): boolean => isDone(`${folder}/${spec.name}`, spec);
+  const end = listenForEnd(), isEnded = () => end.signal.aborted;
+  try {
+    const failed: string[] = [];
+    let again = false;
+    for (const [k, spec] of own.entries()) {
+      const place = `run ${k + 1} of ${own.length}, ${spec.name}`;
+      const [next] = await processes.gather(
+        isEnded() ? "stop" : speaks && done(spec) ? "pass" : "train",
+      );
+      if (next === "stop") break;
+      if (speaks) console.error(next === "pass" ? `${place}: finished before` : `${place}:`);
+      if (next === "pass") continue;
+      const where = {
+        folder: `${folder}/${spec.name}`,
+        resume: true,
+        kept: `${folder}/kept`,
+        signal: end.signal,
+        again,
+      };
+      again = true;
+      const trained = await trainRun(spec, where, processes);
+      if (E.isLeft(trained)) complain(trained.left);
+      const status = E.isLeft(trained) ? 1 : speaks ? await evaluateRun(spec, where) : 0;
+      const [state] = await processes.gather(
+        isEnded() ? "stop" : status === 0 ? "done" : readRecord(where.folder)?.state ?? "none",
+      );
+      if (state === "stop") break;
+      // What kept a run from beginning, or its scores from being made, would keep the others too.
+      if (state !== "done" && state !== "stopped") return 1;
+      if (state === "stopped") failed.push(spec.name);
+    }
+    if (!speaks) return failed.length === 0 ? 0 : 1;
+    if (isEnded()) {
+      const finished = own.filter(done).length;
+      return complain(
+        `interrupted; ${finished} of ${own.length} runs are finished, and --resume goes on from there`,
+      );
+    }
+    if (shard === undefined || shard.index === 1) {
+      const lengths = await lengthsOf(study, folder, isEnded);
+      if (E.isLeft(lengths)) return complain(lengths.left);
+    }
+    const reported = await reportStudy(study, folder);
+    if (E.isLeft(reported)) return complain(reported.left);
+    console.log(reported.right);
+    console.log(`report: ${folder}/report.html`);
+    return failed.length === 0 ? 0 : complain(`stopped early: ${failed.join(", ")}`);
+  } finally {
+    end.forget();
+  }
+};

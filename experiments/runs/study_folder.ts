@@ -1,0 +1,43 @@
+// A study's folder: `study.json`, and a folder for each run.
+import type { Spec } from "../specs/spec.ts";
+import { readRecord } from "../training/run_folder.ts";
+
+const exists = (path: string): boolean => {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+};
+
+/** Whether all that a run should leave is there. */
+export const isDone = (folder: string, { evaluation }: Spec): boolean =>
+  readRecord(folder)?.state === "finished" &&
+  ((evaluation?.kind ?? "none") === "none" || exists(`${folder}/evaluation/evaluation.json`));
+
+/** What a study's folder holds: its runs, and by its name what is there for no study. */
+export interface StudyFolder {
+  readonly runs: readonly string[];
+  readonly others: readonly string[];
+}
+
+/** What lies in a study's folder beside its runs. */
+const written = [
+  "study.json",
+  "report.html",
+  "tables.tex",
+  "runs.csv",
+  "scores.csv",
+  "lengths.csv",
+  "lengths.json",
+  "kept",
+];
+
+/** The study in a folder; undefined where there is none. */
+export const studyIn = (folder: string): StudyFolder | undefined => {
+  if (!exists(`${folder}/study.json`)) return undefined;
+  const names = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+  const runs = names.filter((name) => readRecord(`${folder}/${name}`) !== undefined);
+  const others = names.filter((name) => !runs.includes(name) && !written.includes(name));
+  return { runs: runs.map((name) => `${folder}/${name}`), others };
+};
