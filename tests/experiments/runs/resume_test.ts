@@ -5,7 +5,9 @@ import { dice } from "../../../experiments/data/synth/random.ts";
 import { webgpu } from "../../support/device.ts";
 import mamba from "../../../experiments/specs/presets/mamba.json" with { type: "json" };
 
-const cli = decodeURIComponent(new URL("../../../experiments/commands/main.ts", import.meta.url).pathname);
+const cli = decodeURIComponent(
+  new URL("../../../experiments/commands/main.ts", import.meta.url).pathname,
+);
 
 const little = {
   ...mamba,
