@@ -32,7 +32,7 @@ import {
   type Result,
   scoreKey,
 } from "./results.ts";
-import { csv, factorOf, latex, scoreText } from "./table.ts";
+import { factorOf, latex, scoresCsv, scoreText } from "./table.ts";
 
 /** What is evaluated, and how. */
 export interface Evaluating {
@@ -212,7 +212,7 @@ export const writeEvaluation = async (
   evaluation: Evaluation,
 ): Promise<E.Either<string, void>> => {
   const files: Readonly<Record<string, string>> = {
-    "scores.csv": csv(evaluation),
+    "scores.csv": scoresCsv(evaluation),
     "scores.tex": latex(evaluation),
     "evaluation.json": `${JSON.stringify(documentOf(evaluation), null, 1)}\n`,
     "evaluation.html": evaluationPage(evaluation),

@@ -1,6 +1,13 @@
 // The scores of an evaluation as tables: for the terminal, as CSV for other programs, and as LaTeX in
 // the form of papers.
 import * as E from "fp-ts/Either.js";
+import {
+  columnWidths,
+  csv,
+  latexText,
+  tabular,
+  textTable as tableLines,
+} from "../formats/tables.ts";
 import type { Interval } from "./probe/statistics.ts";
 import { type Evaluation, intervalOf, summaryOf } from "./results.ts";
 
@@ -40,47 +47,28 @@ export const rowsOf = (of: Evaluation): readonly (readonly string[])[] => {
 /** The table for a terminal. */
 export const textTable = (of: Evaluation): string => {
   const rows = rowsOf(of);
-  const widths = rows[0].map((_, k) => Math.max(...rows.map((row) => row[k].length)));
-  const line = (cells: readonly string[]) =>
-    cells.map((cell, k) => k < 2 ? cell.padEnd(widths[k]) : cell.padStart(widths[k])).join("  ")
-      .trimEnd();
-  const [head, ...body] = rows.map(line);
+  const [head, ...body] = tableLines(rows, 2);
   const summary = summaryOf(of);
   return [
     head,
-    widths.map((width) => "-".repeat(width)).join("  "),
+    columnWidths(rows).map((width) => "-".repeat(width)).join("  "),
     ...body,
     ...(E.isLeft(summary) ? [summary.left] : []),
   ].join("\n");
 };
 
-const cell = (text: string): string =>
-  /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-
 /** Every score of every seed, as shares: model, task, score, seed, value. */
-export const csv = ({ models, tasks, results }: Evaluation): string => {
+export const scoresCsv = ({ models, tasks, results }: Evaluation): string => {
   const order = (model: string, task: string) =>
     tasks.findIndex(({ name }) => name === task) * models.length +
     models.findIndex(({ name }) => name === model);
   const lines = results.toSorted((a, b) => order(a.model, a.task) - order(b.model, b.task))
     .flatMap(({ model, task, seeds }) =>
       seeds.flatMap(({ seed, scores }) =>
-        Object.entries(scores).map(([name, value]) =>
-          [model, task, name, `${seed}`, `${value}`].map(cell).join(",")
-        )
+        Object.entries(scores).map(([name, value]) => [model, task, name, seed, value])
       )
     );
-  return ["model,task,score,seed,value", ...lines, ""].join("\n");
-};
-
-const tex = (text: string): string =>
-  text.replace(/[&%$#_{}\\~^±]/g, (sign) => texSigns[sign] ?? `\\${sign}`);
-
-const texSigns: Readonly<Record<string, string>> = {
-  "\\": "\\textbackslash{}",
-  "~": "\\textasciitilde{}",
-  "^": "\\textasciicircum{}",
-  "±": "$\\pm$",
+  return csv(["model", "task", "score", "seed", "value"], lines);
 };
 
 /** The table in LaTeX: a row for each model, a column for each task; the best of a column is bold. */
@@ -101,22 +89,13 @@ export const latex = (of: Evaluation): string => {
   const best = columns.map(({ intervals }) =>
     Math.max(...intervals.map(({ mean }) => Number.isNaN(mean) ? -Infinity : mean))
   );
-  const heads = columns.map(({ head }) => head.startsWith("$") ? head : tex(head));
+  const heads = columns.map(({ head }) => head.startsWith("$") ? head : latexText(head));
   const rows = of.models.map(({ name }, k) => [
-    tex(name),
+    latexText(name),
     ...columns.map(({ factor, intervals }, j) => {
-      const text = tex(scoreText(intervals[k], factor));
+      const text = latexText(scoreText(intervals[k], factor));
       return intervals[k].mean === best[j] ? `\\textbf{${text}}` : text;
     }),
   ]);
-  return [
-    `\\begin{tabular}{l${"r".repeat(columns.length)}}`,
-    "\\hline",
-    `${["", ...heads].join(" & ")} \\\\`,
-    "\\hline",
-    ...rows.map((row) => `${row.join(" & ")} \\\\`),
-    "\\hline",
-    "\\end{tabular}",
-    "",
-  ].join("\n");
+  return tabular(["", ...heads], rows);
 };

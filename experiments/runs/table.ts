@@ -1,6 +1,7 @@
 // The tables of a study: for the terminal, the page, LaTeX, and as CSV with every number of every run.
 import { factorOf, scoreText } from "../evaluation/table.ts";
 import type { Interval } from "../evaluation/probe/statistics.ts";
+import { csv, latexText, tabular, textTable as tableLines } from "../formats/tables.ts";
 import { durationText, lossText, wholeText } from "../plots/html.ts";
 import type { LengthPoint } from "./lengths.ts";
 import {
@@ -133,46 +134,17 @@ export const tablesOf = (result: StudyResult): readonly Table[] =>
   });
 
 /** A table for a terminal, under its caption. */
-export const textTable = ({ caption, head, rows }: Table): string => {
-  const all = [head, ...rows];
-  const widths = head.map((_, k) => Math.max(...all.map((row) => row[k].length)));
-  const line = (cells: readonly string[]) =>
-    cells.map((cell, k) => k === 0 ? cell.padEnd(widths[k]) : cell.padStart(widths[k])).join("  ")
-      .trimEnd();
-  return [caption, line(head), ...rows.map(line)].join("\n");
-};
-
-const tex = (text: string): string =>
-  text.replace(/[&%$#_{}]/g, (sign) => `\\${sign}`).replaceAll("~", "\\textasciitilde{}")
-    .replaceAll("±", "$\\pm$").replaceAll("−", "$-$");
+export const textTable = ({ caption, head, rows }: Table): string =>
+  [caption, ...tableLines([head, ...rows], 1)].join("\n");
 
 /** All tables as LaTeX, each a `tabular` after a comment with its caption. */
 export const latexTables = (tables: readonly Table[]): string =>
   tables.map(({ caption, head, rows, best }) => {
-    const line = (cells: readonly string[], row?: number) =>
-      `${
-        cells.map((cell, k) =>
-          row !== undefined && best[k] === row ? `\\textbf{${tex(cell)}}` : tex(cell)
-        ).join(" & ")
-      } \\\\`;
-    return [
-      `% ${caption}`,
-      `\\begin{tabular}{l${"r".repeat(head.length - 1)}}`,
-      "\\hline",
-      line(head),
-      "\\hline",
-      ...rows.map(line),
-      "\\hline",
-      "\\end{tabular}",
-      "",
-    ].join("\n");
+    const cells = rows.map((row, n) =>
+      row.map((cell, k) => best[k] === n ? `\\textbf{${latexText(cell)}}` : latexText(cell))
+    );
+    return `% ${caption}\n${tabular(head.map(latexText), cells)}`;
   }).join("\n");
-
-const csvLine = (cells: readonly (string | number | undefined)[]): string =>
-  cells.map((cell) => {
-    const text = cell === undefined ? "" : `${cell}`;
-    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  }).join(",");
 
 /** Every run in every part: what it is, what it cost, how it trained. */
 export const runsCsv = (result: StudyResult): string => {
@@ -181,7 +153,7 @@ export const runsCsv = (result: StudyResult): string => {
       row.runs.map((run) => {
         const { spec, record, seconds, clipsPerSecond } = run;
         const { first, last } = lossesOf({ ...row, runs: [run] });
-        return csvLine([
+        return [
           title,
           row.label,
           spec.name,
@@ -198,36 +170,34 @@ export const runsCsv = (result: StudyResult): string => {
           clipsPerSecond,
           seconds,
           record.device,
-        ]);
+        ];
       })
     )
   );
-  return [
-    "part,row,run,seed,family,parameters,flopsPerClip,peakBytes,steps,batch,heldOutLossUntrained," +
-    "heldOutLoss,baseline,clipsPerSecond,seconds,device",
-    ...rows,
-    "",
-  ].join("\n");
+  return csv(runColumns, rows);
 };
+const runColumns: readonly string[] = [
+  ...["part", "row", "run", "seed", "family", "parameters", "flopsPerClip", "peakBytes", "steps"],
+  ...["batch", "heldOutLossUntrained", "heldOutLoss", "baseline", "clipsPerSecond", "seconds"],
+  "device",
+];
 
 /** Every score of every run: its own model, the same untrained, and log-mel statistics. */
 export const scoresCsv = ({ runs }: StudyResult): string =>
-  [
-    "run,model,task,score,seed,value",
-    ...runs.flatMap(({ spec, scores }) =>
+  csv(
+    ["run", "model", "task", "score", "seed", "value"],
+    runs.flatMap(({ spec, scores }) =>
       scores.flatMap(({ kind, task, score, values }) =>
-        values.map((value, seed) => csvLine([spec.name, kind, task, score, seed, value]))
+        values.map((value, seed) => [spec.name, kind, task, score, seed, value])
       )
     ),
-    "",
-  ].join("\n");
+  );
 
 /** Time and memory by length. */
 export const lengthsCsv = (points: readonly LengthPoint[]): string =>
-  [
-    "encoder,pass,tokens,ms,peakBytes,device,trouble",
-    ...points.map(({ label, pass, tokens, ms, peakBytes, device, trouble }) =>
-      csvLine([label, pass, tokens, ms, peakBytes, device, trouble])
-    ),
-    "",
-  ].join("\n");
+  csv(
+    ["encoder", "pass", "tokens", "ms", "peakBytes", "device", "trouble"],
+    points.map((
+      { label, pass, tokens, ms, peakBytes, device, trouble },
+    ) => [label, pass, tokens, ms, peakBytes, device, trouble]),
+  );

@@ -9,7 +9,7 @@ import {
   keepScores,
   keptScores,
 } from "../../../experiments/evaluation/results.ts";
-import { csv, latex, textTable } from "../../../experiments/evaluation/table.ts";
+import { latex, scoresCsv, textTable } from "../../../experiments/evaluation/table.ts";
 import { evaluationPage } from "../../../experiments/evaluation/page.ts";
 import {
   embeddingsErrorText,
@@ -415,7 +415,7 @@ two   d_prime      1.5 ± 6.4     2.5 ± 0.0
 all   s(m)      50.0 ± 529.4  50.0 ± 211.8`,
   );
   assert.equal(
-    csv(made),
+    scoresCsv(made),
     `model,task,score,seed,value
 "a, b",one,top1_acc,0,0.5
 "a, b",one,top1_acc,1,0.7

@@ -1,0 +1,63 @@
+// Cells of text as a table: aligned for a terminal, as CSV (RFC 4180), and as a LaTeX `tabular`.
+
+type Row = readonly string[];
+
+/**
+ * Lines of aligned columns: the first `left` columns begin at the left, numbers end at the right. Every
+ * row has as many cells as the first.
+ *
+ * @example
+ * ```ts
+ * import { textTable } from "./tables.ts";
+ * console.log(textTable([["model", "loss"], ["mamba", "0.42"]], 1).join("\n"));
+ * ```
+ */
+export const textTable = (rows: readonly Row[], left: number): readonly string[] => {
+  const widths = columnWidths(rows);
+  return rows.map((row) =>
+    row.map((cell, k) => k < left ? cell.padEnd(widths[k]) : cell.padStart(widths[k])).join("  ")
+      .trimEnd()
+  );
+};
+
+/** How many characters the widest cell of each column has. */
+export const columnWidths = (rows: readonly Row[]): readonly number[] =>
+  rows[0].map((_, k) => Math.max(...rows.map((row) => row[k].length)));
+
+const quote = (cell: string | number | undefined): string => {
+  const text = cell === undefined ? "" : `${cell}`;
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+};
+
+/** A header and rows as CSV with a newline at the end; cells are quoted where they must be. */
+export const csv = (
+  header: Row,
+  rows: readonly (readonly (string | number | undefined)[])[],
+): string => [header, ...rows].map((row) => `${row.map(quote).join(",")}\n`).join("");
+
+const texSigns: Readonly<Record<string, string>> = {
+  "\\": "\\textbackslash{}",
+  "~": "\\textasciitilde{}",
+  "^": "\\textasciicircum{}",
+  "±": "$\\pm$",
+  "−": "$-$",
+};
+
+/** Text for LaTeX: what means something there is escaped. */
+export const latexText = (text: string): string =>
+  text.replace(/[&%$#_{}\\~^±−]/g, (sign) => texSigns[sign] ?? `\\${sign}`);
+
+/** A `tabular` of cells that are LaTeX already, the first column at the left. */
+export const tabular = (head: Row, rows: readonly Row[]): string => {
+  const line = (cells: Row) => `${cells.join(" & ")} \\\\`;
+  return [
+    `\\begin{tabular}{l${"r".repeat(head.length - 1)}}`,
+    "\\hline",
+    line(head),
+    "\\hline",
+    ...rows.map(line),
+    "\\hline",
+    "\\end{tabular}",
+    "",
+  ].join("\n");
+};
