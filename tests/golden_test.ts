@@ -1,5 +1,5 @@
 // The published numbers, on the reference interpreter, on WebGPU and as WebAssembly.
-import assert from "assert";
+import { assertEquals, assertGreater, assertMatch, assertRejects } from "@std/assert";
 import { checkGolden, GoldenError } from "../experiments/commands/golden.ts";
 import { referenceBackend } from "../backends/reference/backend.ts";
 import type { Backend } from "../backends/backend.ts";
@@ -12,12 +12,12 @@ const path = (name: string) => decodeURIComponent(new URL(name, folder).pathname
 
 const holds = async (name: string, backend: Backend) => {
   const rows = await checkGolden(path(name), backend);
-  assert.ok(rows.length > 0, `${name} has nothing to compare`);
+  assertGreater(rows.length, 0, `${name} has nothing to compare`);
   const bad = rows.filter((row) => !row.ok)
     .map((row) =>
       `${row.tensor}: rel ${row.rel.toExponential(1)}, abs ${row.abs.toExponential(1)}`
     );
-  assert.deepEqual(bad, []);
+  assertEquals(bad, []);
 };
 
 // The full-size model takes minutes in float64; it runs on devices only.
@@ -44,7 +44,7 @@ Deno.test("a golden with one wrong number does not hold", async () => {
     new DataView(bytes.buffer).setFloat32(8 + header + entry.data_offsets[0], 5, true);
     await Deno.writeFile(`${folder}/prim_gelu.safetensors`, bytes);
     const rows = await checkGolden(`${folder}/prim_gelu.safetensors`, referenceBackend());
-    assert.deepEqual(rows.filter((row) => !row.ok).map((row) => row.tensor), ["output.y"]);
+    assertEquals(rows.filter((row) => !row.ok).map((row) => row.tensor), ["output.y"]);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -57,11 +57,11 @@ Deno.test("what is no golden is refused with a sentence", async () => {
     await Deno.writeFile(`${folder}/prim_unknown.safetensors`, whole);
     await Deno.writeFile(`${folder}/prim_gelu.safetensors`, whole.slice(0, whole.length - 9));
     const refused = async (name: string, pattern: RegExp) => {
-      await assert.rejects(checkGolden(`${folder}/${name}`, referenceBackend()), (error) => {
-        assert.ok(error instanceof GoldenError);
-        assert.match(error.message, pattern);
-        return true;
-      });
+      const error = await assertRejects(
+        () => checkGolden(`${folder}/${name}`, referenceBackend()),
+        GoldenError,
+      );
+      assertMatch(error.message, pattern);
     };
     await refused("prim_unknown.safetensors", /'prim_unknown' is no known golden; known are /);
     await refused("prim_gelu.safetensors", /is cut/);

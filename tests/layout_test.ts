@@ -1,6 +1,6 @@
 // The layout of the tree, read from Deno's own module graph: no cycle of files or of folders, imports
 // only downwards through the layers below, no file beside a folder of its name.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertGreater, assertStrictEquals } from "@std/assert";
 
 const root = new URL("../", import.meta.url);
 
@@ -42,7 +42,7 @@ const readImports = async (): Promise<ReadonlyMap<string, readonly string[]>> =>
     const { stdout, stderr, success } = await new Deno.Command(Deno.execPath(), {
       args: ["info", "--json", "--config", config, entry],
     }).output();
-    ok(success, new TextDecoder().decode(stderr));
+    assert(success, new TextDecoder().decode(stderr));
     const { modules } = JSON.parse(new TextDecoder().decode(stdout)) as {
       readonly modules: readonly Module[];
     };
@@ -95,8 +95,8 @@ const at = (depth: number): Edges => {
 };
 
 Deno.test("all files are in the graph, and most import another", () => {
-  strictEqual(imports.size, files.length);
-  ok([...imports.values()].filter((to) => to.length > 0).length > files.length / 2);
+  assertStrictEquals(imports.size, files.length);
+  assertGreater([...imports.values()].filter((to) => to.length > 0).length, files.length / 2);
 });
 
 Deno.test("a cycle is found, of two and of more", () => {
@@ -104,33 +104,33 @@ Deno.test("a cycle is found, of two and of more", () => {
     Object.entries({ a: ["b"], b: ["c"], c: ["a", "d"], d: ["e"], e: ["d"], f: ["a"] })
       .map(([from, to]) => [from, new Set(to)]),
   );
-  deepStrictEqual(cyclesOf(edges), [["d", "e"], ["a", "b", "c"]]);
+  assertEquals(cyclesOf(edges), [["d", "e"], ["a", "b", "c"]]);
 });
 
 for (const depth of [1, 2, 3, 4, 5]) {
   Deno.test(`no cycle of files or folders, ${depth} deep`, () => {
-    deepStrictEqual(cyclesOf(at(depth)), []);
+    assertEquals(cyclesOf(at(depth)), []);
   });
 }
 
 Deno.test("imports go downwards through the layers", () => {
   const layerOf = (file: string) =>
     layers.findIndex((folders) => folders.some((folder) => file.startsWith(`${folder}/`)));
-  deepStrictEqual(files.filter((file) => layerOf(file) < 0), []);
+  assertEquals(files.filter((file) => layerOf(file) < 0), []);
   const upward = [...imports].flatMap(([file, imported]) =>
     imported.filter((to) => layerOf(to) > layerOf(file)).map((to) => `${file} imports ${to}`)
   );
-  deepStrictEqual(upward, []);
+  assertEquals(upward, []);
 });
 
 Deno.test("a model imports no backend", () => {
   const backends = [...imports].flatMap(([file, imported]) =>
     file.startsWith("models/") ? imported.filter((to) => to.startsWith("backends/")) : []
   );
-  deepStrictEqual(backends, []);
+  assertEquals(backends, []);
 });
 
 Deno.test("no file stands beside a folder of its name", () => {
   const folders = new Set(files.map((file) => file.split("/").slice(0, -1).join("/")));
-  deepStrictEqual(files.filter((file) => folders.has(file.replace(/\.ts$/, ""))), []);
+  assertEquals(files.filter((file) => folders.has(file.replace(/\.ts$/, ""))), []);
 });

@@ -1,5 +1,5 @@
 // What FORMANT_DEBUG shows, level by level, and that it changes no value.
-import { deepStrictEqual, doesNotMatch, match, strictEqual } from "assert";
+import { assertEquals, assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
@@ -48,9 +48,9 @@ const check = async (open: () => Backend, { pieces, grid, code }: Words) => {
   // WGSL leaves open what the log of zero is, but not what infinite values are that it reads.
   const sound = [1, 2, 3, 4, 5], unsound = [1, 2, Infinity, 4, 5];
   const silent = await shown(open, 0, unsound);
-  strictEqual(silent.text, "");
+  assertStrictEquals(silent.text, "");
   const programs = await shown(open, 1, unsound);
-  match(
+  assertMatch(
     programs.text,
     new RegExp(
       `^formant: program 'program': (\\d+) kernels, \\1 ${pieces}, 0\\.00 MB of .* ` +
@@ -59,22 +59,22 @@ const check = async (open: () => Backend, { pieces, grid, code }: Words) => {
     ),
   );
   const kernels = await shown(open, 2, unsound);
-  match(kernels.text, new RegExp(`^ {2}\\d map ${grid} .*: bad > log$`, "m"));
-  match(kernels.text, new RegExp(`^ {2}\\d map ${grid} .*: good > exp$`, "m"));
-  doesNotMatch(kernels.text, code);
+  assertMatch(kernels.text, new RegExp(`^ {2}\\d map ${grid} .*: bad > log$`, "m"));
+  assertMatch(kernels.text, new RegExp(`^ {2}\\d map ${grid} .*: good > exp$`, "m"));
+  assertNotMatch(kernels.text, code);
   const all = await shown(open, 3, unsound);
-  match(all.text, code);
-  doesNotMatch(all.text, /wrote/);
+  assertMatch(all.text, code);
+  assertNotMatch(all.text, /wrote/);
   const checked = await shown(open, 4, unsound);
-  match(
+  assertMatch(
     checked.text,
     /program 'program': the kernel 'bad > log' wrote Infinity at element 2 of time 5$/m,
   );
-  strictEqual(checked.text.match(/wrote/g)!.length, 1, "only the first is told");
+  assertStrictEquals(checked.text.match(/wrote/g)!.length, 1, "only the first is told");
   const plain = await shown(open, 0, sound);
   const clean = await shown(open, 4, sound);
-  doesNotMatch(clean.text, /wrote/);
-  deepStrictEqual(clean.values, plain.values);
+  assertNotMatch(clean.text, /wrote/);
+  assertEquals(clean.values, plain.values);
 };
 
 Deno.test("each level of FORMANT_DEBUG shows more, on WebGPU", async () => {

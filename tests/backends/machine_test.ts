@@ -1,7 +1,15 @@
 // The contract of a machine, the same on every device: what is refused when programs are opened and
 // when values are given, calls that overlap, the end, and what is left of what failed.
 import * as E from "fp-ts/Either.js";
-import { deepStrictEqual, ok, rejects, strictEqual, throws } from "assert";
+import {
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import type { Backend, Program } from "../../backends/backend.ts";
 import { inTurn } from "../../backends/in_turn.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
@@ -54,13 +62,13 @@ onAll("calls that overlap are answered in order", async (backend) => {
   const wrong = told("wrong", machine.run("total", { x: new Float32Array(3) }));
   const after = told("read again", machine.read(["p"]));
   const again = told("grow again", machine.run("grow", { x: all1000(1) })).then(({ y }) => y[0]);
-  await rejects(wrong, /has { n: 1000 } = 1000 elements, but got 3/);
-  deepStrictEqual(await Promise.all(calls), [1000, 2000, 3000]);
-  strictEqual(await grown, 2000);
-  deepStrictEqual(await before, { p: all1000(3) });
-  deepStrictEqual(await after, { p: all1000(10) });
-  strictEqual(await again, 10000);
-  deepStrictEqual(answers, [
+  await assertRejects(() => wrong, Error, "has { n: 1000 } = 1000 elements, but got 3");
+  assertEquals(await Promise.all(calls), [1000, 2000, 3000]);
+  assertStrictEquals(await grown, 2000);
+  assertEquals(await before, { p: all1000(3) });
+  assertEquals(await after, { p: all1000(10) });
+  assertStrictEquals(await again, 10000);
+  assertEquals(answers, [
     ...["total 1", "total 2", "total 3", "grow", "read", "wrong", "read again", "grow again"],
   ]);
   machine.close();
@@ -74,15 +82,29 @@ onAll("after the end each call is a sentence, those that waited too", async (bac
     machine.run("total", { x: all1000(2) }),
     machine.read(["p"]),
     ...(machine.time === undefined ? [] : [machine.time("total", { x: all1000(2) })]),
-  ].map((call) => rejects(call, /^Error: this machine is closed/));
+  ].map(async (call) =>
+    assertMatch(String(await assertRejects(() => call, Error)), /^Error: this machine is closed/)
+  );
   machine.close();
   machine.close();
-  strictEqual((await begun).y[0], 1000);
+  assertStrictEquals((await begun).y[0], 1000);
   await Promise.all(waiting);
-  await rejects(machine.run("total", { x: all1000(1) }), /^Error: this machine is closed/);
-  await rejects(machine.read(["p"]), /^Error: this machine is closed/);
-  throws(() => machine.write({ p: all1000(1) }), /^Error: this machine is closed/);
-  throws(() => machine.report("total"), /^Error: this machine is closed/);
+  assertMatch(
+    String(await assertRejects(() => machine.run("total", { x: all1000(1) }), Error)),
+    /^Error: this machine is closed/,
+  );
+  assertMatch(
+    String(await assertRejects(() => machine.read(["p"]), Error)),
+    /^Error: this machine is closed/,
+  );
+  assertMatch(
+    String(assertThrows(() => machine.write({ p: all1000(1) }), Error)),
+    /^Error: this machine is closed/,
+  );
+  assertMatch(
+    String(assertThrows(() => machine.report("total"), Error)),
+    /^Error: this machine is closed/,
+  );
   machine.close();
 });
 
@@ -91,26 +113,44 @@ Deno.test("after the end of its device each call is a sentence", async () => {
     const machine = await backend.open(programs);
     backend.close();
     backend.close();
-    await rejects(machine.run("total", { x: all1000(1) }), /^Error: the device .* is closed/);
-    throws(() => machine.write({ p: all1000(1) }), /^Error: the device .* is closed/);
-    await rejects(backend.open(programs), /^Error: the device .* is closed/);
-    if (backend.peaks !== undefined) await rejects(backend.peaks(), /is closed/);
+    assertMatch(
+      String(await assertRejects(() => machine.run("total", { x: all1000(1) }), Error)),
+      /^Error: the device .* is closed/,
+    );
+    assertMatch(
+      String(assertThrows(() => machine.write({ p: all1000(1) }), Error)),
+      /^Error: the device .* is closed/,
+    );
+    assertMatch(
+      String(await assertRejects(() => backend.open(programs), Error)),
+      /^Error: the device .* is closed/,
+    );
+    const { peaks } = backend;
+    if (peaks !== undefined) await assertRejects(() => peaks(), Error, "is closed");
     machine.close();
   }
 });
 
 onAll("what is given must be what is asked for", async (backend) => {
   const machine = await backend.open(programs);
-  const said = (name: string, given: unknown, sentence: string) =>
-    rejects(machine.run(name, given as never), (error: Error) => {
-      strictEqual(error.message, sentence);
-      return true;
-    });
+  const said = async (name: string, given: unknown, sentence: string) => {
+    const error = await assertRejects(() => machine.run(name, given as never), Error);
+    assertStrictEquals(error.message, sentence);
+  };
   await said("grow", { x: all1000(1) }, "the parameter 'p' has not been set");
-  await rejects(machine.read(["p"]), { message: "the parameter 'p' has not been set" });
-  await rejects(machine.read(["q"]), { message: "there is no parameter 'q'" });
+  assertStrictEquals(
+    (await assertRejects(() => machine.read(["p"]), Error)).message,
+    "the parameter 'p' has not been set",
+  );
+  assertStrictEquals(
+    (await assertRejects(() => machine.read(["q"]), Error)).message,
+    "there is no parameter 'q'",
+  );
   await said("other", {}, "there is no program 'other'; there is total, grow");
-  throws(() => machine.report("other"), { message: /^there is no program 'other'/ });
+  assertMatch(
+    assertThrows(() => machine.report("other"), Error).message,
+    /^there is no program 'other'/,
+  );
   const shape = "{ n: 1000 }";
   await said("total", {}, `the input 'x' is missing; it has ${shape} = 1000 elements of f32`);
   await said(
@@ -123,13 +163,13 @@ onAll("what is given must be what is asked for", async (backend) => {
     { x: [1, 2] },
     `the input 'x' holds f32 ${shape} and takes a Float32Array, not a Array`,
   );
-  throws(
-    () => machine.write({ p: all1000(1).subarray(1) }),
-    { message: `the parameter 'p' has ${shape} = 1000 elements, but got 999` },
+  assertStrictEquals(
+    assertThrows(() => machine.write({ p: all1000(1).subarray(1) }), Error).message,
+    `the parameter 'p' has ${shape} = 1000 elements, but got 999`,
   );
   // Nobody asked for it.
   machine.write({ p: all1000(1), other: new Uint32Array(1) });
-  strictEqual((await machine.run("grow", { x: all1000(1) })).y[0], 1000);
+  assertStrictEquals((await machine.run("grow", { x: all1000(1) })).y[0], 1000);
   machine.close();
 });
 
@@ -230,15 +270,17 @@ const opens: Readonly<Record<string, [Readonly<Record<string, Program>>, string]
 };
 onAll("programs that speak of a name in two ways are refused", async (backend) => {
   for (const [what, [wrong, sentence]] of Object.entries(opens)) {
-    await rejects(backend.open(wrong), (error: Error) => {
-      deepStrictEqual([what, error.name, error.message], [what, "AxisError", sentence]);
-      return true;
-    });
+    const error = await assertRejects(() => backend.open(wrong), Error, "", what);
+    assertEquals([error.name, error.message], ["AxisError", sentence], what);
   }
 });
 
 Deno.test("the parameters of a model are refused alike", () => {
-  throws(() => parameters([d.add(square, turned)]), /{ a: 2, b: 2 } in one place and { b: 2/);
+  assertThrows(
+    () => parameters([d.add(square, turned)]),
+    Error,
+    "{ a: 2, b: 2 } in one place and { b: 2",
+  );
 });
 
 onAll("what is used outside of its step is refused", async (backend) => {
@@ -247,8 +289,10 @@ onAll("what is used outside of its step is refused", async (backend) => {
     leaked = d.add(h, x);
     return { next: { h: leaked }, out: {} };
   });
-  await rejects(
-    backend.open({ main: { outputs: { y: of(leaked) } } }),
+  assertMatch(
+    String(
+      await assertRejects(() => backend.open({ main: { outputs: { y: of(leaked) } } }), Error),
+    ),
     /^AxisError: '(carry|each)\.\w' is known in the step of a scan alone, but is used outside of it/,
   );
 });
@@ -267,13 +311,13 @@ onAll("names may be shared where nothing is unclear", async (backend) => {
   });
   machine.write({ x: Float32Array.of(1, 0) });
   const { y, z } = await machine.run("one", { x: Float32Array.of(3, 4) });
-  deepStrictEqual(y, Float32Array.of(3, 0));
-  ok(Math.abs(z[0] - Math.E) < 1e-5);
-  deepStrictEqual(await machine.read(["x", "only"]), {
+  assertEquals(y, Float32Array.of(3, 0));
+  assertLess(Math.abs(z[0] - Math.E), 1e-5);
+  assertEquals(await machine.read(["x", "only"]), {
     x: Float32Array.of(2, 0),
     only: Float32Array.of(2, 0),
   });
-  deepStrictEqual(
+  assertEquals(
     await machine.run("two", { x: Float32Array.of(1, 2, 3, 4) }),
     { y: Float32Array.of(1, 3, 2, 4) },
   );
@@ -308,16 +352,16 @@ Deno.test("a program that does not open leaves no buffer on a device", async () 
   });
   const backend = webgpuBackend({ ...found.right, device: counting, another: undefined });
   const before = alive.size;
-  await rejects(backend.open(programs), /no such pipeline/);
-  strictEqual(alive.size, before);
+  await assertRejects(() => backend.open(programs), Error, "no such pipeline");
+  assertStrictEquals(alive.size, before);
   isBroken = false;
   const machine = await backend.open(programs);
-  ok(alive.size > before);
-  strictEqual((await machine.run("total", { x: all1000(2) })).y[0], 2000);
+  assertGreater(alive.size, before);
+  assertStrictEquals((await machine.run("total", { x: all1000(2) })).y[0], 2000);
   machine.write({ p: all1000(1) });
   await machine.read(["p"]);
   machine.close();
-  strictEqual(alive.size, before);
+  assertStrictEquals(alive.size, before);
   backend.close();
 });
 
@@ -330,14 +374,14 @@ Deno.test("machines that are closed leave no memory behind, and those that are o
   let most = 0;
   for (let k = 0; k < 40; k++) {
     const one = await backend.open({ head: { outputs: { y: of(large, "n") } } });
-    deepStrictEqual((await one.run("head", { x: values })).y, new Float32Array(8).fill(1));
+    assertEquals((await one.run("head", { x: values })).y, new Float32Array(8).fill(1));
     one.close();
-    strictEqual((await machine.run("total", { x: all1000(k) })).y[0], 1000 * k);
+    assertStrictEquals((await machine.run("total", { x: all1000(k) })).y[0], 1000 * k);
     most = Math.max(most, Deno.memoryUsage().rss - before);
   }
   backend.close();
   // Forty of them have 1280 MB.
-  ok(most < 640e6, `${most} bytes`);
+  assertLess(most, 640e6, `${most} bytes`);
 });
 
 /** Does something while all modules that are compiled trap, whichever of their functions is called. */
@@ -369,11 +413,11 @@ for (const threads of [1, 2]) {
     const sound = await backend.open(programs);
     for (let k = 1; k < 4; k++) {
       const runs = [machine, sound].map((one) => one.run("total", { x: all1000(k) }));
-      await rejects(
-        runs[0],
+      assertMatch(
+        String(await assertRejects(() => runs[0], Error)),
         /^Error: the kernel 'reduce' of the program 'total' failed: RuntimeError: unreachable/,
       );
-      strictEqual((await runs[1]).y[0], 1000 * k);
+      assertStrictEquals((await runs[1]).y[0], 1000 * k);
     }
     machine.close();
     sound.close();
@@ -397,15 +441,18 @@ Deno.test("what a run that failed may have changed is not taken for a value", as
   });
   const machine = await backend.open(programs);
   machine.write({ p: all1000(1) });
-  await rejects(machine.run("total", { x: all1000(1) }), /it trapped/);
-  deepStrictEqual(await machine.read(["p"]), { p: all1000(1) });
-  await rejects(machine.run("grow", { x: all1000(1) }), /it trapped/);
+  await assertRejects(() => machine.run("total", { x: all1000(1) }), Error, "it trapped");
+  assertEquals(await machine.read(["p"]), { p: all1000(1) });
+  await assertRejects(() => machine.run("grow", { x: all1000(1) }), Error, "it trapped");
   const sentence =
     "the parameter 'p' may be old or new in part, as a run that updates it failed; " +
     "write it again";
-  await rejects(machine.read(["p"]), { message: sentence });
+  assertStrictEquals((await assertRejects(() => machine.read(["p"]), Error)).message, sentence);
   isBroken = false;
-  await rejects(machine.run("grow", { x: all1000(1) }), { message: sentence });
+  assertStrictEquals(
+    (await assertRejects(() => machine.run("grow", { x: all1000(1) }), Error)).message,
+    sentence,
+  );
   machine.write({ p: all1000(2) });
-  strictEqual((await machine.run("grow", { x: all1000(1) })).y[0], 2000);
+  assertStrictEquals((await machine.run("grow", { x: all1000(1) })).y[0], 2000);
 });

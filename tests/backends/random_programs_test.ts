@@ -3,7 +3,7 @@
 // takes over at that program, shrinks it and prints it with the seed. FORMANT_SEED=n tries other
 // programs than the usual ones, and FORMANT_PROGRAMS=n so many of them (`deno task nightly`).
 import fc from "fast-check";
-import { ok } from "assert";
+import { assert, assertGreater, assertLess, assertLessOrEqual } from "@std/assert";
 import type { Backend } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import {
@@ -64,7 +64,7 @@ Deno.test("the reference agrees with the eager library, and gradients with its d
     if (of === undefined) return;
     const found = await byReference(of);
     const said = complaint(await expectation(recipe, of), found, { tolerance: 1e-6, times: 1e-2 });
-    ok(said === undefined, `${said}\n${print(recipe)}`);
+    assert(said === undefined, `${said}\n${print(recipe)}`);
     for (const slope of slopesOf(of, found.runs[0])) {
       slopes++;
       if (slope.expected === undefined) {
@@ -73,8 +73,9 @@ Deno.test("the reference agrees with the eager library, and gradients with its d
       }
       const tolerance = slope.name === "first derivative" ? 1e-5 : 1e-3;
       const off = Math.abs(slope.found - slope.expected);
-      ok(
-        off <= tolerance * (0.01 + slope.size),
+      assertLessOrEqual(
+        off,
+        tolerance * (0.01 + slope.size),
         `the ${slope.name} is ${slope.found}, differences say ${slope.expected}\n${print(recipe)}`,
       );
     }
@@ -88,8 +89,8 @@ Deno.test("the reference agrees with the eager library, and gradients with its d
       throw new Error(`program ${k} of seed ${seed} is wrong only once`);
     }
   }
-  ok(slopes > count / 3, `only ${slopes} derivatives`);
-  ok(kinks < slopes / 5, `${kinks} of ${slopes} derivatives stand at a kink`);
+  assertGreater(slopes, count / 3, `only ${slopes} derivatives`);
+  assertLess(kinks, slopes / 5, `${kinks} of ${slopes} derivatives stand at a kink`);
 });
 
 Deno.test("random programs are of all kinds, each at least a tenth of them", () => {
@@ -102,7 +103,7 @@ Deno.test("random programs are of all kinds, each at least a tenth of them", () 
     for (const [kind, share] of table) console.log(`${(100 * share).toFixed(0)}% ${kind}`);
   }
   const few = table.filter(([, share]) => share < 0.1).map(([kind]) => kind);
-  ok(few.length === 0, `less than a tenth: ${few.join(", ")}`);
+  assert(few.length === 0, `less than a tenth: ${few.join(", ")}`);
 });
 
 /** Devices, the share of the programs that each gets, and what they are compared with. */
@@ -144,14 +145,15 @@ for (const [name, backend, share, compare] of devices) {
           if (said[i] === undefined) continue;
           const property = fc.asyncProperty(recipes, async (recipe) => {
             const [alone] = await compare(backend!, [recipe]);
-            ok(alone === undefined, `${alone}\n${print(recipe)}`);
+            assert(alone === undefined, `${alone}\n${print(recipe)}`);
           });
           const at = { seed, path: `${start + i}`, numRuns: 1, endOnFailure: false };
           await fc.assert(property, at);
         }
         const first = said.findIndex((one) => one !== undefined && !one.startsWith("the group"));
-        ok(
-          first < 0,
+        assertLess(
+          first,
+          0,
           `only in its group, program ${start + first} of seed ${seed}: ${said[first]}`,
         );
       }

@@ -1,6 +1,6 @@
 // Small programs in which random ones met a fault, on every device against what they should give:
 // values by the reference, which has other code for all of it.
-import { ok } from "assert";
+import { assert } from "@std/assert";
 import type { Draft } from "../../backends/lower/fusion/kernel_draft.ts";
 import { reaches } from "../../backends/lower/fusion/reachability.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
@@ -196,7 +196,7 @@ for (const [name, backend] of [...devices, ["WebGPU with a GPU's kernels", webgp
           machine.close();
         }
         const said = disagreement(results[0], results[1]);
-        ok(said === undefined, `${key}: ${said}`);
+        assert(said === undefined, `${key}: ${said}`);
       }
     },
   });
@@ -208,6 +208,6 @@ Deno.test("a kernel of early and late values waits for all that both wait for", 
     ({ id, roots: roots.map((id) => ({ id })) }) as unknown as Draft;
   const goal = stores(0, 20), both = stores(1, 3, 50), first = stores(2, 5);
   const needs = new Map([[first, [both]], [both, [goal]], [goal, []]]);
-  ok(reaches(first, (draft) => draft === goal, (draft) => needs.get(draft)!));
-  ok(!reaches(goal, (draft) => draft === first, (draft) => needs.get(draft)!));
+  assert(reaches(first, (draft) => draft === goal, (draft) => needs.get(draft)!));
+  assert(!reaches(goal, (draft) => draft === first, (draft) => needs.get(draft)!));
 });

@@ -1,6 +1,6 @@
 // The structural primitives and what is made of them: derivatives against central differences, and
 // devices against the reference. Sizes are 1, primes, and numbers that neither 4 nor 64 divides.
-import { ok, strictEqual } from "assert";
+import { assert, assertStrictEquals } from "@std/assert";
 import { size } from "../../backends/lower/kernel_ir.ts";
 import { lower } from "../../backends/lower/pipeline.ts";
 import type { AnyTensor, Axes } from "../../dsl/axes.ts";
@@ -245,7 +245,7 @@ for (const [i, j] of [[70, 33], [5, 8]]) {
 Deno.test("truth values that take long to compute are stored", () => {
   const { of } = truths["stored, of 70 x 33"];
   const { stored } = lower({ outputs: { of: { of, order: ["k"] } } });
-  ok([...stored.values()].some(({ dtype }) => dtype === "bool"));
+  assert([...stored.values()].some(({ dtype }) => dtype === "bool"));
 });
 
 for (
@@ -294,10 +294,10 @@ for (const [device, backend] of devices) {
 Deno.test("a reduction along one long axis has work for many invocations", () => {
   for (const { of } of Object.values(long)) {
     const [first, second, ...others] = lower({ outputs: { of: { of, order: ["j"] } } }).kernels;
-    strictEqual(others.length, 0);
+    assertStrictEquals(others.length, 0);
     const most = (kernel: typeof first) =>
       Math.max(...kernel.roots.map(({ storage }) => size(storage.dims)));
-    ok(most(first) >= 2 * 250 && most(second) <= 3, `${most(first)}, then ${most(second)}`);
+    assert(most(first) >= 2 * 250 && most(second) <= 3, `${most(first)}, then ${most(second)}`);
   }
 });
 
@@ -329,7 +329,7 @@ Deno.test("a stored value has the order of what it is read with, not of its expr
     });
     return stored.get(node(scores))?.dims.map(({ axis }) => axis).join();
   };
-  strictEqual(order(d.input("x", { batch: 3, token: 50, key: 70 })), "batch,token,key");
+  assertStrictEquals(order(d.input("x", { batch: 3, token: 50, key: 70 })), "batch,token,key");
   // Nothing is read that has these axes.
-  strictEqual(order(d.input("x", { batch: 3 })), "key,token,batch");
+  assertStrictEquals(order(d.input("x", { batch: 3 })), "key,token,batch");
 });

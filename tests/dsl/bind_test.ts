@@ -1,5 +1,5 @@
 // Symbolic sizes: bound expressions are those that would have been written with the numbers.
-import { strictEqual, throws } from "assert";
+import { assertStrictEquals, assertThrows } from "@std/assert";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { AxisError } from "../../dsl/axes.ts";
 import { bind } from "../../dsl/bind.ts";
@@ -15,26 +15,25 @@ const model = (time: number | string): AnyTensor => {
 };
 
 Deno.test("a bound expression is the one written with the numbers", () => {
-  strictEqual(node(bind({ y: model("T") }, { T: 9 }).y), node(model(9)));
+  assertStrictEquals(node(bind({ y: model("T") }, { T: 9 }).y), node(model(9)));
   const { y, z } = bind({ y: model("T"), z: model("U") }, { T: 9, U: 4, unused: 1 });
-  strictEqual(node(y), node(model(9)));
-  strictEqual(node(z), node(model(4)));
+  assertStrictEquals(node(y), node(model(9)));
+  assertStrictEquals(node(z), node(model(4)));
 });
 
 Deno.test("what is bound has a gradient, over as many steps as were bound", () => {
   const x = d.input("x", { batch: 2, time: "T" });
   const bound = bind({ x, y: d.sum(d.recurrence("time", x, x), ["batch", "time"]) }, { T: 5 });
   const slope = grad(bound.y, { x: bound.x }).x;
-  strictEqual(node(slope).axes.time, 5);
+  assertStrictEquals(node(slope).axes.time, 5);
 });
 
 Deno.test("a size that is not bound, or not a size, is refused by its name", () => {
   const x = d.input("x", { batch: 8, time: "T" });
-  const refused = (sizes: Readonly<Record<string, number>>, sentence: string) =>
-    throws(() => bind({ x }, sizes), (error: unknown) => {
-      strictEqual((error as Error).message.split("\n")[0], sentence);
-      return error instanceof AxisError;
-    });
+  const refused = (sizes: Readonly<Record<string, number>>, sentence: string) => {
+    const error = assertThrows(() => bind({ x }, sizes), AxisError);
+    assertStrictEquals(error.message.split("\n")[0], sentence);
+  };
   refused({}, "axis 'time' has the symbolic size T, which is not bound; given: none");
   refused({ U: 3 }, "axis 'time' has the symbolic size T, which is not bound; given: 'U'");
   refused(
@@ -46,8 +45,9 @@ Deno.test("a size that is not bound, or not a size, is refused by its name", () 
 
 Deno.test("moving along an axis without a number is refused where it is written", () => {
   const x = d.input("x", { time: "T" });
-  throws(
+  assertThrows(
     () => d.flip(x, "time"),
-    /axis 'time' has the symbolic size T; this operation moves along it/,
+    Error,
+    "axis 'time' has the symbolic size T; this operation moves along it",
   );
 });

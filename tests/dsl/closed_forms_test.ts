@@ -1,6 +1,6 @@
 // What the primitives and the functions made of them mean, against numbers known otherwise: table
 // values, identities, and loops written out. Every row of the scalar table must be here to compile.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import type { Values } from "../../backends/backend.ts";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
@@ -13,7 +13,7 @@ import { numbers, words } from "../support/check.ts";
 
 const close = (found: number, expected: number, what: string): void => {
   const allowed = 4e-16 * Math.max(1, Math.abs(expected));
-  ok(
+  assert(
     Object.is(found, expected) || Math.abs(found - expected) <= allowed,
     `${what} is ${found}, expected ${expected}`,
   );
@@ -87,7 +87,11 @@ for (const op of Object.keys(scalar) as ScalarName[]) {
     for (const dtype of ["f32", "u32", "bool"] as const) {
       const list = known[op][dtype];
       const takes = scalar[op].dtype(dtypesOf(op, dtype)) !== undefined;
-      strictEqual(list !== undefined, takes, `${op} ${takes ? "takes" : "does not take"} ${dtype}`);
+      assertStrictEquals(
+        list !== undefined,
+        takes,
+        `${op} ${takes ? "takes" : "does not take"} ${dtype}`,
+      );
       for (const [args, expected] of list ?? []) {
         const types = dtypesOf(op, dtype);
         const folded = apply(op, ...args.map((x, k) => constant(x, types[k])));
@@ -134,13 +138,13 @@ const leaf = (values: Values) => (of: Node) => values[of.attributes.name!];
 /** The value is `expected` at every place; both sides by names of axes, so no order matters. */
 const agrees = (of: AnyTensor, axes: Axes, expected: (at: At) => number): void => {
   const n = node(of);
-  deepStrictEqual({ ...n.axes }, { ...axes });
+  assertEquals({ ...n.axes }, { ...axes });
   const [found] = interpret([n], leaf(held));
-  strictEqual(found.length, volume(axes));
+  assertStrictEquals(found.length, volume(axes));
   places(n.axes).forEach((at, k) => {
     const want = expected(at);
     const message = `at ${JSON.stringify(at)} it is ${found[k]}, expected ${want}`;
-    ok(Math.abs(found[k] - want) <= 1e-12 * (1 + Math.abs(want)), message);
+    assertLessOrEqual(Math.abs(found[k] - want), 1e-12 * (1 + Math.abs(want)), message);
   });
 };
 
@@ -268,9 +272,9 @@ Deno.test("functions made of others, also where their parts overflow", () => {
   // gelu(1) = Φ(1) from a table of the normal distribution.
   const [gelu] = interpret([node(d.gelu(z))], leaf(held));
   close(gelu[4], 0.8413447460685429, "gelu(1)");
-  deepStrictEqual([gelu[0], gelu[3], gelu[6]].map((value) => value + 0), [0, 0, 800]);
+  assertEquals([gelu[0], gelu[3], gelu[6]].map((value) => value + 0), [0, 0, 800]);
   const [probable] = interpret([node(d.softmax(d.scale(z, 1e3), "n"))], leaf(held));
-  deepStrictEqual([...probable], [0, 0, 0, 0, 0, 0, 1]);
+  assertEquals([...probable], [0, 0, 0, 0, 0, 0, 1]);
   agrees(d.min(z, d.neg(z)), { n: 7 }, at((x) => -Math.abs(x)));
 });
 
@@ -376,6 +380,6 @@ Deno.test("a dtype that a function does not take is refused in words", () => {
     } catch (error) {
       said = (error as Error).message;
     }
-    strictEqual(said.split("\n")[0], sentence);
+    assertStrictEquals(said.split("\n")[0], sentence);
   }
 });

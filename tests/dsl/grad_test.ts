@@ -1,7 +1,13 @@
 // Gradients whose value is known otherwise: of powers, of quadratic forms, of products along a scan;
 // at zero, at ties, through markers; and derivatives of derivatives. Compositions in general are
 // compared with central differences in tests/backends.
-import { deepStrictEqual, match, ok, strictEqual, throws } from "assert";
+import {
+  assertEquals,
+  assertLessOrEqual,
+  assertMatch,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, AxisError, volume } from "../../dsl/axes.ts";
 import { grad, valueAndGrad } from "../../dsl/grad.ts";
@@ -15,10 +21,14 @@ const valueOf = (
 ) => [...interpret([node(of)], (leaf) => values[leaf.attributes.name!])[0]];
 
 const close = (found: readonly number[], expected: readonly number[]): void => {
-  strictEqual(found.length, expected.length);
+  assertStrictEquals(found.length, expected.length);
   found.forEach((value, k) => {
     const allowed = 1e-12 * (1 + Math.abs(expected[k]));
-    ok(Math.abs(value - expected[k]) <= allowed, `[${k}] is ${value}, expected ${expected[k]}`);
+    assertLessOrEqual(
+      Math.abs(value - expected[k]),
+      allowed,
+      `[${k}] is ${value}, expected ${expected[k]}`,
+    );
   });
 };
 
@@ -57,10 +67,10 @@ Deno.test("at a tie the gradient is shared", () => {
   const y: AnyTensor = d.input("y", { i: 4 });
   const of = grad(total(d.max(x, y)), { x, y });
   const values = { x: [1, 2, 3, 4], y: [1, 3, 3, 0] };
-  deepStrictEqual(valueOf(of.x, values), [0.5, 0, 0.5, 1]);
-  deepStrictEqual(valueOf(of.y, values), [0.5, 1, 0.5, 0]);
+  assertEquals(valueOf(of.x, values), [0.5, 0, 0.5, 1]);
+  assertEquals(valueOf(of.y, values), [0.5, 1, 0.5, 0]);
   const top = grad(d.maximum(x, "i"), { x }).x;
-  deepStrictEqual(valueOf(top, { x: [3, 1, 3, 3] }), [1 / 3, 0, 1 / 3, 1 / 3]);
+  assertEquals(valueOf(top, { x: [3, 1, 3, 3] }), [1 / 3, 0, 1 / 3, 1 / 3]);
 });
 
 Deno.test("stop hides a dependence, recompute does not", () => {
@@ -72,8 +82,8 @@ Deno.test("stop hides a dependence, recompute does not", () => {
 Deno.test("what is not reached has the gradient zero, with its axes", () => {
   const w: AnyTensor = d.input("w", { a: 2, b: 3 });
   const { w: zero } = grad(total(x), { w });
-  deepStrictEqual({ ...node(zero).axes }, { a: 2, b: 3 });
-  deepStrictEqual(valueOf(zero, {}), [0, 0, 0, 0, 0, 0]);
+  assertEquals({ ...node(zero).axes }, { a: 2, b: 3 });
+  assertEquals(valueOf(zero, {}), [0, 0, 0, 0, 0, 0]);
 });
 
 Deno.test("the gradient for a value within the graph, and the value beside it", () => {
@@ -88,7 +98,7 @@ Deno.test("the gradient for a value within the graph, and the value beside it", 
 Deno.test("a value that lacks an axis is counted along it", () => {
   const b: AnyTensor = d.input("b", { j: 2 });
   const { b: slope } = grad(total(d.add(d.expand(x, { k: 5 }), b)), { b });
-  deepStrictEqual(valueOf(slope, { x: at, b: [1, 2] }), [20, 20]);
+  assertEquals(valueOf(slope, { x: at, b: [1, 2] }), [20, 20]);
 });
 
 /** H v for a scalar function: the gradient of the gradient along v. */
@@ -201,9 +211,9 @@ Deno.test("what several steps share and what is used outside as well gets both g
 });
 
 Deno.test("only a scalar has a gradient", () => {
-  throws(
-    () => grad(x, { x }),
-    new AxisError("only a scalar has a gradient; this has { i: 4 }: reduce it first"),
+  assertStrictEquals(
+    assertThrows(() => grad(x, { x }), AxisError).message,
+    "only a scalar has a gradient; this has { i: 4 }: reduce it first",
   );
 });
 
@@ -213,9 +223,9 @@ Deno.test("a mistake names the functions around it", () => {
       d.named("block 3", () => {
         d.add(x, d.input("x", { i: 5 }) as AnyTensor);
       }));
-  throws(
-    wrong,
-    new AxisError("axis 'i' is 4 on the left but 5 on the right\n  in encoder > block 3"),
+  assertStrictEquals(
+    assertThrows(wrong, AxisError).message,
+    "axis 'i' is 4 on the left but 5 on the right\n  in encoder > block 3",
   );
 });
 
@@ -224,9 +234,9 @@ Deno.test("a derivative has the path of what it is the derivative of", () => {
   const y = d.named("block", () => d.named("mixer", () => d.recurrence("t", d.exp(u), d.sin(u))));
   const { u: slope } = grad(total(d.square(y)), { u });
   const scans = reachable([node(slope)]).filter((of) => of.op === "scan");
-  strictEqual(scans.length, 2);
-  for (const scan of scans) match(scan.path.join(" > "), /^block > mixer/);
-  strictEqual(volume(node(slope).axes), 15);
+  assertStrictEquals(scans.length, 2);
+  for (const scan of scans) assertMatch(scan.path.join(" > "), /^block > mixer/);
+  assertStrictEquals(volume(node(slope).axes), 15);
 });
 
 Deno.test("what all steps share counts once, however it is used in them", () => {

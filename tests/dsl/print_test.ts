@@ -1,5 +1,5 @@
 // The printer: what a person would have written, as literal text.
-import { strictEqual } from "assert";
+import { assertStrictEquals } from "@std/assert";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
 import * as d from "../../dsl/ops.ts";
@@ -64,7 +64,7 @@ const texts: Readonly<Record<string, readonly [AnyTensor, string]>> = {
 };
 
 for (const [name, [of, text]] of Object.entries(texts)) {
-  Deno.test(`printed: ${name}`, () => strictEqual(print(of), text));
+  Deno.test(`printed: ${name}`, () => assertStrictEquals(print(of), text));
 }
 
 Deno.test("printed: a scan shows its step as a block, and what the step reads from outside above", () => {
@@ -73,7 +73,7 @@ Deno.test("printed: a scan shows its step as a block, and what the step reads fr
     const next = d.on(h, d.tanh(d.add(h, d.mul(x, d.pick(d.pick(w, "time", 0), "out", 1)))));
     return { next: { h: next }, out: { y: d.mul(next, x) } };
   });
-  strictEqual(
+  assertStrictEquals(
     print(d.add(made.out.y, made.final.h)),
     `${X}${W}let a = pick(pick(w, "time", 0), "out", 1) // {}
 let c = scan({ over: "time", from: { h: expand(0, { batch: 8 }) }, each: { x }, reverse: true }, (carry, each) => {

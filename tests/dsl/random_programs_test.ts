@@ -1,6 +1,6 @@
 // Rewriting and printing of random programs: drawing scans' neighbourhoods into them keeps every
 // value, and every expression and its gradient can be shown.
-import { strictEqual } from "assert";
+import { assertStrictEquals } from "@std/assert";
 import fc from "fast-check";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { absorb } from "../../dsl/fuse_scans.ts";
@@ -26,13 +26,13 @@ Deno.test("absorbing keeps the values of random programs", () => {
         const now = ordered(got, after, Object.keys(before.axes));
         want.forEach((value, k) => {
           const agrees = Math.abs(value - now[k]) <= 1e-12 * (1 + Math.abs(value));
-          strictEqual(agrees, true, `${now[k]}, expected ${value}, in\n${print(of)}`);
+          assertStrictEquals(agrees, true, `${now[k]}, expected ${value}, in\n${print(of)}`);
         });
       }
     }),
     { seed, numRuns: 500 },
   );
-  strictEqual(rewritten > 50, true, `only ${rewritten} programs have something to absorb`);
+  assertStrictEquals(rewritten > 50, true, `only ${rewritten} programs have something to absorb`);
 });
 
 /** How often a scan stands in a text, its parts not counted. */
@@ -48,15 +48,15 @@ Deno.test("random programs and their gradients print: each name once, and the ax
         for (const of of [one.of, ...gradients].map(node)) {
           const text = print(tensor<Axes>(of));
           const names = [...text.matchAll(/^ *let (\S+) = /gm)].map(([, name]) => name);
-          strictEqual(new Set(names).size, names.length, text);
-          strictEqual(text.endsWith(showAxes(of.axes)), true, text);
+          assertStrictEquals(new Set(names).size, names.length, text);
+          assertStrictEquals(text.endsWith(showAxes(of.axes)), true, text);
           const own = reachable([of]).filter((one) => one.op === "scan").length;
-          strictEqual(scans(text) >= own, true, text);
+          assertStrictEquals(scans(text) >= own, true, text);
           shown++;
         }
       }
     }),
     { seed, numRuns: 200 },
   );
-  strictEqual(shown > 150, true);
+  assertStrictEquals(shown > 150, true);
 });

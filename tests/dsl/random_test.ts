@@ -1,6 +1,6 @@
 // Random numbers: the known answers of Threefry-2x32-20 (from the Random123 library's test vectors),
 // the moments of both distributions, and the same bits on a device.
-import { deepStrictEqual, notDeepStrictEqual, ok } from "assert";
+import { assert, assertEquals, assertLess, assertNotEquals } from "@std/assert";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type Key, node, tensor } from "../../dsl/node.ts";
@@ -37,7 +37,7 @@ const answers = [
 Deno.test("Threefry-2x32-20 gives its known answers", () => {
   for (const [counter, key, expected] of answers) {
     const words = threefry(keyOf(key[0], key[1]), [word(counter[0]), word(counter[1])]);
-    deepStrictEqual(hex(interpret(words, noLeaves)), expected);
+    assertEquals<readonly string[]>(hex(interpret(words, noLeaves)), expected);
   }
 });
 
@@ -48,15 +48,19 @@ const moment = (x: Float64Array, power: number): number =>
 
 Deno.test("uniform numbers have the moments of the uniform distribution", () => {
   const x = draw(uniform(randomKey(5), { i: 300, j: 331 }));
-  ok(x.every((value) => value >= 0 && value < 1));
+  assert(x.every((value) => value >= 0 && value < 1));
   for (const power of [1, 2, 3, 4]) {
     // The moment's standard error, four times.
     const expected = 1 / (power + 1);
     const error = Math.sqrt((1 / (2 * power + 1) - expected ** 2) / x.length);
-    ok(Math.abs(moment(x, power) - expected) < 4 * error, `moment ${power}: ${moment(x, power)}`);
+    assertLess(
+      Math.abs(moment(x, power) - expected),
+      4 * error,
+      `moment ${power}: ${moment(x, power)}`,
+    );
   }
   const y = draw(uniform(randomKey(5), { i: 300, j: 331 }, -3, 1));
-  ok(y.every((value, k) => Math.abs(value - (4 * x[k] - 3)) < 1e-9));
+  assert(y.every((value, k) => Math.abs(value - (4 * x[k] - 3)) < 1e-9));
 });
 
 Deno.test("normal numbers have the moments of the normal distribution", () => {
@@ -65,10 +69,14 @@ Deno.test("normal numbers have the moments of the normal distribution", () => {
     const even = [1, 3, 15, 105, 945, 10395][k];
     const error = Math.sqrt((even - expected ** 2) / x.length);
     const found = moment(x, k + 1);
-    ok(Math.abs(found - expected) < 4 * error, `moment ${k + 1}: ${found}, expected ${expected}`);
+    assertLess(
+      Math.abs(found - expected),
+      4 * error,
+      `moment ${k + 1}: ${found}, expected ${expected}`,
+    );
   });
   const wide = draw(normal(randomKey(6), { i: 300, j: 331 }, 0.02));
-  ok(wide.every((value, k) => Math.abs(value - 0.02 * x[k]) < 1e-12));
+  assert(wide.every((value, k) => Math.abs(value - 0.02 * x[k]) < 1e-12));
 });
 
 Deno.test("keys made from a key differ by seed, word and name, and are the same each time", () => {
@@ -83,10 +91,10 @@ Deno.test("keys made from a key differ by seed, word and name, and are the same 
     nameKey(randomKey(1), "norm.weight"),
     nameKey(randomKey(1), "norm.bias"),
   ].map(of);
-  keys.forEach((key, k) => keys.slice(k + 1).forEach((other) => notDeepStrictEqual(key, other)));
-  deepStrictEqual(of(nameKey(randomKey(1), "norm.bias")), keys[7]);
+  keys.forEach((key, k) => keys.slice(k + 1).forEach((other) => assertNotEquals(key, other)));
+  assertEquals(of(nameKey(randomKey(1), "norm.bias")), keys[7]);
   // A word that is known only at run time gives the key of the number.
-  deepStrictEqual(of(foldKey(randomKey(1), scalarOf(2, "u32"))), keys[4]);
+  assertEquals(of(foldKey(randomKey(1), scalarOf(2, "u32"))), keys[4]);
 });
 
 for (const [device, backend] of devices) {
@@ -112,9 +120,9 @@ for (const [device, backend] of devices) {
         machine.close();
         return values;
       }));
-      for (const name of ["a", "b", "uniform"]) deepStrictEqual(got[name], want[name], name);
+      for (const name of ["a", "b", "uniform"]) assertEquals(got[name], want[name], name);
       // Logarithms and cosines may differ in the last bits.
-      got.normal.forEach((value, k) => ok(Math.abs(value - want.normal[k]) < 1e-5));
+      got.normal.forEach((value, k) => assertLess(Math.abs(value - want.normal[k]), 1e-5));
     },
   });
 }
@@ -126,5 +134,5 @@ Deno.test("the parts of a tensor are drawn as the whole is", () => {
     const of = foldKey(partKey(key, scalarOf(part, "u32")), 3);
     return [...draw(uniform(of, { batch: 2, token: 5 }))];
   });
-  deepStrictEqual(parts, whole);
+  assertEquals(parts, whole);
 });

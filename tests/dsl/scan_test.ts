@@ -1,6 +1,14 @@
 // Scans and their fusion: absorbing what is around a scan keeps its values, and nothing with both
 // the time and the state axis is left outside; the number of kernels of the usual parts of models.
-import { deepStrictEqual, ok, strictEqual, throws } from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreaterOrEqual,
+  assertLess,
+  assertLessOrEqual,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import type { KernelReport, Program, ProgramReport } from "../../backends/backend.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { absorb } from "../../dsl/fuse_scans.ts";
@@ -46,19 +54,21 @@ for (const reverse of [false, true]) {
   Deno.test(`absorbing keeps the values${reverse ? ", in reverse" : ""}`, () => {
     const before = node(selective(reverse).y);
     const [after] = absorb([before]).roots;
-    ok(after !== before, "there was something to absorb");
+    assert(after !== before, "there was something to absorb");
     const want = values(before), got = values(after);
-    want.forEach((x, k) => ok(Math.abs(x - got[k]) < 1e-12 * (1 + Math.abs(x)), `${x}, ${got[k]}`));
+    want.forEach((x, k) =>
+      assertLess(Math.abs(x - got[k]), 1e-12 * (1 + Math.abs(x)), `${x}, ${got[k]}`)
+    );
   });
 
   Deno.test(`a node that is asked for stays${reverse ? ", in reverse" : ""}`, () => {
     const { y, inputs } = selective(reverse);
     const h = reachable([node(y)]).find((of) => of.op === "part")!;
     const { roots: [after], kept: [kept] } = absorb([node(y)], [h]);
-    ok(reachable([after, kept]).includes(kept));
+    assert(reachable([after, kept]).includes(kept));
     const want = values(h), got = values(kept);
-    want.forEach((x, k) => ok(Math.abs(x - got[k]) < 1e-12 * (1 + Math.abs(x))));
-    strictEqual(Object.keys(inputs).length, 7);
+    want.forEach((x, k) => assertLess(Math.abs(x - got[k]), 1e-12 * (1 + Math.abs(x))));
+    assertStrictEquals(Object.keys(inputs).length, 7);
   });
 }
 
@@ -72,9 +82,9 @@ Deno.test("of a selective scan and its gradient, only carries within scans have 
   const { value, gradients } = loss();
   const all = reachable([value, ...Object.values(gradients)].map(node));
   const large = all.filter((of) => ["time", "state", "channel"].every((axis) => axis in of.axes));
-  ok(all.filter((of) => of.op === "scan").length >= 2);
+  assertGreaterOrEqual(all.filter((of) => of.op === "scan").length, 2);
   for (const of of large) {
-    ok(
+    assert(
       of.op === "part" && of.attributes.name!.startsWith("prev."),
       `${of.op} ${of.attributes.name ?? ""} has time, state and channel`,
     );
@@ -84,21 +94,27 @@ Deno.test("of a selective scan and its gradient, only carries within scans have 
 Deno.test("a scan whose step is wrong is refused where it is made", () => {
   const x = d.input("x", { time: 5, channel: 3 });
   const start: AnyTensor = d.scalarOf(0);
-  throws(
-    () =>
-      d.scan({ over: "time", from: { h: start }, each: { x } }, ({ h }, { x }) => ({
-        next: { h: d.add(h, x as AnyTensor) },
-        out: {},
-      })),
-    new AxisError("the carry 'h' starts as f32 {} but the step makes it f32 { channel: 3 }"),
+  assertStrictEquals(
+    assertThrows(
+      () =>
+        d.scan({ over: "time", from: { h: start }, each: { x } }, ({ h }, { x }) => ({
+          next: { h: d.add(h, x as AnyTensor) },
+          out: {},
+        })),
+      AxisError,
+    ).message,
+    "the carry 'h' starts as f32 {} but the step makes it f32 { channel: 3 }",
   );
-  throws(
-    () =>
-      d.scan({ over: "tim" as "time", from: { h: start }, each: { x } }, ({ h }) => ({
-        next: { h },
-        out: {},
-      })),
-    new AxisError("'x' has no axis 'tim' to scan over"),
+  assertStrictEquals(
+    assertThrows(
+      () =>
+        d.scan({ over: "tim" as "time", from: { h: start }, each: { x } }, ({ h }) => ({
+          next: { h },
+          out: {},
+        })),
+      AxisError,
+    ).message,
+    "'x' has no axis 'tim' to scan over",
   );
 });
 
@@ -126,11 +142,11 @@ compiles(
   "a selective scan forward is one scan kernel and stores nothing but its result",
   async () => {
     const { kernels, peakBytes } = await compiled({ outputs: { y: out(selective().y) } });
-    deepStrictEqual(shapes(kernels), ["scan"]);
-    deepStrictEqual(kernels.flatMap((kernel) => kernel.writes), [
+    assertEquals(shapes(kernels), ["scan"]);
+    assertEquals(kernels.flatMap((kernel) => kernel.writes), [
       { time: T, batch: B, channel: C },
     ]);
-    ok(peakBytes <= 4 * (C * N + B * T * C) + 512, `${peakBytes} bytes`);
+    assertLessOrEqual(peakBytes, 4 * (C * N + B * T * C) + 512, `${peakBytes} bytes`);
   },
 );
 
@@ -139,18 +155,22 @@ compiles("no buffer of a selective scan's gradient has time, state and channel",
   const all = Object.entries({ value, ...gradients }).map(([name, of]) => [name, out(of)] as const);
   const { kernels, peakBytes } = await compiled({ outputs: Object.fromEntries(all) });
   for (const kernel of kernels) {
-    ok(!kernel.writes.some(large), `${kernel.path} writes ${JSON.stringify(kernel.writes)}`);
+    assert(!kernel.writes.some(large), `${kernel.path} writes ${JSON.stringify(kernel.writes)}`);
   }
-  strictEqual(shapes(kernels).filter((shape) => shape === "scan").length, 2);
+  assertStrictEquals(shapes(kernels).filter((shape) => shape === "scan").length, 2);
   // Six arrays of batch x time x channel at the most, three of them results; with the state each
   // would be five times as large.
   const one = 4 * B * T * C;
-  ok(peakBytes < 6 * one, `${peakBytes} bytes at once are ${(peakBytes / one).toFixed(1)} arrays`);
+  assertLess(
+    peakBytes,
+    6 * one,
+    `${peakBytes} bytes at once are ${(peakBytes / one).toFixed(1)} arrays`,
+  );
 });
 
 compiles("softmax and layer norm are one kernel each", async () => {
   const x = d.input("x", { token: 50, channel: 192 });
-  deepStrictEqual(
+  assertEquals(
     shapes((await compiled({ outputs: { y: out(d.softmax(x, "channel")) } })).kernels),
     [
       "row",
@@ -160,7 +180,7 @@ compiles("softmax and layer norm are one kernel each", async () => {
   const deviation = d.sqrt(d.shift(d.mean(d.square(centred), "channel"), 1e-5));
   const weight = d.input("weight", { channel: 192 }), bias = d.input("bias", { channel: 192 });
   const normed = d.on.add(d.on.mul(d.on.div(centred, deviation), weight), bias);
-  deepStrictEqual(shapes((await compiled({ outputs: { y: out(normed) } })).kernels), ["row"]);
+  assertEquals(shapes((await compiled({ outputs: { y: out(normed) } })).kernels), ["row"]);
 });
 
 compiles("AdamW is one kernel for each parameter", async () => {
@@ -178,13 +198,13 @@ compiles("AdamW is one kernel for each parameter", async () => {
     gradients,
     { rate: d.input("rate", {}), step: d.input("step", {}) },
   );
-  strictEqual(Object.keys(updates).length, 9);
+  assertStrictEquals(Object.keys(updates).length, 9);
   const { kernels } = await compiled({ outputs: {}, updates });
-  ok(shapes(kernels).every((shape) => /^map(\+map)*$/.test(shape)), `${shapes(kernels)}`);
+  assert(shapes(kernels).every((shape) => /^map(\+map)*$/.test(shape)), `${shapes(kernels)}`);
   // What depends on the rate and the step alone is computed once for all of them.
   const large = kernels.filter((kernel) => kernel.writes.some((axes) => volume(axes) > 1));
-  deepStrictEqual(large.map((kernel) => kernel.writes.length), [3, 3, 3]);
-  ok(kernels.length <= 5, `${kernels.length} kernels`);
+  assertEquals(large.map((kernel) => kernel.writes.length), [3, 3, 3]);
+  assertLessOrEqual(kernels.length, 5, `${kernels.length} kernels`);
 });
 
 Deno.test("a scan made twice is one node, also with a scan inside, and after a step that throws", () => {
@@ -206,14 +226,14 @@ Deno.test("a scan made twice is one node, also with a scan inside, and after a s
     return node(out.y);
   };
   const before = outer();
-  strictEqual(outer(), before);
+  assertStrictEquals(outer(), before);
   const x: AnyTensor = d.input("x", { time: 5, state: 3 });
   const fails = () =>
     d.scan({ over: "time", from: { h: d.scalarOf(0) as AnyTensor }, each: { x } }, () => {
       throw new AxisError("no step");
     });
-  throws(fails, /no step/);
-  strictEqual(outer(), before);
+  assertThrows(fails, Error, "no step");
+  assertStrictEquals(outer(), before);
   const [data] = interpret([before], leaves);
-  strictEqual(data.length, 5);
+  assertStrictEquals(data.length, 5);
 });

@@ -1,7 +1,7 @@
 // The promises of the types: good programs check, bad ones are refused with the sentence that says
 // what is wrong, the same mistake throws the same sentence at run time, and a large model checks
 // quickly. Programs are small generated files in a temporary folder.
-import { ok, strictEqual, throws } from "assert";
+import { assert, assertLess, assertStrictEquals, assertThrows } from "@std/assert";
 import ts from "typescript";
 import * as ops from "../../dsl/ops.ts";
 import { AxisError } from "../../dsl/axes.ts";
@@ -155,12 +155,12 @@ Deno.test("good programs check, and mistakes are refused with the sentence that 
     [name, `${imports}${leaves}\n${code}\n`] as const
   );
   const said = await check({ good: imports + leaves + good, ...Object.fromEntries(files) });
-  ok(!said.success);
-  strictEqual(said.of("good").join("\n"), "");
+  assert(!said.success);
+  assertStrictEquals(said.of("good").join("\n"), "");
   for (const [name, { says }] of Object.entries(mistakes)) {
     const errors = said.of(name);
-    strictEqual(errors.length, 1, `${name}: ${errors.length} errors\n${errors.join("\n")}`);
-    ok(errors[0].includes(says), `${name}: expected ${says}, but it says\n${errors[0]}`);
+    assertStrictEquals(errors.length, 1, `${name}: ${errors.length} errors\n${errors.join("\n")}`);
+    assert(errors[0].includes(says), `${name}: expected ${says}, but it says\n${errors[0]}`);
   }
 });
 
@@ -169,11 +169,8 @@ Deno.test("the same mistakes throw the same sentences at run time", () => {
     if (sentence === "") continue;
     const names = Object.keys(ops);
     const run = new Function(...names, `${leaves}\n${code}`);
-    throws(() => run(...Object.values(ops)), (error: unknown) => {
-      ok(error instanceof AxisError, `${name} throws ${error}`);
-      strictEqual(error.message.split("\n")[0], sentence, name);
-      return true;
-    });
+    const error = assertThrows(() => run(...Object.values(ops)), AxisError, "", name);
+    assertStrictEquals(error.message.split("\n")[0], sentence, name);
   }
 });
 
@@ -203,9 +200,9 @@ export const result: ReturnType<typeof input<{ batch: 8; time: 250; channel: 192
 Deno.test("an encoder of twelve blocks checks in less than 3 s more than an empty file", async () => {
   const before = await check({ empty: `${imports}export const nothing = input;\n` });
   const after = await check({ encoder: encoder() });
-  ok(after.success, after.text);
+  assert(after.success, after.text);
   const more = after.seconds - before.seconds;
-  ok(more < 3, `checking takes ${more.toFixed(1)} s more`);
+  assertLess(more, 3, `checking takes ${more.toFixed(1)} s more`);
 });
 
 Deno.test("an encoder of twelve blocks stays within a budget of type instantiations", async () => {
@@ -225,10 +222,10 @@ Deno.test("an encoder of twelve blocks stays within a budget of type instantiati
     });
     const said = program.getSemanticDiagnostics(program.getSourceFile(file))
       .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n"));
-    strictEqual(said.join("\n"), "");
+    assertStrictEquals(said.join("\n"), "");
     // 163,000 with TypeScript 5.9: a count, so it does not depend on what else the machine does.
     const count = program.getInstantiationCount();
-    ok(count > 10_000 && count < 250_000, `${count} instantiations`);
+    assert(count > 10_000 && count < 250_000, `${count} instantiations`);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -1,5 +1,5 @@
 // A block that is run in both directions has one set of parameters, and gradients of both.
-import { deepStrictEqual, ok, throws } from "assert";
+import { assert, assertEquals, assertLess, assertMatch, assertThrows } from "@std/assert";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { initialValues } from "../../experiments/encoders/initial_values.ts";
 import * as d from "../../mod.ts";
@@ -60,20 +60,24 @@ for (const family of ["mamba", "xlstm"] as const) {
       };
       const wanted = (await moved(h) - await moved(-h)) / (2 * h);
       const off = Math.abs(slopes[name][at] - wanted);
-      ok(off < 1e-3 + 0.03 * Math.abs(wanted), `${name}: ${slopes[name][at]}, not ${wanted}`);
+      assertLess(
+        off,
+        1e-3 + 0.03 * Math.abs(wanted),
+        `${name}: ${slopes[name][at]}, not ${wanted}`,
+      );
     }
     machine.close();
   });
 }
 
 Deno.test("a gradient for one of two leaves is refused; initialisers of the same numbers are one", () => {
-  deepStrictEqual(constant(0) === zeros && constant(1) === ones && constant(2) !== ones, true);
+  assertEquals(constant(0) === zeros && constant(1) === ones && constant(2) !== ones, true);
   const of = (value: number) => d.param("w", { channel: 3 }, constant(value));
   const w = of(0.5),
     slope = (other: typeof w) => d.grad(d.sum(d.mul(w, other), ["channel"]), { w });
-  ok(slope(of(0.5)).w !== undefined);
-  throws(
-    () => slope(of(0.25)),
+  assert(slope(of(0.5)).w !== undefined);
+  assertMatch(
+    String(assertThrows(() => slope(of(0.25)), Error)),
     /^AxisError: the parameter 'w' is made in two places with different initialisers, and would/,
   );
 });

@@ -1,5 +1,13 @@
 // The shell and its options, on the reference: what each order, mask, style and option must do.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertNotEquals,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
@@ -78,7 +86,7 @@ const reach = async (encoder: Encoder, token: number): Promise<readonly boolean[
   const y = patchTokens(encoder, encode(encoder)(x));
   const before = await valueOf(y, { x: clip }), after = await valueOf(y, { x: disturbed(token) });
   const order = Object.keys(node(y).axes);
-  assert.deepEqual([...order].sort(), ["batch", "channel", "token"]);
+  assertEquals([...order].sort(), ["batch", "channel", "token"]);
   const step = (axis: string) =>
     order.slice(order.indexOf(axis) + 1).reduce((n, name) => n * Number(node(y).axes[name]), 1);
   return Array.from(
@@ -101,7 +109,7 @@ for (const family of families) {
     for (const order of ["causal", "reversed", "alternating", "bidirectional"] as const) {
       const found = await reach({ ...small(family), order }, 5);
       const wanted = found.map((_, to) => expected[order](5, to, family));
-      assert.deepEqual(found, wanted, order);
+      assertEquals(found, wanted, order);
     }
   });
 }
@@ -120,7 +128,7 @@ const masks = Float32Array.from([...hidden, ...hidden.toReversed()]);
 /** Predictions of the first recording, a list per patch. */
 const predicted = async (of: ReturnType<typeof pretraining>, given: Float32Array) => {
   const { prediction } = forward(of, x, mask);
-  assert.deepEqual(Object.keys(node(prediction).axes).sort(), ["batch", "pixel", "token"]);
+  assertEquals(Object.keys(node(prediction).axes).sort(), ["batch", "pixel", "token"]);
   const values = await valueOf(prediction, { x: given, mask: masks });
   const order = Object.keys(node(prediction).axes);
   const size = { batch: clips, token: count, pixel: 32 } as Record<string, number>;
@@ -140,8 +148,8 @@ Deno.test("faithful, a Transformer predicts one patch for all hidden ones; corre
       ...rest.map((patch) => Math.max(...patch.map((v, k) => Math.abs(v - first[k])))),
     );
   };
-  assert.ok(await spread(faithful) < 1e-9);
-  assert.ok(await spread(corrected) > 1e-3);
+  assertLess(await spread(faithful), 1e-9);
+  assertGreater(await spread(corrected), 1e-3);
 });
 
 for (const family of families) {
@@ -149,22 +157,22 @@ for (const family of families) {
     const objective = { style: "mae" as const, decoder: { dim: 16, depth: 1 } };
     const of = pretraining(small(family), { objective, fidelity: corrected });
     const before = await predicted(of, clip);
-    assert.deepEqual(await predicted(of, disturbed(4)), before);
-    assert.notDeepEqual(await predicted(of, disturbed(5)), before);
+    assertEquals(await predicted(of, disturbed(4)), before);
+    assertNotEquals(await predicted(of, disturbed(5)), before);
     // All patches are predicted differently: every token has its own position.
-    assert.equal(new Set(before.map((patch) => patch[0].toFixed(6))).size, count);
+    assertStrictEquals(new Set(before.map((patch) => patch[0].toFixed(6))).size, count);
   });
 }
 
 Deno.test("registers, learnt positions and RMS norm are parameters of the encoder", async () => {
   const encoder = { ...small("mamba"), registers: 3, positions: "learned", norm: "rms" } as const;
   const y = encode(encoder)(x);
-  assert.equal(node(y).axes.token, 1 + 3 + count);
+  assertStrictEquals(node(y).axes.token, 1 + 3 + count);
   const names = parameters([y]).map(({ name }) => name);
-  assert.ok(names.includes("register_tokens") && !names.includes("encoder_norm.bias"));
-  assert.ok(parameters([y]).find(({ name }) => name === "pos_embed")!.trainable);
+  assert(names.includes("register_tokens") && !names.includes("encoder_norm.bias"));
+  assert(parameters([y]).find(({ name }) => name === "pos_embed")!.trainable);
   const of = pretraining(encoder);
-  assert.equal((await predicted(of, clip)).length, count);
+  assertStrictEquals((await predicted(of, clip)).length, count);
 });
 
 Deno.test("rotary positions tell a Transformer the order, and nothing else does without them", async () => {
@@ -181,13 +189,13 @@ Deno.test("rotary positions tell a Transformer the order, and nothing else does 
     const y = encode(encoder)(x);
     const cls = async (given: Float32Array) => (await valueOf(y, { x: given }));
     const order = Object.keys(node(y).axes);
-    assert.deepEqual(order, ["batch", "token", "channel"]);
+    assertEquals(order, ["batch", "token", "channel"]);
     const [a, b] = [await cls(clip), await cls(swapped)];
     return Math.max(...Array.from({ length: encoder.dim }, (_, c) => Math.abs(a[c] - b[c])));
   };
-  assert.ok(await difference("none") < 1e-9);
-  assert.ok(await difference("rotary") > 1e-6);
-  assert.ok(await difference("sin-cos") > 1e-6);
+  assertLess(await difference("none"), 1e-9);
+  assertGreater(await difference("rotary"), 1e-6);
+  assertGreater(await difference("sin-cos"), 1e-6);
 });
 
 Deno.test("stochastic depth: a clip skips the block, or gets what it adds scaled up", async () => {
@@ -209,11 +217,11 @@ Deno.test("stochastic depth: a clip skips the block, or gets what it adds scaled
     if (same) skipped++;
     else {
       for (let i = k * 48; i < (k + 1) * 48; i++) {
-        assert.ok(Math.abs(drawn[i] - (values[i] + (plain[i] - values[i]) / 0.6)) < 1e-5);
+        assertLess(Math.abs(drawn[i] - (values[i] + (plain[i] - values[i]) / 0.6)), 1e-5);
       }
     }
   }
-  assert.ok(skipped > 55 && skipped < 105, `${skipped} of ${many} skipped, 80 expected`);
+  assert(skipped > 55 && skipped < 105, `${skipped} of ${many} skipped, 80 expected`);
 });
 
 const grid = { time: 6, frequency: 5 };
@@ -221,7 +229,7 @@ const drawMask = async (masking: Masking) => {
   const of = randomMask(randomKey(9), masking, grid, 50);
   const order = Object.keys(node(of).axes);
   const values = await valueOf(of, {});
-  assert.deepEqual(order.toSorted(), ["batch", "token"]);
+  assertEquals(order.toSorted(), ["batch", "token"]);
   const at = (b: number, t: number) => order[0] === "batch" ? b * 30 + t : t * 50 + b;
   return Array.from(
     { length: 50 },
@@ -241,8 +249,10 @@ Deno.test("masks of every kind hide the same number in every clip, and what belo
   ) {
     const drawn = await drawMask(masking);
     const keep = visible(30, masking.ratio);
-    for (const mask of drawn) assert.equal(mask.filter((m) => m === 0).length, keep, masking.kind);
-    assert.ok(new Set(drawn.map((mask) => mask.join(""))).size > 5, `${masking.kind} is random`);
+    for (const mask of drawn) {
+      assertStrictEquals(mask.filter((m) => m === 0).length, keep, masking.kind);
+    }
+    assertGreater(new Set(drawn.map((mask) => mask.join(""))).size, 5, `${masking.kind} is random`);
     const group = (t: number) => {
       const row = Math.floor(t / 5), column = t % 5;
       return {
@@ -258,8 +268,10 @@ Deno.test("masks of every kind hide the same number in every clip, and what belo
         if (mask.some((other, u) => group(u) === group(t) && other !== m)) mixed.add(group(t));
       });
       // At most the one group in which the ratio falls is hidden in part.
-      assert.ok(mixed.size <= 1, `${masking.kind}: ${mixed.size} groups are mixed`);
-      if (masking.kind === "time" || masking.kind === "frequency") assert.equal(mixed.size, 0);
+      assertLessOrEqual(mixed.size, 1, `${masking.kind}: ${mixed.size} groups are mixed`);
+      if (masking.kind === "time" || masking.kind === "frequency") {
+        assertStrictEquals(mixed.size, 0);
+      }
     }
   }
 });

@@ -1,5 +1,5 @@
 // The forms in which a recurrence can be written give the same values and gradients.
-import assert from "assert";
+import { assertGreater, assertLess } from "@std/assert";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
 import { contract, exp, input, neg, softplus, sum } from "../../dsl/ops.ts";
@@ -47,7 +47,7 @@ const difference = async (
   let worst = 0;
   for (const name of Object.keys(all[0])) {
     const largest = Math.max(...all[0][name].map(Math.abs));
-    assert.ok(largest > 0, `${name} is zero`);
+    assertGreater(largest, 0, `${name} is zero`);
     for (const other of all.slice(1)) {
       other[name].forEach((x, k) => {
         worst = Math.max(worst, Math.abs(x - all[0][name][k]) / largest);
@@ -91,7 +91,7 @@ for (const [words, tokens, gates] of [["", 13, 2], [" with strong gates", 21, 12
     ];
     // The stabiliser's epsilon acts in a scale that the forms share only nearly.
     const found = await difference(referenceBackend(), forms, leaves, values);
-    assert.ok(found < 1e-5, `${found}`);
+    assertLess(found, 1e-5, `${found}`);
   });
 }
 
@@ -132,7 +132,7 @@ Deno.test("the selective scan: sequential and chunked are one", async () => {
     chunkedSelectiveScan(inputs, 64),
   ];
   const found = await difference(referenceBackend(), forms, leaves, values);
-  assert.ok(found < 1e-6, `${found}`);
+  assertLess(found, 1e-6, `${found}`);
 });
 
 Deno.test({
@@ -146,10 +146,10 @@ Deno.test({
       chunkwiseMlstm(mlstm.inputs, 8),
     ];
     const a = await difference(webgpu!, cells, mlstm.leaves, mlstm.values);
-    assert.ok(a < 1e-4, `mLSTM: ${a}`);
+    assertLess(a, 1e-4, `mLSTM: ${a}`);
     const scan = scanCase(2, 19, 3, 4);
     const scans = [selectiveScan(scan.inputs), chunkedSelectiveScan(scan.inputs, 8)];
     const b = await difference(webgpu!, scans, scan.leaves, scan.values);
-    assert.ok(b < 1e-4, `selective scan: ${b}`);
+    assertLess(b, 1e-4, `selective scan: ${b}`);
   },
 });

@@ -1,6 +1,13 @@
 // Loss scaling: the scale changes no digit of a step, a step that overflows changes nothing else, and
 // gradients that f16 alone would lose are kept.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Backend, Machine, Program, Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { apart } from "../../dsl/node.ts";
@@ -74,7 +81,7 @@ Deno.test("a scaled loss makes the step of one that is not, with clipping and av
     const scaled = await after(wasm, { ...numbersOf, ...more, lossScaling: true }, [1, 1]);
     for (const [name, values] of Object.entries(plain.values)) {
       const worst = Math.max(...values.map((x, k) => Math.abs(x - scaled.values[name][k])));
-      ok(worst <= 1e-7, `${name} differs by ${worst} with ${JSON.stringify(more)}`);
+      assertLessOrEqual(worst, 1e-7, `${name} differs by ${worst} with ${JSON.stringify(more)}`);
     }
   }
 });
@@ -86,14 +93,14 @@ Deno.test("a step that overflows changes nothing and halves the scale; the next 
     const { machine, values } = await after(backend, optimiser, [Infinity]);
     const before = start();
     for (const name of names) {
-      deepStrictEqual(values[name], before[name], `${backend.name} ${name}`);
+      assertEquals(values[name], before[name], `${backend.name} ${name}`);
     }
     const state = await machine.read(Object.values(lossScaling));
-    strictEqual(state[lossScaling.scale][0], firstScale / 2, backend.name);
+    assertStrictEquals(state[lossScaling.scale][0], firstScale / 2, backend.name);
     await machine.run("step", inputs(1));
     const { w } = await machine.read(["w"]);
-    ok(w.some((x, k) => x !== before.w[k]) && w.every(Number.isFinite), backend.name);
-    strictEqual((await machine.read([lossScaling.steps]))[lossScaling.steps][0], 1);
+    assert(w.some((x, k) => x !== before.w[k]) && w.every(Number.isFinite), backend.name);
+    assertStrictEquals((await machine.read([lossScaling.steps]))[lossScaling.steps][0], 1);
     machine.close();
   }
 });
@@ -116,10 +123,10 @@ Deno.test({
     for (const more of [{}, { clipNorm: 1 }, { clipNorm: 1, emaDecay: 0.9 }]) {
       const optimiser = { ...numbersOf, ...more, lossScaling: true };
       const scaled = await off(optimiser, mean);
-      ok(scaled < 5e-3, `${scaled} with the scale`);
-      ok(plain > 10 * scaled, `${plain} without, ${scaled} with`);
+      assertLess(scaled, 5e-3, `${scaled} with the scale`);
+      assertGreater(plain, 10 * scaled, `${plain} without, ${scaled} with`);
       // Squares of what f16 just holds are far below it.
-      ok(await off(optimiser, square) < 1e-2, `with ${JSON.stringify(more)}`);
+      assertLess(await off(optimiser, square), 1e-2, `with ${JSON.stringify(more)}`);
     }
   },
 });
@@ -136,10 +143,10 @@ Deno.test("the scale is doubled after 2000 sound steps, and stays within its bou
     const read = await machine.read(Object.values(lossScaling));
     return [read[lossScaling.scale][0], read[lossScaling.steps][0]];
   };
-  deepStrictEqual(await run(8, 1998, 0), [8, 1999]);
-  deepStrictEqual(await run(8, 1999, 0), [16, 0]);
-  deepStrictEqual(await run(8, 7, 1), [4, 0]);
-  deepStrictEqual(await run(1, 7, 1), [1, 0]);
-  deepStrictEqual(await run(2 ** 24, 1999, 0), [2 ** 24, 0]);
+  assertEquals(await run(8, 1998, 0), [8, 1999]);
+  assertEquals(await run(8, 1999, 0), [16, 0]);
+  assertEquals(await run(8, 7, 1), [4, 0]);
+  assertEquals(await run(1, 7, 1), [1, 0]);
+  assertEquals(await run(2 ** 24, 1999, 0), [2 ** 24, 0]);
   machine.close();
 });

@@ -1,5 +1,5 @@
 // The published sizes, names, order and first values of parameters, for every family.
-import assert from "assert";
+import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import { volume } from "../../dsl/axes.ts";
 import { input } from "../../dsl/ops.ts";
 import { count, type Parameter, parameters } from "../../dsl/parameters.ts";
@@ -45,8 +45,8 @@ Deno.test("parameter counts are those of the published encoders", () => {
   for (const [family, size, changes, trainable] of counts) {
     const all = modelOf({ ...publishedEncoder(family, size), ...changes });
     const found = count(all.filter((parameter) => parameter.trainable));
-    assert.equal(found, trainable, `${family} ${size} ${JSON.stringify(changes)}`);
-    assert.equal(count(all), trainable + positions[size]);
+    assertStrictEquals(found, trainable, `${family} ${size} ${JSON.stringify(changes)}`);
+    assertStrictEquals(count(all), trainable + positions[size]);
   }
 });
 
@@ -74,7 +74,7 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
       modelOf({ ...of, dim: 16, depth: 2, ...heads } as Encoder, 24, 16),
     )
       .map(({ name, axes }) => [name, Object.values(axes)]);
-    assert.deepEqual(ours, await stored(mini[family]));
+    assertEquals<unknown>(ours, await stored(mini[family]));
   });
 
   Deno.test(`${family}: first values have the published statistics`, async () => {
@@ -85,16 +85,17 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
       { transformer: "ssast", mamba: "mamba", xlstm: "xlstm" }[family]
     ];
     const some = modelOf(publishedEncoder(family, "tiny")).filter(({ name }) => name in published);
-    assert.equal(some.length, Object.keys(published).length);
+    assertStrictEquals(some.length, Object.keys(published).length);
     const values = initialValues(some, 0);
     for (const { name, axes } of some) {
       const found = statistics(values[name] as Float32Array), wanted = published[name];
-      assert.deepEqual(Object.values(axes), wanted.shape, name);
+      assertEquals<readonly unknown[]>(Object.values(axes), wanted.shape, name);
       // Both are samples: a mean is uncertain by σ/√n, a deviation by about σ/√(2n); six of each.
       const n = volume(axes), slack = 6 * Math.SQRT2;
       const close = (what: "mean" | "std", by: number) =>
-        assert.ok(
-          Math.abs(found[what] - wanted[what]) <= by,
+        assertLessOrEqual(
+          Math.abs(found[what] - wanted[what]),
+          by,
           `${name}: ${what} ${found[what]} instead of ${wanted[what]}`,
         );
       close("mean", slack * wanted.std / Math.sqrt(n) + 1e-6);
@@ -102,7 +103,7 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
       if (n >= 1000 && wanted.std > 0) {
         // Uniform or normal: the largest of so many values tells.
         const share = found.max / wanted.max;
-        assert.ok(share > 0.6 && share < 1.6, `${name}: largest ${found.max}, not ${wanted.max}`);
+        assert(share > 0.6 && share < 1.6, `${name}: largest ${found.max}, not ${wanted.max}`);
       }
     }
   });
@@ -125,12 +126,12 @@ Deno.test("Mamba: A counts up along the state, D is one, steps lie between 0.001
   const first = modelOf(publishedEncoder("mamba", "tiny"))
     .filter(({ name }) => /^blocks\.0\.mixer\.(A_log|D|dt_proj\.bias)$/.test(name));
   const values = initialValues(first, 0);
-  assert.ok(
+  assert(
     values["blocks.0.mixer.A_log"].every((value, k) =>
       Math.abs(value - Math.log(k % 24 + 1)) < 1e-6
     ),
   );
   const steps = values["blocks.0.mixer.dt_proj.bias"].map((bias) => Math.log1p(Math.exp(bias)));
-  assert.ok(steps.every((step) => step > 9.9e-4 && step < 0.1001));
-  assert.ok(values["blocks.0.mixer.D"].every((value) => value === 1));
+  assert(steps.every((step) => step > 9.9e-4 && step < 0.1001));
+  assert(values["blocks.0.mixer.D"].every((value) => value === 1));
 });

@@ -1,5 +1,12 @@
 // The probe as programs: its steps against PyTorch's, and that trials do not notice each other.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertLessOrEqual,
+  assertNotEquals,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Backend, Machine } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { volume } from "../../dsl/axes.ts";
@@ -36,11 +43,12 @@ const open = async (backend: Backend, sizes: ProbeSizes, rows: number): Promise<
 const drifts = (key: string): boolean => /^hidden.*bias$|running_mean$/.test(key);
 
 const closeTo = (actual: ArrayLike<number>, expected: ArrayLike<number>, within: number) => {
-  assert.equal(actual.length, expected.length);
+  assertStrictEquals(actual.length, expected.length);
   for (let k = 0; k < expected.length; k++) {
     const off = Math.abs(actual[k] - expected[k]);
-    assert.ok(
-      off <= within * (1 + Math.abs(expected[k])),
+    assertLessOrEqual(
+      off,
+      within * (1 + Math.abs(expected[k])),
       `${actual[k]} for ${expected[k]} at ${k}`,
     );
   }
@@ -163,24 +171,24 @@ for (const [name, backend] of backends) {
         await run(1, false);
         const before = await own();
         await run(2, true);
-        assert.deepEqual(await own(), before, "a trial without rows has changed");
+        assertEquals(await own(), before, "a trial without rows has changed");
         // Another one begins anew; this one goes on.
         const fresh = Float32Array.from(others(0, () => 1));
         await machine.run("start", { fresh, ...keys });
-        assert.deepEqual(await own(), before, "a trial has begun anew with another");
+        assertEquals(await own(), before, "a trial has begun anew with another");
         machine.close();
         return { before, changed };
       };
       const alone = await trained(1, 0), second = await trained(3, 1);
-      assert.deepEqual((await trained(3, 2)).before, second.before);
-      if (backend!.name !== "wasm") assert.deepEqual(second.before, alone.before);
+      assertEquals((await trained(3, 2)).before, second.before);
+      if (backend!.name !== "wasm") assertEquals(second.before, alone.before);
       // As WebAssembly, a program of another size may add in another order: then what batch norm takes
       // out again drifts, and all else stays near.
       second.before.forEach((values, k) => {
         if (!drifts(alone.changed[k])) closeTo(values, alone.before[k], 1e-5);
       });
       const weight = alone.before[alone.changed.indexOf("hidden.0.weight")];
-      assert.ok(new Set(weight).size === weight.length, "initial weights repeat");
+      assert(new Set(weight).size === weight.length, "initial weights repeat");
     },
   });
 }
@@ -215,8 +223,8 @@ Deno.test("a probe's weights begin with the published spread", async () => {
     for (const part of [values.slice(0, half), values.slice(half)]) {
       const found = Math.sqrt([...part].reduce((sum, value) => sum + value ** 2, 0) / half);
       const slack = 3 / Math.sqrt(half);
-      assert.ok(Math.abs(found / deviation - 1) < slack, `${key}: ${found}, not ${deviation}`);
+      assertLess(Math.abs(found / deviation - 1), slack, `${key}: ${found}, not ${deviation}`);
     }
-    assert.notDeepEqual(values.slice(0, half), values.slice(half));
+    assertNotEquals(values.slice(0, half), values.slice(half));
   }
 });

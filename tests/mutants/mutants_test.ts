@@ -1,6 +1,6 @@
 // The changes that `deno task mutants` makes: of code and not of text, kept where they type-check, the
 // same for a seed; and a wrong derivative is noticed.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { copyTree, failureOf } from "./copies.ts";
 import { draw } from "./draw.ts";
 import { changed, mutationsOf, shown } from "./mutations.ts";
@@ -13,15 +13,15 @@ const after = (source: string): readonly string[] =>
   mutationsOf("a.ts", source).map((one) => changed(source, one));
 
 Deno.test("each kind of change is made where its syntax stands", () => {
-  deepStrictEqual(after("a < b;"), [";", "a <= b;"]);
-  deepStrictEqual(after("const x = a && b;"), ["a || b", "a", "b"].map((x) => `const x = ${x};`));
-  deepStrictEqual(
+  assertEquals(after("a < b;"), [";", "a <= b;"]);
+  assertEquals(after("const x = a && b;"), ["a || b", "a", "b"].map((x) => `const x = ${x};`));
+  assertEquals(
     after("const x = f(3, y);"),
     ["f(y, 3)", "f(4, y)", "f(2, y)"].map(
       (x) => `const x = ${x};`,
     ),
   );
-  deepStrictEqual(
+  assertEquals(
     after("const x = y ? 1000 : 0;"),
     [
       "(1000)",
@@ -29,12 +29,12 @@ Deno.test("each kind of change is made where its syntax stands", () => {
       ...["y ? 2000 : 0", "y ? 500 : 0", "y ? 1000 : 1"],
     ].map((x) => `const x = ${x};`),
   );
-  deepStrictEqual(after("if (!x) return;"), [
+  assertEquals(after("if (!x) return;"), [
     ...["true as boolean", "false as boolean", "x"].map((x) => `if (${x}) return;`),
   ]);
-  deepStrictEqual(after("const x = list.some(f);"), ["const x = list.every(f);"]);
-  deepStrictEqual(after("const x = list.filter(f);"), ["const x = list;"]);
-  deepStrictEqual(after("const x = -1;"), ["1", "-2", "-0"].map((x) => `const x = ${x};`));
+  assertEquals(after("const x = list.some(f);"), ["const x = list.every(f);"]);
+  assertEquals(after("const x = list.filter(f);"), ["const x = list;"]);
+  assertEquals(after("const x = -1;"), ["1", "-2", "-0"].map((x) => `const x = ${x};`));
 });
 
 Deno.test("what is only text, or changes nothing, is left alone", () => {
@@ -50,56 +50,56 @@ Deno.test("what is only text, or changes nothing, is left alone", () => {
       "const describe = (x: Axes) => `${x.length - 1}`;",
       "const x = within(`${a - 1} parts`, f);",
     ]
-  ) deepStrictEqual(after(source), [], source);
+  ) assertEquals(after(source), [], source);
   // The other function, but not the arguments swapped.
-  deepStrictEqual(after("const x = Math.max(a, b);"), ["const x = Math.min(a, b);"]);
-  deepStrictEqual(after("const x = madd(a, b, c);"), ["const x = madd(a, c, b);"]);
-  strictEqual(after('const x = apply("sub", a, b);').length, 1);
-  strictEqual(after("const x = within(`${a - 1} parts`, () => a - b);").length, 1);
+  assertEquals(after("const x = Math.max(a, b);"), ["const x = Math.min(a, b);"]);
+  assertEquals(after("const x = madd(a, b, c);"), ["const x = madd(a, c, b);"]);
+  assertStrictEquals(after('const x = apply("sub", a, b);').length, 1);
+  assertStrictEquals(after("const x = within(`${a - 1} parts`, () => a - b);").length, 1);
 });
 
 Deno.test("a change is shown with the lines that it touches", () => {
   const source = "const x =\n  a < b;\nconst y = 1;\n";
   const [first] = mutationsOf("a.ts", source);
-  deepStrictEqual(shown(source, first), { line: 2, before: "a < b;", after: "a <= b;" });
+  assertEquals(shown(source, first), { line: 2, before: "a < b;", after: "a <= b;" });
 });
 
 Deno.test("the same seed draws the same changes, kinds in turn; another seed others", () => {
   const source = Deno.readTextFileSync(`${root}dsl/grad.ts`);
   const all = mutationsOf("dsl/grad.ts", source);
   const first = draw(all, 1);
-  deepStrictEqual(draw(all, 1), first);
-  strictEqual(new Set(first).size, all.length);
+  assertEquals(draw(all, 1), first);
+  assertStrictEquals(new Set(first).size, all.length);
   const kinds = new Set(all.map(({ kind }) => kind)).size;
-  strictEqual(new Set(first.slice(0, kinds).map(({ kind }) => kind)).size, kinds);
-  ok(draw(all, 2).some((one, k) => one !== first[k]));
+  assertStrictEquals(new Set(first.slice(0, kinds).map(({ kind }) => kind)).size, kinds);
+  assert(draw(all, 2).some((one, k) => one !== first[k]));
 });
 
 Deno.test("only changes that type-check are kept, one at a time", async () => {
   const file = "backends/lower/storage/plan_memory.ts", source = Deno.readTextFileSync(root + file);
   const check = await typeChecker(root, [file]);
-  ok(check(file, source));
-  ok(!check(file, `${source}\nconst n: number = "";\n`), "a wrong type");
-  ok(!check(file, `${source}\nconst n = ;\n`), "wrong syntax");
-  ok(check(file, `${source}\nexport const words = new Uint32Array(3);\n`));
+  assert(check(file, source));
+  assert(!check(file, `${source}\nconst n: number = "";\n`), "a wrong type");
+  assert(!check(file, `${source}\nconst n = ;\n`), "wrong syntax");
+  assert(check(file, `${source}\nexport const words = new Uint32Array(3);\n`));
   const kept = mutationsOf(file, source).filter((one) => check(file, changed(source, one)));
-  ok(kept.length > 20 && kept.length < mutationsOf(file, source).length, `${kept.length}`);
+  assert(kept.length > 20 && kept.length < mutationsOf(file, source).length, `${kept.length}`);
 });
 
 Deno.test("a wrong derivative and a hang are noticed in a copy, and nothing else changes", async () => {
   const copy = copyTree(root);
   try {
     const [stage] = stagesOf("dsl/grad.ts"), quick = { files: stage.files.slice(0, 1) };
-    strictEqual(await failureOf(copy, quick, 60_000), undefined);
+    assertStrictEquals(await failureOf(copy, quick, 60_000), undefined);
     const file = "dsl/primitives.ts", source = Deno.readTextFileSync(root + file);
     const wrong = source.replace('apply("cos"', 'apply("sin"');
-    ok(wrong !== source);
+    assert(wrong !== source);
     Deno.writeTextFileSync(`${copy}/${file}`, wrong);
-    ok(await failureOf(copy, quick, 60_000) !== undefined);
+    assert(await failureOf(copy, quick, 60_000) !== undefined);
     Deno.writeTextFileSync(`${copy}/${file}`, `for (;;);\n${source}`);
     const said = await failureOf(copy, quick, 3000);
-    strictEqual(said, `hangs in ${quick.files[0]}`);
-    strictEqual(Deno.readTextFileSync(root + file), source);
+    assertStrictEquals(said, `hangs in ${quick.files[0]}`);
+    assertStrictEquals(Deno.readTextFileSync(root + file), source);
   } finally {
     Deno.removeSync(copy, { recursive: true });
   }

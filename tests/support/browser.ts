@@ -1,6 +1,6 @@
 // Pages as headless Chromium shows them, where it is installed: at the width of a desk and of a phone, light
 // and dark. It is spoken to by its own protocol, so nothing else is needed.
-import assert from "assert";
+import { assert } from "@std/assert";
 
 const names = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
@@ -95,7 +95,7 @@ export const lookAt = async (path: string): Promise<readonly Look[]> => {
         returnByValue: true,
       });
       const { value } = result as { readonly value?: readonly string[] };
-      assert.ok(value !== undefined, `the page was not looked at: ${JSON.stringify(result)}`);
+      assert(value !== undefined, `the page was not looked at: ${JSON.stringify(result)}`);
       found.push({ width, scheme, problems: [...problems, ...value] });
     }
     socket.close();
@@ -113,7 +113,7 @@ async function addressOf(output: ReadableStream<Uint8Array<ArrayBuffer>>): Promi
   let said = "";
   for (;;) {
     const { value, done } = await reader.read();
-    assert.ok(!done, `Chromium did not start: ${said}`);
+    assert(!done, `Chromium did not start: ${said}`);
     said += value;
     const address = /DevTools listening on (ws:\S+)/.exec(said)?.[1];
     if (address === undefined) continue;

@@ -1,6 +1,6 @@
 // Checks that every test of an expression shares: derivatives against central differences in
 // float64, and a device against the reference interpreter.
-import { fail, ok } from "assert";
+import { assert, fail } from "@std/assert";
 import type { Backend, Output, Program, Values } from "../../backends/backend.ts";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
@@ -98,7 +98,7 @@ const checkSlope = (
     const slope = (above - below) / (2 * step);
     return { slope, fits: Math.abs(analytic - slope) <= tolerance * (1 + size) };
   });
-  ok(
+  assert(
     numeric.some(({ fits }) => fits),
     `${name}: the gradient says ${analytic}, central differences ${
       numeric.map(({ slope }) => slope).join(", ")

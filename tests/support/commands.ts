@@ -1,6 +1,6 @@
 // What tests share that start commands as users do: a small spec as a document, a started command, and
 // files that only Linux has.
-import assert from "assert";
+import { assert } from "@std/assert";
 import { inFolder } from "./hear/made.ts";
 import mamba from "../../experiments/specs/presets/mamba.json" with { type: "json" };
 
@@ -46,5 +46,5 @@ export const onLinux = (name: string, act: (folder: string) => Promise<void> | v
 
 /** Makes a named pipe. */
 export const mkfifo = (path: string): void => {
-  assert.ok(new Deno.Command("mkfifo", { args: [path] }).outputSync().success);
+  assert(new Deno.Command("mkfifo", { args: [path] }).outputSync().success);
 };

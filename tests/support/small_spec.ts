@@ -1,5 +1,5 @@
 // A spec that trains in a moment, and folders that are gone after a test.
-import assert from "assert";
+import { assert } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { Spec } from "../../experiments/specs/spec.ts";
 import { decodeSpec } from "../../experiments/specs/decode.ts";
@@ -21,7 +21,7 @@ export const littleSpec = (changes: Readonly<Record<string, unknown>> = {}): Spe
     report: { examples: 1 },
     ...changes,
   });
-  assert.ok(E.isRight(decoded), JSON.stringify(decoded));
+  assert(E.isRight(decoded), JSON.stringify(decoded));
   return decoded.right;
 };
 

@@ -1,7 +1,7 @@
 // PyTorch beside the tests: the Python that has it, if any, and the models whose checkpoints it
 // writes with checkpoints/make.py. Run by itself, this file writes the committed ones again:
 // deno run -A tests/support/torch.ts
-import assert from "assert";
+import { assertEquals, assertMatch, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { wholeModel } from "../../experiments/commands/import.ts";
 import { openPth, type Pth, pthErrorText } from "../../experiments/formats/pth.ts";
@@ -36,13 +36,13 @@ export const valuesOf = (k: number, shape: readonly number[]): Float32Array =>
 /** An open file; fails with the sentence that says why it is not read. */
 export const opened = (bytes: Uint8Array): Pth => {
   const pth = openPth(bytesSource(bytes));
-  return E.isRight(pth) ? pth.right : assert.fail(pthErrorText(pth.left, "the file"));
+  return E.isRight(pth) ? pth.right : fail(pthErrorText(pth.left, "the file"));
 };
 
 /** All tensors of a file. */
 export const tensorsIn = (bytes: Uint8Array): ReadonlyMap<string, TensorData> => {
   const pth = opened(bytes), found = pth.read([...pth.shapes.keys()]);
-  return E.isRight(found) ? found.right : assert.fail(pthErrorText(found.left, "the file"));
+  return E.isRight(found) ? found.right : fail(pthErrorText(found.left, "the file"));
 };
 
 /** The sentence with which a file is refused, opened or read. */
@@ -50,7 +50,7 @@ export const refusal = (bytes: Uint8Array): string => {
   const pth = openPth(bytesSource(bytes));
   if (E.isLeft(pth)) return pthErrorText(pth.left, "x.pth");
   const found = pth.right.read([...pth.right.shapes.keys()]);
-  return E.isLeft(found) ? pthErrorText(found.left, "x.pth") : assert.fail("it was read");
+  return E.isLeft(found) ? pthErrorText(found.left, "x.pth") : fail("it was read");
 };
 
 const f32 = (shape: readonly number[], values: Iterable<number>): TensorData => ({
@@ -71,14 +71,14 @@ export const checkCheckpoints = (folder: string): void => {
       expected.delete("mask_token");
       expected.set("head.weight", f32([3, 8], Array.from({ length: 24 }, () => 1)));
     }
-    assert.deepEqual(found, expected);
+    assertEquals(found, expected);
   }
 
   const base = valuesOf(0, [4, 6]), at = (row: number, column: number) => base[6 * row + column];
   const grid = (rows: readonly number[], columns: readonly number[]) =>
     rows.flatMap((row) => columns.map((column) => at(row, column)));
   const range = (n: number) => Array.from({ length: n }, (_, k) => k);
-  assert.deepEqual(
+  assertEquals(
     Object.fromEntries(tensorsIn(file("views.pth"))),
     {
       base: f32([4, 6], base),
@@ -104,23 +104,23 @@ export const checkCheckpoints = (folder: string): void => {
       bool: { dtype: "BOOL", shape: [2], data: Uint8Array.of(1, 0) },
     },
   );
-  assert.equal(opened(file("views.pth")).others, 1);
+  assertStrictEquals(opened(file("views.pth")).others, 1);
 
-  assert.equal(
+  assertStrictEquals(
     refusal(file("legacy.pth")),
     "x.pth is in the format that PyTorch had before 1.6, which is not read here; save it again, in " +
       "Python: torch.save(torch.load('old.pth', map_location='cpu'), 'new.pth')",
   );
-  assert.equal(
+  assertStrictEquals(
     refusal(file("script.pt")),
     "x.pth is a TorchScript program, which is not read here; save its parameters, in Python: " +
       "torch.save(torch.jit.load('old.pt').state_dict(), 'new.pth')",
   );
-  assert.match(
+  assertMatch(
     refusal(file("hostile.pth")),
     /^x\.pth is refused: at byte \d+ its pickle asks for '(?:posix|nt)\.system', and nothing from a/,
   );
-  assert.match(
+  assertMatch(
     refusal(file("module.pth")),
     /^x\.pth is refused: at byte \d+ its pickle asks for 'torch\.nn\.modules\.linear\.Linear', and/,
   );

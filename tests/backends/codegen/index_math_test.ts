@@ -1,5 +1,5 @@
 // Addresses: what is folded has the value of what was written, in the 32-bit arithmetic of devices.
-import { ok, strictEqual } from "assert";
+import { assert, assertStrictEquals } from "@std/assert";
 import fc from "fast-check";
 import * as affine from "../../../backends/codegen/index_math.ts";
 
@@ -68,8 +68,8 @@ Deno.test("folded addresses have the value of what was written, within their bou
       for (let x = 0; x < 42; x++) {
         for (let y = 0; y < 7; y++) {
           const wanted = of(x, y);
-          strictEqual(value(x, y) + 0, wanted + 0, `${affine.show(int)} at ${x}, ${y}`);
-          ok(affine.low(int) <= wanted && wanted <= affine.high(int), affine.show(int));
+          assertStrictEquals(value(x, y) + 0, wanted + 0, `${affine.show(int)} at ${x}, ${y}`);
+          assert(affine.low(int) <= wanted && wanted <= affine.high(int), affine.show(int));
         }
       }
     }),
@@ -86,8 +86,8 @@ Deno.test("what was unflattened is flattened to what it was", () => {
   ];
   const [a, b, c] = places;
   const address = affine.sum(affine.sum(affine.times(a, 20), affine.times(b, 4)), c);
-  strictEqual(affine.show(address), "flat");
+  assertStrictEquals(affine.show(address), "flat");
   // Another order of the axes is another address.
   const other = affine.sum(affine.sum(affine.times(b, 24), affine.times(a, 4)), c);
-  ok(/%/.test(affine.show(other)), affine.show(other));
+  assert(/%/.test(affine.show(other)), affine.show(other));
 });

@@ -1,6 +1,6 @@
 // What looks at addresses while kernels are printed: an address outside is a mistake that is told, one that
 // cannot be shown to lie inside is kept there by the code, and ranges that are stated are true.
-import { deepStrictEqual, ok, strictEqual, throws } from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals, assertThrows } from "@std/assert";
 import * as affine from "../../../backends/codegen/index_math.ts";
 import { size, type Storage } from "../../../backends/lower/kernel_ir.ts";
 import {
@@ -32,27 +32,36 @@ const opaque = (text: string, extent: number): affine.Int => ({
 Deno.test("an address lies inside, outside, or nobody can say", () => {
   const place = { elements: 10, words: () => "ten words" };
   const k = affine.variable("k", 5);
-  ok(isShownInside(affine.sum(affine.times(k, 2), affine.int(1)), place));
-  ok(isShownInside(affine.sum(affine.times(k, -2), affine.int(8)), place));
-  throws(
+  assert(isShownInside(affine.sum(affine.times(k, 2), affine.int(1)), place));
+  assert(isShownInside(affine.sum(affine.times(k, -2), affine.int(8)), place));
+  assertThrows(
     () => isShownInside(affine.sum(affine.times(k, 2), affine.int(2)), place),
-    /outside of ten words, which has the elements 0 to 9: element \(k \* 2 \+ 2\) is from 2 to 10/,
+    Error,
+    "outside of ten words, which has the elements 0 to 9: element (k * 2 + 2) is from 2 to 10",
   );
-  throws(() => isShownInside(affine.sum(k, affine.int(-1)), place), /from -1 to 3/);
+  assertThrows(() => isShownInside(affine.sum(k, affine.int(-1)), place), Error, "from -1 to 3");
   // All of it is outside, whatever it is made of.
-  throws(() => isShownInside(affine.sum(opaque("n", 4), affine.int(10)), place), /from 10 to 13/);
-  strictEqual(isShownInside(affine.sum(opaque("n", 4), affine.int(8)), place), false);
-  throws(() => mustBeInside(affine.sum(opaque("n", 4), affine.int(8)), place), /from 8 to 11/);
+  assertThrows(
+    () => isShownInside(affine.sum(opaque("n", 4), affine.int(10)), place),
+    Error,
+    "from 10 to 13",
+  );
+  assertStrictEquals(isShownInside(affine.sum(opaque("n", 4), affine.int(8)), place), false);
+  assertThrows(
+    () => mustBeInside(affine.sum(opaque("n", 4), affine.int(8)), place),
+    Error,
+    "from 8 to 11",
+  );
   // A narrower range that is known of an expression.
   const both = affine.sum(affine.times(k, 3), affine.variable("i", 3));
   const known = affine.within(both, 0, 9);
-  ok(isShownInside(known, place));
-  strictEqual(affine.show(affine.spelled(affine.sum(known, k))), "(k * 4 + i)");
-  throws(
-    () => inKernel("block > sum", () => isShownInside(both, place)),
+  assert(isShownInside(known, place));
+  assertStrictEquals(affine.show(affine.spelled(affine.sum(known, k))), "(k * 4 + i)");
+  assertMatch(
+    String(assertThrows(() => inKernel("block > sum", () => isShownInside(both, place)), Error)),
     /^Error: internal error: .* from 0 to 14, in the kernel 'block > sum'$/,
   );
-  throws(() => inKernel("block", () => JSON.parse("{")), SyntaxError);
+  assertThrows(() => inKernel("block", () => JSON.parse("{")), SyntaxError);
 });
 
 Deno.test("the range of a vector's variable is that of all lanes, and the first leaves room", () => {
@@ -62,7 +71,7 @@ Deno.test("the range of a vector's variable is that of all lanes, and the first 
   };
   for (const lane of [1, 2, 3]) {
     const one = shifted(x, "x", lane, 4);
-    deepStrictEqual([affine.low(one), affine.high(one)], [lane, 4 + lane]);
+    assertEquals([affine.low(one), affine.high(one)], [lane, 4 + lane]);
   }
 });
 
@@ -84,31 +93,38 @@ const run = (print: (emit: Emitter) => void, scratch = 0): Int32Array => {
 const [given, made] = [storage(0, 6, "input"), storage(1, 8)];
 
 Deno.test("a kernel as WebAssembly whose address lies outside is not printed", () => {
-  throws(
+  assertThrows(
     () =>
       run((emit) =>
         emit.units(5, (unit) => emit.store(storage(1, 4), at(unit), emit.make.splat(1)))
       ),
-    /outside of the temporary of a 4, which has the elements 0 to 3: element unit is from 0 to 4/,
+    Error,
+    "outside of the temporary of a 4, which has the elements 0 to 3: element unit is from 0 to 4",
   );
-  throws(
-    () =>
+  assertMatch(
+    assertThrows(() =>
       run((emit) =>
         emit.vectors(8, ([x]) => {
           emit.store(made, at(x), emit.load(given, at(x)));
         })
-      ),
+      ), Error).message,
     /outside of the input of a 6, .* from 0 to 7/,
   );
   // An address that is handed to a function, which reaches more than its first element.
-  throws(
-    () =>
-      run((emit) =>
-        emit.address(made, affine.int(4), affine.sum(affine.int(4), affine.variable("row", 5)))
-      ),
+  assertMatch(
+    assertThrows(
+      () =>
+        run((emit) =>
+          emit.address(made, affine.int(4), affine.sum(affine.int(4), affine.variable("row", 5)))
+        ),
+      Error,
+    ).message,
     /outside of the temporary of a 8, .* from 4 to 8/,
   );
-  throws(() => run((emit) => emit.reachScratch(80), 64), /80 bytes of scratch memory .* of 64/);
+  assertMatch(
+    assertThrows(() => run((emit) => emit.reachScratch(80), 64), Error).message,
+    /80 bytes of scratch memory .* of 64/,
+  );
 });
 
 Deno.test("an address that cannot be shown to lie inside is kept there, element by element", () => {
@@ -122,7 +138,7 @@ Deno.test("an address that cannot be shown to lie inside is kept there, element 
       );
     })
   );
-  deepStrictEqual([...words.subarray(126, 133)], [62, 63, 9, 9, 9, 7, 7]);
+  assertEquals([...words.subarray(126, 133)], [62, 63, 9, 9, 9, 7, 7]);
 });
 
 Deno.test("and in vectors", () => {
@@ -136,8 +152,8 @@ Deno.test("and in vectors", () => {
       });
     });
     const wanted = Array.from({ length: 8 }, (_, k) => Math.min(Math.max(k + shift, 0), 5));
-    deepStrictEqual([...words.subarray(128, 136)], wanted);
-    deepStrictEqual([...words.subarray(136, 150)], Array(14).fill(7));
+    assertEquals([...words.subarray(128, 136)], wanted);
+    assertEquals([...words.subarray(136, 150)], Array(14).fill(7));
   }
 });
 
@@ -150,35 +166,40 @@ Deno.test("loops end at their extent, and variables stay in their range, whateve
     (emit) => emit.loopDown(large(emit), 3, (k) => emit.store(storage(1, 3), at(k), one(emit))),
   ];
   for (const print of printed) {
-    deepStrictEqual([...run(print).subarray(128, 133)], [9, 9, 9, 7, 7]);
+    assertEquals([...run(print).subarray(128, 133)], [9, 9, 9, 7, 7]);
   }
   const named = (of: (emit: Emitter) => affine.Int) =>
     run((emit) => emit.store(storage(1, 3), at(of(emit)), one(emit))).subarray(126, 133);
-  deepStrictEqual([...named((emit) => emit.named(large(emit), 3))], [62, 63, 7, 7, 9, 7, 7]);
+  assertEquals([...named((emit) => emit.named(large(emit), 3))], [62, 63, 7, 7, 9, 7, 7]);
   const below = (emit: Emitter) => emit.make.op("i32.sub", emit.make.whole(0), large(emit));
-  deepStrictEqual([...named((emit) => emit.named(below(emit), 3))], [62, 63, 7, 7, 9, 7, 7]);
+  assertEquals([...named((emit) => emit.named(below(emit), 3))], [62, 63, 7, 7, 9, 7, 7]);
   // A part of an axis ends with it, and begins where a vector does.
   const part = (from: affine.Int, most: number) =>
     run((emit) => emit.vectors(8, ([x]) => emit.store(made, at(x), one(emit)), { from, most }));
-  deepStrictEqual([...part(affine.int(4), 8).subarray(131, 138)], [7, 9, 9, 9, 9, 7, 7]);
-  throws(() => part(affine.int(2), 4), /vectors begin at 2/);
-  throws(() => part(affine.int(4), 3), /for 3 of 8/);
+  assertEquals([...part(affine.int(4), 8).subarray(131, 138)], [7, 9, 9, 9, 9, 7, 7]);
+  assertThrows(() => part(affine.int(2), 4), Error, "vectors begin at 2");
+  assertThrows(() => part(affine.int(4), 3), Error, "for 3 of 8");
 });
 
 Deno.test("WGSL: outside is a mistake, and what cannot be shown is clamped", () => {
   const four = storage(0, 4);
   const emit = wgslEmitter(new Map());
   const outside = /outside of the temporary of a 4, .* element k is from 0 to 4/;
-  throws(() => emit.load(four, at(affine.variable("k", 5))), outside);
-  throws(() => emit.store(four, at(affine.variable("k", 5)), "1.0"), outside);
+  const above = at(affine.variable("k", 5));
+  assertMatch(assertThrows(() => emit.load(four, above), Error).message, outside);
+  assertMatch(assertThrows(() => emit.store(four, above, "1.0"), Error).message, outside);
   emit.store(four, at(affine.variable("k", 4)), "1.0");
   emit.store(four, at(affine.sum(opaque("n", 4), affine.int(1))), "2.0");
-  deepStrictEqual(emit.lines(), [
+  assertEquals(emit.lines(), [
     "b0[k] = 1.0;",
     "let i0 = clamp((n + 1), 0, 3);",
     "b0[i0] = 2.0;",
   ]);
-  strictEqual(size(four.dims), 4);
-  strictEqual(elementOf("w0", affine.variable("k", 4), 4), "w0[k]");
-  throws(() => elementOf("w0", opaque("n", 5), 4), /outside of the array 'w0' of a kernel/);
+  assertStrictEquals(size(four.dims), 4);
+  assertStrictEquals(elementOf("w0", affine.variable("k", 4), 4), "w0[k]");
+  assertThrows(
+    () => elementOf("w0", opaque("n", 5), 4),
+    Error,
+    "outside of the array 'w0' of a kernel",
+  );
 });

@@ -1,6 +1,6 @@
 // How many kernels the parts of a model become, forward and with their gradients, and that nothing of
 // tokens × tokens elements or of time × state elements is among them that need not be.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import { lower } from "../../../backends/lower/pipeline.ts";
 import type { Kernel } from "../../../backends/lower/kernel_ir.ts";
 import { compile, programReport } from "../../../backends/webgpu/compile.ts";
@@ -81,8 +81,8 @@ for (const [name, [of, inputs, forward, backward]] of Object.entries(parts)) {
     const shown = (kernels: readonly Kernel[]) =>
       kernels.map(({ shape, path }) => `${shape} ${path}`).join("\n");
     const there = lowered({ of }), back = lowered(gradients(of, inputs));
-    ok(there.length <= forward, `${there.length} kernels\n${shown(there)}`);
-    ok(back.length <= backward, `${back.length} kernels\n${shown(back)}`);
+    assertLessOrEqual(there.length, forward, `${there.length} kernels\n${shown(there)}`);
+    assertLessOrEqual(back.length, backward, `${back.length} kernels\n${shown(back)}`);
   });
 }
 
@@ -93,19 +93,27 @@ Deno.test("a selective scan reads its inputs once and writes its result, and lit
     compile({ outputs: { y } }, { name: "a GPU", limits: gpuLimits, target }),
   );
   const [{ shapes, bytesRead, bytesWritten }, ...others] = kernels;
-  strictEqual(others.length, 0);
-  deepStrictEqual(shapes, ["scan"]);
+  assertStrictEquals(others.length, 0);
+  assertEquals(shapes, ["scan"]);
   const floor = [scan.of, ...Object.values(scan.inputs)].reduce(
     (bytes, of) => bytes + 4 * volume(node(of).axes),
     0,
   );
-  ok(bytesRead + bytesWritten <= 1.2 * floor, `${bytesRead + bytesWritten} of ${floor} bytes`);
+  assertLessOrEqual(
+    bytesRead + bytesWritten,
+    1.2 * floor,
+    `${bytesRead + bytesWritten} of ${floor} bytes`,
+  );
   const back = lowered(gradients(scan.of, scan.inputs));
-  strictEqual(back.filter(({ shape }) => shape === "scan").length, 2, "forward again, and back");
+  assertStrictEquals(
+    back.filter(({ shape }) => shape === "scan").length,
+    2,
+    "forward again, and back",
+  );
   const stored = back.flatMap((kernel) => kernel.roots.map(({ storage }) => storage));
   for (const { dims } of stored) {
     const axes = dims.map(({ axis }) => axis);
-    ok(
+    assert(
       !(axes.includes("token") && axes.includes("channel") && axes.includes("state")),
       axes.join(),
     );

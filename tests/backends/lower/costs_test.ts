@@ -2,7 +2,7 @@
 // computed again, what is split, fused and started together, and how long the code is. A change that
 // is meant to change costs writes the file anew, `deno run -A tests/backends/lower/costs.ts`, and its diff
 // says what became of each program. Less is new as well: what is not written down is lost unnoticed.
-import { fail } from "assert";
+import { fail } from "@std/assert";
 import { costNames, costsOn, deviceNames } from "./costs.ts";
 import table from "./costs.json" with { type: "json" };
 

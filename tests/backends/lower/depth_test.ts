@@ -1,6 +1,13 @@
 // Long programs: unrolled loops of many thousand operations are cut into kernels, nothing on the way
 // goes into them by recursion, and ten times as long takes about ten times as long.
-import { ok, rejects, strictEqual } from "assert";
+import {
+  assert,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Backend, Program } from "../../../backends/backend.ts";
 import { cutsOf, mostDepth, mostOperations } from "../../../backends/lower/fusion/cuts.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
@@ -39,7 +46,11 @@ const valueOn = async (backend: Backend, of: AnyTensor): Promise<Float32Array> =
 };
 const near = (got: ArrayLike<number>, wanted: number) => {
   for (const one of Array.from(got)) {
-    ok(Math.abs(one - wanted) <= 1e-4 * Math.max(1, Math.abs(wanted)), `${one} for ${wanted}`);
+    assertLessOrEqual(
+      Math.abs(one - wanted),
+      1e-4 * Math.max(1, Math.abs(wanted)),
+      `${one} for ${wanted}`,
+    );
   }
 };
 const engine = { relaxed: true, wide: false };
@@ -54,7 +65,7 @@ Deno.test("a chain of 100,000 operations has its value and its gradient", async 
 
 Deno.test("a chain of 100,000 operations is printed, and takes ten times as much text as 10,000", () => {
   const long = print(chain(100_000)), short = print(chain(10_000));
-  ok(long.length < 12 * short.length, `${long.length} characters for ${short.length}`);
+  assertLess(long.length, 12 * short.length, `${long.length} characters for ${short.length}`);
 });
 
 Deno.test({
@@ -79,11 +90,11 @@ Deno.test("ten times as many operations are ten times as many kernels, in about 
   let ratio = Infinity;
   for (let round = 0; round < 3 && ratio > 12; round++) {
     const short = measured(10_000, 3), long = measured(100_000, 1);
-    strictEqual(short.kernels, Math.ceil(10_000 / mostDepth));
-    strictEqual(long.kernels, Math.ceil(100_000 / mostDepth));
+    assertStrictEquals(short.kernels, Math.ceil(10_000 / mostDepth));
+    assertStrictEquals(long.kernels, Math.ceil(100_000 / mostDepth));
     ratio = Math.min(ratio, long.ms / short.ms);
   }
-  ok(ratio <= 12, `${ratio} times as long`);
+  assertLessOrEqual(ratio, 12, `${ratio} times as long`);
 });
 
 /** What else may be long, with 3,000 links or so, as scalars. */
@@ -182,8 +193,8 @@ Deno.test("a step of a scan may be long, and is refused in words where it is too
   const long = longStep(1200);
   const [wanted, got] = [await valueOn(referenceBackend(), long), await valueOn(wasm, long)];
   wanted.forEach((one, k) => near([got[k]], one));
-  await rejects(
-    () => valueOn(wasm, longStep(4000)),
+  assertMatch(
+    (await assertRejects(() => valueOn(wasm, longStep(4000)), Error)).message,
     /a step of the scan over 'n' has 4000 operations that wait for each other.*at most 3000/,
   );
 });
@@ -216,8 +227,8 @@ Deno.test("no expression between cuts is deeper or larger than its limits", () =
     const below = of.args.map((arg) => cuts.has(arg) ? 0 : depths.get(arg)!);
     depths.set(of, of.args.length === 0 ? 0 : 1 + Math.max(...below));
   }
-  strictEqual(Math.max(...depths.values()), mostDepth);
-  ok(mostOperations > mostDepth && cuts.size >= 20_000 / mostDepth - 1);
+  assertStrictEquals(Math.max(...depths.values()), mostDepth);
+  assert(mostOperations > mostDepth && cuts.size >= 20_000 / mostDepth - 1);
 });
 
 Deno.test("walks visit in the order of recursion, and each node once", () => {
@@ -232,9 +243,9 @@ Deno.test("walks visit in the order of recursion, and each node once", () => {
     seen.push(of);
     return below[of];
   });
-  strictEqual(seen.join(""), "abdc");
+  assertStrictEquals(seen.join(""), "abdc");
   const done = new Map<string, number>();
-  strictEqual(
+  assertStrictEquals(
     ascend(
       "a",
       done,
@@ -243,5 +254,5 @@ Deno.test("walks visit in the order of recursion, and each node once", () => {
     ),
     7,
   );
-  strictEqual([...done.keys()].join(""), "dbca");
+  assertStrictEquals([...done.keys()].join(""), "dbca");
 });

@@ -1,6 +1,6 @@
 // What a process made before must not decide what a program becomes: a run that goes on in another
 // process, or after other runs of a study, is compiled to the same kernels in the same order.
-import { deepStrictEqual, notDeepStrictEqual, ok } from "assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import type { Backend, Program, Values } from "../../../backends/backend.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
 import { compile as compileWasm } from "../../../backends/wasm/compile.ts";
@@ -33,9 +33,9 @@ const after = async (before: readonly number[]): Promise<Compiled> => {
 
 Deno.test("a program compiles to the same code whatever was built before it", async () => {
   const [first, later] = await Promise.all([after([]), after([2, 3])]);
-  ok(first.wgsl.length > 20 && later.built === 2);
-  deepStrictEqual(later.wgsl, first.wgsl);
-  deepStrictEqual(later.wasm, first.wasm);
+  assert(first.wgsl.length > 20 && later.built === 2);
+  assertEquals(later.wgsl, first.wgsl);
+  assertEquals(later.wasm, first.wasm);
 });
 
 // A scan that is made anew when it is compiled: what it reads is computed in its step. The order of
@@ -95,12 +95,12 @@ for (const [k, [name, code]] of Object.entries(compilers).entries()) {
   Deno.test(`a program whose scans are made anew has the same code each time: ${name}`, () => {
     const { program } = absorbed(31 + k, 0.043);
     const first = code(program);
-    notDeepStrictEqual(code(absorbed(31 + k, 0.3).program), first);
-    for (let k = 0; k < 3; k++) deepStrictEqual(code(program), first);
+    assertNotEquals(code(absorbed(31 + k, 0.3).program), first);
+    for (let k = 0; k < 3; k++) assertEquals(code(program), first);
     // The same expressions made once more are other objects.
     const { of, order } = program.outputs.h;
     const again = tensor<Axes>(apart(() => copied([node(of)]))[0]);
-    deepStrictEqual(code({ outputs: { h: { of: again, order } } }), first);
+    assertEquals(code({ outputs: { h: { of: again, order } } }), first);
   });
 }
 
@@ -119,7 +119,7 @@ for (const [k, [name, backend]] of onDevices.entries()) {
       return new Uint32Array(h.buffer);
     };
     const first = await bits(program);
-    notDeepStrictEqual(await bits(absorbed(41 + k, 0.3).program), first);
-    for (let k = 0; k < 2; k++) deepStrictEqual(await bits(program), first);
+    assertNotEquals(await bits(absorbed(41 + k, 0.3).program), first);
+    for (let k = 0; k < 2; k++) assertEquals(await bits(program), first);
   });
 }

@@ -1,5 +1,5 @@
 // What the training steps of the published tiny encoders lower to: fusion must not quietly regress.
-import assert from "assert";
+import { assert, assertLessOrEqual, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { reachable } from "../../../dsl/node.ts";
 import { lower } from "../../../backends/lower/pipeline.ts";
@@ -40,27 +40,31 @@ for (const family of Object.keys(most) as FamilyName[]) {
     const compiled = compile(tinyStep(family, "all", 12), place);
     const { kernels: dispatches, pipelines, peakBytes } = programReport(compiled);
     const { kernels } = compiled.lowered;
-    assert.ok(kernels.length <= most[family].kernels, `${kernels.length} kernels`);
-    assert.ok(dispatches.length <= most[family].dispatches, `${dispatches.length} dispatches`);
-    assert.ok(pipelines <= most[family].pipelines, `${pipelines} pipelines`);
-    assert.ok(peakBytes <= most[family].megabytes * 1e6, `${peakBytes} bytes`);
+    assertLessOrEqual(kernels.length, most[family].kernels, `${kernels.length} kernels`);
+    assertLessOrEqual(
+      dispatches.length,
+      most[family].dispatches,
+      `${dispatches.length} dispatches`,
+    );
+    assertLessOrEqual(pipelines, most[family].pipelines, `${pipelines} pipelines`);
+    assertLessOrEqual(peakBytes, most[family].megabytes * 1e6, `${peakBytes} bytes`);
     // No kernel goes along the residual stream to read what all blocks add to its gradient.
     const touched = Math.max(...compiled.steps.map(({ code }) => storagesOf(code).length));
-    assert.ok(touched <= 40, `${touched} values in a dispatch`);
+    assertLessOrEqual(touched, 40, `${touched} values in a dispatch`);
     // A linear layer with its bias, or a layer norm, is one kernel forward and one back.
     const forward = kernels.filter((kernel) => kernel.path.includes("block 3 > layer norm"));
-    assert.ok(forward.length <= 4, forward.map(({ path }) => path).join("\n"));
+    assertLessOrEqual(forward.length, 4, forward.map(({ path }) => path).join("\n"));
   });
 }
 
 Deno.test("a selective scan is one kernel forward and one backward, whatever the loss", () => {
   for (const loss of ["all", "masked"] as const) {
     const { kernels, stored } = lowered("mamba", loss, 2);
-    assert.equal(kernels.filter((kernel) => kernel.shape === "scan").length, 4, loss);
+    assertStrictEquals(kernels.filter((kernel) => kernel.shape === "scan").length, 4, loss);
     for (const storage of stored.values()) {
       const axes = storage.dims.map((dim) => dim.axis);
       const large = axes.includes("token") && axes.includes("state") && axes.includes("channel");
-      assert.ok(!large, `${axes.join(" x ")} of ${size(storage.dims)} elements is stored`);
+      assert(!large, `${axes.join(" x ")} of ${size(storage.dims)} elements is stored`);
     }
   }
 });
@@ -68,8 +72,8 @@ Deno.test("a selective scan is one kernel forward and one backward, whatever the
 Deno.test("a reduction that is done in two stages does not split what is above another", () => {
   const { kernels } = lowered("mamba", "masked", 1);
   const scans = kernels.flatMap((kernel) => kernel.shape === "scan" ? [kernel.scan] : []);
-  assert.equal(new Set(scans.map((of) => of.attributes.reverse)).size, 2);
-  assert.equal(reachable(scans).filter((of) => of.op === "scan").length, 2);
+  assertStrictEquals(new Set(scans.map((of) => of.attributes.reverse)).size, 2);
+  assertStrictEquals(reachable(scans).filter((of) => of.op === "scan").length, 2);
 });
 
 for (const family of ["transformer", "mamba", "xlstm"] as const) {
@@ -77,9 +81,13 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
     for (const pass of ["forward", "training"] as const) {
       const [short, long] = [2000, 4000].map((tokens) => {
         const found = planned(passProgram(tinyEncoder(family, 1), pass, tokens));
-        return E.isRight(found) ? found.right.peakBytes / tokens : assert.fail(family);
+        return E.isRight(found) ? found.right.peakBytes / tokens : fail(family);
       });
-      assert.ok(long <= 1.3 * short, `${pass}: ${short} bytes a token at 2000, ${long} at 4000`);
+      assertLessOrEqual(
+        long,
+        1.3 * short,
+        `${pass}: ${short} bytes a token at 2000, ${long} at 4000`,
+      );
     }
   });
 }
@@ -89,8 +97,8 @@ Deno.test("an encoder that is only run forward keeps no state over time", () => 
   const { kernels, stored } = lower(program);
   for (const storage of stored.values()) {
     const axes = storage.dims.map((dim) => dim.axis);
-    assert.ok(!axes.includes("token") || !axes.includes("state"), axes.join(" x "));
+    assert(!axes.includes("token") || !axes.includes("state"), axes.join(" x "));
   }
   // Per block: norm, in, convolution, three products around the scan, the scan, out.
-  assert.ok(kernels.length <= 2 * 7 + 5, kernels.map(({ path }) => path).join("\n"));
+  assertLessOrEqual(kernels.length, 2 * 7 + 5, kernels.map(({ path }) => path).join("\n"));
 });

@@ -1,6 +1,14 @@
 // What is particular to WebAssembly: the same bits whatever the number of threads, functions shared by
 // equal kernels, machines beside each other, and refusals in words.
-import { deepStrictEqual, ok, rejects, strictEqual } from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLessOrEqual,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Machine, Program, Values } from "../../../backends/backend.ts";
 import { wasmBackend } from "../../../backends/wasm/backend.ts";
 import { type AnyTensor, type Axes, volume } from "../../../dsl/axes.ts";
@@ -49,8 +57,8 @@ Deno.test("results are the same bits with one thread, two, three and seven", asy
     machine.close();
     backend.close();
   }
-  ok(Object.keys(found[0]).length > 3);
-  for (const other of found.slice(1)) deepStrictEqual(other, found[0]);
+  assertGreater(Object.keys(found[0]).length, 3);
+  for (const other of found.slice(1)) assertEquals(other, found[0]);
 });
 
 Deno.test("without workers or shared memory one thread does all the work, with the same bits", async () => {
@@ -62,7 +70,7 @@ Deno.test("without workers or shared memory one thread does all the work, with t
     Reflect.deleteProperty(globalThis, name);
     try {
       const backend = wasmBackend({ threads: 2 });
-      ok(
+      assert(
         backend.device.endsWith(name === "nothing" ? " 2 threads)" : " 1 thread)"),
         backend.device,
       );
@@ -74,7 +82,7 @@ Deno.test("without workers or shared memory one thread does all the work, with t
       if (had !== undefined) Reflect.set(globalThis, name, had);
     }
   }
-  for (const other of found.slice(1)) deepStrictEqual(other, found[0]);
+  for (const other of found.slice(1)) assertEquals(other, found[0]);
 });
 
 Deno.test("a scan back over a recurrence computes its exponential once", async () => {
@@ -95,7 +103,7 @@ Deno.test("a scan back over a recurrence computes its exponential once", async (
   const scans = machine.report("main").kernels.filter(({ shapes }) => shapes.includes("scan"));
   // The upper bound of an exponent is in exponentials only.
   const counts = scans.map(({ code }) => code.split("f32x4.pmin").length - 1);
-  ok(counts.length >= 2 && Math.max(...counts) === 1, counts.join());
+  assert(counts.length >= 2 && Math.max(...counts) === 1, counts.join());
 });
 
 Deno.test("many short programs, machines opened and closed between them", async () => {
@@ -112,7 +120,7 @@ Deno.test("many short programs, machines opened and closed between them", async 
       const data = new Float32Array(33 * i).fill(1);
       for (let run = 0; run < 20; run++) {
         const { of } = await machine.run("main", { x: data });
-        deepStrictEqual(of, new Float32Array(i).fill(33 * (i - 5)));
+        assertEquals(of, new Float32Array(i).fill(33 * (i - 5)));
       }
     }
   }
@@ -134,22 +142,22 @@ Deno.test("equal kernels share a function", async () => {
     main: { outputs: { of: { of, order: ["token", "channel"] } } },
   });
   const { kernels, pipelines } = machine.report("main");
-  strictEqual(kernels.length, 4);
+  assertStrictEquals(kernels.length, 4);
   // One function that packs and one that multiplies, for the product in the middle and at the end.
-  ok(pipelines <= 4, `${pipelines} functions`);
-  ok(kernels.every((kernel) => kernel.flops > 2 * 40 * 32 * 32 - 1));
+  assertLessOrEqual(pipelines, 4, `${pipelines} functions`);
+  assert(kernels.every((kernel) => kernel.flops > 2 * 40 * 32 * 32 - 1));
 });
 
 Deno.test("more memory than 32-bit addresses reach is refused with the numbers", async () => {
   const x = d.input("x", { i: 40000, j: 40000 });
   const of = d.sum(x, "j");
-  await rejects(
-    wasmBackend({ threads: 1 }).open({ main: { outputs: { of: { of, order: ["i"] } } } }),
-    (error: Error) => {
-      ok(error instanceof RangeError);
-      ok(/need 6400\d{6} bytes of memory.*reaches 4294967296.*smaller batch/.test(error.message));
-      return true;
-    },
+  const error = await assertRejects(
+    () => wasmBackend({ threads: 1 }).open({ main: { outputs: { of: { of, order: ["i"] } } } }),
+    RangeError,
+  );
+  assertMatch(
+    error.message,
+    /need 6400\d{6} bytes of memory.*reaches 4294967296.*smaller batch/,
   );
 });
 
@@ -158,28 +166,37 @@ Deno.test("what is missing or does not fit is told by its name", async () => {
   const machine = await wasmBackend({ threads: 1 }).open({
     main: { outputs: { of: { of: d.scale(x, 2), order: ["i"] } } },
   });
-  strictEqual(reachable([node(x)]).length, 1);
-  await rejects(machine.run("main", {}), /the input 'x' is missing/);
-  await rejects(
-    machine.run("main", { x: new Float32Array(5) }),
-    /the input 'x' has { i: 6 } = 6 elements, but got 5/,
+  assertStrictEquals(reachable([node(x)]).length, 1);
+  await assertRejects(() => machine.run("main", {}), Error, "the input 'x' is missing");
+  await assertRejects(
+    () => machine.run("main", { x: new Float32Array(5) }),
+    Error,
+    "the input 'x' has { i: 6 } = 6 elements, but got 5",
   );
-  await rejects(machine.run("main", { x: new Uint32Array(6) }), /takes a Float32Array/);
-  await rejects(machine.run("other", {}), /there is no program 'other'; there is main/);
-  await rejects(machine.read(["w"]), /there is no parameter 'w'/);
+  await assertRejects(
+    () => machine.run("main", { x: new Uint32Array(6) }),
+    Error,
+    "takes a Float32Array",
+  );
+  await assertRejects(
+    () => machine.run("other", {}),
+    Error,
+    "there is no program 'other'; there is main",
+  );
+  await assertRejects(() => machine.read(["w"]), Error, "there is no parameter 'w'");
 });
 
 Deno.test("the processor's peaks are measured, and each kernel is timed", async () => {
   const backend = wasmBackend({ threads: 2 });
   const { flopsPerSecond, bytesPerSecond } = await backend.peaks!();
-  ok(flopsPerSecond > 1e8 && flopsPerSecond < 1e13, `${flopsPerSecond} operations a second`);
-  ok(bytesPerSecond > 1e7 && bytesPerSecond < 1e13, `${bytesPerSecond} bytes a second`);
+  assert(flopsPerSecond > 1e8 && flopsPerSecond < 1e13, `${flopsPerSecond} operations a second`);
+  assert(bytesPerSecond > 1e7 && bytesPerSecond < 1e13, `${bytesPerSecond} bytes a second`);
   const { program, values } = mixed();
   const machine = await backend.open({ main: program });
   const times = await machine.time!("main", values);
   const { kernels } = machine.report("main");
-  strictEqual(times.length, kernels.length);
-  ok(times.every((ms) => ms >= 0));
+  assertStrictEquals(times.length, kernels.length);
+  assert(times.every((ms) => ms >= 0));
   machine.close();
   backend.close();
 });

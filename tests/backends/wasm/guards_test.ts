@@ -1,7 +1,7 @@
 // No address outside, seen from outside: products run in a memory in which one of their arrays after the
 // other stands at the very beginning and at the very end, and words that nobody may touch between all of
 // them. A read beyond either end of the memory is a trap, and a write anywhere else shows in the words.
-import { deepStrictEqual, ok } from "assert";
+import { assert, assertEquals } from "@std/assert";
 import { type AnyTensor, volume } from "../../../dsl/axes.ts";
 import { node, reachable } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
@@ -88,14 +88,14 @@ const runAtEdges = (outputs: Outputs, engine: Engine, wanted: Record<string, Flo
         run(args[k], 0, units, places.get(scratch)!);
       });
       for (const [name, of] of Object.entries(lowered.outputs)) {
-        ok(isNear(floats(of), wanted[name]), `${name}, ${edge.role} ${side}`);
+        assert(isNear(floats(of), wanted[name]), `${name}, ${edge.role} ${side}`);
       }
       for (const one of storages) words.fill(untouched, places.get(one)! / 4, endOf(one, places));
       launches.forEach((one, k) =>
         words.fill(untouched, args[k] / 4, args[k] / 4 + one.storages.length)
       );
       const wrong = words.findIndex((word) => word !== untouched);
-      deepStrictEqual(wrong, -1, `${edge.role} ${side}: something is written at ${4 * wrong}`);
+      assertEquals(wrong, -1, `${edge.role} ${side}: something is written at ${4 * wrong}`);
     }
   }
 };
@@ -178,12 +178,12 @@ Deno.test("rows before the beginning of memory, and behind its end, are not read
         Array.from({ length: 255 }, (_, k) => x[(6 - i) * 255 + k] * y[j * 255 + k])
           .reduce((a, b) => a + b);
       const byHand = Array.from({ length: 49 }, (_, k) => sum(Math.floor(k / 7), k % 7));
-      ok(isNear(wanted.y, byHand));
+      assert(isNear(wanted.y, byHand));
     }
     const backends = [wasm, wasmPlain, wasmWide, ...(webgpu === undefined ? [] : [webgpu])];
     for (const backend of backends) {
       for (const [name, found] of Object.entries(await run(backend))) {
-        ok(isNear(found, wanted[name]), `${name} on ${backend.device}`);
+        assert(isNear(found, wanted[name]), `${name} on ${backend.device}`);
       }
     }
   }

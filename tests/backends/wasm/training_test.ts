@@ -1,6 +1,6 @@
 // Training steps of the published tiny encoders as WebAssembly: kernels, distinct functions, planned
 // bytes, what the process then really takes, and how long the default step takes to compile.
-import { ok } from "assert";
+import { assertLess, assertLessOrEqual } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { compile } from "../../../backends/wasm/compile.ts";
 import type { FamilyName } from "../../../models/sizes.ts";
@@ -43,7 +43,7 @@ for (const family of Object.keys(most) as FamilyName[]) {
     };
     for (const [key, value] of Object.entries(found)) {
       const limit = most[family][key as keyof Most];
-      ok(value <= limit, `${value} ${key}, at most ${limit}`);
+      assertLessOrEqual(value, limit, `${value} ${key}, at most ${limit}`);
     }
   });
 }
@@ -56,7 +56,7 @@ Deno.test("a tiny training step takes no more than 1.5 times the memory that is 
   }).output();
   const { planned, before, most }: Memory = JSON.parse(new TextDecoder().decode(stdout));
   const ratio = (most - before) / planned;
-  ok(ratio <= 1.5, `${ratio} times ${planned} bytes`);
+  assertLessOrEqual(ratio, 1.5, `${ratio} times ${planned} bytes`);
 });
 
 Deno.test("the default training step compiles in seconds", async () => {
@@ -68,5 +68,5 @@ Deno.test("the default training step compiles in seconds", async () => {
   const seconds = (performance.now() - began) / 1000;
   console.log(`compiled in ${seconds.toFixed(2)} s`);
   // Two seconds on a machine that has nothing else to do, which this need not be.
-  ok(seconds < 8, `${seconds} seconds`);
+  assertLess(seconds, 8, `${seconds} seconds`);
 });

@@ -1,7 +1,7 @@
 // `deno run -A tests/backends/wasm/wide_results.ts`: the results of training steps and of random programs with
 // vectors in pairs, as one line of JSON: bits of each, joined. Run with the flags that make 256 bits of
 // pairs, it shows whether these change anything.
-import { ok } from "assert";
+import { assert } from "@std/assert";
 import fc from "fast-check";
 import type { Backend, Machine, Values } from "../../../backends/backend.ts";
 import { wasmBackend } from "../../../backends/wasm/backend.ts";
@@ -50,7 +50,7 @@ const steps = async (open: Backend["open"]): Promise<Results> => {
     machine.write(values(held));
     for (let k = 0; k < 2; k++) await machine.run("step", values(given));
     const after = await machine.read(held.map((leaf) => leaf.attributes.name!));
-    ok(Object.values(after).every((one) => one.every(Number.isFinite)), family);
+    assert(Object.values(after).every((one) => one.every(Number.isFinite)), family);
     found[family] = mixed(after);
     machine.close();
   }

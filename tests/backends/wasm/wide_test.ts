@@ -1,5 +1,5 @@
 // Vectors in pairs: the same bits as one by one, whether V8 makes 256 bits of them or not.
-import { deepStrictEqual, match, ok } from "assert";
+import { assert, assertEquals, assertGreater, assertMatch } from "@std/assert";
 import { wideFlags } from "../../../backends/wasm/engine.ts";
 import { type Results, results } from "./wide_results.ts";
 
@@ -7,9 +7,9 @@ const alone = results(false);
 
 Deno.test("vectors in pairs compute the same bits as one by one", async () => {
   const found = await alone;
-  ok(Object.keys(found).length > 100);
-  ok(new Set(Object.values(found)).size > 90);
-  deepStrictEqual(await results(true), found);
+  assertGreater(Object.keys(found).length, 100);
+  assertGreater(new Set(Object.values(found)).size, 90);
+  assertEquals(await results(true), found);
 });
 
 Deno.test({
@@ -23,17 +23,17 @@ Deno.test({
       env: { DENO_V8_FLAGS: flags },
       stderr: "inherit",
     }).output();
-    ok(success);
+    assert(success);
     const lines = new TextDecoder().decode(stdout).trim().split("\n");
     const { device, found }: { device: string; found: Results } = JSON.parse(lines.at(-1)!);
-    match(device, /256 bits/);
-    deepStrictEqual(found, await alone);
+    assertMatch(device, /256 bits/);
+    assertEquals(found, await alone);
     const looked = lines.filter((line) => line.startsWith("Begin revec")).length;
     // Only processors with AVX2 have such vectors.
     if (looked === 0) {
       return console.log("skipped in part: no vectors of 256 bits on this processor");
     }
     const done = lines.filter((line) => /Decided to vectorize, [1-9]/.test(line)).length;
-    ok(done > 150, `${done} of ${looked} functions have vectors of 256 bits`);
+    assertGreater(done, 150, `${done} of ${looked} functions have vectors of 256 bits`);
   },
 });

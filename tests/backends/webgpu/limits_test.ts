@@ -1,6 +1,6 @@
 // Training steps on the smallest device that is accepted: no kernel may bind more buffers than it
 // allows, nor more of the arena at once; and what is too large for a device is refused with the numbers.
-import { ok, throws } from "assert";
+import { assertGreater, assertLessOrEqual, assertThrows } from "@std/assert";
 import type { Program } from "../../../backends/backend.ts";
 import { byteLength } from "../../../backends/lower/storage/plan_memory.ts";
 import { sharedNames } from "../../../backends/webgpu/wgsl/bindings.ts";
@@ -51,8 +51,9 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
     for (const onCpu of [true, false]) {
       for (const { code: { wgsl } } of compile(program, place(least, onCpu)).steps) {
         const bound = wgsl.match(/var<storage/g)!.length;
-        ok(
-          bound <= least.maxStorageBuffersPerShaderStage,
+        assertLessOrEqual(
+          bound,
+          least.maxStorageBuffersPerShaderStage,
           `${bound} buffers are bound in\n${wgsl}`,
         );
       }
@@ -69,15 +70,27 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
         ...place(limits, onCpu),
         oneForParams: true,
       });
-      ok(arenaBytes > 2 * limits.maxStorageBufferBindingSize, `the arena has ${arenaBytes} bytes`);
+      assertGreater(
+        arenaBytes,
+        2 * limits.maxStorageBufferBindingSize,
+        `the arena has ${arenaBytes} bytes`,
+      );
       for (const { code: { packed, wgsl } } of steps) {
         const bound = wgsl.match(/var<storage/g)!.length;
-        ok(bound <= limits.maxStorageBuffersPerShaderStage, `${bound} buffers are bound`);
+        assertLessOrEqual(
+          bound,
+          limits.maxStorageBuffersPerShaderStage,
+          `${bound} buffers are bound`,
+        );
         for (const name of sharedNames(packed).filter((name) => name.startsWith("arena"))) {
           const own = packed.filter((of) => of.name === name).map(({ storage }) => storage);
           const first = Math.min(...own.map((of) => offsets.get(of.id)!));
           const end = Math.max(...own.map((of) => offsets.get(of.id)! + byteLength(of)));
-          ok(end - first <= limits.maxStorageBufferBindingSize, `${end - first} bytes in ${name}`);
+          assertLessOrEqual(
+            end - first,
+            limits.maxStorageBufferBindingSize,
+            `${end - first} bytes in ${name}`,
+          );
         }
       }
     }
@@ -89,16 +102,19 @@ Deno.test("what is too large for a device is refused with the numbers", () => {
   const program = { outputs: { y: { of: mul(x, x), order: ["time"] } } };
   const limited = (limits: Readonly<Record<string, number>>) => () =>
     compile(program, place({ ...least, ...limits }, true));
-  throws(
+  assertThrows(
     limited({ maxBufferSize: 4e6 }),
-    /needs 4194304 bytes for intermediate values, but the least device allows buffers of 4000000/,
+    Error,
+    "needs 4194304 bytes for intermediate values, but the least device allows buffers of 4000000",
   );
-  throws(
+  assertThrows(
     limited({ maxStorageBufferBindingSize: 4e6 }),
-    /the kernel 'mul' needs a value of time 1048576 = 1048576 elements, which is 4194304 bytes/,
+    Error,
+    "the kernel 'mul' needs a value of time 1048576 = 1048576 elements, which is 4194304 bytes",
   );
-  throws(
+  assertThrows(
     limited({ maxStorageBuffersPerShaderStage: 1 }),
-    /the kernel 'mul' needs 2 buffers, but the least device allows 1 /,
+    Error,
+    "the kernel 'mul' needs 2 buffers, but the least device allows 1 ",
   );
 });

@@ -1,6 +1,6 @@
 // Schedules from a tuning table: whatever they say, values stay as they are, and what a device could
 // not run is left out.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertGreater, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { Program } from "../../../backends/backend.ts";
 import { lower } from "../../../backends/lower/pipeline.ts";
@@ -64,14 +64,14 @@ Deno.test({
         tuning = Object.fromEntries(
           kernels.flatMap(({ tuned }) => tuned ?? []).map((k) => [k, []]),
         );
-        strictEqual(Object.keys(tuning).length, 4);
+        assertStrictEquals(Object.keys(tuning).length, 4);
       }
       kernels.forEach(({ code }) => codes.add(code));
       const said = disagreement(want, await machine.run("program", inputs));
-      ok(said === undefined, `${JSON.stringify(edits)}: ${said}`);
+      assert(said === undefined, `${JSON.stringify(edits)}: ${said}`);
       machine.close();
     }
-    ok(codes.size > 40, `only ${codes.size} kernels differ`);
+    assertGreater(codes.size, 40, `only ${codes.size} kernels differ`);
     found.right.close();
   },
 });
@@ -79,18 +79,18 @@ Deno.test({
 Deno.test("an edit that a device could not run is left out, and the others are not", () => {
   const [kernel] = lower({ outputs: { product: program().outputs.product } }).kernels;
   const of = kernel.shape === "contraction" ? kernel.contraction! : undefined;
-  ok(of !== undefined);
+  assert(of !== undefined);
   const key = "product 1 x 37 x 70 over 45";
   const tuned = (...edits: Edit[]) => {
     const target: Target = { onCpu: false, tuning: { [key]: edits } };
     return productSchedule(of, target);
   };
-  strictEqual(tuned({ depth: 32 }).depth, 32);
+  assertStrictEquals(tuned({ depth: 32 }).depth, 32);
   // Tiles of 128 rows and 32 columns, 32 deep, are 20 KiB.
   const large = tuned({ side: 16 }, { down: 8, across: 8 }, { depth: 32 }, { depth: 8 });
-  strictEqual(large.down, 8);
-  strictEqual(large.depth, 8);
-  strictEqual(tuned({ side: 16 }, { down: 8, across: 8 }, { depth: 32 }).depth, 16);
+  assertStrictEquals(large.down, 8);
+  assertStrictEquals(large.depth, 8);
+  assertStrictEquals(tuned({ side: 16 }, { down: 8, across: 8 }, { depth: 32 }).depth, 16);
 });
 
 Deno.test("kernels with workgroups of different sizes are not joined", () => {
@@ -103,11 +103,11 @@ Deno.test("kernels with workgroups of different sizes are not joined", () => {
   });
   const keys = compile(step, place({ onCpu: false, apart: true })).steps
     .flatMap(({ code }) => code.tuned).filter((key) => key.includes("rows of"));
-  ok(keys.length > 5);
+  assertGreater(keys.length, 5);
   const tuning = Object.fromEntries(keys.map((key) => [key, [{ threads: 256 }]]));
   for (const { code } of compile(step, place({ onCpu: false, tuning })).steps) {
-    strictEqual(code.wgsl.match(/@workgroup_size\((\d+)\)/)![1], `${code.workgroup}`);
-    ok(code.tuned.every((key) => !keys.includes(key) || code.workgroup === 256), code.wgsl);
+    assertStrictEquals(code.wgsl.match(/@workgroup_size\((\d+)\)/)![1], `${code.workgroup}`);
+    assert(code.tuned.every((key) => !keys.includes(key) || code.workgroup === 256), code.wgsl);
   }
 });
 
@@ -117,13 +117,13 @@ Deno.test("on a GPU small products have small tiles, so that there are more of t
     const y = d.input("y", { inner: 96, column: columns });
     const of = d.contract(x, y, "inner");
     const [kernel] = lower({ outputs: { of: { of, order: ["row", "column"] } } }).kernels;
-    ok(kernel.shape === "contraction");
+    assert(kernel.shape === "contraction");
     const { side, down, across } = productSchedule(kernel.contraction!, { onCpu });
     return [side * down, 64 / side * across];
   };
-  deepStrictEqual(tiles(2048, 2048, false), [64, 64]);
-  deepStrictEqual(tiles(192, 768, false), [32, 32]);
-  deepStrictEqual(tiles(64, 64, false), [16, 16]);
-  deepStrictEqual(tiles(8, 3000, false), [8, 16]);
-  deepStrictEqual(tiles(192, 768, true), [64, 64]);
+  assertEquals(tiles(2048, 2048, false), [64, 64]);
+  assertEquals(tiles(192, 768, false), [32, 32]);
+  assertEquals(tiles(64, 64, false), [16, 16]);
+  assertEquals(tiles(8, 3000, false), [8, 16]);
+  assertEquals(tiles(192, 768, true), [64, 64]);
 });

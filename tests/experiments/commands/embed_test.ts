@@ -1,6 +1,13 @@
 // Embeddings of clips of any length: equal to the expressions of the model on each whole clip, and
 // not changed by how stretches are put into batches; and the command as a user meets it.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Backend } from "../../../backends/backend.ts";
 import { interpret, ordered } from "../../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
@@ -97,9 +104,13 @@ const expected = (model: EmbeddingModel, samples: Float32Array): number[][] => {
 };
 
 const near = (found: ArrayLike<number>, wanted: ArrayLike<number>, within: number) => {
-  assert.equal(found.length, wanted.length);
+  assertStrictEquals(found.length, wanted.length);
   for (let k = 0; k < wanted.length; k++) {
-    assert.ok(Math.abs(found[k] - wanted[k]) <= within, `[${k}]: ${found[k]}, not ${wanted[k]}`);
+    assertLessOrEqual(
+      Math.abs(found[k] - wanted[k]),
+      within,
+      `[${k}]: ${found[k]}, not ${wanted[k]}`,
+    );
   }
 };
 
@@ -113,22 +124,22 @@ Deno.test("a clip has as many rows as published", () => {
   const published = [[0.81, 21], [1, 26], [2, 51], [4, 101], [4.77, 120], [5, 126], [18.64, 467]];
   for (const [seconds, rows] of published) {
     const frames = 1 + Math.floor(16000 * seconds / 160);
-    assert.equal(cutOf(frames, 200, 50, "always").rows, rows);
-    assert.equal(cutOf(frames, 200, 50, "as needed").rows, rows);
+    assertStrictEquals(cutOf(frames, 200, 50, "always").rows, rows);
+    assertStrictEquals(cutOf(frames, 200, 50, "as needed").rows, rows);
   }
 });
 
 Deno.test("a clip that fills its stretches gets one more only where it is always filled up", () => {
-  assert.deepEqual(cutOf(400, 200, 50, "always"), { stretches: 3, rows: 100 });
-  assert.deepEqual(cutOf(400, 200, 50, "as needed"), { stretches: 2, rows: 100 });
-  assert.deepEqual(cutOf(1, 200, 50, "as needed"), { stretches: 1, rows: 1 });
+  assertEquals(cutOf(400, 200, 50, "always"), { stretches: 3, rows: 100 });
+  assertEquals(cutOf(400, 200, 50, "as needed"), { stretches: 2, rows: 100 });
+  assertEquals(cutOf(1, 200, 50, "as needed"), { stretches: 1, rows: 1 });
 });
 
 Deno.test("moments with n and n - 1, and times that divide the duration", () => {
   const values = Float32Array.of(1, 2, 3, 6);
-  assert.deepEqual(momentsOf(values, "population"), { mean: 3, deviation: Math.sqrt(14 / 4) });
-  assert.deepEqual(momentsOf(values, "sample"), { mean: 3, deviation: Math.sqrt(14 / 3) });
-  assert.deepEqual([...timestamps(4, 16000, 16000)], [0, 250, 500, 750]);
+  assertEquals(momentsOf(values, "population"), { mean: 3, deviation: Math.sqrt(14 / 4) });
+  assertEquals(momentsOf(values, "sample"), { mean: 3, deviation: Math.sqrt(14 / 3) });
+  assertEquals([...timestamps(4, 16000, 16000)], [0, 250, 500, 750]);
 });
 
 // ---------------------------------------------------------------- embeddings
@@ -152,10 +163,10 @@ for (const [name, fidelity] of Object.entries({ faithful, corrected })) {
 Deno.test("one sample is a clip of one row", async () => {
   const model = modelOf(faithful);
   const [found] = await embedded(referenceBackend(), model, [Float32Array.of(0.3)], 1);
-  assert.equal(found.embeddings.length, 16);
-  assert.ok(found.embeddings.every(Number.isFinite));
-  assert.deepEqual(found.scene, found.embeddings);
-  assert.deepEqual([...found.timestamps], [0]);
+  assertStrictEquals(found.embeddings.length, 16);
+  assert(found.embeddings.every(Number.isFinite));
+  assertEquals(found.scene, found.embeddings);
+  assertEquals([...found.timestamps], [0]);
 });
 
 Deno.test("batches do not change results", async () => {
@@ -163,9 +174,9 @@ Deno.test("batches do not change results", async () => {
   const clips = [700, 3000, 40, 256, 2000].map(clip);
   const one = await embedded(referenceBackend(), model, clips, 1);
   for (const batch of [2, 7]) {
-    assert.deepEqual(await embedded(referenceBackend(), model, clips, batch), one);
+    assertEquals(await embedded(referenceBackend(), model, clips, batch), one);
   }
-  assert.deepEqual(
+  assertEquals(
     await embedded(referenceBackend(), model, clips.toReversed(), 2),
     one.toReversed(),
   );
@@ -178,7 +189,7 @@ Deno.test({
     const model = modelOf(faithful), clips = [700, 3000, 40, 256].map(clip);
     const together = await embedded(webgpu!, model, clips, 4);
     const alone = await embedded(webgpu!, model, clips.slice(1, 2), 4);
-    assert.deepEqual(alone[0], together[1]);
+    assertEquals(alone[0], together[1]);
     near(together[1].embeddings, expected(model, clips[1]).flat(), 1e-4);
   },
 });
@@ -193,24 +204,24 @@ Deno.test("clips are asked for when there is room for them", async () => {
     }
   };
   for await (const { of } of embedder.embed(clips())) {
-    assert.ok(asked <= of + 4, `${asked} clips were asked for when clip ${of} was embedded`);
+    assertLessOrEqual(asked, of + 4, `${asked} clips were asked for when clip ${of} was embedded`);
     if (of === 9) break;
   }
-  assert.ok(asked < 15);
+  assertLess(asked, 15);
   embedder.close();
 });
 
 Deno.test("names in the output folder are all different", () => {
   const of = (...found: [string, string][]) =>
     named(found.map(([path, inside]) => ({ path, inside }))).map(({ name }) => name);
-  assert.deepEqual(of(["in/a.wav", "a.wav"], ["in/b/a.wav", "b/a.wav"]), ["a", "b/a"]);
-  assert.deepEqual(of(["in/a.wav", "a.wav"], ["in/a.flac", "a.flac"]), ["a.wav", "a.flac"]);
-  assert.deepEqual(
+  assertEquals(of(["in/a.wav", "a.wav"], ["in/b/a.wav", "b/a.wav"]), ["a", "b/a"]);
+  assertEquals(of(["in/a.wav", "a.wav"], ["in/a.flac", "a.flac"]), ["a.wav", "a.flac"]);
+  assertEquals(
     of(["x/one/a.wav", "a.wav"], ["x/two/a.wav", "a.wav"], ["x/two/b.wav", "b.wav"]),
     ["one/a.wav", "two/a.wav", "b"],
   );
-  assert.deepEqual(of(["in/a.wav", "a.wav"], ["./in/a.wav", "a.wav"]), ["a"]);
-  assert.deepEqual(of(["a.wav", "a.wav"], ["a.wav.ogg", "a.wav.ogg"], ["a.ogg", "a.ogg"]), [
+  assertEquals(of(["in/a.wav", "a.wav"], ["./in/a.wav", "a.wav"]), ["a"]);
+  assertEquals(of(["a.wav", "a.wav"], ["a.wav.ogg", "a.wav.ogg"], ["a.ogg", "a.ogg"]), [
     "a.wav",
     "a.wav.ogg",
     "a.ogg",
@@ -231,7 +242,7 @@ const ran = async (args: readonly string[], cwd: string) => {
   }).output();
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   const err = text(stderr);
-  assert.ok(!/^\s+at /m.test(err), `a stack trace: ${err}`);
+  assert(!/^\s+at /m.test(err), `a stack trace: ${err}`);
   return { code, out: text(stdout), err };
 };
 
@@ -310,12 +321,12 @@ const given = ["--checkpoint", "model.safetensors", "--out", "out", "--device", 
 Deno.test("recordings become three files each, in the folders that they are in", () =>
   inFolder(async (folder) => {
     const { code, out, err } = await ran([...given, "--batch", "3", "sounds"], folder);
-    assert.equal(code, 0, err);
-    assert.match(
+    assertStrictEquals(code, 0, err);
+    assertMatch(
       out,
       /embedded 2 recordings, 0:00 of audio, in .* into out; [\d.]+ clips\/s of 0.02 s/,
     );
-    assert.deepEqual(
+    assertEquals(
       filesIn(`${folder}/out`),
       ["a", "deep/a"].flatMap((name) =>
         ["embeddings", "scene", "timestamps"].map((kind) => `${name}.${kind}.npy`)
@@ -324,15 +335,15 @@ Deno.test("recordings become three files each, in the folders that they are in",
     for (const [name, samples, seed] of [["a", 3000, 1], ["deep/a", 1000, 2]] as const) {
       const rows = expected(modelOf(faithful), clip(samples, seed));
       const of = (kind: string) => loaded(`${folder}/out/${name}.${kind}.npy`);
-      assert.deepEqual(of("embeddings").shape, [rows.length, 16]);
+      assertEquals(of("embeddings").shape, [rows.length, 16]);
       near(of("embeddings").values, rows.flat(), 1e-4);
-      assert.deepEqual(of("scene").shape, [16]);
+      assertEquals(of("scene").shape, [16]);
       near(of("scene").values, meanOf(rows), 1e-4);
-      assert.deepEqual(of("timestamps").shape, [rows.length]);
+      assertEquals(of("timestamps").shape, [rows.length]);
       near(of("timestamps").values, timestamps(rows.length, samples, 16000), 0);
     }
     const other = ["--fidelity", "corrected", "--out", "other", "sounds/a.wav"];
-    assert.equal((await ran([...given, ...other], folder)).code, 0);
+    assertStrictEquals((await ran([...given, ...other], folder)).code, 0);
     const found = loaded(`${folder}/other/a.embeddings.npy`).values;
     near(found, expected(modelOf(corrected), clip(3000, 1)).flat(), 1e-4);
   }));
@@ -341,14 +352,14 @@ Deno.test("what cannot be read is listed at the end, and the others are embedded
   inFolder(async (folder) => {
     Deno.writeFileSync(`${folder}/sounds/cut.wav`, wav(3000, 1).slice(0, 2000));
     const { code, err } = await ran([...given, "missing.wav", "sounds", "nowhere"], folder);
-    assert.equal(code, 1);
-    assert.match(err, /3 recordings could not be embedded:\n/);
-    assert.match(err, /\n {2}missing\.wav: it cannot be read: there is no such file\n/);
-    assert.match(err, /\n {2}nowhere: it cannot be read/);
-    assert.match(err, /\n {2}sounds\/cut\.wav: it is damaged: /);
+    assertStrictEquals(code, 1);
+    assertMatch(err, /3 recordings could not be embedded:\n/);
+    assertMatch(err, /\n {2}missing\.wav: it cannot be read: there is no such file\n/);
+    assertMatch(err, /\n {2}nowhere: it cannot be read/);
+    assertMatch(err, /\n {2}sounds\/cut\.wav: it is damaged: /);
     const names = filesIn(`${folder}/out`);
-    assert.equal(names.length, 6);
-    assert.ok(names.every((name) => name.endsWith(".npy")));
+    assertStrictEquals(names.length, 6);
+    assert(names.every((name) => name.endsWith(".npy")));
   }));
 
 Deno.test("loud but finite audio has finite embeddings, or is refused with its reason", () =>
@@ -360,19 +371,19 @@ Deno.test("loud but finite audio has finite embeddings, or is refused with its r
       Deno.writeFileSync(`${folder}/sounds/${scale}.wav`, bytes);
     }
     const { code, err } = await ran([...given, "sounds"], folder);
-    assert.equal(code, 1);
-    assert.match(err, /^3 recordings could not be embedded:$/m);
+    assertStrictEquals(code, 1);
+    assertMatch(err, /^3 recordings could not be embedded:$/m);
     for (const scale of scales.slice(3)) {
-      assert.ok(
+      assert(
         err.includes(`  sounds/${scale}.wav: the sample at `) &&
           /samples go from -1 to 1/.test(err),
         err,
       );
     }
     const names = filesIn(`${folder}/out`);
-    assert.equal(names.length, 15);
+    assertStrictEquals(names.length, 15);
     for (const name of names) {
-      assert.ok(loaded(`${folder}/out/${name}`).values.every(Number.isFinite), name);
+      assert(loaded(`${folder}/out/${name}`).values.every(Number.isFinite), name);
     }
   }));
 
@@ -387,11 +398,11 @@ Deno.test("embeddings that are not finite are not written", () =>
       ["--checkpoint", "vast.safetensors", "--out", "out", "--device", "reference", "sounds"],
       folder,
     );
-    assert.equal(code, 1);
-    assert.equal(out, "");
+    assertStrictEquals(code, 1);
+    assertStrictEquals(out, "");
     const why = "its embedding is not finite; the checkpoint may have diverged";
-    assert.ok(err.includes(`  sounds/a.wav: ${why}\n  sounds/deep/a.wav: ${why}\n`), err);
-    assert.deepEqual(filesIn(`${folder}/out`), []);
+    assert(err.includes(`  sounds/a.wav: ${why}\n  sounds/deep/a.wav: ${why}\n`), err);
+    assertEquals(filesIn(`${folder}/out`), []);
   }));
 
 Deno.test("an interrupt leaves whole files only", () =>
@@ -411,10 +422,10 @@ Deno.test("an interrupt leaves whole files only", () =>
     child.kill("SIGINT");
     const { code, stderr } = await child.output();
     const err = new TextDecoder().decode(stderr);
-    assert.equal(code, 1, err);
-    assert.match(err, /interrupted/);
-    assert.ok(!/^\s+at /m.test(err), err);
-    assert.deepEqual(
+    assertStrictEquals(code, 1, err);
+    assertMatch(err, /interrupted/);
+    assert(!/^\s+at /m.test(err), err);
+    assertEquals(
       filesIn(`${folder}/out`).filter((name) => !/^(deep\/)?a\.\w+\.npy$/.test(name)),
       [],
     );
@@ -459,19 +470,19 @@ Deno.test("nothing is read or written for a checkpoint that can not be used", ()
         "reference",
       ];
       const { code, err } = await ran([...given, "sounds"], folder);
-      assert.equal(code, 1);
-      assert.match(err, sentence);
-      assert.equal(err.trim().split("\n").length, 1, err);
+      assertStrictEquals(code, 1);
+      assertMatch(err, sentence);
+      assertStrictEquals(err.trim().split("\n").length, 1, err);
     }
-    assert.ok(!filesIn(folder).some((name) => name.startsWith("out")));
+    assert(!filesIn(folder).some((name) => name.startsWith("out")));
   }));
 
 Deno.test("arguments that are missing or wrong are told with status 2", () =>
   inFolder(async (folder) => {
     const told = async (args: readonly string[], sentence: RegExp) => {
       const { code, err } = await ran(args, folder);
-      assert.equal(code, 2, err);
-      assert.match(err, sentence);
+      assertStrictEquals(code, 2, err);
+      assertMatch(err, sentence);
     };
     await told(["sounds"], /--checkpoint F is missing/);
     await told(["--checkpoint", "model.safetensors", "sounds"], /--out DIR is missing/);

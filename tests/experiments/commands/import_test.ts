@@ -1,6 +1,6 @@
 // Import: the encoder is told from names and shapes, the keys are compared, and what is written
 // embeds.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals, fail } from "@std/assert";
 import { join } from "node:path";
 import * as E from "fp-ts/Either.js";
 import { checkpointErrorText, decodeCheckpoint } from "../../../experiments/encoders/checkpoint.ts";
@@ -48,14 +48,14 @@ for (const family of families) {
           (_, k) => [name.replace("blocks.1.", `blocks.${k + 1}.`), shape] as const,
         )
       );
-      assert.deepEqual(recognised(shapes), of);
+      assertEquals(recognised(shapes), of);
     }
   });
 }
 
 Deno.test("what is not published is told where it leaves a trace", () => {
   const same = (encoder: FamilyEncoder, frames: number, options = {}) =>
-    assert.deepEqual(recognised(shapesOf({ encoder, frames }), options), { encoder, frames });
+    assertEquals(recognised(shapesOf({ encoder, frames }), options), { encoder, frames });
   const [transformer, mamba, xlstm] = families.map((family) => ({
     ...publishedEncoder(family, "tiny"),
     dim: 32,
@@ -77,55 +77,58 @@ Deno.test("what makes no encoder is told in a sentence", () => {
         !(name in changes && changes[name] === undefined)
       ).map(([name, shape]) => [name, shape!]),
     );
-  assert.equal(
+  assertStrictEquals(
     recognised([["conv1.weight", [64, 3, 7, 7]], ["fc.bias", [10]]]),
     "its tensors should be named for one family, as 'blocks.0.attn.qkv_layer.weight' " +
       "(transformer), 'blocks.0.mixer.A_log' (mamba) or 'blocks.0.layer.mlstm_cell.igate.weight' " +
       "(xlstm) are; it has 2, such as 'conv1.weight', 'fc.bias'",
   );
-  assert.match(`${recognised([])}`, / are; it has 0$/);
-  assert.match(`${said({ "blocks.0.attn.qkv_layer.weight": [24, 8] })}`, /^its tensors should be/);
-  assert.equal(said({ cls_token: undefined }), "there is no 'cls_token', which tells sizes");
-  assert.equal(said({ pos_embed: [11, 8] }), "'pos_embed' is [11, 8], where 3 axes were expected");
-  assert.equal(
+  assertMatch(`${recognised([])}`, / are; it has 0$/);
+  assertMatch(`${said({ "blocks.0.attn.qkv_layer.weight": [24, 8] })}`, /^its tensors should be/);
+  assertStrictEquals(said({ cls_token: undefined }), "there is no 'cls_token', which tells sizes");
+  assertStrictEquals(
+    said({ pos_embed: [11, 8] }),
+    "'pos_embed' is [11, 8], where 3 axes were expected",
+  );
+  assertStrictEquals(
     said({ pos_embed: [1, 11, 9] }),
     "'pos_embed' is 9 wide, but patches are embedded in 8 channels",
   );
-  assert.equal(
+  assertStrictEquals(
     said({ pos_embed: [1, 12, 8] }),
     "'pos_embed' has 12 rows, which are not one more than a multiple of the 5 patches in 80 mel bands",
   );
-  assert.equal(
+  assertStrictEquals(
     said({ "patch_embed.proj.weight": [8, 1, 4, 11] }),
     "patches of 11 bands do not divide the 80 mel bands",
   );
-  assert.equal(
+  assertStrictEquals(
     said({ "patch_embed.proj.weight": [6, 1, 4, 16] }),
     "its width, 6, is not a multiple of 4",
   );
-  assert.equal(
+  assertStrictEquals(
     said({ "patch_embed.proj.weight": [0, 1, 4, 16] }),
     "'patch_embed.proj.weight' is [0, 1, 4, 16], where 4 axes were expected",
   );
-  assert.equal(
+  assertStrictEquals(
     said({ "blocks.0.mixer.A_log": [17, 4] }),
     "'blocks.0.mixer.A_log' has 17 inner channels, which are not a multiple of its width, 8",
   );
-  assert.equal(said({ "blocks.7.norm.bias": [8] }), "it has 3 blocks, but none numbered 2");
+  assertStrictEquals(said({ "blocks.7.norm.bias": [8] }), "it has 3 blocks, but none numbered 2");
   const many = Array.from({ length: 300 }, (_, k) => [`blocks.${k}.norm.bias`, [8]]);
-  assert.equal(
+  assertStrictEquals(
     said(Object.fromEntries(many)),
     "it has 300 blocks, where at most 256 are expected",
   );
-  assert.equal(
+  assertStrictEquals(
     recognised(shapesOf(small("transformer"))),
     "its width, 8, does not tell the number of heads; give it with --heads",
   );
-  assert.equal(
+  assertStrictEquals(
     recognised(shapesOf(small("transformer")), { heads: 3 }),
     "its width, 8, is not a multiple of 3 heads",
   );
-  assert.equal(
+  assertStrictEquals(
     recognised(shapesOf(small("xlstm")), { heads: 2 }),
     "its gates are of 4 heads, and not of the 2 that were asked for",
   );
@@ -134,11 +137,11 @@ Deno.test("what makes no encoder is told in a sentence", () => {
 for (const family of families) {
   Deno.test(`a ${family} of PyTorch becomes a checkpoint that embeds, in the published order`, () => {
     const imported = importFrom(bytesSource(bytesOf(family)), heads(family));
-    if (E.isLeft(imported)) assert.fail(importErrorText(imported.left, family));
+    if (E.isLeft(imported)) fail(importErrorText(imported.left, family));
     const checkpoint = decodeCheckpoint(imported.right.bytes, "out.safetensors");
-    if (E.isLeft(checkpoint)) assert.fail(checkpointErrorText(checkpoint.left));
+    if (E.isLeft(checkpoint)) fail(checkpointErrorText(checkpoint.left));
     const { values, ...description } = checkpoint.right;
-    assert.deepEqual(description, {
+    assertEquals(description, {
       ...small(family),
       frontEnd: publishedFrontEnd,
       fidelity: faithful,
@@ -146,12 +149,12 @@ for (const family of families) {
     const shapes = shapesOf(small(family));
     for (const [name, value] of Object.entries(values)) {
       const k = shapes.findIndex(([other]) => other === name);
-      assert.deepEqual(value, valuesOf(k, shapes[k][1]));
+      assertEquals(value, valuesOf(k, shapes[k][1]));
     }
     const file = decode(imported.right.bytes);
-    assert.ok(E.isRight(file));
-    assert.deepEqual(
-      [...file.right.tensors].map(([name, { shape }]) => [name, shape]),
+    assert(E.isRight(file));
+    assertEquals(
+      [...file.right.tensors].map(([name, { shape }]) => [name, shape] as const),
       shapes.filter(([name]) => family !== "mamba" || name !== "mask_token"),
     );
   });
@@ -159,17 +162,17 @@ for (const family of families) {
 
 Deno.test("keys are counted, and named up to twenty", () => {
   const imported = importFrom(bytesSource(bytesOf("mamba")));
-  assert.ok(E.isRight(imported));
-  assert.equal(
+  assert(E.isRight(imported));
+  assertStrictEquals(
     keysText(imported.right.keys),
     "keys: 32 matched, 1 missing, 1 left over\nmissing:\n  mask_token\nleft over:\n  head.weight",
   );
   const names = Array.from({ length: 23 }, (_, k) => `n${k}\x07`);
   const text = keysText({ matched: [], missing: [], leftOver: names, unfit: ["x"] });
   const lines = text.split("\n");
-  assert.equal(lines[0], "keys: 0 matched, 0 missing, 23 left over, 1 of another shape");
-  assert.deepEqual(lines.slice(1, 3), ["left over:", "  n0\\u0007"]);
-  assert.deepEqual(lines.slice(21), ["  n19\\u0007", "  and 3 more", "of another shape:", "  x"]);
+  assertStrictEquals(lines[0], "keys: 0 matched, 0 missing, 23 left over, 1 of another shape");
+  assertEquals(lines.slice(1, 3), ["left over:", "  n0\\u0007"]);
+  assertEquals(lines.slice(21), ["  n19\\u0007", "  and 3 more", "of another shape:", "  x"]);
 });
 
 const tensorsOf = (family: FamilyName): Map<string, TensorData> =>
@@ -185,10 +188,10 @@ Deno.test("safetensors without a description are described; half precision becom
     one = (length: number) => Array.from({ length }, () => 0x3c00);
   tensors.set("cls_token", { dtype: "F16", shape: [1, 1, 8], data: Uint16Array.from(one(8)) });
   const imported = importFrom(bytesSource(encode(tensors)));
-  if (E.isLeft(imported)) assert.fail(importErrorText(imported.left, "a"));
+  if (E.isLeft(imported)) fail(importErrorText(imported.left, "a"));
   const checkpoint = decodeCheckpoint(imported.right.bytes, "a");
-  if (E.isLeft(checkpoint)) assert.fail(checkpointErrorText(checkpoint.left));
-  assert.deepEqual(checkpoint.right.values["cls_token"], Float32Array.from(one(8), () => 1));
+  if (E.isLeft(checkpoint)) fail(checkpointErrorText(checkpoint.left));
+  assertEquals(checkpoint.right.values["cls_token"], Float32Array.from(one(8), () => 1));
 });
 
 Deno.test("an encoder that is not whole, or not of numbers, is not written", () => {
@@ -196,11 +199,9 @@ Deno.test("an encoder that is not whole, or not of numbers, is not written", () 
     const tensors = tensorsOf("mamba");
     change(tensors);
     const imported = importFrom(bytesSource(encode(tensors)));
-    return E.isLeft(imported)
-      ? importErrorText(imported.left, "a")
-      : assert.fail("it was imported");
+    return E.isLeft(imported) ? importErrorText(imported.left, "a") : fail("it was imported");
   };
-  assert.equal(
+  assertStrictEquals(
     said((of) => {
       of.delete("blocks.1.mixer.D");
       of.set("encoder_norm.bias", { dtype: "F32", shape: [4], data: new Float32Array(4) });
@@ -215,15 +216,15 @@ Deno.test("an encoder that is not whole, or not of numbers, is not written", () 
     shape: [8],
     data: Float64Array.from({ length: 8 }, (_, k) => values[k] ?? 0),
   });
-  assert.equal(
+  assertStrictEquals(
     said((of) => of.set("encoder_norm.bias", vector([0, NaN]))),
     "a: the tensor 'encoder_norm.bias' holds NaN, which no weight can be, at 1",
   );
-  assert.equal(
+  assertStrictEquals(
     said((of) => of.set("encoder_norm.bias", vector([1e39]))),
     "a: the tensor 'encoder_norm.bias' holds Infinity, which no weight can be, at 0",
   );
-  assert.equal(
+  assertStrictEquals(
     said((of) =>
       of.set("encoder_norm.bias", { dtype: "I64", shape: [8], data: new BigInt64Array(8) })
     ),
@@ -244,29 +245,29 @@ Deno.test("the command tells the encoder and the keys, and writes the file", () 
   const folder = Deno.makeTempDirSync();
   try {
     const from = join(checkpoints, "mamba.pth"), to = join(folder, "out.safetensors");
-    assert.deepEqual(run(from, to), {
+    assertEquals(run(from, to), {
       code: 0,
       said: `${from}: Mamba, width 8, 2 blocks, patches of 4 frames × 16 bands, 8 frames\n` +
         "keys: 32 matched, 1 missing, 1 left over\nmissing:\n  mask_token\nleft over:\n" +
         `  head.weight\nwrote ${to}\n`,
       told: "",
     });
-    assert.deepEqual([...Deno.readDirSync(folder)].map(({ name }) => name), ["out.safetensors"]);
+    assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), ["out.safetensors"]);
     const transformer = join(checkpoints, "transformer.pth");
-    assert.equal(run(transformer, to, "--heads", "2").code, 0);
+    assertStrictEquals(run(transformer, to, "--heads", "2").code, 0);
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
 });
 
 Deno.test("the command tells what it does not understand, and what it cannot read or write", async () => {
-  assert.deepEqual(run("a.pth"), {
+  assertEquals(run("a.pth"), {
     code: 2,
     said: "",
     told:
       "two files are needed: the one to read and the one to write; see deno task import --help\n",
   });
-  assert.equal(
+  assertStrictEquals(
     run("a.pth", "b", "--heads", "0").told,
     "--heads: expected a whole number from 1, found '0'; see deno task import --help\n",
   );
@@ -274,12 +275,12 @@ Deno.test("the command tells what it does not understand, and what it cannot rea
   console.error = (text: string) => errors.push(text);
   try {
     const mamba = join(checkpoints, "mamba.pth");
-    assert.equal(await importFile("no.pth", "b"), 1);
-    assert.equal(await importFile(checkpoints, "b"), 1);
-    assert.equal(await importFile(mamba, join(checkpoints, ".", "mamba.pth")), 1);
-    assert.equal(await importFile(mamba, join(checkpoints, "none", "b")), 1);
-    assert.equal(await importFile(join(checkpoints, "transformer.pth"), "b"), 1);
-    assert.deepEqual(errors, [
+    assertStrictEquals(await importFile("no.pth", "b"), 1);
+    assertStrictEquals(await importFile(checkpoints, "b"), 1);
+    assertStrictEquals(await importFile(mamba, join(checkpoints, ".", "mamba.pth")), 1);
+    assertStrictEquals(await importFile(mamba, join(checkpoints, "none", "b")), 1);
+    assertStrictEquals(await importFile(join(checkpoints, "transformer.pth"), "b"), 1);
+    assertEquals(errors, [
       "no.pth cannot be read: there is no such file",
       `${checkpoints} cannot be read: it is no file`,
       `${mamba} would be replaced by a file without all that is left over; give OUT another name`,

@@ -1,6 +1,12 @@
 // The command line as a user meets it: bad input gives one clear message, a status that is not 0, no
 // stack trace, and nothing half-written.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotStrictEquals,
+  assertStrictEquals,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { decode } from "../../../experiments/formats/safetensors.ts";
 import mamba from "../../../experiments/specs/presets/mamba.json" with { type: "json" };
@@ -78,9 +84,9 @@ const refused = async (
   status: number,
 ) => {
   const { code, err } = await ran(args, folder);
-  assert.equal(code, status, err);
-  assert.match(err, pattern);
-  assert.ok(!/^\s+at /m.test(err), `a stack trace: ${err}`);
+  assertStrictEquals(code, status, err);
+  assertMatch(err, pattern);
+  assert(!/^\s+at /m.test(err), `a stack trace: ${err}`);
 };
 
 const experiment = (
@@ -127,7 +133,7 @@ Deno.test("specs that are not there or have mistakes are refused", () =>
     const typo = { ...little, encoder: { ...little.encoder, dept: 3 } };
     await Deno.writeTextFile(`${folder}/typo.json`, JSON.stringify(typo));
     await refused(["experiment", "typo.json"], folder, /encoder\.dept.*did you mean/s, 1);
-    assert.ok(![...Deno.readDirSync(folder)].some((entry) => entry.name === "runs"));
+    assert(![...Deno.readDirSync(folder)].some((entry) => entry.name === "runs"));
   }));
 
 Deno.test("folders without usable audio are refused", () =>
@@ -148,17 +154,17 @@ Deno.test("a truncated recording is listed and skipped, and the run goes on", ()
     }
     await Deno.writeFile(`${folder}/sounds/broken.wav`, wav(0.6, 0.4));
     const { code, err } = await ran(experiment("--data", "sounds", "--out", "out"), folder);
-    assert.equal(code, 0, err);
-    assert.match(err, /1 file was skipped:\n {2}broken\.wav: /);
+    assertStrictEquals(code, 0, err);
+    assertMatch(err, /1 file was skipped:\n {2}broken\.wav: /);
     const page = await Deno.readTextFile(`${folder}/out/report.html`);
-    assert.match(page, /broken\.wav/);
+    assertMatch(page, /broken\.wav/);
   }));
 
 Deno.test("an output folder that can not be written is refused before any work", () =>
   inFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/taken`, "");
     await refused(experiment("--out", "taken"), folder, /taken/, 1);
-    assert.equal(await Deno.readTextFile(`${folder}/taken`), "");
+    assertStrictEquals(await Deno.readTextFile(`${folder}/taken`), "");
   }));
 
 const asked = (signal: Deno.Signal) =>
@@ -173,12 +179,12 @@ const asked = (signal: Deno.Signal) =>
     child.kill(signal);
     const { code, stderr } = await child.output();
     const err = new TextDecoder().decode(stderr);
-    assert.notEqual(code, 0);
-    assert.match(err, /interrupted after step \d+; the checkpoint of step \d+ is in out/);
-    assert.ok(!/^\s+at /m.test(err), err);
-    assert.ok(E.isRight(decode(await Deno.readFile(file))));
+    assertNotStrictEquals(code, 0);
+    assertMatch(err, /interrupted after step \d+; the checkpoint of step \d+ is in out/);
+    assert(!/^\s+at /m.test(err), err);
+    assert(E.isRight(decode(await Deno.readFile(file))));
     const left = [...Deno.readDirSync(`${folder}/out`)].map((entry) => entry.name).sort();
-    assert.deepEqual(left, [
+    assertEquals(left, [
       ".lock",
       "checkpoint.safetensors",
       "checkpoints",
@@ -203,14 +209,17 @@ Deno.test("a run goes on when nobody reads what it says any more", () =>
     const child = start(experiment("--out", "out"), folder).spawn();
     await child.stderr.cancel();
     await child.stdout.cancel();
-    assert.equal((await child.status).code, 0);
-    assert.equal(JSON.parse(Deno.readTextFileSync(`${folder}/out/run.json`)).state, "finished");
+    assertStrictEquals((await child.status).code, 0);
+    assertStrictEquals(
+      JSON.parse(Deno.readTextFileSync(`${folder}/out/run.json`)).state,
+      "finished",
+    );
   }));
 
 Deno.test("doctor says what it finds, and golden tells a file that is none", () =>
   inFolder(async (folder) => {
     const { code, out } = await ran(["doctor"], folder);
-    assert.equal(code, 0, out);
-    assert.match(out, /reference/);
+    assertStrictEquals(code, 0, out);
+    assertMatch(out, /reference/);
     await refused(["golden", "--device", "reference", "little.json"], folder, /little\.json/, 1);
   }));

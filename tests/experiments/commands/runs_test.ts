@@ -1,5 +1,5 @@
 // The run store: what is listed, in what two runs differ, and what may be deleted.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import {
   deleteRun,
@@ -36,7 +36,7 @@ const make = (
 };
 
 const message = (of: E.Either<{ readonly message: string }, unknown>): string => {
-  assert.ok(E.isLeft(of));
+  assert(E.isLeft(of));
   return of.left.message;
 };
 
@@ -47,8 +47,8 @@ Deno.test("runs are listed with how they stand, also within studies", () =>
     make(`${root}/study/c`, { state: "running", step: 7 });
     Deno.mkdirSync(`${root}/other`);
     const mine = await claim(`${root}/study/c`);
-    assert.ok(E.isRight(mine));
-    assert.equal(
+    assert(E.isRight(mine));
+    assertStrictEquals(
       runsText(summaries(root), root),
       [
         "run      state        step  held-out    loss  time  device",
@@ -58,16 +58,16 @@ Deno.test("runs are listed with how they stand, also within studies", () =>
       ].join("\n"),
     );
     mine.right();
-    assert.deepEqual(summaries(`${root}/none`), []);
+    assertEquals(summaries(`${root}/none`), []);
   }));
 
 Deno.test("two runs differ in fields of their specs", () =>
   inFolder((root) => {
     make(`${root}/a`, { state: "finished", step: 100 });
     make(`${root}/b`, { state: "finished", seed: 3, step: 100 });
-    assert.deepEqual(runsDifference("a", "b", root), E.right("seed: 0 in a, 3 in b"));
-    assert.deepEqual(runsDifference("a", "a/", root), E.right("the two specs are the same"));
-    assert.match(
+    assertEquals(runsDifference("a", "b", root), E.right("seed: 0 in a, 3 in b"));
+    assertEquals(runsDifference("a", "a/", root), E.right("the two specs are the same"));
+    assertMatch(
       message(runsDifference("a", "c", root)),
       /^'c' is not a run: .*the runs are a, b$/,
     );
@@ -80,15 +80,15 @@ Deno.test("only the folder of a run that nobody writes is deleted", () =>
     Deno.mkdirSync(`${root}/precious`);
     Deno.writeTextFileSync(`${root}/precious/thesis.txt`, "years");
     for (const name of ["precious", "..", ".", "", `${root}/precious`]) {
-      assert.match(message(deleteRun(name, root)), /is not a run/);
+      assertMatch(message(deleteRun(name, root)), /is not a run/);
     }
     const mine = await claim(`${root}/b`);
-    assert.ok(E.isRight(mine));
-    assert.match(message(deleteRun("b", root)), /a process is writing .*\/b; stop it first/);
+    assert(E.isRight(mine));
+    assertMatch(message(deleteRun("b", root)), /a process is writing .*\/b; stop it first/);
     mine.right();
     // A run that was written into a folder of somebody's.
     Deno.writeTextFileSync(`${root}/b/thesis.txt`, "years");
-    assert.match(
+    assertMatch(
       message(deleteRun("b", root)),
       /\/b holds more than a run: thesis\.txt; move that away, or remove the folder by hand$/,
     );
@@ -97,15 +97,15 @@ Deno.test("only the folder of a run that nobody writes is deleted", () =>
       Deno.writeTextFileSync(`${root}/b/${name}`, "");
     }
     Deno.symlinkSync(`${root}/a`, `${root}/link`);
-    assert.match(message(deleteRun("link", root)), /is a link/);
-    assert.deepEqual(deleteRun("a", root), E.right(`${root}/a`));
-    assert.deepEqual(deleteRun(`${root}/b`, root), E.right(`${root}/b`));
+    assertMatch(message(deleteRun("link", root)), /is a link/);
+    assertEquals(deleteRun("a", root), E.right(`${root}/a`));
+    assertEquals(deleteRun(`${root}/b`, root), E.right(`${root}/b`));
     const left = [...Deno.readDirSync(root)].map(({ name }) => name).sort();
-    assert.deepEqual(left, ["link", "precious"]);
-    assert.equal(Deno.readTextFileSync(`${root}/precious/thesis.txt`), "years");
+    assertEquals(left, ["link", "precious"]);
+    assertStrictEquals(Deno.readTextFileSync(`${root}/precious/thesis.txt`), "years");
   }));
 
 Deno.test("docs/runs.md tells of all that a run writes", () => {
   const page = Deno.readTextFileSync(new URL("../../../docs/runs.md", import.meta.url));
-  for (const name of written) assert.ok(page.includes(`| \`${name}`), name);
+  for (const name of written) assert(page.includes(`| \`${name}`), name);
 });

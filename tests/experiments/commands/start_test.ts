@@ -1,6 +1,6 @@
 // What starts the command line: an engine with vectors of 256 bits where there are some. That the process
 // below is not noticed is seen in cli_test.ts, which starts commands in this way.
-import assert from "assert";
+import { assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 import { inFolder } from "../../support/hear/made.ts";
 
 const path = decodeURIComponent(
@@ -20,18 +20,18 @@ const said = async (folder: string, env: Readonly<Record<string, string>> = {}) 
     env: { NO_COLOR: "1", ...env },
   }).output();
   const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  assert.equal(code, 0, err);
+  assertStrictEquals(code, 0, err);
   return out + err;
 };
 
 Deno.test("a command computes with vectors of 256 bits where the processor has them", () =>
   inFolder(async (folder) => {
-    assert.equal(/SIMD of 256 bits/.test(await said(folder)), hasWide);
+    assertStrictEquals(/SIMD of 256 bits/.test(await said(folder)), hasWide);
   }));
 
 Deno.test("who sets V8's flags has them as they are set", () =>
   inFolder(async (folder) => {
     const device = await said(folder, { DENO_V8_FLAGS: "--wasm-bounds-checks" });
-    assert.match(device, /SIMD, /);
-    assert.doesNotMatch(device, /256 bits/);
+    assertMatch(device, /SIMD, /);
+    assertNotMatch(device, /256 bits/);
   }));

@@ -1,6 +1,14 @@
 // Data as a spec names it: folders and tasks, the same bits for any number of threads and with or without
 // a store, what is told of what cannot be used, what happens when data goes away, and memory.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertNotStrictEquals,
+  assertStrictEquals,
+  fail,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { openSource } from "../../../experiments/data/open.ts";
 import { dataErrorText, type Source } from "../../../experiments/data/clips/source.ts";
@@ -12,7 +20,7 @@ import { publishedFrontEnd } from "../../../models/frontend.ts";
 import { filesOf, fourFolds, inFolder, threeSplits, writeFiles } from "../../support/hear/made.ts";
 
 const left = <L>(result: E.Either<L, unknown>): L => {
-  assert.ok(E.isLeft(result), "it should not have worked");
+  assert(E.isLeft(result), "it should not have worked");
   return result.left;
 };
 
@@ -24,7 +32,7 @@ const withSource = async (
   act: (source: Source) => Promise<void> | void,
 ) => {
   const opened = await opening;
-  if (E.isLeft(opened)) assert.fail(dataErrorText(opened.left));
+  if (E.isLeft(opened)) fail(dataErrorText(opened.left));
   try {
     await act(opened.right);
   } finally {
@@ -34,12 +42,12 @@ const withSource = async (
 
 const read = async (source: Source, first: number, count: number): Promise<Float32Array> => {
   const batch = await source.batch(first, count);
-  if (E.isLeft(batch)) assert.fail(dataErrorText(batch.left));
+  if (E.isLeft(batch)) fail(dataErrorText(batch.left));
   return batch.right;
 };
 
 const same = (a: Float32Array, b: Float32Array) =>
-  assert.ok(a.length === b.length && a.every((value, k) => Object.is(value, b[k])));
+  assert(a.length === b.length && a.every((value, k) => Object.is(value, b[k])));
 
 const folderOf = (path: string, changes: Partial<DataSpec> = {}) => ({
   kind: "folder",
@@ -74,7 +82,7 @@ Deno.test("any number of threads, a store that is empty, full or there give the 
     for (const [threads, at] of cases) {
       const data = folderOf(`${folder}/sounds`, at === undefined ? {} : { store: at });
       await withSource(open(data, threads), async (source) => {
-        assert.equal(source.clips + source.heldOut.length, 15);
+        assertStrictEquals(source.clips + source.heldOut.length, 15);
         const values = [
           ...source.heldOut.map(({ frames }) => frames),
           await read(source, 0, 30),
@@ -91,8 +99,8 @@ Deno.test("any number of threads, a store that is empty, full or there give the 
         (sum, { name, isDirectory }) => sum + (isDirectory ? files(`${path}/${name}`) : 1),
         0,
       );
-    assert.equal(files(store.path), 15);
-    assert.ok(files(small.path) >= 1 && files(small.path) < 15);
+    assertStrictEquals(files(store.path), 15);
+    assert(files(small.path) >= 1 && files(small.path) < 15);
   }));
 
 Deno.test("processes that open the same data share what room is left in its store", () =>
@@ -108,8 +116,8 @@ Deno.test("processes that open the same data share what room is left in its stor
       return storedBytes(store.path);
     };
     const [alone, one] = [await stored(1), await stored(2)];
-    assert.ok(alone > 5e4 && alone <= 1e5, `${alone}`);
-    assert.ok(one > 0 && one <= 5e4, `${one}`);
+    assert(alone > 5e4 && alone <= 1e5, `${alone}`);
+    assert(one > 0 && one <= 5e4, `${one}`);
   }));
 
 Deno.test("what is damaged in a store is not used, and a store that cannot be written is no error", () =>
@@ -154,8 +162,8 @@ Deno.test("a folder's recordings are used; what cannot be used is listed with it
     }
     Deno.symlinkSync(`${folder}/gone`, `${folder}/link.wav`);
     await withSource(open(folderOf(folder)), async (source) => {
-      assert.equal(source.describe, `the recordings in ${folder}`);
-      assert.deepEqual(source.skipped(), [
+      assertStrictEquals(source.describe, `the recordings in ${folder}`);
+      assertEquals(source.skipped(), [
         {
           path: "claims.wav",
           reason:
@@ -169,16 +177,16 @@ Deno.test("a folder's recordings are used; what cannot be used is listed with it
         { path: "link.wav", reason: "it cannot be read: it is a link to nothing" },
         { path: "nan.wav", reason: "the sample at 0.050 s is not a finite number" },
       ]);
-      assert.equal(source.clips + source.heldOut.length, 9);
-      assert.ok((await read(source, 0, 40)).every(Number.isFinite));
+      assertStrictEquals(source.clips + source.heldOut.length, 9);
+      assert((await read(source, 0, 40)).every(Number.isFinite));
     });
     const strict = left(await open(folderOf(folder, { skippedFraction: 0.01 })));
-    assert.match(
+    assertMatch(
       dataErrorText(strict),
       /^5 of 14 recordings from the recordings in .* the first is claims\.wav: it is damaged/,
     );
     const gone = left(await open(folderOf(`${folder}/gone`)));
-    assert.match(dataErrorText(gone), /^there is no folder .*gone; give the path of a folder/);
+    assertMatch(dataErrorText(gone), /^there is no folder .*gone; give the path of a folder/);
   }));
 
 Deno.test("the audio of tasks is used, of the splits that may be trained on", () =>
@@ -193,18 +201,18 @@ Deno.test("the audio of tasks is used, of the splits that may be trained on", ()
       ...(splits === undefined ? {} : { splits }),
     });
     await withSource(open(tasks(["three"])), (source) => {
-      assert.equal(source.describe, "the train split of made");
-      assert.equal(source.clips + source.heldOut.length, 4);
-      assert.match(source.heldOut[0].name, /three\/16000\/train\//);
+      assertStrictEquals(source.describe, "the train split of made");
+      assertStrictEquals(source.clips + source.heldOut.length, 4);
+      assertMatch(source.heldOut[0].name, /three\/16000\/train\//);
     });
     await withSource(open(tasks(["three", "folds"], ["train", "fold00", "fold03"])), (source) => {
-      assert.equal(source.clips + source.heldOut.length, 7);
+      assertStrictEquals(source.clips + source.heldOut.length, 7);
     });
-    assert.match(
+    assertMatch(
       dataErrorText(left(await open(tasks(["three", "folds"])))),
       /folds has the splits fold02, fold00, fold03, fold01; name in data\.splits those that may/,
     );
-    assert.match(
+    assertMatch(
       dataErrorText(left(await open(tasks(["nowhere"])))),
       /the task .*nowhere cannot be used; it has 1 problem/,
     );
@@ -217,7 +225,7 @@ Deno.test("data that goes away in the middle of a run is told, and the same when
       const wanted = await read(source, 0, 12);
       Deno.renameSync(`${folder}/sounds`, `${folder}/elsewhere`);
       const gone = dataErrorText(left(await source.batch(0, 12)));
-      assert.match(
+      assertMatch(
         gone,
         /sounds\/.* can no longer be read: it is no longer there; put it back and resume the run$/,
       );
@@ -226,11 +234,11 @@ Deno.test("data that goes away in the middle of a run is told, and the same when
       // Other clips are not taken for these.
       const { identity } = source;
       await withSource(open(folderOf(`${folder}/sounds`), 2), (again) => {
-        assert.equal(again.identity, identity);
+        assertStrictEquals(again.identity, identity);
       });
       Deno.renameSync(`${folder}/sounds/tone.mp3`, `${folder}/sounds/zone.mp3`);
       await withSource(open(folderOf(`${folder}/sounds`)), (other) => {
-        assert.notEqual(other.identity, identity);
+        assertNotStrictEquals(other.identity, identity);
       });
     });
   }));
@@ -247,7 +255,7 @@ Deno.test("memory stays flat over many batches", () =>
       };
       const before = await rounds(0, 30), after = await rounds(30, 110);
       // Each batch is a megabyte, and what was decoded for it as much again.
-      assert.ok(after - before < 60, `${before} MB, then ${after} MB`);
+      assertLess(after - before, 60, `${before} MB, then ${after} MB`);
     });
   }));
 
@@ -261,7 +269,7 @@ Deno.test("the development corpus is read whole", async () => {
     return console.log("skipped: there is no ../shared/corpus");
   }
   await withSource(open(folderOf(folder, { skippedFraction: 0 }), 2), (source) => {
-    assert.deepEqual(source.skipped(), []);
-    assert.equal(source.clips + source.heldOut.length, 1665);
+    assertEquals(source.skipped(), []);
+    assertStrictEquals(source.clips + source.heldOut.length, 1665);
   });
 });

@@ -1,6 +1,14 @@
 // Checkpoints: what describes an encoder and holds it is read, for every family; all else is refused
 // in one sentence that names what is wrong, however the file is broken.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertStrictEquals,
+  fail,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import {
   checkpointErrorText,
@@ -47,7 +55,7 @@ const tensorsOf = (of: Description): Map<string, TensorData> =>
 
 const said = (bytes: Uint8Array): string => {
   const found = decodeCheckpoint(bytes, "a.safetensors");
-  assert.ok(E.isLeft(found), "it should not have been accepted");
+  assert(E.isLeft(found), "it should not have been accepted");
   return checkpointErrorText(found.left);
 };
 
@@ -57,10 +65,10 @@ for (const family of families) {
     const rest: TensorData = { dtype: "I64", shape: [1], data: BigInt64Array.of(7n) };
     const bytes = encode(new Map([...tensors, ["steps", rest]]), textOf(of));
     const found = decodeCheckpoint(bytes, "a.safetensors");
-    if (E.isLeft(found)) assert.fail(checkpointErrorText(found.left));
+    if (E.isLeft(found)) fail(checkpointErrorText(found.left));
     const { values, ...description } = found.right;
-    assert.deepEqual(description, of);
-    assert.deepEqual(
+    assertEquals(description, of);
+    assertEquals(
       values,
       Object.fromEntries([...tensors].map(([name, { data }]) => [name, data])),
     );
@@ -78,8 +86,8 @@ Deno.test("all options of an encoder are read", () => {
     form: "chunkwise",
   });
   const found = decodeCheckpoint(encode(tensorsOf(of), textOf(of)), "a.safetensors");
-  if (E.isLeft(found)) assert.fail(checkpointErrorText(found.left));
-  assert.deepEqual(found.right.encoder, of.encoder);
+  if (E.isLeft(found)) fail(checkpointErrorText(found.left));
+  assertEquals(found.right.encoder, of.encoder);
 });
 
 Deno.test("fidelity is the published one where nothing is said", () => {
@@ -88,9 +96,9 @@ Deno.test("fidelity is the published one where nothing is said", () => {
     const found = decodeCheckpoint(encode(tensorsOf(of), metadata), "a.safetensors");
     return E.isRight(found) ? found.right.fidelity : checkpointErrorText(found.left);
   };
-  assert.deepEqual(fidelityOf(text), faithful);
+  assertEquals(fidelityOf(text), faithful);
   const rows = JSON.stringify({ ...corrected, rows: "diagonal" });
-  assert.match(
+  assertMatch(
     `${fidelityOf({ ...text, fidelity: rows })}`,
     /'fidelity' in its metadata: rows: expected "frequency" or "time", found "diagonal"/,
   );
@@ -109,31 +117,31 @@ Deno.test("tensors that are missing or do not fit are told by name", () => {
     data: Float32Array.from(data),
   });
   const bias = Array.from({ length: 16 }, () => 0);
-  assert.match(
+  assertMatch(
     changed((of) => of.delete("blocks.1.mlp.layer1.bias")),
     /: 'blocks\.1\.mlp\.layer1\.bias' is missing$/,
   );
-  assert.match(
+  assertMatch(
     changed((of) => of.set("blocks.0.norm1.bias", float([4, 4], bias))),
     /: 'blocks\.0\.norm1\.bias' is \[4, 4\], where \[16\] was expected$/,
   );
-  assert.match(
+  assertMatch(
     changed((of) =>
       of.set("encoder_norm.bias", { dtype: "F64", shape: [16], data: new Float64Array(16) })
     ),
     /: 'encoder_norm\.bias' is F64, where F32 was expected$/,
   );
-  assert.match(
+  assertMatch(
     changed((of) => of.set("encoder_norm.bias", float([16], [...bias.slice(1), NaN]))),
     /: 'encoder_norm\.bias' holds NaN, which no weight can be, at 15$/,
   );
-  assert.match(
+  assertMatch(
     changed((of) => {
       for (const name of of.keys()) if (name.startsWith("blocks.1.")) of.delete(name);
     }),
     /it should have 2 blocks, but the tensors are of 1$/,
   );
-  assert.match(
+  assertMatch(
     changed((of) => {
       for (const name of of.keys()) if (name.endsWith("bias")) of.delete(name);
     }),
@@ -151,7 +159,7 @@ Deno.test("descriptions that are missing or make no sense are told by field", ()
           : [[key, typeof value === "string" ? value : JSON.stringify(value)]]
       ),
     );
-    assert.match(said(encode(tensors, metadata)), sentence);
+    assertMatch(said(encode(tensors, metadata)), sentence);
   };
   const { encoder, frontEnd } = of;
   told({ encoder: undefined }, /does not say which encoder it holds/);
@@ -179,7 +187,7 @@ Deno.test("descriptions that are missing or make no sense are told by field", ()
   told({ frames: "1e9" }, /'frames' in its metadata: expected a whole number from 1 to 100000/);
   told({ frames: "80" }, /: 'pos_embed' is \[1, 11, 16\], where \[1, 101, 16\] was expected$/);
   const odd = describe("transformer"), heads = { ...odd.encoder, heads: 3 };
-  assert.match(
+  assertMatch(
     said(encode(tensorsOf(odd), { ...textOf(odd), encoder: JSON.stringify(heads) })),
     /^a\.safetensors: 'encoder' in its metadata: /,
   );
@@ -187,8 +195,8 @@ Deno.test("descriptions that are missing or make no sense are told by field", ()
 
 Deno.test("files that are not there are told", async () => {
   const found = await readCheckpoint("nowhere.safetensors")();
-  assert.ok(E.isLeft(found));
-  assert.equal(
+  assert(E.isLeft(found));
+  assertStrictEquals(
     checkpointErrorText(found.left),
     "the checkpoint nowhere.safetensors cannot be read: there is no such file",
   );
@@ -208,8 +216,8 @@ Deno.test("a file with any byte changed or missing is read or refused, and nothi
     if (E.isRight(found)) continue;
     refused++;
     const sentence = checkpointErrorText(found.left);
-    assert.ok(sentence.includes("a.safetensors") && !sentence.includes("undefined"), sentence);
-    assert.ok(sentence.length < 1000, sentence);
+    assert(sentence.includes("a.safetensors") && !sentence.includes("undefined"), sentence);
+    assertLess(sentence.length, 1000, sentence);
   }
-  assert.ok(refused > 1000, `${refused} refused`);
+  assertGreater(refused, 1000, `${refused} refused`);
 });

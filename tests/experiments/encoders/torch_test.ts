@@ -1,6 +1,6 @@
 // Round trips with PyTorch itself, where a python3 has it (Debian: python3-torch): what is written
 // here loads there by name, with the same shapes and bits, and what it writes now is read here.
-import assert from "assert";
+import { assert, assertEquals, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { importErrorText, importFrom } from "../../../experiments/commands/import.ts";
 import { bytesSource } from "../../../experiments/formats/zip.ts";
@@ -50,20 +50,20 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
     const path = `${folder}/tiny.safetensors`;
     Deno.writeFileSync(path, encode(tensors, { encoder: JSON.stringify(encoder) }));
     const sizes = JSON.stringify({ heads: 0, state: 0, expand: 0, tokens: 250, ...encoder });
-    assert.equal(
+    assertStrictEquals(
       runPython(python, [load, path, sizes]),
       `<All keys matched successfully>\n${counts[family]}\n`,
     );
 
     const back = Deno.readFileSync(`${path}.pth`), found = tensorsIn(back);
     // Also in the order of such modules.
-    assert.deepEqual([...found], [...tensors]);
+    assertEquals([...found], [...tensors]);
     const imported = importFrom(bytesSource(back));
-    if (E.isLeft(imported)) assert.fail(importErrorText(imported.left, "tiny.pth"));
-    assert.deepEqual(imported.right.encoder, encoder);
+    if (E.isLeft(imported)) fail(importErrorText(imported.left, "tiny.pth"));
+    assertEquals(imported.right.encoder, encoder);
     const written = decode(imported.right.bytes);
-    assert.ok(E.isRight(written));
-    assert.deepEqual([...written.right.tensors], [...tensors]);
+    assert(E.isRight(written));
+    assertEquals([...written.right.tensors], [...tensors]);
   });
 }
 
@@ -89,9 +89,9 @@ test("what is imported of every family is what PyTorch itself loads", (python, f
     const path = `${folder}/${family}.pth`;
     const options = family === "transformer" ? { heads: 2 } : {};
     const imported = importFrom(bytesSource(Deno.readFileSync(path)), options);
-    if (E.isLeft(imported)) assert.fail(importErrorText(imported.left, path));
+    if (E.isLeft(imported)) fail(importErrorText(imported.left, path));
     Deno.writeFileSync(`${path}.safetensors`, imported.right.bytes);
     const said = runPython(python, ["-c", loadAny, `${path}.safetensors`, path]);
-    assert.equal(said, `${count}\n`);
+    assertStrictEquals(said, `${count}\n`);
   }
 });

@@ -1,6 +1,6 @@
 // Architectures of the user's own: the example of the documentation trains, is saved and embeds; every
 // mistake in a module is told in one sentence that names it.
-import assert from "assert";
+import { assert, assertEquals, assertLess, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { checkpointErrorText, readCheckpoint } from "../../../experiments/encoders/checkpoint.ts";
 import { openSource } from "../../../experiments/data/open.ts";
@@ -28,7 +28,7 @@ const little = [
 ];
 
 const sound = (read: E.Either<Parameters<typeof specReadErrorText>[0], Spec>): Spec => {
-  assert.ok(E.isRight(read), E.isLeft(read) ? specReadErrorText(read.left) : "");
+  assert(E.isRight(read), E.isLeft(read) ? specReadErrorText(read.left) : "");
   return read.right;
 };
 
@@ -38,12 +38,12 @@ for (const style of ["ssast", "mae"]) {
       const spec = sound(
         await readSpec(`${examples}/mixer.json`, [...little, `objective.style=${style}`])(),
       );
-      assert.deepEqual(
+      assertEquals(
         [spec.encoder.family, spec.encoder.order, spec.encoder.positions],
         ["module", "alternating", "sin-cos"],
       );
       const source = await openSource(spec);
-      assert.ok(E.isRight(source));
+      assert(E.isRight(source));
       const result = await train({
         spec,
         backend: wasm,
@@ -51,15 +51,15 @@ for (const style of ["ssast", "mae"]) {
         folder,
         interrupted: () => false,
       });
-      assert.ok(E.isRight(result), JSON.stringify(result));
-      assert.ok(result.right.last < 0.9 * result.right.first, JSON.stringify(result.right));
+      assert(E.isRight(result), JSON.stringify(result));
+      assertLess(result.right.last, 0.9 * result.right.first, JSON.stringify(result.right));
       // The run's own spec names the module by its whole path.
       const kept = sound(await readSpec(`${folder}/spec.json`)());
-      assert.deepEqual(kept, spec);
+      assertEquals(kept, spec);
       const read = await readCheckpoint(`${folder}/checkpoint.safetensors`)();
-      assert.ok(E.isRight(read), E.isLeft(read) ? checkpointErrorText(read.left) : "");
-      assert.deepEqual(read.right.encoder, encoderOf(spec));
-      assert.ok("blocks.1.memory.gate.weight" in read.right.values);
+      assert(E.isRight(read), E.isLeft(read) ? checkpointErrorText(read.left) : "");
+      assertEquals(read.right.encoder, encoderOf(spec));
+      assert("blocks.1.memory.gate.weight" in read.right.values);
     }));
 }
 
@@ -70,46 +70,46 @@ Deno.test("what is wrong with a module is told in a sentence", () =>
       const spec = { extends: "mamba", name: "x", encoder: { module: `./${name}.ts` } };
       await Deno.writeTextFile(`${folder}/${name}.json`, JSON.stringify(spec));
       const read = await readSpec(`${folder}/${name}.json`)();
-      assert.ok(E.isLeft(read), `${name} was accepted`);
+      assert(E.isLeft(read), `${name} was accepted`);
       const text = specReadErrorText(read.left);
       const start = `${folder}/${name}.json: encoder.module: the module ${folder}/${name}.ts `;
-      assert.ok(text.startsWith(start), text);
+      assert(text.startsWith(start), text);
       return text.slice(start.length);
     };
     const house = new URL("../../../mod.ts", import.meta.url).href;
-    assert.equal(
+    assertStrictEquals(
       await whyNot("none", undefined),
       "does not exist; a spec names a module relative to its own file",
     );
-    assert.match(await whyNot("broken", "export const block = ("), /^cannot be loaded: /);
-    assert.match(
+    assertMatch(await whyNot("broken", "export const block = ("), /^cannot be loaded: /);
+    assertMatch(
       await whyNot("throws", "throw new Error('no luck today');"),
       /^cannot be loaded: no luck today$/,
     );
-    assert.equal(
+    assertStrictEquals(
       await whyNot("named", "export const blocks = 1; export const more = 2;"),
       "exports no 'block', a function (at, options) => (x) => y; it exports blocks, more",
     );
-    assert.equal(
+    assertStrictEquals(
       await whyNot("number", "export const block = 3;"),
       "exports a 'block' that is number, not a function (at, options) => (x) => y",
     );
-    assert.equal(
+    assertStrictEquals(
       await whyNot("plain", "export const block = () => 3;"),
       "its 'block' gives no function (x) => y",
     );
-    assert.equal(
+    assertStrictEquals(
       await whyNot("value", "export const block = () => () => 3;"),
       "its block gives something that is no tensor",
     );
-    assert.match(
+    assertMatch(
       await whyNot(
         "drops",
         `import { sum } from "${house}"; export const block = () => (x) => sum(x, "token");`,
       ),
       /^its block turns \{.*token: 5.*\} into \{.*channel: 64.*\}; the axes must be the same$/,
     );
-    assert.match(
+    assertMatch(
       await whyNot(
         "axes",
         `import { add, input } from "${house}";
@@ -117,7 +117,7 @@ Deno.test("what is wrong with a module is told in a sentence", () =>
       ),
       /^its block is wrong: .*axis 'token' is 5 on the left but 6 on the right/,
     );
-    assert.match(
+    assertMatch(
       await whyNot("fails", "export const block = () => (x) => x.y.z;"),
       /^its block fails: Cannot read properties of undefined/,
     );
@@ -138,9 +138,9 @@ Deno.test("a checkpoint whose module is gone says so", () =>
     );
     const spec = sound(await readSpec(`${folder}/x.json`, [...little, "schedule.steps=2"])());
     const source = await openSource(spec);
-    assert.ok(E.isRight(source));
+    assert(E.isRight(source));
     const run = { spec, backend: wasm, source: source.right, folder: `${folder}/run` };
-    assert.ok(E.isRight(await train({ ...run, interrupted: () => false })));
+    assert(E.isRight(await train({ ...run, interrupted: () => false })));
     await Deno.remove(module);
     // Another process, which has not loaded it.
     const cli = decodeURIComponent(
@@ -162,8 +162,8 @@ Deno.test("a checkpoint whose module is gone says so", () =>
       ],
       stderr: "piped",
     }).output();
-    assert.equal(code, 1);
-    assert.match(
+    assertStrictEquals(code, 1);
+    assertMatch(
       new TextDecoder().decode(stderr),
       /'encoder' in its metadata: the module .*gone\.ts does not exist/,
     );

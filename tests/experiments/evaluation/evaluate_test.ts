@@ -1,6 +1,16 @@
 // The evaluation as a user meets it, from a checkpoint and folders of tasks to tables and a page; and its
 // parts: what is kept of embeddings, tables, the plane.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertNotEquals,
+  assertNotMatch,
+  assertStrictEquals,
+  fail,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { parametersOf } from "../../../experiments/encoders/checkpoint.ts";
 import type { EmbeddingModel } from "../../../experiments/encoders/embedder.ts";
@@ -137,13 +147,13 @@ Deno.test("evaluate: a table, files, the kit's layout, and nothing is done twice
     Deno.writeFileSync(`${folder}/run/checkpoint.safetensors`, checkpoint());
     const args = ["--checkpoint", "run/checkpoint.safetensors", "--tasks", "tasks"];
     const first = await ran([...args, "--seeds", "2", "--device", "wasm"], folder);
-    assert.equal(first.code, 0, first.err);
+    assertStrictEquals(first.code, 0, first.err);
     const lines = first.out.split("\n");
-    assert.match(lines[0], /^task +score +little +little, untrained +log-mel statistics$/);
-    assert.match(lines[2], /^folds +top1_acc( +\d+\.\d ± \d+\.\d){3}$/);
-    assert.match(lines[3], /^tones-v1-small +top1_acc( +\d+\.\d ± \d+\.\d){3}$/);
+    assertMatch(lines[0], /^task +score +little +little, untrained +log-mel statistics$/);
+    assertMatch(lines[2], /^folds +top1_acc( +\d+\.\d ± \d+\.\d){3}$/);
+    assertMatch(lines[3], /^tones-v1-small +top1_acc( +\d+\.\d ± \d+\.\d){3}$/);
     const out = `${folder}/run/evaluation`;
-    assert.deepEqual(names(out), [
+    assertEquals(names(out), [
       "cache",
       "embeddings",
       "evaluation.html",
@@ -153,48 +163,48 @@ Deno.test("evaluate: a table, files, the kit's layout, and nothing is done twice
       "scores.tex",
     ]);
     // Two models, two tasks.
-    assert.deepEqual(names(`${out}/embeddings`), [
+    assertEquals(names(`${out}/embeddings`), [
       "little",
       "little-untrained",
       "log-mel-statistics",
     ]);
-    assert.ok(names(`${out}/embeddings/little/tones-v1-small`).includes(".done.embeddings"));
-    assert.equal(names(`${out}/scores`).length, 6);
+    assert(names(`${out}/embeddings/little/tones-v1-small`).includes(".done.embeddings"));
+    assertStrictEquals(names(`${out}/scores`).length, 6);
     const document = JSON.parse(Deno.readTextFileSync(`${out}/evaluation.json`));
-    assert.equal(document.results.length, 6);
+    assertStrictEquals(document.results.length, 6);
     const tonesOf = (model: string) =>
       document.results.find((of: { model: string; task: string }) =>
         of.model === model && of.task === "tones-v1-small"
       );
-    assert.equal(tonesOf("log-mel statistics").mean, 1);
-    assert.deepEqual(tonesOf("log-mel statistics").confusion, [[3, 0], [0, 2]]);
+    assertStrictEquals(tonesOf("log-mel statistics").mean, 1);
+    assertEquals(tonesOf("log-mel statistics").confusion, [[3, 0], [0, 2]]);
     const page = Deno.readTextFileSync(`${out}/evaluation.html`);
-    assert.match(page, /<h2>tones-v1-small<\/h2>/);
-    assert.doesNotMatch(page, /NaN|undefined|Infinity/);
+    assertMatch(page, /<h2>tones-v1-small<\/h2>/);
+    assertNotMatch(page, /NaN|undefined|Infinity/);
 
     // Where scores are kept they are not computed again, by what they are and not by what they are called.
     const again = await ran([...args, "--seeds", "2", "--device", "wasm", "--json"], folder);
-    assert.equal(again.code, 0, again.err);
-    assert.deepEqual(JSON.parse(again.out), document);
-    assert.equal(names(`${out}/scores`).length, 6);
+    assertStrictEquals(again.code, 0, again.err);
+    assertEquals(JSON.parse(again.out), document);
+    assertStrictEquals(names(`${out}/scores`).length, 6);
     const one = await ran(
       [...args, "--seeds", "1", "--device", "wasm", "--task", "tones-v1-small"],
       folder,
     );
-    assert.equal(one.code, 0, one.err);
-    assert.doesNotMatch(one.out, /folds/);
-    assert.equal(names(`${out}/scores`).length, 6);
+    assertStrictEquals(one.code, 0, one.err);
+    assertNotMatch(one.out, /folds/);
+    assertStrictEquals(names(`${out}/scores`).length, 6);
     // A seed more: those that are kept are as they were.
     const three = await ran(
       [...args, "--seeds", "3", "--device", "wasm", "--task", "tones-v1-small", "--json"],
       folder,
     );
-    assert.equal(three.code, 0, three.err);
+    assertStrictEquals(three.code, 0, three.err);
     const seedsIn = (of: { results: { model: string; task: string; seeds: unknown[] }[] }) =>
       of.results.find(({ model, task }) => model === "little" && task === "tones-v1-small")!.seeds;
-    assert.equal(seedsIn(JSON.parse(three.out)).length, 3);
-    assert.deepEqual(seedsIn(JSON.parse(three.out)).slice(0, 2), seedsIn(document));
-    assert.equal(names(`${out}/scores`).length, 6);
+    assertStrictEquals(seedsIn(JSON.parse(three.out)).length, 3);
+    assertEquals(seedsIn(JSON.parse(three.out)).slice(0, 2), seedsIn(document));
+    assertStrictEquals(names(`${out}/scores`).length, 6);
   });
 });
 
@@ -210,11 +220,11 @@ Deno.test("evaluate: what is wrong is told before any work", async () => {
       ...patterns: readonly RegExp[]
     ) => {
       const { code, out, err } = await ran([...args, ...more], folder);
-      assert.equal(code, status, err);
-      assert.equal(out, "");
-      for (const pattern of patterns) assert.match(err, pattern);
-      assert.doesNotMatch(err, /\n {4}at /);
-      assert.deepEqual(names(folder), ["checkpoint.safetensors", "tasks"]);
+      assertStrictEquals(code, status, err);
+      assertStrictEquals(out, "");
+      for (const pattern of patterns) assertMatch(err, pattern);
+      assertNotMatch(err, /\n {4}at /);
+      assertEquals(names(folder), ["checkpoint.safetensors", "tasks"]);
     };
     const other = `${folder}/tasks/other`, nfc = "é東.wav".normalize("NFC");
     Deno.removeSync(`${other}/16000/test/test1.wav`);
@@ -250,10 +260,10 @@ Deno.test("evaluate: what is wrong is told before any work", async () => {
     await fails(["--fidelity", "good"], 2, /expected faithful or corrected, found 'good'/);
     await fails(["--checkpoint", "none"], 1, /the checkpoint none cannot be read/);
     const empty = await ran(["--checkpoint", "checkpoint.safetensors", "--tasks", "."], folder);
-    assert.match(empty.err, /there is no task in \./);
-    assert.equal(empty.code, 1);
-    assert.equal((await ran(["--tasks", "tasks"], folder)).code, 2);
-    assert.equal((await ran(["--checkpoint", "checkpoint.safetensors"], folder)).code, 2);
+    assertMatch(empty.err, /there is no task in \./);
+    assertStrictEquals(empty.code, 1);
+    assertStrictEquals((await ran(["--tasks", "tasks"], folder)).code, 2);
+    assertStrictEquals((await ran(["--checkpoint", "checkpoint.safetensors"], folder)).code, 2);
   });
 });
 
@@ -278,26 +288,26 @@ Deno.test("an experiment ends with the scores of its encoder on the tasks that i
     Deno.removeSync(`${folder}/tasks/tones-v1-small/16000/test/test1.wav`);
     const on = ["--set", "evaluation.kind=hear", "--set", "evaluation.tasks=tasks"];
     const broken = await ran([...args, ...on], folder, "experiment");
-    assert.equal(broken.code, 1);
-    assert.match(broken.err, /^evaluation: the task tasks\/tones-v1-small cannot be used/);
-    assert.match(broken.err, /16000\/test\/test1\.wav: there is no such file/);
-    assert.deepEqual(names(`${folder}/runs/little`), []);
+    assertStrictEquals(broken.code, 1);
+    assertMatch(broken.err, /^evaluation: the task tasks\/tones-v1-small cannot be used/);
+    assertMatch(broken.err, /16000\/test\/test1\.wav: there is no such file/);
+    assertEquals(names(`${folder}/runs/little`), []);
 
     const { code, out, err } = await ran(args, folder, "experiment");
-    assert.equal(code, 0, err);
-    assert.match(out, /^synthetic_keyword +top1_acc( +\d+\.\d){3}$/m);
+    assertStrictEquals(code, 0, err);
+    assertMatch(out, /^synthetic_keyword +top1_acc( +\d+\.\d){3}$/m);
     const run = `${folder}/runs/little`, link = "evaluation/evaluation.html";
-    assert.match(out, new RegExp(`^page: runs/little/${link}$`, "m"));
-    assert.ok(Deno.readTextFileSync(`${run}/report.html`).includes(`href="${link}"`));
-    assert.match(Deno.readTextFileSync(`${run}/${link}`), /<h2>synthetic_keyword<\/h2>/);
-    assert.deepEqual(names(`${run}/evaluation/tasks`), ["synthetic_keyword"]);
+    assertMatch(out, new RegExp(`^page: runs/little/${link}$`, "m"));
+    assert(Deno.readTextFileSync(`${run}/report.html`).includes(`href="${link}"`));
+    assertMatch(Deno.readTextFileSync(`${run}/${link}`), /<h2>synthetic_keyword<\/h2>/);
+    assertEquals(names(`${run}/evaluation/tasks`), ["synthetic_keyword"]);
   });
 });
 
 // ---------------------------------------------------------------- what is kept of embeddings
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 
@@ -311,12 +321,12 @@ Deno.test("embeddings are kept by content, and an interrupted task goes on", asy
     };
     for (const scenes of [await encoderScenes(wasm, model), logMelScenes()]) {
       const apart = await whole(scenes, `${folder}/another`);
-      assert.equal(apart.computed, 21);
+      assertStrictEquals(apart.computed, 21);
       let asked = 0;
       const interrupted = () => ++asked > 11;
       const stopped = await embedTask(scenes, task, { cache, interrupted });
-      assert.ok(E.isLeft(stopped));
-      assert.match(embeddingsErrorText(stopped.left), /^interrupted/);
+      assert(E.isLeft(stopped));
+      assertMatch(embeddingsErrorText(stopped.left), /^interrupted/);
       const files = () =>
         names(`${cache}/${scenes.key.slice(0, 32)}`).map((name) =>
           `${cache}/${scenes.key.slice(0, 32)}/${name}`
@@ -325,25 +335,25 @@ Deno.test("embeddings are kept by content, and an interrupted task goes on", asy
       const [file] = files();
       Deno.truncateSync(file, Deno.statSync(file).size - 5);
       const rest = await whole(scenes, cache);
-      assert.equal(rest.computed, 11);
-      assert.deepEqual(rest.splits, apart.splits);
-      assert.equal((await whole(scenes, cache)).computed, 0);
+      assertStrictEquals(rest.computed, 11);
+      assertEquals(rest.splits, apart.splits);
+      assertStrictEquals((await whole(scenes, cache)).computed, 0);
       // Other audio under the same name is other audio.
       const { path } = task.splits[0].clips[3], before = Deno.readFileSync(path);
       Deno.writeFileSync(path, wav16(Float32Array.from(numbers(5, 800), (x) => x / 4), 16000));
       const changed = await whole(scenes, cache);
-      assert.equal(changed.computed, 1);
-      assert.notDeepEqual(changed.splits, apart.splits);
+      assertStrictEquals(changed.computed, 1);
+      assertNotEquals(changed.splits, apart.splits);
       Deno.writeFileSync(path, before);
-      assert.deepEqual(await whole(scenes, cache), { computed: 0, splits: apart.splits });
+      assertEquals(await whole(scenes, cache), { computed: 0, splits: apart.splits });
       // Neither is a file of something else taken for one of embeddings.
       Deno.writeTextFileSync(files()[0], "something else");
-      assert.deepEqual(await whole(scenes, cache), { computed: 21, splits: apart.splits });
+      assertEquals(await whole(scenes, cache), { computed: 21, splits: apart.splits });
       scenes.close();
     }
     const values = { ...model.values, "encoder_norm.bias": new Float32Array(8).fill(0.5) };
     const other = await encoderScenes(wasm, { ...model, values });
-    assert.equal((await whole(other, cache)).computed, 21);
+    assertStrictEquals((await whole(other, cache)).computed, 21);
     other.close();
   });
 });
@@ -355,13 +365,13 @@ Deno.test("embeddings that are not finite, and audio that is not there any more,
     const values = { ...model.values, "encoder_norm.bias": new Float32Array(8).fill(NaN) };
     const scenes = await encoderScenes(wasm, { ...model, values });
     const found = await embedTask(scenes, task, { cache });
-    assert.ok(E.isLeft(found));
-    assert.match(embeddingsErrorText(found.left), /train0\.wav is not finite/);
+    assert(E.isLeft(found));
+    assertMatch(embeddingsErrorText(found.left), /train0\.wav is not finite/);
     scenes.close();
     Deno.removeSync(task.splits[1].clips[0].path);
     const gone = await embedTask(logMelScenes(), task, { cache });
-    assert.ok(E.isLeft(gone));
-    assert.match(embeddingsErrorText(gone.left), /test0\.wav cannot be embedded/);
+    assert(E.isLeft(gone));
+    assertMatch(embeddingsErrorText(gone.left), /test0\.wav cannot be embedded/);
   });
 });
 
@@ -406,7 +416,7 @@ const made: Evaluation = {
 
 Deno.test("tables: for terminals, as CSV, in LaTeX", () => {
   // t(0.975, 1) is 12.706, and the standard error of two numbers half of their distance.
-  assert.equal(
+  assertStrictEquals(
     textTable(made),
     `task  score             a, b        50%_of
 ----  --------  ------------  ------------
@@ -414,7 +424,7 @@ one   top1_acc  60.0 ± 127.1  30.0 ± 127.1
 two   d_prime      1.5 ± 6.4     2.5 ± 0.0
 all   s(m)      50.0 ± 529.4  50.0 ± 211.8`,
   );
-  assert.equal(
+  assertStrictEquals(
     scoresCsv(made),
     `model,task,score,seed,value
 "a, b",one,top1_acc,0,0.5
@@ -428,14 +438,14 @@ all   s(m)      50.0 ± 529.4  50.0 ± 211.8`,
 `,
   );
   const lines = latex(made).split("\n");
-  assert.equal(lines[2], " & one & two & $s(m)$ \\\\");
-  assert.equal(
+  assertStrictEquals(lines[2], " & one & two & $s(m)$ \\\\");
+  assertStrictEquals(
     lines[5],
     "50\\%\\_of & 30.0 $\\pm$ 127.1 & \\textbf{2.5 $\\pm$ 0.0} & \\textbf{50.0 $\\pm$ 211.8} \\\\",
   );
   const [first] = made.models;
   const alone = { ...made, models: [first], seeds: [0] };
-  assert.match(textTable(alone), /s\(m\) compares models: at least 2 are needed, found 1$/);
+  assertMatch(textTable(alone), /s\(m\) compares models: at least 2 are needed, found 1$/);
 });
 
 Deno.test("scores are kept as they are, also where they are no finite numbers", async () => {
@@ -448,18 +458,18 @@ Deno.test("scores are kept as they are, also where they are no finite numbers", 
       scores: { top1_acc: 0.5, d_prime: Infinity, aucroc: NaN },
     };
     right(await keepScores(folder, "key", [seed, odd]));
-    assert.deepEqual(keptScores(folder, "key"), [seed, odd]);
-    assert.deepEqual(keptScores(folder, "other"), []);
+    assertEquals(keptScores(folder, "key"), [seed, odd]);
+    assertEquals(keptScores(folder, "other"), []);
   });
 });
 
 Deno.test("the page shows confusions, precisions and planes, with names escaped", () => {
   const page = evaluationPage(made);
-  assert.match(page, /<title>&#60;x&#62;, taken for y: 1 of 2<\/title>/);
-  assert.match(page, /<th>y<\/th><td><span style="width: 50%">/);
-  assert.equal([...page.matchAll(/class="projection"/g)].length, 4);
-  assert.match(page, /75% of the variance/);
-  assert.doesNotMatch(page, /<x>|NaN|undefined/);
+  assertMatch(page, /<title>&#60;x&#62;, taken for y: 1 of 2<\/title>/);
+  assertMatch(page, /<th>y<\/th><td><span style="width: 50%">/);
+  assertStrictEquals([...page.matchAll(/class="projection"/g)].length, 4);
+  assertMatch(page, /75% of the variance/);
+  assertNotMatch(page, /<x>|NaN|undefined/);
 });
 
 Deno.test({
@@ -469,7 +479,7 @@ Deno.test({
     inFolder(async (folder) => {
       await Deno.writeTextFile(`${folder}/evaluation.html`, evaluationPage(made));
       for (const { width, scheme, problems } of await lookAt(`${folder}/evaluation.html`)) {
-        assert.deepEqual(problems, [], `${width} ${scheme}`);
+        assertEquals(problems, [], `${width} ${scheme}`);
       }
     }),
 });
@@ -499,10 +509,10 @@ Deno.test("principal components are those of a known shape", () => {
     return both / Math.sqrt(own * other);
   };
   // The largest weight of a component is positive: of the second it is that of the third number.
-  assert.ok(correlation(0, first) > 0.99, `${correlation(0, first)}`);
-  assert.ok(correlation(1, second) < -0.99, `${correlation(1, second)}`);
-  assert.ok(Math.abs(explained[0] + explained[1] - 1) < 0.005 && explained[0] > 0.85);
+  assertGreater(correlation(0, first), 0.99, `${correlation(0, first)}`);
+  assertLess(correlation(1, second), -0.99, `${correlation(1, second)}`);
+  assert(Math.abs(explained[0] + explained[1] - 1) < 0.005 && explained[0] > 0.85);
   const flat = principalComponents(new Float32Array(8).fill(3), 4);
-  assert.deepEqual([...flat.points, ...flat.explained], [0, 0, 0, 0, 0, 0]);
-  assert.equal(principalComponents(Float32Array.of(1, 2, 4), 1).explained[1], 0);
+  assertEquals([...flat.points, ...flat.explained], [0, 0, 0, 0, 0, 0]);
+  assertStrictEquals(principalComponents(Float32Array.of(1, 2, 4), 1).explained[1], 0);
 });

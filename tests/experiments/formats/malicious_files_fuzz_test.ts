@@ -1,6 +1,14 @@
 // 10 000 files at random, damaged or made to harm, of both formats: each ends in a value or a sentence,
 // none in a throw, all of them in little memory.
-import assert from "assert";
+import {
+  assert,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertNotMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import { join } from "node:path";
 import * as E from "fp-ts/Either.js";
 import { importErrorText, importFrom } from "../../../experiments/commands/import.ts";
@@ -279,7 +287,7 @@ const outcome = (bytes: Uint8Array): string | number => {
 };
 
 Deno.test("10 000 files at random each end in a value or a sentence, in little memory", () => {
-  assert.equal(makers.reduce((sum, [count]) => sum + count, 0), 10_000);
+  assertStrictEquals(makers.reduce((sum, [count]) => sum + count, 0), 10_000);
   const random = generator(3);
   const start = Deno.memoryUsage();
   let refusals = 0, values = 0, imported = 0, rss = 0, external = 0;
@@ -289,19 +297,19 @@ Deno.test("10 000 files at random each end in a value or a sentence, in little m
       const bytes = make(random), end = outcome(bytes);
       if (typeof end === "number") {
         values++;
-        assert.ok(end <= 16 * bytes.length + 2 ** 20);
+        assertLessOrEqual(end, 16 * bytes.length + 2 ** 20);
       } else {
         refusals++;
         // One line without what a terminal would obey, that is a sentence about the file.
-        assert.match(end, /^x (?:is|holds) [^\p{Cc}]{10,700}$/u);
-        assert.doesNotMatch(end, /undefined|\[object|NaN bytes/);
+        assertMatch(end, /^x (?:is|holds) [^\p{Cc}]{10,700}$/u);
+        assertNotMatch(end, /undefined|\[object|NaN bytes/);
         sentences.add(end.replaceAll(/'[^']*'|\d+|\[[^\]]*\]/g, "…"));
       }
       // The whole way for some: the encoder told, the keys compared.
       if (k % 25 === 0) {
         const whole = importFrom(bytesSource(bytes));
         if (E.isRight(whole)) imported++;
-        else assert.match(importErrorText(whole.left, "x"), /^x[ :]/);
+        else assertMatch(importErrorText(whole.left, "x"), /^x[ :]/);
       }
       if (k % 20 === 0) {
         const now = Deno.memoryUsage();
@@ -315,11 +323,11 @@ Deno.test("10 000 files at random each end in a value or a sentence, in little m
       `400 imported; memory grew by ${Math.round(rss / 2 ** 20)} MB at most`,
   );
   // Damage that leaves a valid file is rare; so are files that only one check can tell.
-  assert.ok(
+  assert(
     refusals > 8000 && sentences.size > 60,
     `${refusals} refusals, ${sentences.size} kinds`,
   );
-  assert.ok(values > 100, `${values} were read`);
-  assert.ok(rss < 400 * 2 ** 20, `memory grew by ${rss} bytes`);
-  assert.ok(external < 200 * 2 ** 20, `arrays grew by ${external} bytes`);
+  assertGreater(values, 100, `${values} were read`);
+  assertLess(rss, 400 * 2 ** 20, `memory grew by ${rss} bytes`);
+  assertLess(external, 200 * 2 ** 20, `arrays grew by ${external} bytes`);
 });

@@ -1,6 +1,6 @@
 // Files made to harm: each kind ends in its sentence, without much memory. Nothing from a file runs.
 // Random ones are in fuzz_test.ts.
-import assert from "assert";
+import { assertLess, assertMatch, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { decode, safetensorsErrorText } from "../../../experiments/formats/safetensors.ts";
 import {
@@ -65,11 +65,11 @@ Deno.test("a pickle that would run code is refused by the name of what it would 
   ];
   for (const [instructions, what] of cases) {
     const bad = pickleOf(dict({ w: good }) + instructions + "0");
-    assert.match(refusal(pthOf(bad, { 0: weights })), refused(what));
+    assertMatch(refusal(pthOf(bad, { 0: weights })), refused(what));
   }
   // Fields named as Python's own are fields.
   const fields = `${namespace}${dict({ __class__: text("os"), __reduce__: text("x") })}b`;
-  assert.match(
+  assertMatch(
     refusal(pthOf(pickleOf(dict({ args: fields })))),
     /^x\.pth holds a dict with 'args',/,
   );
@@ -77,8 +77,8 @@ Deno.test("a pickle that would run code is refused by the name of what it would 
 
 Deno.test("names in a refusal are cut, and do not steer the terminal", () => {
   const sentence = refusal(pthOf(pickleOf(`c\x1b[2J${"a".repeat(10_000)}\nb\n`)));
-  assert.match(sentence, /'\\u001b\[2Ja{90,}\.\.\.'/);
-  assert.ok(sentence.length < 400);
+  assertMatch(sentence, /'\\u001b\[2Ja{90,}\.\.\.'/);
+  assertLess(sentence.length, 400);
 });
 
 const damaged = (rest: string | RegExp) =>
@@ -122,7 +122,7 @@ Deno.test("a pickle that is no pickle, or too large a one, is told", () => {
     ["]0".repeat(600_000), "it has more than 524288 instructions"],
   ];
   for (const [instructions, rest] of cases) {
-    assert.match(
+    assertMatch(
       refusal(pthOf(pickleOf(instructions))),
       damaged(rest),
       JSON.stringify(instructions),
@@ -130,23 +130,23 @@ Deno.test("a pickle that is no pickle, or too large a one, is told", () => {
   }
   const start = "it does not begin as a pickle of protocol 2 to 5";
   for (const bytes of ["", "\x80", "\x80\x01N.", "\x80\x06N.", "N."]) {
-    assert.match(refusal(pthOf(latin(bytes))), damaged(start));
+    assertMatch(refusal(pthOf(latin(bytes))), damaged(start));
   }
-  assert.match(refusal(pthOf(latin("\x80\x02"))), damaged("it ends in the middle"));
+  assertMatch(refusal(pthOf(latin("\x80\x02"))), damaged("it ends in the middle"));
 });
 
 Deno.test("a pickle full of containers takes little memory before it is refused", () => {
   const before = Deno.memoryUsage().rss;
   const full = `](${`${"}".repeat(200_000)}e(`.repeat(5)}e`;
-  assert.match(refusal(pthOf(pickleOf(full))), damaged("it has more than 524288 instructions"));
-  assert.ok(Deno.memoryUsage().rss < before + 400 * 2 ** 20);
+  assertMatch(refusal(pthOf(pickleOf(full))), damaged("it has more than 524288 instructions"));
+  assertLess(Deno.memoryUsage().rss, before + 400 * 2 ** 20);
 });
 
 Deno.test("a pickle whose values double at each step is read in no time, as nobody walks them", () => {
   const doubled = `]${"2\x86".repeat(98)}`;
   const started = performance.now();
-  assert.match(refusal(pthOf(pickleOf(doubled))), /^x\.pth holds a tuple, and no state_dict/);
-  assert.ok(performance.now() - started < 1000);
+  assertMatch(refusal(pthOf(pickleOf(doubled))), /^x\.pth holds a tuple, and no state_dict/);
+  assertLess(performance.now() - started, 1000);
 });
 
 Deno.test("a file that would unpack to much more than it is, is refused before it does", () => {
@@ -154,10 +154,10 @@ Deno.test("a file that would unpack to much more than it is, is refused before i
   const large = (rest: string) =>
     new RegExp(`^x\\.pth is refused: it would unpack to ${rest} bytes`);
   const bomb = (of: Uint8Array, rest: string) => {
-    assert.ok(of.length < most / 20);
+    assertLess(of.length, most / 20);
     const before = Deno.memoryUsage().external;
-    assert.match(refusal(of), large(rest));
-    assert.ok(Deno.memoryUsage().external < before + 10 ** 7);
+    assertMatch(refusal(of), large(rest));
+    assertLess(Deno.memoryUsage().external, before + 10 ** 7);
   };
   const view = (of: string, shape: readonly number[], strides: readonly number[]) =>
     pickleOf(dict({ w: tensor(of, shape, strides) }));
@@ -177,7 +177,7 @@ Deno.test("a file that would unpack to much more than it is, is refused before i
   bomb(pthOf(pickleOf(shared), { 0: block }), "80040000");
   // Sizes that lie: the stream is longer than the list says, and no more than that is unpacked.
   const lie = zipOf([{ name: "x/data.pkl", content: zeros, deflate: true, size: 100 }]);
-  assert.equal(
+  assertStrictEquals(
     refusal(lie),
     "x.pth is damaged: the entry 'x/data.pkl' does not unpack to the 100 bytes that the list says",
   );
@@ -186,7 +186,7 @@ Deno.test("a file that would unpack to much more than it is, is refused before i
 Deno.test("entries that share their bytes are refused", () => {
   const entry = { name: "x/data.pkl", content: pickleOf(dict({ w: good })) };
   const twice = [0, 1, 2].map((k) => ({ name: `x/data/${k}`, content: weights, at: 80 }));
-  assert.match(
+  assertMatch(
     refusal(zipOf([entry, ...twice])),
     /^x\.pth is damaged: the entry 'x\/.* reaches into/,
   );
@@ -199,7 +199,7 @@ const header = (of: string | Uint8Array, data = 0, length?: bigint): Uint8Array 
 };
 const told = (bytes: Uint8Array): string => {
   const decoded = decode(bytes);
-  return E.isLeft(decoded) ? safetensorsErrorText(decoded.left, "x") : assert.fail("it was read");
+  return E.isLeft(decoded) ? safetensorsErrorText(decoded.left, "x") : fail("it was read");
 };
 
 Deno.test("each kind of hostile safetensors ends in its sentence", () => {
@@ -267,8 +267,8 @@ Deno.test("each kind of hostile safetensors ends in its sentence", () => {
     [header(`{"\\u001b[2J${"n".repeat(9999)}":1}`), /^x is .* tensor '\\u001b\[2Jn{90,}\.\.\.': /],
   ];
   for (const [bytes, sentence] of cases) {
-    if (typeof sentence === "string") assert.equal(told(bytes), sentence);
-    else assert.match(told(bytes), sentence, `${sentence}`);
-    assert.ok(told(bytes).length < 500);
+    if (typeof sentence === "string") assertStrictEquals(told(bytes), sentence);
+    else assertMatch(told(bytes), sentence, `${sentence}`);
+    assertLess(told(bytes).length, 500);
   }
 });

@@ -1,5 +1,5 @@
 // The .npy format, byte by byte, and files that are whole or not there.
-import assert from "assert";
+import { assert, assertEquals, assertStrictEquals, assertThrows, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { npy, npyHeader, openNpy, writeNpy } from "../../../experiments/formats/npy_write.ts";
 
@@ -13,7 +13,7 @@ const inFolder = async (act: (folder: string) => Promise<void> | void) => {
 };
 const names = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 
@@ -30,7 +30,7 @@ Deno.test("an array as NumPy writes it", () => {
     [0, 0, 0, 0, 0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, 0, 0, 0, 0x3f, 0x6f, 0x12, 0x83, 0x3a, 0, 0xe0, 0x7f, 0x47],
     128,
   );
-  assert.deepEqual([...bytes], [...expected]);
+  assertEquals([...bytes], [...expected]);
 });
 
 Deno.test("the numbers begin at a multiple of 64, whatever the shape", () => {
@@ -44,16 +44,20 @@ Deno.test("the numbers begin at a multiple of 64, whatever the shape", () => {
     ]
   ) {
     const header = npyHeader(shape), text = new TextDecoder("latin1").decode(header);
-    assert.equal(header.length % 64, 0);
-    assert.equal(new DataView(header.buffer).getUint16(8, true), header.length - 10);
-    assert.equal(text.indexOf("\n"), header.length - 1);
+    assertStrictEquals(header.length % 64, 0);
+    assertStrictEquals(new DataView(header.buffer).getUint16(8, true), header.length - 10);
+    assertStrictEquals(text.indexOf("\n"), header.length - 1);
     const [, inside] = /'shape': \((.*)\), } *\n$/.exec(text)!;
-    assert.equal(inside, shape.length === 1 ? `${shape[0]},` : shape.join(", "));
+    assertStrictEquals(inside, shape.length === 1 ? `${shape[0]},` : shape.join(", "));
   }
 });
 
 Deno.test("values that do not fill the shape are a mistake", () => {
-  assert.throws(() => npy(new Float32Array(5), [2, 3]), /5 numbers do not fill the shape \(2, 3\)/);
+  assertThrows(
+    () => npy(new Float32Array(5), [2, 3]),
+    Error,
+    "5 numbers do not fill the shape (2, 3)",
+  );
 });
 
 Deno.test("rows that are appended make the same file as all at once", () =>
@@ -63,14 +67,14 @@ Deno.test("rows that are appended make the same file as all at once", () =>
     const file = right(openNpy(`${folder}/grown.npy`, [5, 3]));
     right(file.append(values.subarray(0, 6)));
     right(file.append(values.subarray(6)));
-    assert.deepEqual(names(folder), ["grown.npy.partial", "whole.npy"]);
+    assertEquals(names(folder), ["grown.npy.partial", "whole.npy"]);
     right(file.finish());
     file.discard();
-    assert.deepEqual(names(folder), ["grown.npy", "whole.npy"]);
+    assertEquals(names(folder), ["grown.npy", "whole.npy"]);
     const [grown, whole] = ["grown", "whole"].map((name) =>
       Deno.readFileSync(`${folder}/${name}.npy`)
     );
-    assert.deepEqual(grown, whole);
+    assertEquals(grown, whole);
   }));
 
 Deno.test("a file that is not finished is not there, and the one before it still is", () =>
@@ -79,15 +83,15 @@ Deno.test("a file that is not finished is not there, and the one before it still
     const before = Deno.readFileSync(`${folder}/a.npy`);
     const file = right(openNpy(`${folder}/a.npy`, [4]));
     right(file.append(Float32Array.of(2, 3)));
-    assert.throws(() => file.finish(), /2 numbers do not fill \(4\)/);
+    assertThrows(() => file.finish(), Error, "2 numbers do not fill (4)");
     file.discard();
-    assert.deepEqual(names(folder), ["a.npy"]);
-    assert.deepEqual(Deno.readFileSync(`${folder}/a.npy`), before);
+    assertEquals(names(folder), ["a.npy"]);
+    assertEquals(Deno.readFileSync(`${folder}/a.npy`), before);
   }));
 
 Deno.test("a file that can not be made is told, not thrown", () =>
   inFolder((folder) => {
     const opened = openNpy(`${folder}/nowhere/a.npy`, [1]);
-    assert.ok(E.isLeft(opened));
-    assert.equal(opened.left.path, `${folder}/nowhere/a.npy`);
+    assert(E.isLeft(opened));
+    assertStrictEquals(opened.left.path, `${folder}/nowhere/a.npy`);
   }));

@@ -1,6 +1,6 @@
 // Safetensors files on disk: what is wrong with one is what reading all of it would say, and costs no more
 // memory than its header.
-import assert from "assert";
+import { assert, assertEquals, assertLess, assertThrows } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { decode, encode, type TensorData } from "../../../experiments/formats/safetensors.ts";
 import { readTensors } from "../../../experiments/formats/safetensors_file.ts";
@@ -39,8 +39,8 @@ Deno.test("a file is refused for what reading all of it would refuse it for", ()
     for (const bytes of cases) {
       Deno.writeFileSync(`${folder}/x`, bytes);
       const read = readTensors(`${folder}/x`), decoded = decode(bytes);
-      if (E.isRight(read)) assert.deepEqual(read.right, bytes);
-      assert.deepEqual(E.isLeft(read) ? read.left : "", E.isLeft(decoded) ? decoded.left : "");
+      if (E.isRight(read)) assertEquals(read.right, bytes);
+      assertEquals(E.isLeft(read) ? read.left : "", E.isLeft(decoded) ? decoded.left : "");
     }
   }));
 
@@ -50,13 +50,13 @@ Deno.test("a large file of another kind is refused in little memory", () =>
     for (const bytes of [whole, startingWith(200_000_000n), startingWith(16n * 2n ** 20n)]) {
       Deno.writeFileSync(path, bytes);
       Deno.truncateSync(path, 6e9);
-      assert.ok(E.isLeft(readTensors(path)));
+      assert(E.isLeft(readTensors(path)));
     }
-    assert.ok(Deno.memoryUsage().rss < before + 120e6);
+    assertLess(Deno.memoryUsage().rss, before + 120e6);
   }));
 
 Deno.test("what is not there, or is a folder, throws as Deno does", () =>
   inFolder((folder) => {
-    assert.throws(() => readTensors(`${folder}/none`), Deno.errors.NotFound);
-    assert.throws(() => readTensors(folder), Deno.errors.IsADirectory);
+    assertThrows(() => readTensors(`${folder}/none`), Deno.errors.NotFound);
+    assertThrows(() => readTensors(folder), Deno.errors.IsADirectory);
   }));

@@ -1,6 +1,16 @@
 // Safetensors: bytes laid out as the format says, any content read again as it was, and no damaged
 // file read as if it were whole.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertInstanceOf,
+  assertLess,
+  assertMatch,
+  assertStrictEquals,
+  assertThrows,
+  fail,
+} from "@std/assert";
 import fc from "fast-check";
 import * as E from "fp-ts/Either.js";
 import {
@@ -14,13 +24,13 @@ import {
 
 const read = (bytes: Uint8Array): Safetensors => {
   const decoded = decode(bytes);
-  if (E.isLeft(decoded)) assert.fail(safetensorsErrorText(decoded.left, "the file"));
+  if (E.isLeft(decoded)) fail(safetensorsErrorText(decoded.left, "the file"));
   return decoded.right;
 };
 
 const problem = (bytes: Uint8Array): string => {
   const decoded = decode(bytes);
-  assert.ok(E.isLeft(decoded), "a damaged file was read");
+  assert(E.isLeft(decoded), "a damaged file was read");
   return safetensorsErrorText(decoded.left, "x.safetensors");
 };
 
@@ -46,12 +56,12 @@ Deno.test("a file is laid out as the format says: 8-byte types first, the header
     '"count":{"dtype":"I64","shape":[],"data_offsets":[0,8]},' +
     '"w":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]},' +
     '"bits":{"dtype":"U8","shape":[3],"data_offsets":[32,35]}}';
-  assert.equal(new TextDecoder().decode(bytes.subarray(8, 8 + length)).trimEnd(), header);
-  assert.equal(length % 8, 0);
-  assert.equal(bytes.length, 8 + length + 35);
-  assert.equal(new DataView(bytes.buffer).getBigInt64(8 + length, true), -(2n ** 62n));
-  assert.equal(new DataView(bytes.buffer).getFloat32(8 + length + 16, true), 3.5);
-  assert.deepEqual([...bytes.subarray(-3)], [1, 2, 255]);
+  assertStrictEquals(new TextDecoder().decode(bytes.subarray(8, 8 + length)).trimEnd(), header);
+  assertStrictEquals(length % 8, 0);
+  assertStrictEquals(bytes.length, 8 + length + 35);
+  assertStrictEquals(new DataView(bytes.buffer).getBigInt64(8 + length, true), -(2n ** 62n));
+  assertStrictEquals(new DataView(bytes.buffer).getFloat32(8 + length + 16, true), 3.5);
+  assertEquals([...bytes.subarray(-3)], [1, 2, 255]);
 });
 
 Deno.test("a file that another program wrote is read, from any place in memory", () => {
@@ -64,8 +74,8 @@ Deno.test("a file that another program wrote is read, from any place in memory",
   const shifted = new Uint8Array(bytes.length + 3).subarray(3);
   shifted.set(bytes);
   const { metadata, tensors } = read(shifted);
-  assert.deepEqual(metadata, {});
-  assert.deepEqual([...tensors], [
+  assertEquals(metadata, {});
+  assertEquals([...tensors], [
     ["b", { dtype: "F64", shape: [1], data: Float64Array.of(Math.PI) }],
     ["a", { dtype: "BOOL", shape: [1], data: Uint8Array.of(1) }],
   ]);
@@ -112,13 +122,13 @@ Deno.test("whatever is written is read again, bit for bit, and writes the same b
       (tensors, metadata) => {
         const bytes = encode(new Map(tensors), metadata);
         const found = read(bytes);
-        assert.deepEqual({ ...found.metadata }, { ...metadata });
+        assertEquals({ ...found.metadata }, { ...metadata });
         const [was, is] = [tensors, [...found.tensors]].map((list) => [...list].sort(byName));
-        assert.deepEqual(
+        assertEquals(
           is.map(([name, t]) => [name, t.dtype, t.shape, bits(t)]),
           was.map(([name, t]) => [name, t.dtype, t.shape, bits(t)]),
         );
-        assert.deepEqual(encode(new Map(tensors), metadata), bytes);
+        assertEquals(encode(new Map(tensors), metadata), bytes);
       },
     ),
     { numRuns: 200, seed: 1 },
@@ -128,14 +138,14 @@ Deno.test("whatever is written is read again, bit for bit, and writes the same b
 Deno.test("a file that is cut anywhere is told, with where it ends and where it should", () => {
   const bytes = encode(small, { op: "an example" });
   for (let size = 0; size < bytes.length; size++) {
-    assert.match(problem(bytes.slice(0, size)), /^x\.safetensors is cut: it ends at byte \d+, but/);
+    assertMatch(problem(bytes.slice(0, size)), /^x\.safetensors is cut: it ends at byte \d+, but/);
   }
-  assert.equal(
+  assertStrictEquals(
     problem(bytes.slice(0, -1)),
     `x.safetensors is cut: it ends at byte ${bytes.length - 1}, but the tensors should reach ` +
       `byte ${bytes.length}; copy or write it again`,
   );
-  assert.match(problem(new Uint8Array()), /the header's length should reach byte 8/);
+  assertMatch(problem(new Uint8Array()), /the header's length should reach byte 8/);
 });
 
 Deno.test("each mistake in a header is one clear sentence", () => {
@@ -182,14 +192,18 @@ Deno.test("each mistake in a header is one clear sentence", () => {
     ],
     [file("{}", 5), /5 bytes at the end belong to no tensor/],
   ];
-  for (const [bytes, expected] of cases) assert.match(problem(bytes), expected);
+  for (const [bytes, expected] of cases) assertMatch(problem(bytes), expected);
 });
 
 Deno.test("mistakes in code throw: data that do not fill their shape, a reserved name", () => {
   const wrong = (name: string, shape: readonly number[]) =>
     encode(new Map([[name, { dtype: "F32", shape, data: new Float32Array(3) }]]));
-  assert.throws(() => wrong("w", [2]), /tensor 'w': 3 elements of Float32Array are not F32 of/);
-  assert.throws(() => wrong("__metadata__", [3]), /no tensor can be called '__metadata__'/);
+  assertThrows(
+    () => wrong("w", [2]),
+    Error,
+    "tensor 'w': 3 elements of Float32Array are not F32 of",
+  );
+  assertThrows(() => wrong("__metadata__", [3]), Error, "no tensor can be called '__metadata__'");
 });
 
 Deno.test("whatever is done to a file's bytes, reading gives tensors that agree or an error", () => {
@@ -210,19 +224,19 @@ Deno.test("whatever is done to a file's bytes, reading gives tensors that agree 
       const decoded = decode(Uint8Array.from(bytes));
       if (E.isLeft(decoded)) {
         damaged++;
-        assert.match(safetensorsErrorText(decoded.left, "x"), /^x is /);
+        assertMatch(safetensorsErrorText(decoded.left, "x"), /^x is /);
         return;
       }
       let size = 0;
       for (const { shape, data } of decoded.right.tensors.values()) {
-        assert.equal(data.length, shape.reduce((a, b) => a * b, 1));
+        assertStrictEquals(data.length, shape.reduce((a, b) => a * b, 1));
         size += data.byteLength;
       }
-      assert.ok(size < bytes.length);
+      assertLess(size, bytes.length);
     }),
     { numRuns: 500, seed: 2 },
   );
-  assert.ok(damaged > 200, `only ${damaged} of 500 changes were noticed`);
+  assertGreater(damaged, 200, `only ${damaged} of 500 changes were noticed`);
 });
 
 Deno.test("every golden file is read, and writes again to the same tensors", () => {
@@ -235,13 +249,13 @@ Deno.test("every golden file is read, and writes again to the same tensors", () 
     return;
   }
   const files = names.filter((name) => name.endsWith(".safetensors"));
-  assert.ok(files.length > 0);
+  assertGreater(files.length, 0);
   for (const name of files) {
     const found = read(Deno.readFileSync(new URL(name, folder)));
-    assert.ok(found.tensors.size > 0, name);
-    assert.deepEqual(read(encode(found.tensors, found.metadata)), found);
+    assertGreater(found.tensors.size, 0, name);
+    assertEquals(read(encode(found.tensors, found.metadata)), found);
   }
   const { tensors } = read(Deno.readFileSync(new URL("lr_schedule.safetensors", folder)));
-  assert.deepEqual(tensors.get("official.lr")?.shape, [12]);
-  assert.ok(tensors.get("official.lr")?.data instanceof Float64Array);
+  assertEquals(tensors.get("official.lr")?.shape, [12]);
+  assertInstanceOf(tensors.get("official.lr")?.data, Float64Array);
 });

@@ -1,6 +1,6 @@
 // A sample of what `deno task accuracy` measures, on every device, and NumPy's own points where the
 // folder beside the project has them.
-import { ok, strictEqual } from "assert";
+import { assert, assertGreater, assertStrictEquals } from "@std/assert";
 import type { Backend } from "../../../backends/backend.ts";
 import { tensor } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
@@ -27,17 +27,17 @@ for (const [device, backend] of devices) {
       const promises = onWebgpu ? webgpuPromises : wasmPromises;
       const rows = await accuracy(backend!, promises, stride, onWebgpu);
       const wrong = rows.filter(({ share }) => !(share <= 1));
-      strictEqual(wrong.length === 0 ? "" : accuracyTable(wrong), "");
+      assertStrictEquals(wrong.length === 0 ? "" : accuracyTable(wrong), "");
     },
   });
 }
 
 Deno.test("an error is seen: a function that is another has it, where it is largest", async () => {
   const [row] = await accuracy(wasm, { sin: () => 0 }, 2 ** 16 + 1, false, ["sin"]);
-  ok(row.worst > 0.5 && row.share === Infinity);
-  strictEqual(ulp(1), 2 ** -23);
-  strictEqual(ulp(0.99), 2 ** -24);
-  strictEqual(ulp(1e-40), 2 ** -149);
+  assert(row.worst > 0.5 && row.share === Infinity);
+  assertStrictEquals(ulp(1), 2 ** -23);
+  assertStrictEquals(ulp(0.99), 2 ** -24);
+  assertStrictEquals(ulp(1e-40), 2 ** -149);
 });
 
 const folder = new URL("../../../../shared/foreign/umath/", import.meta.url);
@@ -53,7 +53,7 @@ const pointsOn = async (backend: Backend, name: ScalarName): Promise<readonly st
   const points = text.split("\n").map((line) => line.trim().split(","))
     .filter(([dtype]) => dtype === "np.float32")
     .map(([, ...numbers]) => numbers.map(Number));
-  ok(points.length > 100);
+  assertGreater(points.length, 100);
   const x = new Float32Array(Uint32Array.from(points, ([bits]) => bits).buffer);
   const of = tensor(apply(name, input("x", { n: x.length }, "f32")));
   const machine = await backend.open({ p: { outputs: { y: { of, order: ["n"] } } } });
@@ -81,7 +81,7 @@ for (
     fn: async () => {
       const wrong: string[] = [];
       for (const name of names) wrong.push(...await pointsOn(backend, name));
-      strictEqual(wrong.join("\n"), "");
+      assertStrictEquals(wrong.join("\n"), "");
     },
   });
 }

@@ -1,6 +1,13 @@
 // What `explain` shows: the floor without fusion in closed form, shares computed from known numbers,
 // and a small program measured on whatever device there is.
-import { deepStrictEqual, doesNotMatch, match, ok, strictEqual } from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertNotMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { KernelReport, Program } from "../../../backends/backend.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
@@ -25,32 +32,32 @@ const floor = (of: AnyTensor): number => unfusedBytes([node(of)]);
 
 Deno.test("without fusion every operation reads its arguments and writes its result", () => {
   const x = input("x", { time: 10, channel: 3 }), b = input("b", { channel: 3 });
-  strictEqual(floor(exp(x)), 4 * (30 + 30));
-  strictEqual(floor(add(x, on(x, b))), 4 * (30 + 3 + 30));
-  strictEqual(floor(exp(add(x, on(x, b)))), 4 * (30 + 3 + 30 + 30 + 30));
-  strictEqual(floor(sum(x, "time")), 4 * (30 + 3));
+  assertStrictEquals(floor(exp(x)), 4 * (30 + 30));
+  assertStrictEquals(floor(add(x, on(x, b))), 4 * (30 + 3 + 30));
+  assertStrictEquals(floor(exp(add(x, on(x, b)))), 4 * (30 + 3 + 30 + 30 + 30));
+  assertStrictEquals(floor(sum(x, "time")), 4 * (30 + 3));
   // One value used twice is computed once.
   const e = exp(x);
-  strictEqual(floor(mul(e, e)), 4 * (60 + 30 + 30 + 30));
+  assertStrictEquals(floor(mul(e, e)), 4 * (60 + 30 + 30 + 30));
 });
 
 Deno.test("a sum of products is one operation, unless the product itself is wanted", () => {
   const x = input("x", { row: 5, k: 7 }), w = input("w", { k: 7, column: 11 });
-  strictEqual(floor(contract(x, w, "k")), 4 * (35 + 77 + 55));
+  assertStrictEquals(floor(contract(x, w, "k")), 4 * (35 + 77 + 55));
   const y = mul(input("x", { k: 7 }), input("w", { k: 7 }));
-  strictEqual(unfusedBytes([node(sum(y, "k")), node(y)]), 4 * (7 + 7 + 7 + 7 + 1));
+  assertStrictEquals(unfusedBytes([node(sum(y, "k")), node(y)]), 4 * (7 + 7 + 7 + 7 + 1));
 });
 
 Deno.test("a scan's step counts once a step", () => {
   const a = input("a", { time: 6, channel: 4 }), b = input("b", { time: 6, channel: 4 });
   // a · h and + b, for each of six steps.
-  strictEqual(floor(recurrence("time", a, b)), 6 * 4 * (4 + 4 + 4 + 4 + 4 + 4));
+  assertStrictEquals(floor(recurrence("time", a, b)), 6 * 4 * (4 + 4 + 4 + 4 + 4 + 4));
 });
 
 Deno.test("what other kernels stored is read, not computed again", () => {
   const x = input("x", { time: 10 });
   const inner = exp(x), outer = exp(inner);
-  strictEqual(unfusedBytes([node(outer)], (of) => of === node(inner)), 4 * 20);
+  assertStrictEquals(unfusedBytes([node(outer)], (of) => of === node(inner)), 4 * 20);
 });
 
 const kernel = (path: string, flops: number, bytes: number): KernelReport => ({
@@ -80,39 +87,48 @@ const timed: Explanation = {
 };
 
 Deno.test("several programs are a line of totals each", () => {
-  deepStrictEqual(totalsText({ one: totalsOf(timed), other: totalsOf(untimed) }).split("\n"), [
+  assertEquals(totalsText({ one: totalsOf(timed), other: totalsOf(untimed) }).split("\n"), [
     "       kernels  pipelines  peak MB  Gflop  moved MB  unfused MB     ms",
     "one          2          2     5.00   0.01      6.00       18.00  10.00",
     "other        2          2     5.00   0.01      6.00       18.00      -",
   ]);
-  doesNotMatch(totalsText({ other: totalsOf(untimed) }), /ms/);
+  assertNotMatch(totalsText({ other: totalsOf(untimed) }), /ms/);
 });
 
 Deno.test("the table names every kernel, its bytes, the floor and the totals", () => {
   const text = explanationText(untimed, false);
-  match(text, /shape +grid +Mflop +read MB +write MB +unfused +path/);
-  match(text, /1 map +2x1x1 +1\.0 +1\.00 +3\.00 +8\.00 +first > add/);
-  match(text, /2 kernels, 2 unique pipelines, 5\.00 MB of intermediate values at most/);
-  match(text, /0\.01 Gflop, 6\.00 MB moved; unfused floor: 18\.00 MB .*\(3\.0 times as much\)/);
-  doesNotMatch(text, /\/\/ first/);
-  match(explanationText(untimed, true), /first > add\n\/\/ first > add\n/);
+  assertMatch(text, /shape +grid +Mflop +read MB +write MB +unfused +path/);
+  assertMatch(text, /1 map +2x1x1 +1\.0 +1\.00 +3\.00 +8\.00 +first > add/);
+  assertMatch(text, /2 kernels, 2 unique pipelines, 5\.00 MB of intermediate values at most/);
+  assertMatch(
+    text,
+    /0\.01 Gflop, 6\.00 MB moved; unfused floor: 18\.00 MB .*\(3\.0 times as much\)/,
+  );
+  assertNotMatch(text, /\/\/ first/);
+  assertMatch(explanationText(untimed, true), /first > add\n\/\/ first > add\n/);
 });
 
 Deno.test("times come with shares of what the device does, and the slowest first", () => {
   const text = explanationText(timed, false);
   // 4 MB in 2 ms are half of 4 GB/s; 1 Mflop in 2 ms is a quarter of 2 Gflop/s.
-  match(text, /2\.000 +50% +25% {2}first > add/);
-  match(text, /8\.000 +6% +50% {2}second > mul/);
-  match(text, /the slowest, 100% of the time:\n +2 map .*second > mul\n +1 map .*first > add\n/);
-  match(text, /10\.00 ms on the device: 15% of its copy bandwidth \(4\.0 GB\/s\), 45% of its/);
+  assertMatch(text, /2\.000 +50% +25% {2}first > add/);
+  assertMatch(text, /8\.000 +6% +50% {2}second > mul/);
+  assertMatch(
+    text,
+    /the slowest, 100% of the time:\n +2 map .*second > mul\n +1 map .*first > add\n/,
+  );
+  assertMatch(
+    text,
+    /10\.00 ms on the device: 15% of its copy bandwidth \(4\.0 GB\/s\), 45% of its/,
+  );
 });
 
 Deno.test("the same as one JSON object", () => {
   const { device, kernels, totals, peaks } = JSON.parse(explanationJson(timed, "a device", false));
-  strictEqual(device, "a device");
+  assertStrictEquals(device, "a device");
   const { code: _, ...first } = kernel("first > add", 1e6, 4e6);
-  deepStrictEqual(kernels[0], { ...first, ms: 2, ofCopy: 0.5, ofFlops: 0.25 });
-  deepStrictEqual(totals, {
+  assertEquals(kernels[0], { ...first, ms: 2, ofCopy: 0.5, ofFlops: 0.25 });
+  assertEquals(totals, {
     kernels: 2,
     pipelines: 2,
     peakBytes: 5e6,
@@ -122,10 +138,10 @@ Deno.test("the same as one JSON object", () => {
     unfusedBytes: 18e6,
     ms: 10,
   });
-  deepStrictEqual(peaks, { bytesPerSecond: 4e9, flopsPerSecond: 2e9 });
+  assertEquals(peaks, { bytesPerSecond: 4e9, flopsPerSecond: 2e9 });
   const plain = JSON.parse(explanationJson(untimed, "a device", true));
-  strictEqual(plain.kernels[0].code, "// first > add");
-  ok(!("ms" in plain.totals) && !("peaks" in plain));
+  assertStrictEquals(plain.kernels[0].code, "// first > add");
+  assert(!("ms" in plain.totals) && !("peaks" in plain));
 });
 
 const program: Program = {
@@ -145,8 +161,8 @@ const program: Program = {
 Deno.test("the reference interpreter says that it can not be measured", async () => {
   const backend = referenceBackend();
   const found = await measured(backend, await backend.open({ program }), "program", program);
-  ok(E.isLeft(found));
-  match(found.left, /reference interpreter.*no timestamps/);
+  assert(E.isLeft(found));
+  assertMatch(found.left, /reference interpreter.*no timestamps/);
 });
 
 Deno.test("a program is measured with inputs and parameters made up for it", async () => {
@@ -159,13 +175,13 @@ Deno.test("a program is measured with inputs and parameters made up for it", asy
   }
   const { kernels, peaks } = found.right;
   const report = machine.report("program");
-  strictEqual(kernels.length, report.kernels.length);
-  ok(kernels.every((ms) => ms >= 0) && kernels.some((ms) => ms > 0), `${kernels}`);
+  assertStrictEquals(kernels.length, report.kernels.length);
+  assert(kernels.every((ms) => ms >= 0) && kernels.some((ms) => ms > 0), `${kernels}`);
   // No kernel does more than the device can: a product's 2 · 256³ operations took their time.
   const product = report.kernels.findIndex(({ shapes }) => shapes.includes("contraction"));
-  ok(peaks.bytesPerSecond > 1e8 && peaks.flopsPerSecond > 1e8, JSON.stringify(peaks));
+  assert(peaks.bytesPerSecond > 1e8 && peaks.flopsPerSecond > 1e8, JSON.stringify(peaks));
   const rate = report.kernels[product].flops / (kernels[product] / 1000);
-  ok(rate < 1.5 * peaks.flopsPerSecond, `${rate} of ${peaks.flopsPerSecond}`);
-  strictEqual(report.kernels[product].flops, 2 * 256 ** 3);
+  assertLess(rate, 1.5 * peaks.flopsPerSecond, `${rate} of ${peaks.flopsPerSecond}`);
+  assertStrictEquals(report.kernels[product].flops, 2 * 256 ** 3);
   machine.close();
 });

@@ -1,6 +1,6 @@
 // `deno task scaling`: what is asked of it, what its table and page say of known points, and a plan of
 // real encoders, which needs no device.
-import { deepStrictEqual, doesNotMatch, match, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { asked, scaling } from "../../../experiments/commands/scaling.ts";
 import type { Point } from "../../../experiments/inspect/scaling.ts";
@@ -14,22 +14,25 @@ import {
 
 const refusal = (values: Record<string, string>): string => {
   const of = asked(values);
-  ok(E.isLeft(of), JSON.stringify(values));
+  assert(E.isLeft(of), JSON.stringify(values));
   return of.left;
 };
 
 Deno.test("lengths, families and depth are read, and what is wrong with them is said", () => {
   const of = asked({ tokens: "1000, 250,250", families: "xlstm,mamba", depth: "3", plan: true });
-  ok(E.isRight(of));
-  deepStrictEqual(of.right.tokens, [250, 1000]);
-  deepStrictEqual(of.right.families, ["mamba", "xlstm"]);
-  strictEqual(of.right.depth, 3);
-  strictEqual(of.right.plan, true);
-  match(refusal({ families: "mamba,rnn" }), /no family 'rnn'; there are transformer, mamba, xlstm/);
-  match(refusal({ tokens: "251" }), /multiples of 5 up to 100000, .* found '251'/);
-  match(refusal({ tokens: "-5" }), /found '-5'/);
-  match(refusal({ depth: "0" }), /--depth: expected a whole number from 1 to 100, found '0'/);
-  match(refusal({ device: "reference" }), /no kernels; choose another device/);
+  assert(E.isRight(of));
+  assertEquals(of.right.tokens, [250, 1000]);
+  assertEquals(of.right.families, ["mamba", "xlstm"]);
+  assertStrictEquals(of.right.depth, 3);
+  assertStrictEquals(of.right.plan, true);
+  assertMatch(
+    refusal({ families: "mamba,rnn" }),
+    /no family 'rnn'; there are transformer, mamba, xlstm/,
+  );
+  assertMatch(refusal({ tokens: "251" }), /multiples of 5 up to 100000, .* found '251'/);
+  assertMatch(refusal({ tokens: "-5" }), /found '-5'/);
+  assertMatch(refusal({ depth: "0" }), /--depth: expected a whole number from 1 to 100, found '0'/);
+  assertMatch(refusal({ device: "reference" }), /no kernels; choose another device/);
 });
 
 const point = (tokens: number, peakBytes: number, ms: number): Point => ({
@@ -51,11 +54,11 @@ const measured: Scaling = {
 };
 
 Deno.test("the table has a line for each point, and how even a pass is", () => {
-  deepStrictEqual(spreads(measured.points), [
+  assertEquals(spreads(measured.points), [
     { family: "mamba", pass: "forward", from: 250, to: 1000, memory: 1.25, time: 1.25 },
   ]);
   const lines = tableText(measured).split("\n").slice(2);
-  deepStrictEqual(lines, [
+  assertEquals(lines, [
     "| family | pass | tokens | kernels | peak MB | KB per token | ms | µs per token |",
     "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     "| mamba | forward | 250 | 10 | 1.00 | 4.00 | 10.0 | 40.0 |",
@@ -66,35 +69,35 @@ Deno.test("the table has a line for each point, and how even a pass is", () => {
     "time per token of 1.25",
   ]);
   const { points } = JSON.parse(scalingJson(measured));
-  strictEqual(points.length, 3);
-  strictEqual(points[0].peakBytes, 1e6);
-  strictEqual(points[2].refused, "too | small");
+  assertStrictEquals(points.length, 3);
+  assertStrictEquals(points[0].peakBytes, 1e6);
+  assertStrictEquals(points[2].refused, "too | small");
 });
 
 Deno.test("the page draws time and memory, and loads nothing", () => {
   const page = scalingPage(measured);
-  strictEqual(page.match(/<figure class="lines">/g)?.length, 2);
-  match(page, /too \| small/);
-  doesNotMatch(page, /(src|href)="http/);
+  assertStrictEquals(page.match(/<figure class="lines">/g)?.length, 2);
+  assertMatch(page, /too \| small/);
+  assertNotMatch(page, /(src|href)="http/);
 });
 
 Deno.test("a plan opens no device, and is written whole", async () => {
   const out = await Deno.makeTempDir();
   try {
     const of = asked({ families: "mamba", tokens: "250,500", depth: "1", plan: true, out });
-    ok(E.isRight(of));
+    assert(E.isRight(of));
     const { log, error } = console, said: string[] = [];
     console.log = (text: string) => said.push(text);
     console.error = () => {};
     const status = await scaling(of.right).finally(() => Object.assign(console, { log, error }));
-    strictEqual(status, 0);
-    match(said.join("\n"), /\| mamba \| training \| 500 \| \d+ \| [\d.]+ \| [\d.]+ \|/);
+    assertStrictEquals(status, 0);
+    assertMatch(said.join("\n"), /\| mamba \| training \| 500 \| \d+ \| [\d.]+ \| [\d.]+ \|/);
     const kept = JSON.parse(await Deno.readTextFile(`${out}/scaling.json`));
-    deepStrictEqual(
+    assertEquals(
       kept.points.map(({ pass, tokens }: { pass: string; tokens: number }) => [pass, tokens]),
       [["forward", 250], ["forward", 500], ["training", 250], ["training", 500]],
     );
-    match(await Deno.readTextFile(`${out}/scaling.html`), /planned and not run/);
+    assertMatch(await Deno.readTextFile(`${out}/scaling.html`), /planned and not run/);
   } finally {
     await Deno.remove(out, { recursive: true });
   }

@@ -1,5 +1,5 @@
 // The search for schedules, with a device whose times are known, and the tables that it leaves.
-import { deepStrictEqual, match, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { join } from "node:path";
 import type { Edit, Tuning } from "../../../backends/webgpu/target.ts";
@@ -25,49 +25,52 @@ const device = (): Measure => {
 Deno.test("what is faster is kept, and only that", async () => {
   const rounds: number[] = [];
   const found = await search(device(), (_edit, kept) => rounds.push(kept));
-  strictEqual(rounds.length, candidates.length);
-  deepStrictEqual(Object.keys(found), ["a"]);
-  strictEqual(Object.assign({}, ...found.a).down, 4);
-  strictEqual(Object.assign({}, ...found.a).side, 4);
+  assertStrictEquals(rounds.length, candidates.length);
+  assertEquals(Object.keys(found), ["a"]);
+  assertStrictEquals(Object.assign({}, ...found.a).down, 4);
+  assertStrictEquals(Object.assign({}, ...found.a).side, 4);
   const before = new Map([["a", 10], ["b", 4]]), after = new Map([["a", 5], ["b", 4]]);
   const text = tuningText(found, before, after);
-  match(text, /10\.000 ms -> 5\.000 ms {2}a: .*down 4/);
-  match(text, /14\.00 ms before, 9\.00 ms after$/);
+  assertMatch(text, /10\.000 ms -> 5\.000 ms {2}a: .*down 4/);
+  assertMatch(text, /14\.00 ms before, 9\.00 ms after$/);
 });
 
 Deno.test("a table is read back; one that is broken or of another device says so", async () => {
   const folder = await Deno.makeTempDir();
   const path = join(folder, "table.json");
   const read = () => readTuning(path, "a device");
-  deepStrictEqual(read(), E.right(undefined));
+  assertEquals(read(), E.right(undefined));
   const refused = (content: string): string => {
     Deno.writeTextFileSync(path, content);
     const found = read();
-    ok(E.isLeft(found), content);
-    match(found.left, /^the tuning table .*table\.json is not used: /);
+    assert(E.isLeft(found), content);
+    assertMatch(found.left, /^the tuning table .*table\.json is not used: /);
     return found.left;
   };
-  match(refused("{"), /JSON/);
+  assertMatch(refused("{"), /JSON/);
   const table = {
     version: 1,
     device: "a device",
     kernels: { "product 1 x 2 x 3 over 4": [{ down: 4, across: 2 }, { by: "workgroup" }] },
   };
-  match(
+  assertMatch(
     refused(JSON.stringify({ ...table, device: "another" })),
     /it was measured on another; 'deno task tune'/,
   );
-  match(
+  assertMatch(
     refused(JSON.stringify({ ...table, kernels: { k: [{ down: 3 }] } })),
     /kernels\.k\.0\.down: expected one of 1, 2, 4, 8, found 3/,
   );
-  match(
+  assertMatch(
     refused(JSON.stringify({ ...table, kernels: { k: [{ dwn: 4 }] } })),
     /did you mean 'down'/,
   );
   Deno.writeTextFileSync(path, JSON.stringify(table));
-  deepStrictEqual(read(), E.right(table));
-  deepStrictEqual(decodeTuning(table), E.right(table));
-  match(tuningPath("llvmpipe: Mesa 25.0 (LLVM 15)"), /tuning.llvmpipe-Mesa-25\.0-LLVM-15-\.json$/);
+  assertEquals<unknown>(read(), E.right(table));
+  assertEquals<unknown>(decodeTuning(table), E.right(table));
+  assertMatch(
+    tuningPath("llvmpipe: Mesa 25.0 (LLVM 15)"),
+    /tuning.llvmpipe-Mesa-25\.0-LLVM-15-\.json$/,
+  );
   await Deno.remove(folder, { recursive: true });
 });

@@ -1,5 +1,5 @@
 // Files that are whole or not there, and one clear sentence where they cannot be written.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import {
   ensureFolder,
@@ -21,7 +21,7 @@ async function inFolder(act: (folder: string) => Promise<void>): Promise<void> {
 const names = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
 
 const failure = (result: E.Either<FileError, void>): string => {
-  assert.ok(E.isLeft(result), "it should not have worked");
+  assert(E.isLeft(result), "it should not have worked");
   return fileErrorText(result.left);
 };
 
@@ -29,28 +29,28 @@ Deno.test("bytes and texts are written, new and over an old file, and nothing el
   inFolder(async (folder) => {
     const path = `${folder}/a.bin`;
     const bytes = Uint8Array.from({ length: 3_000_001 }, (_, i) => i * i);
-    assert.deepEqual(await writeWhole(path, bytes)(), E.right(undefined));
-    assert.deepEqual(Deno.readFileSync(path), bytes);
+    assertEquals(await writeWhole(path, bytes)(), E.right(undefined));
+    assertEquals(Deno.readFileSync(path), bytes);
     // What a killed writer left does not get into the next file.
     Deno.writeTextFileSync(`${path}.partial`, "x".repeat(100));
-    assert.deepEqual(await writeWhole(path, "two\n")(), E.right(undefined));
-    assert.equal(Deno.readTextFileSync(path), "two\n");
-    assert.deepEqual(names(folder), ["a.bin"]);
+    assertEquals(await writeWhole(path, "two\n")(), E.right(undefined));
+    assertStrictEquals(Deno.readTextFileSync(path), "two\n");
+    assertEquals(names(folder), ["a.bin"]);
   }));
 
 Deno.test("nothing happens before the task is run", () =>
   inFolder((folder) => {
     writeWhole(`${folder}/a`, "a");
     ensureFolder(`${folder}/b`);
-    assert.deepEqual(names(folder), []);
+    assertEquals(names(folder), []);
     return Promise.resolve();
   }));
 
 Deno.test("what a kill leaves of trying a folder is gone the next time", () =>
   inFolder(async (folder) => {
     Deno.writeTextFileSync(`${folder}/.writable`, "");
-    assert.ok(E.isRight(await ensureFolder(folder)()));
-    assert.deepEqual(names(folder), []);
+    assert(E.isRight(await ensureFolder(folder)()));
+    assertEquals(names(folder), []);
   }));
 
 Deno.test("a file that cannot be written is told, and what was there stays", () =>
@@ -58,21 +58,21 @@ Deno.test("a file that cannot be written is told, and what was there stays", () 
     await Deno.mkdir(`${folder}/taken/inside`, { recursive: true });
     await Deno.writeTextFile(`${folder}/file`, "old");
     const text = async (path: string) => failure(await writeWhole(`${folder}/${path}`, "new")());
-    assert.equal(
+    assertStrictEquals(
       await text("missing/a"),
       `cannot write the file ${folder}/missing/a: its folder does not exist`,
     );
-    assert.equal(
+    assertStrictEquals(
       await text("file/a"),
       `cannot write the file ${folder}/file/a: a part of the path is a file, not a folder`,
     );
-    assert.equal(
+    assertStrictEquals(
       await text("taken"),
       `cannot write the file ${folder}/taken: a folder has that name`,
     );
-    assert.deepEqual(names(folder), ["file", "taken"]);
-    assert.deepEqual(names(`${folder}/taken`), ["inside"]);
-    assert.equal(Deno.readTextFileSync(`${folder}/file`), "old");
+    assertEquals(names(folder), ["file", "taken"]);
+    assertEquals(names(`${folder}/taken`), ["inside"]);
+    assertStrictEquals(Deno.readTextFileSync(`${folder}/file`), "old");
   }));
 
 Deno.test("a disk that is full is told, and the file before stays whole", async () => {
@@ -81,9 +81,9 @@ Deno.test("a disk that is full is told, and the file before stays whole", async 
   await inFolder(async (folder) => {
     Deno.writeTextFileSync(`${folder}/a`, "old");
     Deno.symlinkSync("/dev/full", `${folder}/a.partial`);
-    assert.match(failure(await writeWhole(`${folder}/a`, "new")()), /the disk is full/);
-    assert.deepEqual(names(folder), ["a"]);
-    assert.equal(Deno.readTextFileSync(`${folder}/a`), "old");
+    assertMatch(failure(await writeWhole(`${folder}/a`, "new")()), /the disk is full/);
+    assertEquals(names(folder), ["a"]);
+    assertStrictEquals(Deno.readTextFileSync(`${folder}/a`), "old");
   });
 });
 
@@ -91,19 +91,19 @@ Deno.test("a folder is made with those above it, found when it is there, and lef
   inFolder(async (folder) => {
     const path = `${folder}/a/b/c`;
     for (let i = 0; i < 2; i++) {
-      assert.deepEqual(await ensureFolder(path)(), E.right(undefined));
-      assert.deepEqual(names(path), []);
+      assertEquals(await ensureFolder(path)(), E.right(undefined));
+      assertEquals(names(path), []);
     }
   }));
 
 Deno.test("a folder that cannot be made is told", () =>
   inFolder(async (folder) => {
     Deno.writeTextFileSync(`${folder}/file`, "");
-    assert.equal(
+    assertStrictEquals(
       failure(await ensureFolder(`${folder}/file`)()),
       `cannot make the folder ${folder}/file: a file has that name`,
     );
-    assert.equal(
+    assertStrictEquals(
       failure(await ensureFolder(`${folder}/file/a`)()),
       `cannot make the folder ${folder}/file/a: a part of the path is a file, not a folder`,
     );
@@ -114,13 +114,13 @@ Deno.test("a folder in which no file can be made is told before anything is writ
     if (Deno.build.os !== "linux") return console.log("skipped: it needs Linux");
     if (Deno.uid() === 0) {
       // Root may write anywhere but where the system has no files to be made.
-      return assert.match(failure(await ensureFolder("/proc/self")()), /^cannot write into the/);
+      return assertMatch(failure(await ensureFolder("/proc/self")()), /^cannot write into the/);
     }
     Deno.chmodSync(folder, 0o500);
-    assert.equal(
+    assertStrictEquals(
       failure(await ensureFolder(folder)()),
       `cannot write into the folder ${folder}: permission denied; choose another folder, or ` +
         "change who may write there",
     );
-    assert.match(failure(await writeWhole(`${folder}/a`, "a")()), /permission denied/);
+    assertMatch(failure(await writeWhole(`${folder}/a`, "a")()), /permission denied/);
   }));

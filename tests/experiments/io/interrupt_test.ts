@@ -1,7 +1,14 @@
 // An end that is asked for while a command waits: for a decoder that hangs, a file that gives nothing, a
 // server that does not answer. Commands are started as users start them, and must be gone within two
 // seconds, their decoders with them, with nothing half-written.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertNotMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import { listenForEnd, unlessEnded } from "../../../experiments/io/interrupt.ts";
 import { synthesise } from "../../../experiments/data/synth/corpus.ts";
 import { filesOf, threeSplits, writeFiles } from "../../support/hear/made.ts";
@@ -86,7 +93,7 @@ const isAlive = (pid: number): boolean => {
 const until = async (what: string, holds: () => boolean): Promise<void> => {
   const began = performance.now();
   while (!holds()) {
-    assert.ok(performance.now() - began < 60_000, what);
+    assertLess(performance.now() - began, 60_000, what);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 };
@@ -118,7 +125,7 @@ const ended = async (
   // As long as what it waits for is likely to be noticed as not coming.
   await new Promise((resolve) => setTimeout(resolve, 300));
   const all = below(child.pid);
-  assert.ok(isAlive(child.pid), `${args.join(" ")} ended by itself`);
+  assert(isAlive(child.pid), `${args.join(" ")} ended by itself`);
   const asked = performance.now();
   child.kill(signal);
   const late = setTimeout(() => [child.pid, ...all.map(({ pid }) => pid)].forEach(kill), 20_000);
@@ -126,11 +133,11 @@ const ended = async (
   const seconds = (performance.now() - asked) / 1000;
   clearTimeout(late);
   const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  assert.ok(seconds < 2, `${args.join(" ")} took ${seconds} s to end\n${err}`);
-  assert.doesNotMatch(err, /^\s+at /m);
+  assertLess(seconds, 2, `${args.join(" ")} took ${seconds} s to end\n${err}`);
+  assertNotMatch(err, /^\s+at /m);
   const left = all.filter(({ pid }) => isAlive(pid));
   left.forEach(({ pid }) => kill(pid));
-  assert.deepEqual(left, []);
+  assertEquals(left, []);
   return { code, out, err };
 };
 
@@ -152,9 +159,9 @@ onLinux("training ends while it reads all recordings for the first time", async 
   writeSounds(`${folder}/sounds`);
   const args = ["experiment", "little.json", "--out", "out"];
   const { code, err } = await ended(folder, args, "SIGTERM", hang);
-  assert.equal(code, 1);
-  assert.match(err, /^interrupted while recordings were read$/m);
-  assert.deepEqual(names(`${folder}/out`), []);
+  assertStrictEquals(code, 1);
+  assertMatch(err, /^interrupted while recordings were read$/m);
+  assertEquals(names(`${folder}/out`), []);
 });
 
 onLinux("training ends while it waits for a batch, saves, and goes on later", async (folder) => {
@@ -165,18 +172,18 @@ onLinux("training ends while it waits for a batch, saves, and goes on later", as
     await until("a checkpoint", () => exists(`${folder}/out/checkpoint.safetensors`));
     await hang(pid);
   });
-  assert.equal(code, 1);
+  assertStrictEquals(code, 1);
   const [, step, saved] =
     /^interrupted after step (\d+); the checkpoint of step (\d+) is in out, and --resume goes on from it$/m
       .exec(err)!;
-  assert.equal(step, saved);
+  assertStrictEquals(step, saved);
   writeSpec(folder, { schedule: { ...little.schedule, steps: 5000 } });
   const again = start(folder, [...args, "--resume"]).spawn(), output = again.output();
   const metrics = () => Deno.readTextFileSync(`${folder}/out/metrics.jsonl`);
   const before = metrics().length;
   await until("another step", () => metrics().length !== before);
   again.kill("SIGINT");
-  assert.match(
+  assertMatch(
     new TextDecoder().decode((await output).stderr),
     new RegExp(`going on from step ${step}`),
   );
@@ -187,7 +194,7 @@ const checkpointIn = async (folder: string): Promise<string> => {
   writeSpec(folder, { schedule: { warmupSteps: 1, steps: 2 }, evaluateEvery: 2 });
   writeSounds(`${folder}/sounds`, 3);
   const made = await start(folder, ["experiment", "little.json", "--out", "made"]).output();
-  assert.equal(made.code, 0, new TextDecoder().decode(made.stderr));
+  assertStrictEquals(made.code, 0, new TextDecoder().decode(made.stderr));
   return "made/checkpoint.safetensors";
 };
 
@@ -196,9 +203,9 @@ onLinux("embed and evaluate end while a recording is decoded", async (folder) =>
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     const args = ["embed", ...checkpoint, "--out", "out", "sounds"];
     const { code, err } = await ended(folder, args, signal, hang);
-    assert.equal(code, 1);
-    assert.match(err, /^interrupted$/m);
-    assert.deepEqual(names(`${folder}/out`), []);
+    assertStrictEquals(code, 1);
+    assertMatch(err, /^interrupted$/m);
+    assertEquals(names(`${folder}/out`), []);
   }
   // A clip that is not of 16 bit is decoded.
   const files = filesOf(threeSplits);
@@ -206,8 +213,8 @@ onLinux("embed and evaluate end while a recording is decoded", async (folder) =>
   writeFiles(`${folder}/tasks/made-v1-small`, files);
   const args = ["evaluate", ...checkpoint, "--tasks", "tasks", "--out", "scores"];
   const { code, err } = await ended(folder, args, "SIGTERM", hang);
-  assert.equal(code, 1);
-  assert.match(err, /^interrupted; embeddings so far are kept$/m);
+  assertStrictEquals(code, 1);
+  assertMatch(err, /^interrupted; embeddings so far are kept$/m);
 });
 
 onLinux("a task that is being unpacked is not left in part", async (folder) => {
@@ -216,8 +223,8 @@ onLinux("a task that is being unpacked is not left in part", async (folder) => {
   Deno.writeFileSync(`${folder}/made-v1-small-44100.tar.gz`, archive);
   const args = ["data", "hear", "made-v1-small", "--from", "made-v1-small-44100.tar.gz"];
   const { code } = await ended(folder, args, "SIGTERM", hang);
-  assert.equal(code, 143);
-  assert.deepEqual(names(`${folder}/tasks`), []);
+  assertStrictEquals(code, 143);
+  assertEquals(names(`${folder}/tasks`), []);
 });
 
 // ---------------------------------------------------------------- files and servers that give nothing
@@ -235,7 +242,7 @@ onLinux("every command ends while it waits for a file", async (folder) => {
   for (const [args, signal, status] of commands) {
     // Nothing tells from outside that it waits.
     const waits = () => new Promise((resolve) => setTimeout(resolve, 2000));
-    assert.equal((await ended(folder, args, signal, waits)).code, status, args.join(" "));
+    assertStrictEquals((await ended(folder, args, signal, waits)).code, status, args.join(" "));
   }
 });
 
@@ -252,8 +259,8 @@ onLinux("a download ends, and what was fetched is gone on from", async (folder) 
     const from = `http://127.0.0.1:${server.addr.port}/made-v1-small-16000.tar.gz`;
     const args = ["data", "hear", "made-v1-small", "--from", from];
     const { code } = await ended(folder, args, "SIGINT", () => until("a request", () => asked));
-    assert.equal(code, 130);
-    assert.deepEqual(names(`${folder}/tasks`), ["made-v1-small-16000.tar.gz.partial"]);
+    assertStrictEquals(code, 130);
+    assertEquals(names(`${folder}/tasks`), ["made-v1-small-16000.tar.gz.partial"]);
   } finally {
     await server.shutdown();
   }
@@ -268,7 +275,7 @@ onLinux("commands that compute end at once", async (folder) => {
   ) {
     const waits = () => new Promise((resolve) => setTimeout(resolve, 2500));
     const { code } = await ended(folder, args, signal, waits);
-    assert.equal(code, signal === "SIGINT" ? 130 : 143, args.join(" "));
+    assertStrictEquals(code, signal === "SIGINT" ? 130 : 143, args.join(" "));
   }
 });
 
@@ -280,8 +287,8 @@ onLinux("making a corpus ends between two sounds", async (folder) => {
     await until("a folder", () => exists(`${folder}/out`));
     await new Promise((resolve) => setTimeout(resolve, 1000));
   });
-  assert.equal(code, 1);
-  assert.match(err, /^interrupted while recordings were read$/m);
+  assertStrictEquals(code, 1);
+  assertMatch(err, /^interrupted while recordings were read$/m);
 });
 
 // ---------------------------------------------------------------- the parts
@@ -291,12 +298,12 @@ Deno.test("what is waited for comes, or an end does", async () => {
   const controller = new AbortController();
   const ended = unlessEnded(promise, controller.signal);
   controller.abort();
-  assert.equal(await ended, undefined);
-  assert.equal(await unlessEnded(promise, controller.signal), undefined);
-  assert.equal(await unlessEnded(Promise.reject(new Error()), controller.signal), undefined);
+  assertStrictEquals(await ended, undefined);
+  assertStrictEquals(await unlessEnded(promise, controller.signal), undefined);
+  assertStrictEquals(await unlessEnded(Promise.reject(new Error()), controller.signal), undefined);
   resolve(3);
-  assert.equal(await unlessEnded(promise, new AbortController().signal), 3);
-  assert.equal(await unlessEnded(promise, undefined), 3);
+  assertStrictEquals(await unlessEnded(promise, new AbortController().signal), 3);
+  assertStrictEquals(await unlessEnded(promise, undefined), 3);
 });
 
 Deno.test({
@@ -304,13 +311,13 @@ Deno.test({
   ignore: Deno.build.os === "windows",
   fn: async () => {
     const longer = listenForEnd(), end = listenForEnd(longer.signal);
-    assert.ok(!end.signal.aborted && end.asked() === undefined);
+    assert(!end.signal.aborted && end.asked() === undefined);
     Deno.kill(Deno.pid, "SIGTERM");
     while (!longer.signal.aborted) await new Promise((resolve) => setTimeout(resolve, 1));
-    assert.ok(end.signal.aborted);
-    assert.equal(end.asked(), "SIGTERM");
+    assert(end.signal.aborted);
+    assertStrictEquals(end.asked(), "SIGTERM");
     const later = listenForEnd(longer.signal);
-    assert.ok(later.signal.aborted && later.asked() === undefined);
+    assert(later.signal.aborted && later.asked() === undefined);
     [longer, end, later].forEach(({ forget }) => forget());
   },
 });

@@ -1,5 +1,11 @@
 // Progress: what a line says at each width, and what is written to a terminal and to a file.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLessOrEqual,
+  assertMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import {
   clock,
   plainLine,
@@ -19,7 +25,7 @@ const state: ProgressState = {
 };
 
 Deno.test("a wide line has everything", () => {
-  assert.equal(
+  assertStrictEquals(
     render(state, 120),
     " 45/150  ████████████····························  " +
       "loss 0.8123  held-out 0.9000  4.0 clips/s  3:30 left",
@@ -27,41 +33,41 @@ Deno.test("a wide line has everything", () => {
 });
 
 Deno.test("a narrow line gives up the least important first and is never too long", () => {
-  assert.match(
+  assertMatch(
     render(state, 60),
     /^ 45\/150 {2}[█▏▎▍▌▋▊▉·]+ {2}loss 0\.8123 {2}4\.0 clips\/s {2}3:30 left$/,
   );
-  assert.match(render(state, 45), /^ 45\/150 {2}[█▏▎▍▌▋▊▉·]+ {2}loss 0\.8123 {2}3:30 left$/);
-  assert.match(render(state, 35), /^ 45\/150 {2}[█▏▎▍▌▋▊▉·]+ {2}loss 0\.8123$/);
-  assert.match(render(state, 20), /^ 45\/150 {2}[█▏▎▍▌▋▊▉·]+$/);
-  assert.equal(render(state, 10), "45/150");
+  assertMatch(render(state, 45), /^ 45\/150 {2}[█▏▎▍▌▋▊▉·]+ {2}loss 0\.8123 {2}3:30 left$/);
+  assertMatch(render(state, 35), /^ 45\/150 {2}[█▏▎▍▌▋▊▉·]+ {2}loss 0\.8123$/);
+  assertMatch(render(state, 20), /^ 45\/150 {2}[█▏▎▍▌▋▊▉·]+$/);
+  assertStrictEquals(render(state, 10), "45/150");
   for (let width = 0; width < 140; width++) {
-    assert.ok(render(state, width).length <= width, `width ${width}`);
+    assertLessOrEqual(render(state, width).length, width, `width ${width}`);
   }
 });
 
 Deno.test("the bar is empty at the start and full at the end", () => {
   const start = render({ step: 0, steps: 150, from: 0, elapsed: 0 }, 60);
-  assert.equal(start, `  0/150  ${"·".repeat(40)}`);
+  assertStrictEquals(start, `  0/150  ${"·".repeat(40)}`);
   const end = render({ ...state, step: 150, elapsed: 300 }, 120);
-  assert.ok(end.startsWith(`150/150  ${"█".repeat(40)}  loss`));
-  assert.ok(end.endsWith("took 5:00"));
+  assert(end.startsWith(`150/150  ${"█".repeat(40)}  loss`));
+  assert(end.endsWith("took 5:00"));
 });
 
 Deno.test("the time left counts this process's steps only", () => {
-  assert.match(plainLine({ ...state, step: 60, from: 50, elapsed: 20 }), /, 3:00 left$/);
+  assertMatch(plainLine({ ...state, step: 60, from: 50, elapsed: 20 }), /, 3:00 left$/);
 });
 
 Deno.test("a plain line", () => {
-  assert.equal(
+  assertStrictEquals(
     plainLine(state),
     "step 45 of 150, loss 0.8123, held-out 0.9000, 4.0 clips/s, 3:30 left",
   );
-  assert.equal(plainLine({ step: 0, steps: 5, from: 0, elapsed: 0 }), "step 0 of 5");
+  assertStrictEquals(plainLine({ step: 0, steps: 5, from: 0, elapsed: 0 }), "step 0 of 5");
 });
 
 Deno.test("times", () => {
-  assert.deepEqual([0, 7.4, 59.6, 760, 11109].map(clock), [
+  assertEquals([0, 7.4, 59.6, 760, 11109].map(clock), [
     "0:00",
     "0:07",
     "1:00",
@@ -88,7 +94,7 @@ Deno.test("a file gets a line every five seconds, the last step, and no control 
   for (let step = 0; step <= 10; step++) show.update(at(step, step * 2));
   show.note("checkpoint written");
   show.finish();
-  assert.deepEqual(texts, [
+  assertEquals(texts, [
     "step 0 of 10\n",
     "step 3 of 10, 0:14 left\n",
     "step 6 of 10, 0:08 left\n",
@@ -104,7 +110,7 @@ Deno.test("an interrupted run's last step is written once", () => {
   show.update(at(1, 1));
   show.finish();
   show.finish();
-  assert.deepEqual(texts, ["step 0 of 10\n", "step 1 of 10, 0:09 left\n"]);
+  assertEquals(texts, ["step 0 of 10\n", "step 1 of 10, 0:09 left\n"]);
 });
 
 Deno.test("a terminal's line is drawn over, at most ten times a second, and ended", () => {
@@ -115,7 +121,7 @@ Deno.test("a terminal's line is drawn over, at most ten times a second, and ende
   show.note("checkpoint written");
   show.finish();
   const drawn = (state: ProgressState): string => `\r\x1b[K${render(state, 80)}`;
-  assert.deepEqual(texts, [
+  assertEquals(texts, [
     drawn(at(1, 0.01)),
     drawn(at(3, 0.2)),
     "\r\x1b[Kcheckpoint written\n",

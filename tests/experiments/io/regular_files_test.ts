@@ -1,6 +1,6 @@
 // Named pipes, sockets, devices and links in circles that are called like files: listed with the reason and
 // passed over, never opened, by every command that reads recordings, tasks, archives or checkpoints.
-import assert from "assert";
+import { assert, assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 import { irregular } from "../../../experiments/io/regular_files.ts";
 import { synthesise } from "../../../experiments/data/synth/corpus.ts";
 import { wav16 } from "../../../experiments/formats/wav.ts";
@@ -35,20 +35,20 @@ const ran = async (cwd: string, ...args: readonly string[]) => {
   const { code, stdout, stderr } = await child.output();
   clearTimeout(late);
   const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  assert.doesNotMatch(err, /^\s+at /m);
+  assertNotMatch(err, /^\s+at /m);
   return { code, out, err };
 };
 
 onLinux("what is no regular file is told by its kind", (folder) => {
   const { socket, reasons } = strange(folder);
   for (const [name, reason] of Object.entries(reasons)) {
-    assert.equal(irregular(`${folder}/${name}`), reason);
+    assertStrictEquals(irregular(`${folder}/${name}`), reason);
   }
   socket.close();
   Deno.writeTextFileSync(`${folder}/file`, "");
   Deno.symlinkSync("file", `${folder}/to-file`);
   for (const name of ["file", "to-file", ".", "itself", "missing"]) {
-    assert.equal(irregular(`${folder}/${name}`), undefined, name);
+    assertStrictEquals(irregular(`${folder}/${name}`), undefined, name);
   }
 });
 
@@ -61,33 +61,33 @@ onLinux("experiment and embed list it, and use the others", async (folder) => {
   try {
     Deno.writeTextFileSync(`${folder}/little.json`, JSON.stringify(littleDocument));
     const trained = await ran(folder, "experiment", "little.json", "--out", "run");
-    assert.equal(trained.code, 0, trained.err);
+    assertStrictEquals(trained.code, 0, trained.err);
     const lines = (at: string) =>
       Object.entries(reasons).map(([name, reason]) => `  ${at}${name}: ${reason}\n`).join("");
-    assert.ok(trained.err.includes(`6 files were skipped:\n${lines("")}`), trained.err);
+    assert(trained.err.includes(`6 files were skipped:\n${lines("")}`), trained.err);
 
     const checkpoint = ["--checkpoint", "run/checkpoint.safetensors", "--device", "wasm"];
     const embedded = await ran(folder, "embed", ...checkpoint, "--out", "out", "sounds");
-    assert.equal(embedded.code, 1);
-    assert.match(embedded.out, /^embedded 4 recordings/m);
-    assert.ok(
+    assertStrictEquals(embedded.code, 1);
+    assertMatch(embedded.out, /^embedded 4 recordings/m);
+    assert(
       embedded.err.includes(`6 recordings could not be embedded:\n${lines("sounds/")}`),
       embedded.err,
     );
-    assert.equal([...Deno.readDirSync(`${folder}/out`)].length, 12);
+    assertStrictEquals([...Deno.readDirSync(`${folder}/out`)].length, 12);
 
     const given = ["sounds/pipe.wav", "/dev/zero", "sounds/around.wav"];
     const alone = await ran(folder, "embed", ...checkpoint, "--out", "other", ...given);
-    assert.equal(alone.code, 1);
-    assert.match(alone.err, /^ {2}sounds\/pipe\.wav: it is not a regular file: a named pipe$/m);
-    assert.match(alone.err, /^ {2}\/dev\/zero: it is not a regular file: a device$/m);
+    assertStrictEquals(alone.code, 1);
+    assertMatch(alone.err, /^ {2}sounds\/pipe\.wav: it is not a regular file: a named pipe$/m);
+    assertMatch(alone.err, /^ {2}\/dev\/zero: it is not a regular file: a device$/m);
 
     writeFiles(`${folder}/tasks/made-v1-small`, filesOf(threeSplits));
     Deno.removeSync(`${folder}/tasks/made-v1-small/16000/train/a.wav`);
     mkfifo(`${folder}/tasks/made-v1-small/16000/train/a.wav`);
     const evaluated = await ran(folder, "evaluate", ...checkpoint, "--tasks", "tasks");
-    assert.equal(evaluated.code, 1);
-    assert.match(
+    assertStrictEquals(evaluated.code, 1);
+    assertMatch(
       evaluated.err,
       /^ {2}16000\/train\/a\.wav: it is not a regular file: a named pipe$/m,
     );
@@ -128,7 +128,7 @@ onLinux("checkpoints, goldens, archives and shards that are none are refused", a
   ];
   for (const [args, sentence] of cases) {
     const { code, err } = await ran(folder, ...args);
-    assert.equal(code, 1);
-    assert.ok(err.includes(`${sentence}\n`), err);
+    assertStrictEquals(code, 1);
+    assert(err.includes(`${sentence}\n`), err);
   }
 });

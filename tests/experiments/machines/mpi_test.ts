@@ -1,7 +1,15 @@
 // Runs that mpirun starts: the same losses as by one process, whatever their number, a killed process
 // that ends all, and a run that goes on with another number. With FORMANT_REQUIRE_MPI set, to anything,
 // a machine without MPI fails instead of skipping them.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertNotStrictEquals,
+  assertStrictEquals,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { type Metric, readMetrics } from "../../../experiments/training/metrics.ts";
 import mamba from "../../../experiments/specs/presets/mamba.json" with { type: "json" };
@@ -95,7 +103,7 @@ const ran = async (...args: readonly string[]) => texts(await start(args).output
 
 const metricsIn = (run: string): readonly Metric[] => {
   const read = readMetrics(`${folder}/${run}/metrics.jsonl`);
-  assert.ok(E.isRight(read), JSON.stringify(read));
+  assert(E.isRight(read), JSON.stringify(read));
   return read.right;
 };
 
@@ -103,16 +111,16 @@ let one: Promise<readonly Metric[]> | undefined;
 const byOne = (): Promise<readonly Metric[]> =>
   one ??= (async () => {
     const { code, err } = await ran(...experiment, "--out", "one");
-    assert.equal(code, 0, err);
+    assertStrictEquals(code, 0, err);
     return metricsIn("one");
   })();
 
 const assertSameCurve = (got: readonly Metric[], want: readonly Metric[]) => {
-  assert.deepEqual(got.map(({ step }) => step), want.map(({ step }) => step));
+  assertEquals(got.map(({ step }) => step), want.map(({ step }) => step));
   got.forEach(({ step, loss, heldOutLoss }, k) => {
     for (const [a, b] of [[loss, want[k].loss], [heldOutLoss, want[k].heldOutLoss]]) {
-      assert.equal(a === undefined, b === undefined, `step ${step}`);
-      assert.ok(Math.abs((a ?? 0) - (b ?? 0)) <= 1e-5, `step ${step}: ${a}, ${b}`);
+      assertStrictEquals(a === undefined, b === undefined, `step ${step}`);
+      assertLessOrEqual(Math.abs((a ?? 0) - (b ?? 0)), 1e-5, `step ${step}: ${a}, ${b}`);
     }
   });
 };
@@ -123,19 +131,19 @@ for (const [name, processes] of [["Open MPI", 2], ["Open MPI", 4], ["MPICH", 2]]
   test(`${processes} processes of ${name} give the losses of one`, name, async (launched) => {
     const run = `${name.replace(" ", "-")}-${processes}`;
     const { code, out, err } = await ran(...by(launched, processes), ...experiment, "--out", run);
-    assert.equal(code, 0, err);
+    assertStrictEquals(code, 0, err);
     const want = await byOne();
-    assert.equal(want.length, 51);
-    assert.ok(want.at(-1)!.heldOutLoss! < want[0].heldOutLoss!);
+    assertStrictEquals(want.length, 51);
+    assertLess(want.at(-1)!.heldOutLoss!, want[0].heldOutLoss!);
     assertSameCurve(metricsIn(run), want);
     // One of them speaks, and all of them compute.
-    assert.equal(count(out, /report: /), 1, out);
-    assert.equal(count(err, /step 50 of 50/), 1, err);
+    assertStrictEquals(count(out, /report: /), 1, out);
+    assertStrictEquals(count(err, /step 50 of 50/), 1, err);
     const device = /^device: (\d) × WebAssembly \(.*, (\d+) threads?\)$/m.exec(err);
-    assert.equal(Number(device?.[1]), processes, err);
+    assertStrictEquals(Number(device?.[1]), processes, err);
     // They do not take processors from each other.
     const threads = Number(device?.[2]);
-    assert.ok(threads === 1 || threads * processes <= navigator.hardwareConcurrency, err);
+    assert(threads === 1 || threads * processes <= navigator.hardwareConcurrency, err);
   });
 }
 
@@ -171,19 +179,19 @@ for (const [victim, on, goes] of [[0, 1, "one goes"], [1, 4, "four go"]] as cons
   test(what, "Open MPI", async (launched) => {
     const run = `killed-${victim}`;
     const { code, out, err } = await killed(launched, victim, run);
-    assert.notEqual(code, 0, err);
-    assert.equal(out, "");
-    assert.match(
+    assertNotStrictEquals(code, 0, err);
+    assertStrictEquals(out, "");
+    assertMatch(
       err,
       /the run was told to end \(SIGTERM\), as when one of its 2 processes dies; the checkpoint of step \d+ is in killed-\d, and --resume goes on from it\n/,
     );
-    assert.equal(count(err, /told to end/), 1, err);
+    assertStrictEquals(count(err, /told to end/), 1, err);
     const end = await ran(
       ...(on === 1 ? [] : by(launched, on)),
       ...[...experiment, "--out", run, "--resume"],
     );
-    assert.equal(end.code, 0, end.err);
-    assert.match(end.err, /going on from step \d+/);
+    assertStrictEquals(end.code, 0, end.err);
+    assertMatch(end.err, /going on from step \d+/);
     assertSameCurve(metricsIn(run), await byOne());
   });
 }

@@ -1,6 +1,6 @@
 // What the processes of a run say to each other and add up, without MPI, and how a process finds out
 // that there are others.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { openWorld } from "../../../experiments/machines/mpi.ts";
 import {
@@ -45,7 +45,7 @@ Deno.test("sums are made in the order of the ranks, with the same bits for all",
           for (const of of given) sum += of[name][i];
           return sum;
         });
-        for (const sums of got) assert.deepEqual(sums[name], want, `${name} of ${size}`);
+        for (const sums of got) assertEquals(sums[name], want, `${name} of ${size}`);
       }
     }
   }
@@ -57,16 +57,16 @@ Deno.test("sums can be asked for again and again, of other sizes too", async () 
     const sums = await Promise.all(
       processes.map(({ reduce }, rank) => reduce({ x: new Float32Array(length).fill(rank + 1) })),
     );
-    sums.forEach(({ x }) => assert.deepEqual(x, new Float32Array(length).fill(3)));
+    sums.forEach(({ x }) => assertEquals(x, new Float32Array(length).fill(3)));
   }
 });
 
 Deno.test("what is said is heard by all, whatever its length and letters", async () => {
   for (const texts of [["", "", ""], ["a", "", "ÄÖ→"], ["", "x".repeat(5000), "\n"]]) {
     const heard = await Promise.all(together(3).map(({ gather }, rank) => gather(texts[rank])));
-    heard.forEach((all) => assert.deepEqual(all, texts));
+    heard.forEach((all) => assertEquals(all, texts));
   }
-  assert.deepEqual(await alone.gather("me"), ["me"]);
+  assertEquals(await alone.gather("me"), ["me"]);
 });
 
 Deno.test("a reason of one process is the reason of all, and says whose it is", async () => {
@@ -74,10 +74,10 @@ Deno.test("a reason of one process is the reason of all, and says whose it is", 
     together(3).map((one, rank) => agree(one, rank === 0 ? undefined : told(one, `why ${rank}`))),
   );
   for (const reason of reasons) {
-    assert.equal(reason, `process 1 of 3 on ${Deno.hostname()}: why 1`);
+    assertStrictEquals(reason, `process 1 of 3 on ${Deno.hostname()}: why 1`);
   }
   const none = await Promise.all(together(3).map((one) => agree(one)));
-  assert.deepEqual(none, [undefined, undefined, undefined]);
+  assertEquals(none, [undefined, undefined, undefined]);
 });
 
 Deno.test("processes that have other files are told apart", async () => {
@@ -88,31 +88,31 @@ Deno.test("processes that have other files are told apart", async () => {
     ),
   );
   for (const text of words) {
-    assert.match(
+    assertMatch(
       text!,
       /^the checkpoint of process 2 is not that of process 0; all processes of a run /,
     );
   }
   const same = await Promise.all(together(2).map((one) => differing(one, { spec: "s" })));
-  assert.deepEqual(same, [undefined, undefined]);
+  assertEquals(same, [undefined, undefined]);
 });
 
 Deno.test("launchers are known by what they say of themselves", () => {
   const of = (variables: Readonly<Record<string, string>>) => launched((name) => variables[name]);
-  assert.equal(of({}), 1);
-  assert.equal(of({ OMPI_COMM_WORLD_SIZE: "4", OMPI_COMM_WORLD_RANK: "3" }), 4);
-  assert.equal(of({ PMI_SIZE: "2", PMI_RANK: "0" }), 2);
-  assert.equal(of({ SLURM_NTASKS: "8", SLURM_STEP_NUM_TASKS: "8", SLURM_PROCID: "7" }), 8);
+  assertStrictEquals(of({}), 1);
+  assertStrictEquals(of({ OMPI_COMM_WORLD_SIZE: "4", OMPI_COMM_WORLD_RANK: "3" }), 4);
+  assertStrictEquals(of({ PMI_SIZE: "2", PMI_RANK: "0" }), 2);
+  assertStrictEquals(of({ SLURM_NTASKS: "8", SLURM_STEP_NUM_TASKS: "8", SLURM_PROCID: "7" }), 8);
   // mpirun in a job of Slurm's.
-  assert.equal(of({ SLURM_STEP_NUM_TASKS: "1", OMPI_COMM_WORLD_SIZE: "16" }), 16);
+  assertStrictEquals(of({ SLURM_STEP_NUM_TASKS: "1", OMPI_COMM_WORLD_SIZE: "16" }), 16);
   // A batch script, which runs once, however many tasks it may start.
-  assert.equal(of({ SLURM_NTASKS: "8", SLURM_PROCID: "0" }), 1);
+  assertStrictEquals(of({ SLURM_NTASKS: "8", SLURM_PROCID: "0" }), 1);
 });
 
 Deno.test("where there is no MPI library, a sentence says which one to install", () => {
   const opened = openWorld((name) => name === "FORMANT_MPI" ? "/nowhere/libmpi.so" : undefined);
-  assert.ok(E.isLeft(opened));
-  assert.match(
+  assert(E.isLeft(opened));
+  assertMatch(
     opened.left,
     /^no MPI library could be loaded \(\/nowhere\/libmpi\.so is missing\); install Open MPI /,
   );
@@ -120,10 +120,10 @@ Deno.test("where there is no MPI library, a sentence says which one to install",
 
 Deno.test("last words say how the run goes on", () => {
   const run = { folder: "runs/a", rank: 1, of: 4 };
-  assert.equal(
+  assertStrictEquals(
     lastWords(run, 30),
     "the run was told to end (SIGTERM), as when one of its 4 processes dies; the checkpoint of " +
       "step 30 is in runs/a, and --resume goes on from it",
   );
-  assert.match(lastWords(run, undefined), /; there is no checkpoint yet$/);
+  assertMatch(lastWords(run, undefined), /; there is no checkpoint yet$/);
 });

@@ -1,7 +1,13 @@
 // What befalls one of the processes that share a run: all of them end, the first says why and saves what
 // was done, and the run goes on with any number of them. Here all are in one process; mpi_test.ts has
 // real ones.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLessOrEqual,
+  assertMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { openSource } from "../../../experiments/data/open.ts";
 import type { Source } from "../../../experiments/data/clips/source.ts";
@@ -29,7 +35,7 @@ const run = (
 ) =>
   Promise.all(processes.map(async (one) => {
     const source = await openSource(spec);
-    assert.ok(E.isRight(source));
+    assert(E.isRight(source));
     return await train({
       spec,
       backend: wasmPlain,
@@ -42,23 +48,23 @@ const run = (
   }));
 
 const whyNot = (result: E.Either<{ readonly message: string }, unknown>): string => {
-  assert.ok(E.isLeft(result), JSON.stringify(result));
+  assert(E.isLeft(result), JSON.stringify(result));
   return result.left.message;
 };
 
 const metricsIn = (folder: string): readonly Metric[] => {
   const read = readMetrics(`${folder}/metrics.jsonl`);
-  assert.ok(E.isRight(read), JSON.stringify(read));
+  assert(E.isRight(read), JSON.stringify(read));
   return read.right;
 };
 
 const assertSameCurve = (folder: string, wanted: string) => {
   const got = metricsIn(folder), want = metricsIn(wanted);
-  assert.deepEqual(got.map(({ step }) => step), want.map(({ step }) => step));
+  assertEquals(got.map(({ step }) => step), want.map(({ step }) => step));
   got.forEach(({ step, loss, heldOutLoss }, k) => {
     for (const [a, b] of [[loss, want[k].loss], [heldOutLoss, want[k].heldOutLoss]]) {
-      assert.equal(a === undefined, b === undefined);
-      assert.ok(Math.abs((a ?? 0) - (b ?? 0)) <= 1e-5, `step ${step}: ${a}, ${b}`);
+      assertStrictEquals(a === undefined, b === undefined);
+      assertLessOrEqual(Math.abs((a ?? 0) - (b ?? 0)), 1e-5, `step ${step}: ${a}, ${b}`);
     }
   });
 };
@@ -66,7 +72,7 @@ const assertSameCurve = (folder: string, wanted: string) => {
 Deno.test("data that goes away from one process: all end, and one goes on by itself", () =>
   inFolder(async (folder) => {
     const spec = little(), at = `${folder}/run`;
-    assert.ok(E.isRight((await run(spec, `${folder}/untouched`, [alone]))[0]));
+    assert(E.isRight((await run(spec, `${folder}/untouched`, [alone]))[0]));
     const gone = (source: Source, rank: number): Source => ({
       ...source,
       batch: (first, count) =>
@@ -77,14 +83,14 @@ Deno.test("data that goes away from one process: all end, and one goes on by its
           : source.batch(first, count),
     });
     const [first, ...others] = await run(spec, at, together(2), { around: gone });
-    assert.match(
+    assertMatch(
       whyNot(first),
       /^process 1 of 2 on \S+: sounds\/a\.wav can no longer be read: .*; the checkpoint of step 5 is in .*, and --resume goes on from it$/,
     );
     others.forEach(whyNot);
-    assert.deepEqual(savedSteps(at), [5, 4]);
-    assert.equal(readRecord(at)?.state, "stopped");
-    assert.ok(E.isRight((await run(spec, at, [alone], { resume: true }))[0]));
+    assertEquals(savedSteps(at), [5, 4]);
+    assertStrictEquals(readRecord(at)?.state, "stopped");
+    assert(E.isRight((await run(spec, at, [alone], { resume: true }))[0]));
     assertSameCurve(at, `${folder}/untouched`);
   }));
 
@@ -94,7 +100,7 @@ Deno.test({
   fn: () =>
     inFolder(async (folder) => {
       const spec = little(), at = `${folder}/run`;
-      assert.ok(E.isRight((await run(spec, `${folder}/untouched`, [alone]))[0]));
+      assert(E.isRight((await run(spec, `${folder}/untouched`, [alone]))[0]));
       const full = (source: Source, rank: number): Source => ({
         ...source,
         batch: (first, count) => {
@@ -107,12 +113,12 @@ Deno.test({
       });
       const results = await run(spec, at, together(2), { around: full });
       for (const result of results) {
-        assert.match(
+        assertMatch(
           whyNot(result),
           /^cannot write the file .*step-0000006\.safetensors: the disk is full; .*; the checkpoint of step 4 is in /,
         );
       }
-      assert.ok((await run(spec, at, together(4), { resume: true })).every(E.isRight));
+      assert((await run(spec, at, together(4), { resume: true })).every(E.isRight));
       assertSameCurve(at, `${folder}/untouched`);
     }),
 });
@@ -123,7 +129,7 @@ Deno.test("a disk that is full before the first step ends all processes", () =>
     Deno.mkdirSync(`${folder}/spec.json.partial`);
     const results = await run(little(), folder, together(2));
     results.forEach((result) =>
-      assert.match(whyNot(result), /^cannot write the file .*spec\.json: /)
+      assertMatch(whyNot(result), /^cannot write the file .*spec\.json: /)
     );
   }));
 
@@ -138,11 +144,11 @@ Deno.test("a loss that is not a number ends all processes", () =>
     });
     const results = await run(little(), folder, together(2), { around: broken });
     for (const result of results) {
-      assert.match(whyNot(result), /^the loss of step 4 is not a number; its clips are in /);
+      assertMatch(whyNot(result), /^the loss of step 4 is not a number; its clips are in /);
     }
     // Each keeps its own clips: those of one process may be the cause.
     for (const name of ["failed-step.safetensors", "failed-step-1.safetensors"]) {
-      assert.ok(Deno.statSync(`${folder}/${name}`).isFile);
+      assert(Deno.statSync(`${folder}/${name}`).isFile);
     }
   }));
 
@@ -152,9 +158,9 @@ Deno.test("all processes must have the same clips and go on from the same step",
     const other = (source: Source, rank: number): Source =>
       rank === 1 ? { ...source, identity: "other clips" } : source;
     for (const result of await run(spec, folder, together(2), { around: other })) {
-      assert.match(whyNot(result), /^the data of process 1 is not that of process 0; /);
+      assertMatch(whyNot(result), /^the data of process 1 is not that of process 0; /);
     }
-    assert.equal(readRecord(folder), undefined);
+    assertStrictEquals(readRecord(folder), undefined);
   }));
 
 Deno.test("a folder that holds an unfinished run is told once, whoever looks", () =>
@@ -169,14 +175,14 @@ Deno.test("a folder that holds an unfinished run is told once, whoever looks", (
     });
     await run(spec, folder, together(2), { around: gone });
     for (const result of await run(spec, folder, together(2))) {
-      assert.match(whyNot(result), /holds this run up to step 3; add --resume to go on with it/);
+      assertMatch(whyNot(result), /holds this run up to step 3; add --resume to go on with it/);
     }
   }));
 
 Deno.test("a batch that the processes do not divide is told before anything is done", () =>
   inFolder(async (folder) => {
     for (const result of await run(little(), `${folder}/run`, together(3))) {
-      assert.match(whyNot(result), /^the batch, 4, is not divisible by 3 processes × 1 part; /);
+      assertMatch(whyNot(result), /^the batch, 4, is not divisible by 3 processes × 1 part; /);
     }
-    assert.deepEqual([...Deno.readDirSync(folder)], []);
+    assertEquals([...Deno.readDirSync(folder)], []);
   }));

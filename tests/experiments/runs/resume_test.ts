@@ -1,6 +1,14 @@
 // Pulling the plug: a run that is killed again and again, also while it writes a checkpoint, ends with
 // the files of one that nobody touched, bit for bit. And what may go on, and what may not.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertGreaterOrEqual,
+  assertLess,
+  assertMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import { dice } from "../../../experiments/data/synth/random.ts";
 import { webgpu } from "../../support/device.ts";
 import mamba from "../../../experiments/specs/presets/mamba.json" with { type: "json" };
@@ -114,7 +122,7 @@ const killedWriting = async (
   // What still waits to read is let go.
   if (done < bytes) pipe.writeSync(Uint8Array.of(0));
   pipe.close();
-  assert.ok(done === bytes, `the run ended before it wrote the checkpoint of step ${step}`);
+  assert(done === bytes, `the run ended before it wrote the checkpoint of step ${step}`);
   await Deno.remove(path);
   await Deno.writeFile(path, written);
 };
@@ -125,17 +133,17 @@ const plugPulled = (device: string, spec: typeof little) =>
     const on = ["--device", device], out = [...on, "--out", "out", "--resume"];
     const { steps } = spec.schedule, every = spec.checkpointEvery;
     const untouched = await finished(folder, ...on, "--out", "untouched");
-    assert.equal(untouched.code, 0, untouched.err);
+    assertStrictEquals(untouched.code, 0, untouched.err);
     const kept = names(`${folder}/untouched/checkpoints`);
-    assert.deepEqual(kept, [fileOf(steps - every), fileOf(steps)]);
+    assertEquals(kept, [fileOf(steps - every), fileOf(steps)]);
     const { size } = Deno.statSync(`${folder}/untouched/checkpoints/${fileOf(steps)}`);
     // A pipe takes 64 kB that nobody reads.
-    assert.ok(size > 2 * 65536, `${size}`);
+    assertGreater(size, 2 * 65536, `${size}`);
     const lines = Deno.readTextFileSync(`${folder}/untouched/timing.jsonl`).trim().split("\n");
     // Memory is flat once a run is going.
     const memory = lines.map((line) => JSON.parse(line).memory as number);
     const [early, late] = [memory.slice(20, 40), memory.slice(-20)].map((of) => Math.max(...of));
-    assert.ok(late < early + 50e6, `${early} bytes, then ${late}`);
+    assertLess(late, early + 50e6, `${early} bytes, then ${late}`);
     const perStep = 1000 * JSON.parse(lines.at(-1)!).elapsed / steps;
 
     const random = dice(20);
@@ -163,12 +171,12 @@ const plugPulled = (device: string, spec: typeof little) =>
         }
       }
     }
-    assert.ok(met >= 9, `${met} kills met a checkpoint that was being written`);
+    assertGreaterOrEqual(met, 9, `${met} kills met a checkpoint that was being written`);
     const reached = stepOf(states(folder).at(-1));
-    assert.ok(reached > 20 && reached < steps, `step ${reached} after 20 kills`);
+    assert(reached > 20 && reached < steps, `step ${reached} after 20 kills`);
     const end = await finished(folder, ...out);
-    assert.equal(end.code, 0, end.err);
-    assert.match(end.err, new RegExp(`going on from step ${reached}$`, "m"));
+    assertStrictEquals(end.code, 0, end.err);
+    assertMatch(end.err, new RegExp(`going on from step ${reached}$`, "m"));
     const compared = [
       "checkpoint.safetensors",
       "average.safetensors",
@@ -180,15 +188,15 @@ const plugPulled = (device: string, spec: typeof little) =>
       const [one, other] = ["out", "untouched"].map((of) =>
         Deno.readFileSync(`${folder}/${of}/${name}`)
       );
-      assert.deepEqual(one, other, name);
+      assertEquals(one, other, name);
     }
     const timed = Deno.readTextFileSync(`${folder}/out/timing.jsonl`).trim().split("\n");
-    assert.deepEqual(
+    assertEquals(
       timed.map((line) => JSON.parse(line).step),
       lines.map((line) => JSON.parse(line).step),
     );
-    assert.deepEqual(names(`${folder}/out`), names(`${folder}/untouched`));
-    assert.deepEqual(names(`${folder}/out/checkpoints`), kept);
+    assertEquals(names(`${folder}/out`), names(`${folder}/untouched`));
+    assertEquals(names(`${folder}/out/checkpoints`), kept);
   });
 
 const withPipes = Deno.build.os !== "windows";

@@ -1,7 +1,14 @@
 // What the world does to a run, as a user meets it: commands are run, and their disk, folders and data are
 // broken before or under them. What they say is looked at, what is left, and that a run that goes on ends
 // with the bits of one that nothing happened to.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertNotMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import { npy } from "../../../experiments/formats/npy_write.ts";
 import { wav16 } from "../../../experiments/formats/wav.ts";
 import { synthesise } from "../../../experiments/data/synth/corpus.ts";
@@ -21,7 +28,7 @@ const ended = async (running: Promise<Deno.CommandOutput>) => {
   const { code, stdout, stderr } = await running;
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   const err = text(stderr);
-  assert.doesNotMatch(err, /^\s+at /m);
+  assertNotMatch(err, /^\s+at /m);
   return { code, out: text(stdout), err };
 };
 
@@ -61,7 +68,7 @@ const experimentWhile = async (folder: string, out: string, act: () => void) => 
 const assertSame = (folder: string, one: string, other: string) => {
   for (const name of ["checkpoint.safetensors", "metrics.jsonl"]) {
     const [a, b] = [one, other].map((of) => Deno.readFileSync(`${folder}/${of}/${name}`));
-    assert.deepEqual(a, b, name);
+    assertEquals(a, b, name);
   }
 };
 
@@ -85,24 +92,24 @@ Deno.test("a disk that fills up, or that nothing may be written on, stops a run 
       return console.log("skipped: no small disk can be made here, which takes root");
     }
     try {
-      assert.equal((await experiment(folder, "--out", "untouched")).code, 0);
-      assert.ok(mount("-o", "remount,ro", disk));
+      assertStrictEquals((await experiment(folder, "--out", "untouched")).code, 0);
+      assert(mount("-o", "remount,ro", disk));
       const unwritable = await experiment(folder, "--out", "disk/run");
-      assert.equal(unwritable.code, 1);
-      assert.match(
+      assertStrictEquals(unwritable.code, 1);
+      assertMatch(
         unwritable.err,
         /^cannot make the folder disk\/run: the file system is read-only; choose another folder$/m,
       );
-      assert.ok(mount("-o", "remount,rw", disk));
+      assert(mount("-o", "remount,rw", disk));
       const full = await experiment(folder, "--out", "disk/run");
-      assert.equal(full.code, 1);
-      assert.match(
+      assertStrictEquals(full.code, 1);
+      assertMatch(
         full.err,
         /^cannot write the file disk\/run\/.*: the disk is full; make room or choose another folder; the checkpoint of step \d+ is in disk\/run, and --resume goes on from it$/m,
       );
-      assert.ok(mount("-o", "remount,size=4m", disk));
+      assert(mount("-o", "remount,size=4m", disk));
       const end = await experiment(folder, "--out", "disk/run", "--resume");
-      assert.equal(end.code, 0, end.err);
+      assertStrictEquals(end.code, 0, end.err);
       assertSame(folder, "disk/run", "untouched");
     } finally {
       new Deno.Command("umount", { args: [disk] }).outputSync();
@@ -116,12 +123,12 @@ Deno.test("folders that cannot be written are told before any work", () =>
     Deno.writeTextFileSync(`${folder}/taken`, "");
     for (const out of ["taken", "taken/run"]) {
       const { code, err } = await experiment(folder, "--out", out);
-      assert.equal(code, 1);
-      assert.match(
+      assertStrictEquals(code, 1);
+      assertMatch(
         err,
         /^cannot make the folder taken.*: (a file has that name|a part of the path is a file, not a folder)$/m,
       );
-      assert.doesNotMatch(err, /compiling/);
+      assertNotMatch(err, /compiling/);
     }
   }));
 
@@ -134,17 +141,17 @@ Deno.test("data that vanishes under a run: it is told, and with the data back th
     const gone = await experimentWhile(folder, "out", () => {
       Deno.renameSync(`${folder}/sounds`, `${folder}/elsewhere`);
     });
-    assert.equal(gone.code, 1);
-    assert.match(
+    assertStrictEquals(gone.code, 1);
+    assertMatch(
       gone.err,
       /^sounds\/.*\.wav can no longer be read: it is no longer there; put it back and resume the run; the checkpoint of step \d+ is in out, and --resume goes on from it$/m,
     );
     const missing = await experiment(folder, "--out", "out", "--resume");
-    assert.equal(missing.code, 1);
-    assert.match(missing.err, /^there is no folder sounds; give the path of a folder of/m);
+    assertStrictEquals(missing.code, 1);
+    assertMatch(missing.err, /^there is no folder sounds; give the path of a folder of/m);
     Deno.renameSync(`${folder}/elsewhere`, `${folder}/sounds`);
-    assert.equal((await experiment(folder, "--out", "out", "--resume")).code, 0);
-    assert.equal((await experiment(folder, "--out", "untouched")).code, 0);
+    assertStrictEquals((await experiment(folder, "--out", "out", "--resume")).code, 0);
+    assertStrictEquals((await experiment(folder, "--out", "untouched")).code, 0);
     assertSame(folder, "out", "untouched");
   }));
 
@@ -166,8 +173,8 @@ Deno.test("a shard that is cut under a run, and a recording that turns bad", () 
     const cut = await experimentWhile(folder, "out", () => {
       Deno.truncateSync(`${folder}/a.tar`, shard.length * 0.4 | 0);
     });
-    assert.equal(cut.code, 1);
-    assert.match(
+    assertStrictEquals(cut.code, 1);
+    assertMatch(
       cut.err,
       /^a\.tar can no longer be read: it is shorter than when the run began; put it back and resume the run; the checkpoint/m,
     );
@@ -181,12 +188,12 @@ Deno.test("a shard that is cut under a run, and a recording that turns bad", () 
       }
       file.close();
     });
-    assert.equal(spoilt.code, 0, spoilt.err);
-    assert.match(
+    assertStrictEquals(spoilt.code, 0, spoilt.err);
+    assertMatch(
       spoilt.err,
       /^a\.tar\/\d\.npy is skipped: the value of frame \d+, band \d+ is not finite$/m,
     );
-    assert.match(Deno.readTextFileSync(`${folder}/other/report.html`), /\d recordings? skipped/);
+    assertMatch(Deno.readTextFileSync(`${folder}/other/report.html`), /\d recordings? skipped/);
   }));
 
 Deno.test("what is empty, cut, not a number or larger than it is, is listed, and costs little memory", () =>
@@ -224,7 +231,7 @@ Deno.test("what is empty, cut, not a number or larger than it is, is listed, and
     }
     writeSpec(folder);
     const { code, err } = await experiment(folder, "--out", "out");
-    assert.equal(code, 0, err);
+    assertStrictEquals(code, 0, err);
     const lines = [
       "8 files were skipped:",
       "  claims.flac: it is damaged: it should hold 200000000 samples, but 8820 can be decoded",
@@ -236,18 +243,18 @@ Deno.test("what is empty, cut, not a number or larger than it is, is listed, and
       "  loud.wav: the sample at 0.050 s is 1.00e+18, where samples go from -1 to 1 and up to 1e+15 are read",
       "  nan.wav: the sample at 0.050 s is not a finite number",
     ];
-    assert.ok(err.includes(`${lines.join("\n")}\n`), err);
+    assert(err.includes(`${lines.join("\n")}\n`), err);
     const page = Deno.readTextFileSync(`${folder}/out/report.html`);
-    assert.match(page, /8 recordings skipped/);
+    assertMatch(page, /8 recordings skipped/);
     const memory = Deno.readTextFileSync(`${folder}/out/timing.jsonl`).trim().split("\n")
       .map((line) => JSON.parse(line).memory as number);
-    assert.ok(Math.max(...memory) < 400e6, `${Math.max(...memory)} bytes`);
+    assertLess(Math.max(...memory), 400e6, `${Math.max(...memory)} bytes`);
 
     // More than the spec allows to be missing.
     writeSpec(folder, { data: { ...little.data, skippedFraction: 0.1 } });
     const strict = await experiment(folder, "--out", "other");
-    assert.equal(strict.code, 1);
-    assert.match(
+    assertStrictEquals(strict.code, 1);
+    assertMatch(
       strict.err,
       /^8 of 16 recordings from the recordings in sounds were skipped, more than the share of 0\.1 that data\.skippedFraction allows; the first is claims\.flac: it is damaged/m,
     );
@@ -261,10 +268,10 @@ Deno.test("what is empty, cut, not a number or larger than it is, is listed, and
     Deno.truncateSync(`${folder}/claims.safetensors`, 400e6);
     const args = ["embed", "--checkpoint", "claims.safetensors", "--out", "e", "sounds"];
     const embedded = await ended(command(folder, args).output());
-    assert.equal(embedded.code, 1);
-    assert.match(
+    assertStrictEquals(embedded.code, 1);
+    assertMatch(
       embedded.err,
       /^claims\.safetensors is not a safetensors file: its first 8 bytes announce a header of 200000000 bytes, where at most 16777216 are accepted$/m,
     );
-    assert.ok(!exists(`${folder}/e`));
+    assert(!exists(`${folder}/e`));
   }));

@@ -1,6 +1,6 @@
 // What the world does to a run: a full disk, data that goes away, a folder that belongs to another.
 // Each is told in one sentence, and nothing that was done is lost.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { openSource } from "../../../experiments/data/open.ts";
 import type { Source } from "../../../experiments/data/clips/source.ts";
@@ -20,7 +20,7 @@ const run = async (
   { resume = false, around = (source: Source): Source => source } = {},
 ) => {
   const source = await openSource(spec);
-  assert.ok(E.isRight(source));
+  assert(E.isRight(source));
   return await train({
     spec,
     backend: wasm,
@@ -32,7 +32,7 @@ const run = async (
 };
 
 const whyNot = (result: E.Either<{ readonly message: string }, unknown>): string => {
-  assert.ok(E.isLeft(result), JSON.stringify(result));
+  assert(E.isLeft(result), JSON.stringify(result));
   return result.left.message;
 };
 
@@ -54,7 +54,7 @@ Deno.test({
   fn: () =>
     inFolder(async (folder) => {
       const spec = little(), at = `${folder}/run`;
-      assert.ok(E.isRight(await run(spec, `${folder}/untouched`)));
+      assert(E.isRight(await run(spec, `${folder}/untouched`)));
       const cases = [
         { file: "checkpoints/step-0000006.safetensors", step: 5, saved: [4, 2] },
         // The last step's: a run that goes on has nothing else to do.
@@ -66,23 +66,23 @@ Deno.test({
         const stopped = whyNot(
           await run(spec, at, { resume, around: atStep(step, spec.batch, full) }),
         );
-        assert.match(stopped, /^cannot write the file .*: the disk is full; make room .*;/);
-        assert.ok(stopped.includes(`${at}/${file}: `), stopped);
-        assert.ok(
+        assertMatch(stopped, /^cannot write the file .*: the disk is full; make room .*;/);
+        assert(stopped.includes(`${at}/${file}: `), stopped);
+        assert(
           stopped.endsWith(
             `; the checkpoint of step ${saved[0]} is in ${at}, and --resume goes on from it`,
           ),
           stopped,
         );
-        assert.deepEqual(savedSteps(at), saved);
-        assert.ok(E.isRight(decode(bytes(`${at}/checkpoint.safetensors`))));
-        assert.deepEqual(readRecord(at)?.state, "stopped");
+        assertEquals(savedSteps(at), saved);
+        assert(E.isRight(decode(bytes(`${at}/checkpoint.safetensors`))));
+        assertEquals(readRecord(at)?.state, "stopped");
       }
-      assert.ok(E.isRight(await run(spec, at, { resume: true })));
+      assert(E.isRight(await run(spec, at, { resume: true })));
       for (const name of ["checkpoint.safetensors", "metrics.jsonl"]) {
-        assert.deepEqual(bytes(`${at}/${name}`), bytes(`${folder}/untouched/${name}`), name);
+        assertEquals(bytes(`${at}/${name}`), bytes(`${folder}/untouched/${name}`), name);
       }
-      assert.deepEqual(readRecord(at)?.state, "finished");
+      assertEquals(readRecord(at)?.state, "finished");
     }),
 });
 
@@ -92,7 +92,7 @@ Deno.test({
   fn: () =>
     inFolder(async (folder) => {
       Deno.symlinkSync("/dev/full", `${folder}/metrics.jsonl.new`);
-      assert.match(
+      assertMatch(
         whyNot(await run(little(), folder)),
         /^.*metrics\.jsonl could not be written: the disk is full; .*; there is no checkpoint yet$/,
       );
@@ -102,7 +102,7 @@ Deno.test({
 Deno.test("data that goes away: what was done is saved first, and the run goes on with it back", () =>
   inFolder(async (folder) => {
     const spec = little(), at = `${folder}/run`;
-    assert.ok(E.isRight(await run(spec, `${folder}/untouched`)));
+    assert(E.isRight(await run(spec, `${folder}/untouched`)));
     const gone = (source: Source): Source => ({
       ...source,
       batch: (first, count) =>
@@ -112,14 +112,14 @@ Deno.test("data that goes away: what was done is saved first, and the run goes o
           )
           : source.batch(first, count),
     });
-    assert.match(
+    assertMatch(
       whyNot(await run(spec, at, { around: gone })),
       /^sounds\/a\.wav can no longer be read: there is no such file; put it back and resume the run; the checkpoint of step 5 is in/,
     );
-    assert.deepEqual(savedSteps(at), [5, 4]);
-    assert.ok(E.isRight(await run(spec, at, { resume: true })));
+    assertEquals(savedSteps(at), [5, 4]);
+    assert(E.isRight(await run(spec, at, { resume: true })));
     for (const name of ["checkpoint.safetensors", "metrics.jsonl"]) {
-      assert.deepEqual(bytes(`${at}/${name}`), bytes(`${folder}/untouched/${name}`), name);
+      assertEquals(bytes(`${at}/${name}`), bytes(`${folder}/untouched/${name}`), name);
     }
   }));
 
@@ -135,29 +135,29 @@ Deno.test("an unfinished run is not overwritten, and goes on only with its own s
     });
     whyNot(await run(spec, folder, { around: stopping }));
     const before = bytes(`${folder}/checkpoint.safetensors`);
-    assert.match(
+    assertMatch(
       whyNot(await run(spec, folder)),
       /holds this run up to step 3; add --resume to go on with it, give another folder with --out, or/,
     );
     const other = little({ seed: 1, encoder: { ...spec.encoder, depth: 2 } });
-    assert.match(
+    assertMatch(
       whyNot(await run(other, folder)),
       /unfinished run of another spec, up to step 3; .*\n {2}seed: 0 there, 1 here\n {2}encoder\.depth: 1 there, 2 here$/,
     );
-    assert.match(
+    assertMatch(
       whyNot(await run(other, folder, { resume: true })),
       /cannot go on with another spec\n {2}seed: 0 there, 1 here\n {2}encoder\.depth: 1 there, 2 here$/,
     );
-    assert.deepEqual(bytes(`${folder}/checkpoint.safetensors`), before);
+    assertEquals(bytes(`${folder}/checkpoint.safetensors`), before);
     // Where it is computed is no difference.
-    assert.ok(E.isRight(await run({ ...spec, device: "wasm" }, folder, { resume: true })));
+    assert(E.isRight(await run({ ...spec, device: "wasm" }, folder, { resume: true })));
     const lines = readMetrics(`${folder}/metrics.jsonl`);
-    assert.ok(E.isRight(lines));
-    assert.deepEqual(lines.right.map(({ step }) => step), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert(E.isRight(lines));
+    assertEquals(lines.right.map(({ step }) => step), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     // A finished run may be replaced, and one that is resumed has nothing left to do.
-    assert.ok(E.isRight(await run({ ...spec, device: "wasm" }, folder, { resume: true })));
-    assert.ok(E.isRight(await run(other, folder)));
-    assert.equal(JSON.parse(Deno.readTextFileSync(`${folder}/spec.json`)).seed, 1);
+    assert(E.isRight(await run({ ...spec, device: "wasm" }, folder, { resume: true })));
+    assert(E.isRight(await run(other, folder)));
+    assertStrictEquals(JSON.parse(Deno.readTextFileSync(`${folder}/spec.json`)).seed, 1);
   }));
 
 Deno.test("a run goes on with the clips that it began with, and no others", () =>
@@ -172,11 +172,11 @@ Deno.test("a run goes on with the clips that it began with, and no others", () =
     });
     whyNot(await run(spec, folder, { around: stopping }));
     const others = (source: Source): Source => ({ ...source, identity: "other clips" });
-    assert.match(
+    assertMatch(
       whyNot(await run(spec, folder, { resume: true, around: others })),
       /^the data is not what it was when the run in .* began: then 4 clips to train on and 2 held out, \w+; now other clips; put back what was there, or start another run with --out$/,
     );
-    assert.ok(E.isRight(await run(spec, folder, { resume: true })));
+    assert(E.isRight(await run(spec, folder, { resume: true })));
   }));
 
 Deno.test("a damaged checkpoint is told, and the one before it is used", () =>
@@ -184,7 +184,7 @@ Deno.test("a damaged checkpoint is told, and the one before it is used", () =>
     const spec = little();
     let asked = 0;
     const source = await openSource(spec);
-    assert.ok(E.isRight(source));
+    assert(E.isRight(source));
     whyNot(
       await train({
         spec,
@@ -195,14 +195,14 @@ Deno.test("a damaged checkpoint is told, and the one before it is used", () =>
       }),
     );
     const [last, before] = savedSteps(folder);
-    assert.deepEqual([last, before], [6, 4]);
+    assertEquals([last, before], [6, 4]);
     const file = (step: number) => `${folder}/checkpoints/step-000000${step}.safetensors`;
     const cut = (step: number) => Deno.writeFileSync(file(step), bytes(file(step)).slice(0, 1000));
     cut(6);
-    assert.ok(E.isRight(await run(spec, folder, { resume: true })));
+    assert(E.isRight(await run(spec, folder, { resume: true })));
     cut(8);
     Deno.removeSync(file(6));
-    assert.match(
+    assertMatch(
       whyNot(await run(spec, folder, { resume: true })),
       /^no checkpoint in .* can be used: .*step-0000008\.safetensors/,
     );
@@ -211,13 +211,13 @@ Deno.test("a damaged checkpoint is told, and the one before it is used", () =>
 Deno.test("one run at a time writes a folder", () =>
   inFolder(async (folder) => {
     const mine = await claim(folder);
-    assert.ok(E.isRight(mine));
-    assert.ok(isBusy(folder));
-    assert.match(
+    assert(E.isRight(mine));
+    assert(isBusy(folder));
+    assertMatch(
       whyNot(await run(little(), folder)),
       /^another process is writing .*; wait for it, or give another folder with --out$/,
     );
     mine.right();
-    assert.ok(!isBusy(folder));
-    assert.ok(!isBusy(`${folder}/none`));
+    assert(!isBusy(folder));
+    assert(!isBusy(`${folder}/none`));
   }));

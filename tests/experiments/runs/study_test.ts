@@ -1,6 +1,14 @@
 // Studies as a user meets them: all runs made once, kept when the study goes on, shared out among machines,
 // and a page and tables that say what is there.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertLess,
+  assertMatch,
+  assertNotMatch,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { deleteRun } from "../../../experiments/commands/runs.ts";
 import { readExperiment } from "../../../experiments/specs/read.ts";
@@ -46,7 +54,7 @@ const document = (changes: Readonly<Record<string, unknown>> = {}) => ({
 const studyOf = async (folder: string, of: unknown = document()): Promise<Study> => {
   Deno.writeTextFileSync(`${folder}/study.json`, JSON.stringify(of));
   const read = await readExperiment(`${folder}/study.json`)();
-  assert.ok(E.isRight(read) && read.right.kind === "study", JSON.stringify(read));
+  assert(E.isRight(read) && read.right.kind === "study", JSON.stringify(read));
   return read.right.study;
 };
 
@@ -78,69 +86,69 @@ Deno.test("a study makes its runs once, compares them, and goes on where it was"
   inFolder(async (place) => {
     const study = await studyOf(place), folder = `${place}/whole`;
     const first = await heard(() => runStudy(study, { folder, resume: false }));
-    assert.equal(first.of, 0, first.err);
+    assertStrictEquals(first.of, 0, first.err);
     const names = ["mamba_seed-0", "mamba_seed-1", "transformer_seed-0", "transformer_seed-1"];
     // The wider model of the second part is the first of the first.
-    assert.deepEqual(study.runs.map(({ name }) => name), [...names, "mamba_dim-8"]);
+    assertEquals(study.runs.map(({ name }) => name), [...names, "mamba_dim-8"]);
     for (const { name } of study.runs) {
-      assert.equal(readRecord(`${folder}/${name}`)?.state, "finished");
+      assertStrictEquals(readRecord(`${folder}/${name}`)?.state, "finished");
     }
-    assert.match(first.out, /^Families & seeds\n +parameters .*\nmamba \(2 seeds\) .* ± /m);
-    assert.match(first.out, /^mamba, dim 8 /m);
+    assertMatch(first.out, /^Families & seeds\n +parameters .*\nmamba \(2 seeds\) .* ± /m);
+    assertMatch(first.out, /^mamba, dim 8 /m);
     const page = text(`${folder}/report.html`);
-    assert.match(page, /<h2>Families &#38; seeds<\/h2>/);
-    assert.match(page, /5 runs of 5\. /);
-    assert.doesNotMatch(page, /NaN|undefined|Infinity|https?:/);
+    assertMatch(page, /<h2>Families &#38; seeds<\/h2>/);
+    assertMatch(page, /5 runs of 5\. /);
+    assertNotMatch(page, /NaN|undefined|Infinity|https?:/);
     // Both families fill in the same clip.
-    assert.equal(page.match(/squared error in masked patches/g)?.length, 2);
+    assertStrictEquals(page.match(/squared error in masked patches/g)?.length, 2);
     if (hasBrowser) {
-      assert.deepEqual((await lookAt(`${folder}/report.html`)).flatMap((of) => of.problems), []);
+      assertEquals((await lookAt(`${folder}/report.html`)).flatMap((of) => of.problems), []);
     }
     const csv = text(`${folder}/runs.csv`);
-    assert.equal(csv.trim().split("\n").length, 1 + 4 + 2);
-    assert.match(csv, /^Width,"mamba, dim 16",mamba_seed-0,0,mamba,\d+,\d/m);
-    assert.match(
+    assertStrictEquals(csv.trim().split("\n").length, 1 + 4 + 2);
+    assertMatch(csv, /^Width,"mamba, dim 16",mamba_seed-0,0,mamba,\d+,\d/m);
+    assertMatch(
       text(`${folder}/tables.tex`),
       /^% Families & seeds\n\\begin\{tabular\}\{lrrrrrrr\}/,
     );
 
     const again = await heard(() => runStudy(study, { folder, resume: false }));
-    assert.equal(again.of, 1);
-    assert.match(again.err, /holds 5 of the 5 runs; add --resume to go on with the study/);
+    assertStrictEquals(again.of, 1);
+    assertMatch(again.err, /holds 5 of the 5 runs; add --resume to go on with the study/);
 
     // What is finished is kept; what is not there is made, with the same bits.
     const lost = `${folder}/${names[3]}`, kept = `${folder}/${names[0]}/checkpoint.safetensors`;
     const bits = checkpoint(lost), written = Deno.statSync(kept).mtime;
     Deno.removeSync(lost, { recursive: true });
     const resumed = await heard(() => runStudy(study, { folder, resume: true }));
-    assert.equal(resumed.of, 0, resumed.err);
-    assert.equal(resumed.err.match(/finished before/g)?.length, 4);
-    assert.deepEqual(checkpoint(lost), bits);
-    assert.deepEqual(Deno.statSync(kept).mtime, written);
-    assert.deepEqual(timeless(text(`${folder}/runs.csv`)), timeless(csv));
+    assertStrictEquals(resumed.of, 0, resumed.err);
+    assertStrictEquals(resumed.err.match(/finished before/g)?.length, 4);
+    assertEquals(checkpoint(lost), bits);
+    assertEquals(Deno.statSync(kept).mtime, written);
+    assertEquals(timeless(text(`${folder}/runs.csv`)), timeless(csv));
 
     const other = { ...study, runs: study.runs.map((spec) => ({ ...spec, batch: 4 })) };
     const refused = await heard(() => runStudy(other, { folder, resume: true }));
-    assert.equal(refused.of, 1);
-    assert.match(refused.err, /cannot go on with another spec\n {2}batch: 2 there, 4 here/);
+    assertStrictEquals(refused.of, 1);
+    assertMatch(refused.err, /cannot go on with another spec\n {2}batch: 2 there, 4 here/);
 
     // Two machines that see one folder, one after the other, leave what one leaves.
     const halves = `${place}/halves`;
     const one = await heard(() =>
       runStudy(study, { folder: halves, resume: false, shard: { index: 1, of: 2 } })
     );
-    assert.equal(one.of, 0, one.err);
-    assert.match(text(`${halves}/report.html`), /Not finished: mamba_seed-1; transformer_seed-1\./);
+    assertStrictEquals(one.of, 0, one.err);
+    assertMatch(text(`${halves}/report.html`), /Not finished: mamba_seed-1; transformer_seed-1\./);
     const two = await heard(() =>
       runStudy(study, { folder: halves, resume: false, shard: { index: 2, of: 2 } })
     );
-    assert.equal(two.of, 0, two.err);
-    assert.deepEqual(timeless(text(`${halves}/runs.csv`)), timeless(csv));
-    assert.deepEqual(checkpoint(`${halves}/${names[1]}`), checkpoint(`${folder}/${names[1]}`));
+    assertStrictEquals(two.of, 0, two.err);
+    assertEquals(timeless(text(`${halves}/runs.csv`)), timeless(csv));
+    assertEquals(checkpoint(`${halves}/${names[1]}`), checkpoint(`${folder}/${names[1]}`));
 
     const gone = deleteRun("halves", place);
-    assert.deepEqual(gone, E.right(halves));
-    assert.throws(() => Deno.statSync(halves), Deno.errors.NotFound);
+    assertEquals(gone, E.right(halves));
+    assertThrows(() => Deno.statSync(halves), Deno.errors.NotFound);
   }));
 
 Deno.test("a run that breaks down is told, and the others are made", () =>
@@ -151,14 +159,14 @@ Deno.test("a run that breaks down is told, and the others are made", () =>
     );
     const folder = `${place}/study`;
     const { of, err, out } = await heard(() => runStudy(study, { folder, resume: false }));
-    assert.equal(of, 1);
-    assert.match(err, /stopped early: mamba_peakLearningRate-1e-30$/);
-    assert.match(out, /^mamba, peakLearningRate 1e\+30 \(not finished\) /m);
-    assert.match(
+    assertStrictEquals(of, 1);
+    assertMatch(err, /stopped early: mamba_peakLearningRate-1e-30$/);
+    assertMatch(out, /^mamba, peakLearningRate 1e\+30 \(not finished\) /m);
+    assertMatch(
       text(`${folder}/report.html`),
       /Not finished: .* \(the loss of (step \d|the held-out clips after step \d) is not a number/,
     );
-    assert.equal(readRecord(`${folder}/${study.runs[1].name}`)?.state, "finished");
+    assertStrictEquals(readRecord(`${folder}/${study.runs[1].name}`)?.state, "finished");
   }));
 
 Deno.test("processes that share the runs of a study agree, and the first one reports", () =>
@@ -166,18 +174,18 @@ Deno.test("processes that share the runs of a study agree, and the first one rep
     const study = await studyOf(place, document({ sweep: [{ extends: ["mamba"], seed: [0, 1] }] }));
     const at = (name: string) => ({ folder: `${place}/${name}`, resume: false });
     const one = await heard(() => runStudy(study, at("one")));
-    assert.equal(one.of, 0, one.err);
+    assertStrictEquals(one.of, 0, one.err);
     const both = await heard(() =>
       Promise.all(worlds(2).map((world) => runStudy(study, at("both"), processesOf(world))))
     );
-    assert.deepEqual(both.of, [0, 0], both.err);
-    assert.equal(both.err.match(/^run 2 of 2, mamba_seed-1:$/gm)?.length, 1);
+    assertEquals(both.of, [0, 0], both.err);
+    assertStrictEquals(both.err.match(/^run 2 of 2, mamba_seed-1:$/gm)?.length, 1);
     for (const { name } of study.runs) {
       const [own, shared] = ["one", "both"].map((of) =>
         readStudy(study, `${place}/${of}`).runs.find(({ spec }) => spec.name === name)!.metrics
       );
       own.forEach(({ heldOutLoss, loss }, k) => {
-        const near = (a = 0, b = 0) => assert.ok(Math.abs(a - b) < 1e-5, `${a} and ${b}`);
+        const near = (a = 0, b = 0) => assertLess(Math.abs(a - b), 1e-5, `${a} and ${b}`);
         near(heldOutLoss, shared[k].heldOutLoss);
         near(loss, shared[k].loss);
       });
@@ -186,8 +194,8 @@ Deno.test("processes that share the runs of a study agree, and the first one rep
     const again = await heard(() =>
       Promise.all(worlds(2).map((world) => runStudy(study, at("both"), processesOf(world))))
     );
-    assert.deepEqual(again.of, [1, 1]);
-    assert.equal(again.err.match(/add --resume/g)?.length, 1);
+    assertEquals(again.of, [1, 1]);
+    assertStrictEquals(again.err.match(/add --resume/g)?.length, 1);
   }));
 
 Deno.test("what keeps every run from beginning ends a study at once", () =>
@@ -201,9 +209,9 @@ Deno.test("what keeps every run from beginning ends a study at once", () =>
     const study = await studyOf(place, document({ data }));
     const folder = `${place}/study`;
     const { of, err } = await heard(() => runStudy(study, { folder, resume: false }));
-    assert.equal(of, 1);
-    assert.equal(err.match(/none/g)?.length, 1, err);
-    assert.doesNotMatch(err, /run 2 of/);
+    assertStrictEquals(of, 1);
+    assertStrictEquals(err.match(/none/g)?.length, 1, err);
+    assertNotMatch(err, /run 2 of/);
   }));
 
 // ---------------------------------------------------------------- numbers
@@ -232,25 +240,25 @@ Deno.test("intervals are over seeds of pre-training where there are several, els
     runs: [runOf("a", 0.5, [scored("pre-trained", [0.6, 0.8])])],
     missing: [],
   };
-  assert.deepEqual(lossesOf(one).last, { mean: 0.5, runs: 1 });
-  assert.deepEqual(scoreOf(one, "tones"), interval([0.6, 0.8]));
+  assertEquals(lossesOf(one).last, { mean: 0.5, runs: 1 });
+  assertEquals(scoreOf(one, "tones"), interval([0.6, 0.8]));
   const two: Row = {
     ...one,
     runs: [...one.runs, runOf("b", 0.7, [scored("pre-trained", [0.9, 1])])],
   };
-  assert.deepEqual(lossesOf(two).last, interval([0.5, 0.7]));
-  assert.deepEqual(lossesOf(two).first, interval([2, 2]));
-  assert.deepEqual(scoreOf(two, "tones"), interval([(0.6 + 0.8) / 2, (0.9 + 1) / 2]));
-  assert.equal(scoreOf(two, "tones", "untrained"), undefined);
+  assertEquals(lossesOf(two).last, interval([0.5, 0.7]));
+  assertEquals(lossesOf(two).first, interval([2, 2]));
+  assertEquals(scoreOf(two, "tones"), interval([(0.6 + 0.8) / 2, (0.9 + 1) / 2]));
+  assertStrictEquals(scoreOf(two, "tones", "untrained"), undefined);
   const ranges = [{ task: "tones", min: 0.5, max: 1, worst: "", best: "" }];
   const aggregates = aggregateOf(two, ranges)!;
-  assert.ok(Math.abs(aggregates.mean - (40 + 90) / 2) < 1e-9);
-  assert.equal(aggregateOf(two, undefined), undefined);
+  assertLess(Math.abs(aggregates.mean - (40 + 90) / 2), 1e-9);
+  assertStrictEquals(aggregateOf(two, undefined), undefined);
 });
 
 Deno.test("a score that is below 0 by rounding alone is 0", () => {
-  assert.equal(scoreText({ mean: -1e-9, halfWidth: 1e-9, runs: 2 }, 1), "0.0 ± 0.0");
-  assert.equal(scoreText({ mean: -0.06, runs: 1 }, 1), "-0.1");
+  assertStrictEquals(scoreText({ mean: -1e-9, halfWidth: 1e-9, runs: 2 }, 1), "0.0 ± 0.0");
+  assertStrictEquals(scoreText({ mean: -0.06, runs: 1 }, 1), "-0.1");
 });
 
 Deno.test("scores of a study are compared with the untrained encoders' and the statistics'", () =>
@@ -281,15 +289,15 @@ Deno.test("scores of a study are compared with the untrained encoders' and the s
     }
     const result = readStudy(study, folder);
     const table = scoresTable(result.parts[0], result)!;
-    assert.deepEqual(table.head, ["", "tones", "s(m)"]);
-    assert.deepEqual(table.rows.map(([label, score, s]) => [label, score, s.split(" ")[0]]), [
+    assertEquals(table.head, ["", "tones", "s(m)"]);
+    assertEquals(table.rows.map(([label, score, s]) => [label, score, s.split(" ")[0]]), [
       ["mamba", "80.0 ± 0.0", "85.7"],
       ["mamba, untrained", "50.0 ± 0.0", "0.0"],
       ["xlstm", `85.0 ± ${(100 * interval([0.9, 0.8]).halfWidth!).toFixed(1)}`, "100.0"],
       ["xlstm, untrained", "50.0 ± 0.0", "0.0"],
       ["log-mel statistics", "70.0 ± 0.0", "57.1"],
     ]);
-    assert.deepEqual(table.best, [undefined, 2, 2]);
-    assert.match(latexTables([table]), /^xlstm & \\textbf\{85\.0 \$\\pm\$/m);
-    assert.match(textTable(table), /^log-mel statistics +70\.0 ± 0\.0 +57\.1 ± 0\.0$/m);
+    assertEquals(table.best, [undefined, 2, 2]);
+    assertMatch(latexTables([table]), /^xlstm & \\textbf\{85\.0 \$\\pm\$/m);
+    assertMatch(textTable(table), /^log-mel statistics +70\.0 ± 0\.0 +57\.1 ± 0\.0$/m);
   }));

@@ -1,6 +1,6 @@
 // Somebody who has read docs/specs.md and nothing else writes a spec, with two mistakes, and does what
 // the messages say: each message must be enough to mend what it is about.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 
 const cli = decodeURIComponent(
   new URL("../../../experiments/commands/main.ts", import.meta.url).pathname,
@@ -66,10 +66,10 @@ Deno.test("a spec written from the page with two mistakes becomes one that runs"
     };
     // All of it stands on the page.
     for (const field of fieldsOf(spec).filter((field) => field !== "extends")) {
-      assert.ok(page.includes(`\`${field}\``), `docs/specs.md does not tell of ${field}`);
+      assert(page.includes(`\`${field}\``), `docs/specs.md does not tell of ${field}`);
     }
     for (const said of ["`extends`", "deno task experiment my.json", "--print"]) {
-      assert.ok(page.includes(said), `docs/specs.md does not tell of ${said}`);
+      assert(page.includes(said), `docs/specs.md does not tell of ${said}`);
     }
     // A slip of the keyboard, and per cent where a share is wanted.
     spec.shedule = spec.schedule;
@@ -82,22 +82,22 @@ Deno.test("a spec written from the page with two mistakes becomes one that runs"
       await write();
       const { code, out, err } = await experiment(folder, "my.json", "--device", "wasm");
       if (code === 0) {
-        assert.match(out, /report: runs\/first-steps\/report\.html/);
+        assertMatch(out, /report: runs\/first-steps\/report\.html/);
         break;
       }
-      assert.equal(code, 1);
-      assert.match(err, /^my\.json has [12] mistakes?:\n/);
-      assert.doesNotMatch(err, /^\s+at /m);
+      assertStrictEquals(code, 1);
+      assertMatch(err, /^my\.json has [12] mistakes?:\n/);
+      assertNotMatch(err, /^\s+at /m);
       const now = mended(spec, err);
-      assert.ok(now.length > 0 && attempt < 3, `nothing to do about: ${err}`);
+      assert(now.length > 0 && attempt < 3, `nothing to do about: ${err}`);
       done.push(...now);
     }
-    assert.deepEqual(done, ["ratio is a share", "shedule is schedule"]);
+    assertEquals(done, ["ratio is a share", "shedule is schedule"]);
     const { code, out } = await experiment(folder, "my.json", "--print");
-    assert.equal(code, 0);
+    assertStrictEquals(code, 0);
     const whole = JSON.parse(out);
-    assert.deepEqual([whole.masking.ratio, whole.schedule.steps, whole.precision], [0.6, 4, "f32"]);
-    assert.equal(whole.optimiser.peakLearningRate, undefined);
+    assertEquals([whole.masking.ratio, whole.schedule.steps, whole.precision], [0.6, 4, "f32"]);
+    assertStrictEquals(whole.optimiser.peakLearningRate, undefined);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -105,18 +105,18 @@ Deno.test("a spec written from the page with two mistakes becomes one that runs"
 
 Deno.test("--list, --schema and --help tell what there is", async () => {
   const list = await experiment(".", "--list");
-  assert.equal(list.code, 0);
-  assert.match(
+  assertStrictEquals(list.code, 0);
+  assertMatch(
     list.out,
     /^mamba +Mamba, 3 blocks of 64 channels, SSAST style, 600 steps of 8 clips$/m,
   );
-  assert.match(list.out, /^transformer-base +Transformer, 12 blocks of 768 channels/m);
+  assertMatch(list.out, /^transformer-base +Transformer, 12 blocks of 768 channels/m);
   const schema = await experiment(".", "--schema");
-  assert.equal(schema.code, 0);
-  assert.equal(JSON.parse(schema.out).title, "An experiment of Formant");
+  assertStrictEquals(schema.code, 0);
+  assertStrictEquals(JSON.parse(schema.out).title, "An experiment of Formant");
   const help = await experiment(".", "--help");
-  assert.equal(help.code, 0);
+  assertStrictEquals(help.code, 0);
   for (const option of ["--data", "--set", "--device", "--out", "--resume", "--print", "--list"]) {
-    assert.ok(help.out.includes(`${option} `), option);
+    assert(help.out.includes(`${option} `), option);
   }
 });

@@ -1,5 +1,5 @@
 // The schema and the page of specs: made from the codec, committed as they are made, and true.
-import assert from "assert";
+import { assert, assertGreater, assertMatch, assertStrictEquals } from "@std/assert";
 import { type Schema, schemaOf } from "../../../experiments/io/schema.ts";
 import { specFields } from "../../../experiments/specs/fields.ts";
 import { readSpec, specNames } from "../../../experiments/specs/read.ts";
@@ -11,7 +11,7 @@ const stale = "is not what the codec says: run deno task docs";
 
 Deno.test("docs/spec.schema.json is made from the codec", () => {
   const text = Deno.readTextFileSync(new URL("spec.schema.json", docs));
-  assert.ok(text === specSchemaText(), `docs/spec.schema.json ${stale}`);
+  assert(text === specSchemaText(), `docs/spec.schema.json ${stale}`);
 });
 
 Deno.test("docs/specs.md is made from the codec", async () => {
@@ -27,7 +27,7 @@ Deno.test("docs/specs.md is made from the codec", async () => {
   await writer.close();
   const { stdout } = await formatter.output();
   const page = Deno.readTextFileSync(new URL("specs.md", docs));
-  assert.ok(page === new TextDecoder().decode(stdout), `docs/specs.md ${stale}`);
+  assert(page === new TextDecoder().decode(stdout), `docs/specs.md ${stale}`);
 });
 
 const places = (of: Schema, path: string): readonly (readonly [string, Schema])[] => [
@@ -42,10 +42,10 @@ const places = (of: Schema, path: string): readonly (readonly [string, Schema])[
 Deno.test("every field is described, and says what it takes", () => {
   for (const [path, of] of places(schemaOf(specFields), "")) {
     for (const [key, { description }] of Object.entries(of.properties ?? {})) {
-      assert.match(description ?? "", /[.!]$/, `${path}.${key} has no description`);
+      assertMatch(description ?? "", /[.!]$/, `${path}.${key} has no description`);
     }
     const { description: _, ...rest } = of;
-    assert.ok(Object.keys(rest).length > 0, `${path} has no schema`);
+    assertGreater(Object.keys(rest).length, 0, `${path} has no schema`);
   }
 });
 
@@ -98,10 +98,10 @@ Deno.test("every spec holds to the schema as its file, and whole", async () => {
   const folder = new URL("../../../experiments/specs/presets/", import.meta.url);
   for (const name of specNames()) {
     const file = JSON.parse(Deno.readTextFileSync(new URL(`${name}.json`, folder)));
-    assert.equal(breach(specSchema(), file, name), undefined);
+    assertStrictEquals(breach(specSchema(), file, name), undefined);
     const spec = await readSpec(name)();
-    assert.ok(E.isRight(spec));
-    assert.equal(breach(specSchema(), spec.right, name), undefined);
+    assert(E.isRight(spec));
+    assertStrictEquals(breach(specSchema(), spec.right, name), undefined);
   }
 });
 
@@ -114,6 +114,6 @@ Deno.test("the schema refuses what the codec refuses", () => {
     [{ name: "half" }, /spec is none of its kinds/],
   ];
   for (const [json, sentence] of refused) {
-    assert.match(breach(specSchema(), json, "spec") ?? "accepted", sentence);
+    assertMatch(breach(specSchema(), json, "spec") ?? "accepted", sentence);
   }
 });

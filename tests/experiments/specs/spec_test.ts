@@ -1,5 +1,5 @@
 // Specs: the published ones decode, and every kind of mistake is told in the sentence we promise.
-import assert from "assert";
+import { assert, assertEquals, assertLess, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { fidelityOf } from "../../../experiments/encoders/config.ts";
 import {
@@ -42,24 +42,24 @@ function complaints(json: unknown): readonly string[] {
 }
 
 function sound(name: string, read: E.Either<unknown, Spec>): Spec {
-  assert.ok(E.isRight(read), `${name} does not decode`);
+  assert(E.isRight(read), `${name} does not decode`);
   return read.right;
 }
 
 async function whyNot(nameOrPath: string, changes: readonly string[] = []): Promise<string> {
   const read = await readSpec(nameOrPath, changes)();
-  assert.ok(E.isLeft(read), `${nameOrPath} was read`);
+  assert(E.isLeft(read), `${nameOrPath} was read`);
   return specReadErrorText(read.left);
 }
 
 Deno.test("every spec in the folder is called like its file, and decodes to itself when whole", async () => {
-  assert.equal(specNames().length, 21);
+  assertStrictEquals(specNames().length, 21);
   for (const name of specNames()) {
     const spec = sound(name, await readSpec(name)());
-    assert.equal(spec.name, name);
-    assert.deepEqual(decodeSpec(JSON.parse(JSON.stringify(spec))), E.right(spec));
+    assertStrictEquals(spec.name, name);
+    assertEquals(decodeSpec(JSON.parse(JSON.stringify(spec))), E.right(spec));
   }
-  assert.deepEqual(sound("mamba", await readSpec("mamba")()), JSON.parse(text));
+  assertEquals(sound("mamba", await readSpec("mamba")()), JSON.parse(text));
 });
 
 Deno.test("the names that a published package offers are those of the folder", () => {
@@ -72,18 +72,18 @@ Deno.test("the names that a published package offers are those of the folder", (
     family,
     ...list("sizes").map((size) => `${family}-${size}`),
   ]);
-  assert.deepEqual(names.sort(), specNames());
+  assertEquals(names.sort(), specNames());
 });
 
 Deno.test("the larger specs are the published recipe, faithful", async () => {
   for (const family of ["transformer", "mamba", "xlstm"] as const) {
     for (const size of sizeNames) {
       const spec = sound(size, await readSpec(`${family}-${size}`)());
-      assert.deepEqual({ ...spec.encoder, patch: spec.patch }, publishedEncoder(family, size));
-      assert.equal(spec.fidelity, "faithful");
-      assert.deepEqual(patchGrid(spec), { time: 50, frequency: 5, patches: 250, visible: 125 });
-      assert.deepEqual(spec.schedule, { warmupSteps: 10 * 2003, steps: 100 * 2003 });
-      assert.ok(Math.abs(peakLearningRate(spec) - 6e-4) < 1e-18);
+      assertEquals({ ...spec.encoder, patch: spec.patch }, publishedEncoder(family, size));
+      assertStrictEquals(spec.fidelity, "faithful");
+      assertEquals(patchGrid(spec), { time: 50, frequency: 5, patches: 250, visible: 125 });
+      assertEquals(spec.schedule, { warmupSteps: 10 * 2003, steps: 100 * 2003 });
+      assertLess(Math.abs(peakLearningRate(spec) - 6e-4), 1e-18);
     }
   }
 });
@@ -124,33 +124,33 @@ Deno.test("a wrong value is reported by path, expectation and finding", () => {
     ["patch", [4, 16], "an object with the fields time, frequency, found [4,16]"],
   ];
   for (const [path, value, sentence] of cases) {
-    assert.deepEqual(complaints(changed(path, value)), [`${path}: expected ${sentence}`]);
+    assertEquals(complaints(changed(path, value)), [`${path}: expected ${sentence}`]);
   }
 });
 
 Deno.test("a document that is no object, and a long value, are shown short", () => {
-  assert.match(complaints([])[0], /^expected an object with the fields version, .*, found \[\]$/);
-  assert.equal(
+  assertMatch(complaints([])[0], /^expected an object with the fields version, .*, found \[\]$/);
+  assertStrictEquals(
     complaints(changed("batch", "x".repeat(200)))[0],
     `batch: expected a whole number of at least 1, found "${"x".repeat(56)}...`,
   );
 });
 
 Deno.test("missing, misspelt and unknown fields", () => {
-  assert.deepEqual(complaints(changed("encoder.depth", undefined)), [
+  assertEquals(complaints(changed("encoder.depth", undefined)), [
     "encoder.depth: missing; expected a whole number of at least 1",
   ]);
   const misspelt = changed("encoder.dpeth", 12, changed("encoder.depth", undefined));
-  assert.deepEqual(complaints(misspelt), [
+  assertEquals(complaints(misspelt), [
     "encoder.dpeth: unknown field; did you mean 'depth'?",
   ]);
-  assert.deepEqual(complaints(changed("optimiser.WeightDecy", 0)), [
+  assertEquals(complaints(changed("optimiser.WeightDecy", 0)), [
     "optimiser.WeightDecy: unknown field; did you mean 'weightDecay'?",
   ]);
-  assert.deepEqual(complaints(changed("patch.colour", "red")), [
+  assertEquals(complaints(changed("patch.colour", "red")), [
     "patch.colour: unknown field; the fields here are time, frequency",
   ]);
-  assert.deepEqual(complaints(changed("constructor", 1)).length, 1);
+  assertEquals(complaints(changed("constructor", 1)).length, 1);
 });
 
 Deno.test("fields that contradict each other", () => {
@@ -196,10 +196,10 @@ Deno.test("fields that contradict each other", () => {
   ];
   for (const [of, change, sentence] of families) {
     const encoder = JSON.parse(JSON.stringify({ ...of, ...change }));
-    assert.deepEqual(complaints(changed("encoder", encoder)), [sentence]);
+    assertEquals(complaints(changed("encoder", encoder)), [sentence]);
   }
   const mae = { style: "mae", decoder: { dim: 64, depth: 1 } };
-  assert.deepEqual(
+  assertEquals(
     complaints(
       changed("objective", mae, changed("encoder", JSON.parse(JSON.stringify(transformer)))),
     ),
@@ -209,7 +209,7 @@ Deno.test("fields that contradict each other", () => {
   );
   const spec = changed("schedule", { warmupSteps: 15, steps: 150 });
   for (const [path, value, sentence] of cases) {
-    assert.deepEqual(complaints(changed(path, value, spec)), [sentence]);
+    assertEquals(complaints(changed(path, value, spec)), [sentence]);
   }
 });
 
@@ -219,7 +219,7 @@ Deno.test("all mistakes are reported at once, and no rule reads a wrong field", 
     201,
     changed("patch.frequency", "wide", changed("encoder.depth", -1, changed("bacth", 8))),
   );
-  assert.deepEqual(complaints(json), [
+  assertEquals(complaints(json), [
     'patch.frequency: expected a whole number of at least 1, found "wide"',
     "encoder.depth: expected a whole number of at least 1, found -1",
     "bacth: unknown field; did you mean 'batch'?",
@@ -231,43 +231,43 @@ Deno.test("visible patches are counted as published, without rounding slips", ()
   const spec = sound("mamba", decodeSpec(JSON.parse(text)));
   for (const [ratio, visible] of [[0.5, 125], [0.8, 50], [0.75, 62], [0.1, 225], [0.7, 75]]) {
     const grid = patchGrid({ ...spec, masking: { kind: "unstructured", ratio } });
-    assert.equal(grid.visible, visible, `ratio ${ratio}`);
+    assertStrictEquals(grid.visible, visible, `ratio ${ratio}`);
   }
 });
 
 Deno.test("fidelity: a name, or a name with points that differ", () => {
-  assert.deepEqual(fidelityOf("faithful"), faithful);
+  assertEquals(fidelityOf("faithful"), faithful);
   const mixed = { from: "faithful", loss: "masked" } as const;
-  assert.deepEqual(complaints(changed("fidelity", mixed)), []);
-  assert.deepEqual(fidelityOf(mixed), { ...faithful, loss: "masked" });
-  assert.deepEqual(complaints(changed("fidelity", { ...mixed, lost: 1 })), [
+  assertEquals(complaints(changed("fidelity", mixed)), []);
+  assertEquals(fidelityOf(mixed), { ...faithful, loss: "masked" });
+  assertEquals(complaints(changed("fidelity", { ...mixed, lost: 1 })), [
     "fidelity.lost: unknown field; did you mean 'loss'?",
   ]);
-  assert.deepEqual(complaints(changed("fidelity", { from: "faithful", rows: "both" })), [
+  assertEquals(complaints(changed("fidelity", { from: "faithful", rows: "both" })), [
     'fidelity.rows: expected "frequency" or "time", found "both"',
   ]);
   // All points are mended but one, which is as it should be.
   const same = (Object.keys(faithful) as (keyof typeof faithful)[]).filter((point) =>
     faithful[point] === corrected[point]
   );
-  assert.deepEqual(same, ["loss"]);
+  assertEquals(same, ["loss"]);
 });
 
 Deno.test("the small specs end with an evaluation, the published ones do not", async () => {
   for (const name of specNames()) {
     const { evaluation } = sound(name, await readSpec(name)());
-    assert.equal(evaluation?.kind, name.includes("-") ? "none" : "synthetic", name);
+    assertStrictEquals(evaluation?.kind, name.includes("-") ? "none" : "synthetic", name);
   }
   const of = async (...changes: readonly string[]) =>
     sound("mamba", await readSpec("mamba", changes)()).evaluation;
-  assert.deepEqual(await of("evaluation.kind=none"), { kind: "none" });
+  assertEquals(await of("evaluation.kind=none"), { kind: "none" });
   // The names of synthetic tasks are not looked for in another folder.
-  assert.deepEqual(await of("evaluation.kind=hear", "evaluation.tasks=hear"), {
+  assertEquals(await of("evaluation.kind=hear", "evaluation.tasks=hear"), {
     kind: "hear",
     tasks: "hear",
     seeds: 3,
   });
-  assert.equal(
+  assertStrictEquals(
     await whyNot("mamba", ["evaluation.clips=10", 'evaluation.names=["synthetic_drum"]']),
     "experiments/specs/presets/mamba.json has 2 mistakes:\n" +
       "  evaluation.clips: expected a whole number of at least 60, found 10\n" +
@@ -277,7 +277,7 @@ Deno.test("the small specs end with an evaluation, the published ones do not", a
       }` +
       ', found "synthetic_drum"',
   );
-  assert.equal(
+  assertStrictEquals(
     await whyNot("mamba", ["frontEnd.sampleRate=32000"]),
     "experiments/specs/presets/mamba.json has 1 mistake:\n" +
       "  evaluation: synthetic tasks are at 16000 Hz and frontEnd.sampleRate is 32000; set " +
@@ -297,17 +297,17 @@ Deno.test("fields set on the command line", async () => {
       "encoder.registers=2",
     ])(),
   );
-  assert.deepEqual(styleOf(spec), { style: "mae", decoder: { dim: 64, depth: 2 } });
-  assert.deepEqual(fidelityOf(spec.fidelity), { ...corrected, loss: "masked" });
-  assert.deepEqual([spec.seed, spec.name], [7, "mine"]);
-  assert.deepEqual(spec.masking, { kind: "time", ratio: 0.5 });
-  assert.equal(spec.encoder.registers, 2);
-  assert.equal(
+  assertEquals(styleOf(spec), { style: "mae", decoder: { dim: 64, depth: 2 } });
+  assertEquals(fidelityOf(spec.fidelity), { ...corrected, loss: "masked" });
+  assertEquals([spec.seed, spec.name], [7, "mine"]);
+  assertEquals(spec.masking, { kind: "time", ratio: 0.5 });
+  assertStrictEquals(spec.encoder.registers, 2);
+  assertStrictEquals(
     await whyNot("mamba", ["seed"]),
     "--set seed: expected field=value, such as seed=1 or objective.style=mae",
   );
-  assert.equal(await whyNot("mamba", ["seed.x=1"]), "--set seed.x=1: 'seed' has no fields");
-  assert.equal(
+  assertStrictEquals(await whyNot("mamba", ["seed.x=1"]), "--set seed.x=1: 'seed' has no fields");
+  assertStrictEquals(
     await whyNot("mamba", ["encoder.dpeth=1"]),
     "experiments/specs/presets/mamba.json has 1 mistake:\n" +
       "  encoder.dpeth: unknown field; did you mean 'depth'?",
@@ -322,23 +322,23 @@ Deno.test("a spec on top of another", async () => {
     await write("a", { extends: "mamba", name: "a", schedule: { steps: 30 } });
     await write("b", { extends: "a.json", name: "b", objective: { style: "mae" } });
     const spec = sound("b", await readSpec(`${folder}/b.json`)());
-    assert.deepEqual(spec.schedule, { warmupSteps: 12, steps: 30 });
-    assert.deepEqual([spec.name, spec.objective.style, spec.encoder.dim], ["b", "mae", 64]);
+    assertEquals(spec.schedule, { warmupSteps: 12, steps: 30 });
+    assertEquals([spec.name, spec.objective.style, spec.encoder.dim], ["b", "mae", 64]);
     await write("loop", { extends: "pool.json" });
     await write("pool", { extends: "loop.json" });
-    assert.equal(
+    assertStrictEquals(
       await whyNot(`${folder}/loop.json`),
       `${folder}/pool.json: it extends ${folder}/loop.json, which extends it in turn`,
     );
     await write("odd", { extends: 3 });
-    assert.equal(
+    assertStrictEquals(
       await whyNot(`${folder}/odd.json`),
       `${folder}/odd.json: 'extends' is 3, not the name or path of a spec`,
     );
     await write("lost", { extends: "mamba-tiniest" });
-    assert.match(await whyNot(`${folder}/lost.json`), /^there is no experiment 'mamba-tiniest'/);
+    assertMatch(await whyNot(`${folder}/lost.json`), /^there is no experiment 'mamba-tiniest'/);
     for (let k = 0; k < 12; k++) await write(`d${k}`, { extends: `d${k + 1}.json` });
-    assert.match(await whyNot(`${folder}/d0.json`), /more than 8 specs extend each other$/);
+    assertMatch(await whyNot(`${folder}/d0.json`), /more than 8 specs extend each other$/);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -347,7 +347,7 @@ Deno.test("a spec on top of another", async () => {
 Deno.test("an unknown name lists the known ones", async () => {
   const names = [...specNames(), ...studyNames].join(", ");
   for (const asked of ["mambo", "no/such/file.json"]) {
-    assert.equal(
+    assertStrictEquals(
       await whyNot(asked),
       `there is no experiment '${asked}': give the path of a .json file or one of ${names}`,
     );
@@ -359,18 +359,18 @@ Deno.test("files: a path is read, a folder and broken JSON are told", async () =
   try {
     const good = `${folder}/mine.json`;
     await Deno.writeTextFile(good, text);
-    assert.equal(sound(good, await readSpec(good)()).name, "mamba");
+    assertStrictEquals(sound(good, await readSpec(good)()).name, "mamba");
 
     const broken = `${folder}/broken.json`;
     await Deno.writeTextFile(broken, text.replace(/("depth": \d+),/, "$1"));
     const line = text.split("\n").findIndex((row) => row.includes('"depth"')) + 2;
-    assert.equal(
+    assertStrictEquals(
       await whyNot(broken),
       `${broken} is not JSON: line ${line}, column 5: expected ',' or '}', found "order"`,
     );
 
     await Deno.mkdir(`${folder}/folder.json`);
-    assert.match(await whyNot(`${folder}/folder.json`), /could not be read: it is a folder$/);
+    assertMatch(await whyNot(`${folder}/folder.json`), /could not be read: it is a folder$/);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -399,15 +399,15 @@ Deno.test("broken JSON is told by line, column and what was expected", () => {
   ];
   for (const [json, sentence] of cases) {
     const read = specFrom("x.json", json);
-    assert.ok(E.isLeft(read), json);
-    assert.equal(specReadErrorText(read.left), `x.json is not JSON: ${sentence}`);
+    assert(E.isLeft(read), json);
+    assertStrictEquals(specReadErrorText(read.left), `x.json is not JSON: ${sentence}`);
   }
 });
 
 Deno.test("an invalid spec is one line for each mistake", () => {
   const read = specFrom("x.json", JSON.stringify(changed("seed", -1, changed("batch", 0))));
-  assert.ok(E.isLeft(read));
-  assert.equal(
+  assert(E.isLeft(read));
+  assertStrictEquals(
     specReadErrorText(read.left),
     "x.json has 2 mistakes:\n" +
       "  seed: expected a whole number of at least 0, found -1\n" +
@@ -426,20 +426,20 @@ Deno.test("a field in the wrong place, or of another variant, is told where it b
       ["ratio", "masking.ratio"],
     ]
   ) {
-    assert.deepEqual(told(field, 3), [`${field}: unknown field; did you mean '${meant}'?`]);
+    assertEquals(told(field, 3), [`${field}: unknown field; did you mean '${meant}'?`]);
   }
-  assert.match(told("epochs", 3)[0], /^epochs: unknown field; the fields here are version, name,/);
-  assert.deepEqual(told("encoder.heads", 4), [
+  assertMatch(told("epochs", 3)[0], /^epochs: unknown field; the fields here are version, name,/);
+  assertEquals(told("encoder.heads", 4), [
     "encoder.heads: a field only where family is transformer or xlstm, and it is mamba; the fields " +
     "here are family, dim, depth, order, norm, positions, registers, stochasticDepth, state, conv, " +
     "expand, form",
   ]);
-  assert.deepEqual(told("data.path", "sounds"), [
+  assertEquals(told("data.path", "sounds"), [
     "data.path: a field only where kind is folder, and it is synthetic; the fields here are kind, " +
     "clips, seconds, heldOutFraction",
   ]);
   // Nothing is said of what a wrong kind leaves open.
-  assert.deepEqual(told("masking", { kind: "block" }), [
+  assertEquals(told("masking", { kind: "block" }), [
     'masking.kind: expected "unstructured", "time", "frequency" or "blocks", found "block"',
   ]);
 });
@@ -451,16 +451,16 @@ Deno.test("what extends nothing, itself, what is not there or another family is 
     return (await whyNot(`${folder}/x.json`)).replaceAll(`${folder}/`, "");
   };
   try {
-    assert.match(
+    assertMatch(
       await told({ seed: 3 }),
       /\na spec that extends another, "extends": "mamba", takes from it what it does not give$/,
     );
-    assert.equal(await told({ extends: "x.json" }), "x.json: it extends itself");
-    assert.match(
+    assertStrictEquals(await told({ extends: "x.json" }), "x.json: it extends itself");
+    assertMatch(
       await told({ extends: "y.json" }),
       /^there is no experiment 'y\.json', which x\.json extends: give the path of a \.json file or/,
     );
-    assert.match(
+    assertMatch(
       await told({ extends: "mamba", encoder: { family: "transformer", dim: 32 } }),
       /^x\.json has 8 mistakes:\n(.*\n)+another family takes the place of the whole encoder, and nothing is taken over: give all its fields, or extend a spec that has them$/,
     );

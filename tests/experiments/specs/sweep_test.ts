@@ -1,5 +1,11 @@
 // Sweeps: one document as many specs, with names that can be read, and every mistake told in a sentence.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreaterOrEqual,
+  assertMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import {
   type Experiment,
@@ -37,14 +43,14 @@ const study = async (
   others: Readonly<Record<string, unknown>> = {},
 ): Promise<Study> => {
   const found = await read({ study: document, ...others }, changes);
-  assert.ok(E.isRight(found), E.isLeft(found) ? found.left : "");
-  assert.ok(found.right.kind === "study");
+  assert(E.isRight(found), E.isLeft(found) ? found.left : "");
+  assert(found.right.kind === "study");
   return found.right.study;
 };
 
 const whyNot = async (document: unknown, changes: readonly string[] = []): Promise<string> => {
   const found = await read({ study: document }, changes);
-  assert.ok(E.isLeft(found), "it was read");
+  assert(E.isLeft(found), "it was read");
   return found.left;
 };
 
@@ -57,28 +63,28 @@ Deno.test("a part's runs are all combinations of its values, named after them", 
     sweep: [{ "encoder.depth": [2, 4], "seed": [0, 1] }],
     lengths: [250],
   });
-  assert.equal(of.name, "depths");
-  assert.deepEqual(names(of), [
+  assertStrictEquals(of.name, "depths");
+  assertEquals(names(of), [
     "depth-2_seed-0",
     "depth-2_seed-1",
     "depth-4_seed-0",
     "depth-4_seed-1",
   ]);
-  assert.deepEqual(of.runs.map(({ encoder, seed }) => [encoder.depth, seed]), [
+  assertEquals(of.runs.map(({ encoder, seed }) => [encoder.depth, seed]), [
     [2, 0],
     [2, 1],
     [4, 0],
     [4, 1],
   ]);
   // Seeds are one row.
-  assert.deepEqual(of.parts, [{
+  assertEquals(of.parts, [{
     title: "depth × seed",
     rows: [
       { label: "depth 2", runs: ["depth-2_seed-0", "depth-2_seed-1"] },
       { label: "depth 4", runs: ["depth-4_seed-0", "depth-4_seed-1"] },
     ],
   }]);
-  assert.deepEqual(of.lengths, [250]);
+  assertEquals(of.lengths, [250]);
 });
 
 Deno.test("documents by name are laid over the study's, specs take the place of what it extends", async () => {
@@ -99,19 +105,19 @@ Deno.test("documents by name are laid over the study's, specs take the place of 
     ["seed=5"],
     { own: { extends: "xlstm", name: "own", encoder: { depth: 2 } } },
   );
-  assert.deepEqual(names(of), [
+  assertEquals(names(of), [
     "transformer_patch-4x8",
     "transformer_patch-8x16",
     "own_patch-4x8",
     "own_patch-8x16",
   ]);
-  assert.deepEqual(
+  assertEquals(
     of.runs.map(({ encoder, patch, batch }) => [encoder.family, encoder.depth, patch.time, batch]),
     [["transformer", 3, 4, 8], ["transformer", 3, 8, 4], ["xlstm", 2, 4, 8], ["xlstm", 2, 8, 4]],
   );
   // What the study says itself goes over the specs, and the command line over all.
-  assert.ok(of.runs.every(({ schedule, seed }) => schedule.steps === 7 && seed === 5));
-  assert.equal(of.parts[0].rows[1].label, "transformer, patch 8x16");
+  assert(of.runs.every(({ schedule, seed }) => schedule.steps === 7 && seed === 5));
+  assertStrictEquals(of.parts[0].rows[1].label, "transformer, patch 8x16");
 });
 
 Deno.test("a run that several parts show is made once, whatever they call it", async () => {
@@ -123,8 +129,8 @@ Deno.test("a run that several parts show is made once, whatever they call it", a
       { "extends": ["mamba"], "masking.ratio": [0.5, 0.75] },
     ],
   });
-  assert.deepEqual(names(of), ["mamba", "transformer", "mamba_ratio-0.75"]);
-  assert.deepEqual(of.parts[1].rows, [
+  assertEquals(names(of), ["mamba", "transformer", "mamba_ratio-0.75"]);
+  assertEquals(of.parts[1].rows, [
     { label: "mamba, ratio 0.5", runs: ["mamba"] },
     { label: "mamba, ratio 0.75", runs: ["mamba_ratio-0.75"] },
   ]);
@@ -135,10 +141,10 @@ Deno.test("a study may be extended: its sweep stays, other fields change", async
     mine: { extends: "./study.json", name: "mine", schedule: { steps: 20 }, lengths: [] },
     study: { extends: "mamba", name: "study", sweep: [{ seed: [0, 1] }], lengths: [250] },
   });
-  assert.ok(E.isRight(found) && found.right.kind === "study");
+  assert(E.isRight(found) && found.right.kind === "study");
   const { name, runs, lengths } = found.right.study;
-  assert.deepEqual([name, lengths], ["mine", []]);
-  assert.deepEqual(runs.map(({ schedule }) => schedule.steps), [20, 20]);
+  assertEquals([name, lengths], ["mine", []]);
+  assertEquals(runs.map(({ schedule }) => schedule.steps), [20, 20]);
 });
 
 Deno.test("mistakes in a sweep are told by place, what was expected and what to do", async () => {
@@ -204,9 +210,9 @@ Deno.test("mistakes in a sweep are told by place, what was expected and what to 
     ],
   ];
   for (const [document, sentence] of cases) {
-    assert.equal(await whyNot(document), sentence);
+    assertStrictEquals(await whyNot(document), sentence);
   }
-  assert.match(
+  assertMatch(
     await whyNot(of([{ extends: ["mambo"] }])),
     /^there is no experiment .mambo., which study\.json extends: give the path of a \.json file or one of /,
   );
@@ -214,8 +220,8 @@ Deno.test("mistakes in a sweep are told by place, what was expected and what to 
 
 Deno.test("what takes one spec refuses a study", async () => {
   const found = await readSpec("compare")();
-  assert.ok(E.isLeft(found));
-  assert.equal(
+  assert(E.isLeft(found));
+  assertStrictEquals(
     specReadErrorText(found.left),
     "experiments/specs/presets/compare.json is a study of several runs; this command takes the spec of one",
   );
@@ -224,16 +230,16 @@ Deno.test("what takes one spec refuses a study", async () => {
 Deno.test("the studies that come with Formant are whole: all families, each run its own", async () => {
   for (const [name, least] of [["compare", 9], ["paper", 40]] as const) {
     const found = await readExperiment(name)();
-    assert.ok(E.isRight(found) && found.right.kind === "study");
+    assert(E.isRight(found) && found.right.kind === "study");
     const { study } = found.right;
-    assert.ok(study.runs.length >= least, `${name}: ${study.runs.length} runs`);
-    assert.equal(new Set(names(study)).size, study.runs.length);
+    assertGreaterOrEqual(study.runs.length, least, `${name}: ${study.runs.length} runs`);
+    assertStrictEquals(new Set(names(study)).size, study.runs.length);
     for (const family of ["transformer", "mamba", "xlstm"]) {
-      assert.ok(study.runs.some(({ encoder }) => encoder.family === family));
+      assert(study.runs.some(({ encoder }) => encoder.family === family));
     }
     const known = new Set(names(study));
     for (const { rows } of study.parts) {
-      for (const { runs } of rows) assert.ok(runs.every((run) => known.has(run)));
+      for (const { runs } of rows) assert(runs.every((run) => known.has(run)));
     }
   }
 });
@@ -245,7 +251,7 @@ Deno.test("shares of a study are all of its runs, each once", async () => {
     sweep: [{ seed: [0, 1, 2, 3, 4] }],
   });
   const shares = [1, 2, 3].map((index) => shared(runs, { index, of: 3 }));
-  assert.deepEqual(shares.map((of) => of.length), [2, 2, 1]);
-  assert.deepEqual(new Set(shares.flat()), new Set(runs));
-  assert.deepEqual(shared(runs), runs);
+  assertEquals(shares.map((of) => of.length), [2, 2, 1]);
+  assertEquals(new Set(shares.flat()), new Set(runs));
+  assertEquals(shared(runs), runs);
 });

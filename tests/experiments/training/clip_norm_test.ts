@@ -1,6 +1,6 @@
 // The norm of all gradients that clipping goes by, on every device, for every family and both styles
 // of pre-training: it sums squares over parameters whose axes have the same names and other sizes.
-import assert from "assert";
+import { assert, assertLess, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../../backends/backend.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
@@ -37,12 +37,12 @@ const normsOf = async (backend: Backend, encoder: unknown, objective: unknown) =
   let norms: readonly number[] = [];
   await inFolder(async (folder) => {
     const source = await openSource(spec);
-    assert.ok(E.isRight(source));
+    assert(E.isRight(source));
     const run = { spec, backend, source: source.right, folder, interrupted: () => false };
-    assert.ok(E.isRight(await train(run)));
+    assert(E.isRight(await train(run)));
     const text = await Deno.readTextFile(`${folder}/metrics.jsonl`);
     const parsed = parseMetrics(text, "metrics.jsonl");
-    assert.ok(E.isRight(parsed));
+    assert(E.isRight(parsed));
     norms = parsed.right.flatMap(({ gradientNorm }) => gradientNorm ?? []);
   });
   return norms;
@@ -57,12 +57,12 @@ for (const [family, encoder] of Object.entries(encoders)) {
   for (const [style, objective] of Object.entries(objectives)) {
     Deno.test(`${family}, ${style}: the norm of all gradients is the reference's`, async () => {
       const want = await normsOf(referenceBackend(), encoder, objective);
-      assert.equal(want.length, 1);
+      assertStrictEquals(want.length, 1);
       for (const [name, backend] of devices) {
         if (backend === undefined || backend === webgpu && style === "mae") continue;
         const got = await normsOf(backend, encoder, objective);
         const off = Math.abs(got[0] / want[0] - 1);
-        assert.ok(off < 1e-5, `${name}: ${got[0]}, the reference ${want[0]}`);
+        assertLess(off, 1e-5, `${name}: ${got[0]}, the reference ${want[0]}`);
       }
     });
   }

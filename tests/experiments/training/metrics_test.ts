@@ -1,5 +1,5 @@
 // metrics.jsonl: whole lines, nothing lost by a kill, and resuming takes back only later steps.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import {
   type Metric,
@@ -11,7 +11,7 @@ import {
 } from "../../../experiments/training/metrics.ts";
 
 const right = <A>(read: E.Either<unknown, A>): A => {
-  assert.ok(E.isRight(read), JSON.stringify(read));
+  assert(E.isRight(read), JSON.stringify(read));
   return read.right;
 };
 
@@ -36,7 +36,7 @@ function write(path: string, metrics: readonly Metric[], through?: number): void
   for (const metric of metrics) {
     right(file.append(metric));
     // Already on the disk, whole, while the file is open.
-    assert.ok(Deno.readTextFileSync(path).endsWith(JSON.stringify(metric) + "\n"));
+    assert(Deno.readTextFileSync(path).endsWith(JSON.stringify(metric) + "\n"));
   }
   file.close();
 }
@@ -44,12 +44,12 @@ function write(path: string, metrics: readonly Metric[], through?: number): void
 Deno.test("what is written is read again; a new run starts the file anew", () =>
   inFolder((folder) => {
     const path = `${folder}/metrics.jsonl`;
-    assert.deepEqual(right(readMetrics(path)), []);
+    assertEquals(right(readMetrics(path)), []);
     write(path, lines);
-    assert.deepEqual(right(readMetrics(path)), lines);
+    assertEquals(right(readMetrics(path)), lines);
     write(path, lines.slice(0, 1));
-    assert.deepEqual(right(readMetrics(path)), lines.slice(0, 1));
-    assert.deepEqual([...Deno.readDirSync(folder)].map((entry) => entry.name), ["metrics.jsonl"]);
+    assertEquals(right(readMetrics(path)), lines.slice(0, 1));
+    assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name), ["metrics.jsonl"]);
   }));
 
 Deno.test("a killed run's torn line is left out, and a resumed run gives the same lines", () =>
@@ -57,9 +57,9 @@ Deno.test("a killed run's torn line is left out, and a resumed run gives the sam
     const path = `${folder}/metrics.jsonl`;
     write(path, lines);
     Deno.writeTextFileSync(path, '{"step":4,"lo', { append: true });
-    assert.deepEqual(right(readMetrics(path)), lines);
+    assertEquals(right(readMetrics(path)), lines);
     write(path, lines.slice(2), 1);
-    assert.deepEqual(right(readMetrics(path)), lines);
+    assertEquals(right(readMetrics(path)), lines);
   }));
 
 Deno.test("what a loss of power makes of the end of a file does not keep a run from going on", () =>
@@ -67,22 +67,22 @@ Deno.test("what a loss of power makes of the end of a file does not keep a run f
     const path = `${folder}/metrics.jsonl`;
     write(path, lines);
     Deno.writeTextFileSync(path, `${"\0".repeat(300)}\n\0\0`, { append: true });
-    assert.ok(E.isLeft(readMetrics(path)));
+    assert(E.isLeft(readMetrics(path)));
     write(path, lines.slice(2), 1);
-    assert.deepEqual(right(readMetrics(path)), lines);
+    assertEquals(right(readMetrics(path)), lines);
     // In the middle it is damage.
     const spoilt = [...lines.map((line) => JSON.stringify(line)).toSpliced(2, 0, "{"), ""];
     Deno.writeTextFileSync(path, spoilt.join("\n"));
     const opened = openMetrics(path, 3);
-    assert.ok(E.isLeft(opened));
-    assert.match(metricsErrorText(opened.left), /metrics\.jsonl, line 3: it is not JSON; remove/);
+    assert(E.isLeft(opened));
+    assertMatch(metricsErrorText(opened.left), /metrics\.jsonl, line 3: it is not JSON; remove/);
   }));
 
 Deno.test("a loss that is not a number survives", () =>
   inFolder((folder) => {
     const path = `${folder}/metrics.jsonl`;
     write(path, [{ step: 1, loss: NaN }]);
-    assert.deepEqual(right(readMetrics(path)), [{ step: 1, loss: NaN }]);
+    assertEquals(right(readMetrics(path)), [{ step: 1, loss: NaN }]);
   }));
 
 Deno.test("a spoilt line is told by its number and what is wrong", () => {
@@ -100,21 +100,24 @@ Deno.test("a spoilt line is told by its number and what is wrong", () => {
   ];
   for (const [line, sentence] of cases) {
     const read = parseMetrics(`{"step":0}\n${line}\n`, "m.jsonl");
-    assert.ok(E.isLeft(read));
-    assert.equal(metricsErrorText(read.left), `${sentence}; remove the line to do without it`);
+    assert(E.isLeft(read));
+    assertStrictEquals(
+      metricsErrorText(read.left),
+      `${sentence}; remove the line to do without it`,
+    );
   }
 });
 
 Deno.test("a folder that is not there is an error, not an exception", () =>
   inFolder((folder) => {
     const opened = openMetrics(`${folder}/none/metrics.jsonl`);
-    assert.ok(E.isLeft(opened));
-    assert.match(metricsErrorText(opened.left), /none\/metrics\.jsonl could not be opened: /);
+    assert(E.isLeft(opened));
+    assertMatch(metricsErrorText(opened.left), /none\/metrics\.jsonl could not be opened: /);
   }));
 
 Deno.test("metrics and timings are one table", () => {
   const timings = [{ step: 1, elapsed: 2, clipsPerSecond: 8, dataWait: 0.5, memory: 100 }];
-  assert.equal(
+  assertStrictEquals(
     metricsTable(lines.slice(0, 2), timings),
     "step,loss,heldOutLoss,averageHeldOutLoss,learningRate,gradientNorm,lossScale,elapsed," +
       "clipsPerSecond,dataWait,memory\n0,,1.5,,,,,,,,\n1,1.4,,,0.0001,,,2,8,0.5,100\n",

@@ -1,6 +1,14 @@
 // A batch in parts is the batch: the same masks, depths and losses, whether its parts are computed one
 // after the other or by several processes that add up their gradients.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../../backends/backend.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
@@ -28,7 +36,7 @@ const little = (changes: Record<string, unknown>): Spec =>
 
 const metricsIn = async (folder: string): Promise<readonly Metric[]> => {
   const parsed = parseMetrics(await Deno.readTextFile(`${folder}/metrics.jsonl`), "metrics.jsonl");
-  assert.ok(E.isRight(parsed));
+  assert(E.isRight(parsed));
   return parsed.right;
 };
 
@@ -41,21 +49,21 @@ const trained = async (
   },
 ) => {
   const source = await openSource(spec);
-  assert.ok(E.isRight(source));
+  assert(E.isRight(source));
   return await train({ spec, backend, source: source.right, folder, ...shared });
 };
 
 const together = (of: number) => worlds(of).map(processesOf);
 
 const assertSameCurve = (got: readonly Metric[], want: readonly Metric[], within: number) => {
-  assert.equal(got.length, want.length);
+  assertStrictEquals(got.length, want.length);
   got.forEach((metric, k) => {
-    assert.equal(metric.step, want[k].step);
+    assertStrictEquals(metric.step, want[k].step);
     for (const key of ["loss", "heldOutLoss"] as const) {
       const [a, b] = [metric[key], want[k][key]];
-      assert.equal(a === undefined, b === undefined);
+      assertStrictEquals(a === undefined, b === undefined);
       if (a === undefined || b === undefined) continue;
-      assert.ok(Math.abs(a - b) <= within, `step ${metric.step}, ${key}: ${a}, ${b}`);
+      assertLessOrEqual(Math.abs(a - b), within, `step ${metric.step}, ${key}: ${a}, ${b}`);
     }
   });
 };
@@ -72,11 +80,11 @@ for (const [name, backend] of backends) {
       inFolder(async (folder) => {
         const steps = name === "WebGPU" ? { schedule: { warmupSteps: 2, steps: 6 } } : {};
         const whole = little(steps);
-        assert.ok(E.isRight(await trained(whole, backend!, `${folder}/whole`)));
+        assert(E.isRight(await trained(whole, backend!, `${folder}/whole`)));
         const want = await metricsIn(`${folder}/whole`);
-        assert.ok(want.at(-1)!.heldOutLoss! < want[0].heldOutLoss!);
+        assertLess(want.at(-1)!.heldOutLoss!, want[0].heldOutLoss!);
         const parts = little({ ...steps, accumulate: 4 });
-        assert.ok(E.isRight(await trained(parts, backend!, `${folder}/parts`)));
+        assert(E.isRight(await trained(parts, backend!, `${folder}/parts`)));
         assertSameCurve(await metricsIn(`${folder}/parts`), want, 1e-5);
 
         const spec = little({ ...steps, accumulate: 2 });
@@ -85,7 +93,7 @@ for (const [name, backend] of backends) {
             trained(spec, backend!, `${folder}/shared`, { processes, interrupted: () => false })
           ),
         );
-        assert.ok(results.every(E.isRight));
+        assert(results.every(E.isRight));
         assertSameCurve(await metricsIn(`${folder}/shared`), want, 1e-5);
       }),
   });
@@ -104,8 +112,8 @@ Deno.test("all processes stop in the step in which one is asked to", () =>
       ),
     );
     for (const result of results) {
-      assert.ok(E.isLeft(result));
-      assert.match(result.left.message, /^interrupted after step 7;/);
+      assert(E.isLeft(result));
+      assertMatch(result.left.message, /^interrupted after step 7;/);
     }
   }));
 
@@ -115,23 +123,23 @@ Deno.test("clipped gradients keep their direction, and averages follow the param
     const changes = { schedule: { warmupSteps: 0, steps: 4 }, batch: 4 };
     const spec = little({ ...changes, optimiser });
     for (const [place, backend] of [["wasm", wasm], ["reference", referenceBackend()]] as const) {
-      assert.ok(E.isRight(await trained(spec, backend, `${folder}/${place}`)));
+      assert(E.isRight(await trained(spec, backend, `${folder}/${place}`)));
     }
     const [got, want] = [await metricsIn(`${folder}/wasm`), await metricsIn(`${folder}/reference`)];
     assertSameCurve(got, want, 1e-4);
     got.slice(1).forEach(({ gradientNorm }, k) => {
-      assert.ok(gradientNorm! > 1e-3, `nothing was clipped: ${gradientNorm}`);
-      assert.ok(Math.abs(gradientNorm! / want[k + 1].gradientNorm! - 1) < 1e-3);
+      assertGreater(gradientNorm!, 1e-3, `nothing was clipped: ${gradientNorm}`);
+      assertLess(Math.abs(gradientNorm! / want[k + 1].gradientNorm! - 1), 1e-3);
     });
     const parts = little({ ...changes, optimiser, accumulate: 2 });
-    assert.ok(E.isRight(await trained(parts, wasm, `${folder}/parts`)));
+    assert(E.isRight(await trained(parts, wasm, `${folder}/parts`)));
     assertSameCurve(await metricsIn(`${folder}/parts`), got, 1e-5);
   }));
 
 Deno.test("a batch that its parts do not divide is told", () => {
   const told = decodeSpec({ ...mamba, accumulate: 3 });
-  assert.ok(E.isLeft(told));
-  assert.deepEqual(told.left.map(specErrorText), [
+  assert(E.isLeft(told));
+  assertEquals(told.left.map(specErrorText), [
     "accumulate: the batch, 8, is not divisible by 3 parts",
   ]);
 });

@@ -1,6 +1,16 @@
 // The report: its pictures decode to what they were made from, its numbers and sentences follow from
 // the data, and the page is whole, self-contained and the same every time.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertNotMatch,
+  assertNotStrictEquals,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { crc32, inflateSync } from "node:zlib";
 import type { Metric, Timing } from "../../../experiments/training/metrics.ts";
 import { type Example, type ReportData, reportPage } from "../../../experiments/training/report.ts";
@@ -17,28 +27,28 @@ import { hasBrowser, lookAt } from "../../support/browser.ts";
 
 /** Reads the kind of PNG that we write, checking every chunk's sum. */
 function decodePng(bytes: Uint8Array): Picture & { readonly opacity: Uint8Array } {
-  assert.deepEqual([...bytes.subarray(0, 8)], [137, 80, 78, 71, 13, 10, 26, 10]);
+  assertEquals([...bytes.subarray(0, 8)], [137, 80, 78, 71, 13, 10, 26, 10]);
   const chunks = new Map<string, Uint8Array>();
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   let at = 8;
   while (at < bytes.length) {
     const length = view.getUint32(at);
     const body = bytes.subarray(at + 4, at + 8 + length);
-    assert.equal(view.getUint32(at + 8 + length), crc32(body));
+    assertStrictEquals(view.getUint32(at + 8 + length), crc32(body));
     chunks.set(new TextDecoder().decode(body.subarray(0, 4)), body.subarray(4));
     at += 12 + length;
   }
-  assert.equal(at, bytes.length);
-  assert.equal([...chunks.keys()].at(-1), "IEND");
+  assertStrictEquals(at, bytes.length);
+  assertStrictEquals([...chunks.keys()].at(-1), "IEND");
   const head = chunks.get("IHDR")!;
   const size = new DataView(head.buffer, head.byteOffset);
   const [width, height] = [size.getUint32(0), size.getUint32(4)];
-  assert.deepEqual([...head.subarray(8)], [8, 3, 0, 0, 0]);
+  assertEquals([...head.subarray(8)], [8, 3, 0, 0, 0]);
   const rows = inflateSync(chunks.get("IDAT")!);
-  assert.equal(rows.length, height * (width + 1));
+  assertStrictEquals(rows.length, height * (width + 1));
   const pixels = new Uint8Array(width * height);
   for (let y = 0; y < height; y++) {
-    assert.equal(rows[y * (width + 1)], 0);
+    assertStrictEquals(rows[y * (width + 1)], 0);
     pixels.set(rows.subarray(y * (width + 1) + 1, (y + 1) * (width + 1)), y * width);
   }
   const opacity = chunks.get("tRNS") ?? new Uint8Array();
@@ -50,16 +60,16 @@ Deno.test("a PNG decodes to the same pixels, colours and clear colour", () => {
     const pixels = Uint8Array.from({ length: width * height }, (_, i) => (i * 37 + 5) % 251);
     const palette = Uint8Array.from({ length: 3 * 251 }, (_, i) => i * 7 % 256);
     const read = decodePng(encodePng({ width, height, pixels, palette, clear: 250 }));
-    assert.deepEqual([read.width, read.height], [width, height]);
-    assert.deepEqual(read.pixels, pixels);
-    assert.deepEqual(read.palette, palette);
-    assert.deepEqual([...read.opacity], [...Array(250).fill(255), 0]);
+    assertEquals([read.width, read.height], [width, height]);
+    assertEquals(read.pixels, pixels);
+    assertEquals(read.palette, palette);
+    assertEquals([...read.opacity], [...Array(250).fill(255), 0]);
   }
 });
 
 Deno.test("a picture whose pixels do not fill it is refused", () => {
   const wrong = { width: 2, height: 2, pixels: new Uint8Array(3), palette: new Uint8Array(3) };
-  assert.throws(() => encodePng(wrong), /3 pixels do not fill 2 × 2/);
+  assertThrows(() => encodePng(wrong), Error, "3 pixels do not fill 2 × 2");
 });
 
 Deno.test("colours get lighter evenly and differ evenly", () => {
@@ -84,8 +94,8 @@ Deno.test("colours get lighter evenly and differ evenly", () => {
     Math.hypot(...colour.map((part, j) => part - every[i][j]))
   );
   const mean = steps.reduce((a, b) => a + b) / steps.length;
-  for (const step of steps) assert.ok(Math.abs(step / mean - 1) < 0.08, `${step} of ${mean}`);
-  for (let i = 1; i < 17; i++) assert.ok(every[i][0] > every[i - 1][0] + 0.02);
+  for (const step of steps) assertLess(Math.abs(step / mean - 1), 0.08, `${step} of ${mean}`);
+  for (let i = 1; i < 17; i++) assertGreater(every[i][0], every[i - 1][0] + 0.02);
 });
 
 // A clip of 4 frames × 4 bands in patches of 2 × 2: values 0 to 15, the second and third patch
@@ -100,9 +110,9 @@ const patch = { time: 2, frequency: 2 };
 
 Deno.test("low frequencies are at the bottom, time runs right, masked patches are clear", () => {
   const { width, height, pixels, clear } = picture(small.original, { low: 0, high: 254 / 16 });
-  assert.deepEqual([width, height, clear], [4, 4, 255]);
+  assertEquals([width, height, clear], [4, 4, 255]);
   const level = (value: number): number => Math.round(16 * value);
-  assert.deepEqual(
+  assertEquals(
     [...pixels],
     [3, 7, 11, 15, 2, 6, 10, 14, 1, 5, 9, 13, 0, 4, 8, 12].map(level),
   );
@@ -118,35 +128,35 @@ Deno.test("low frequencies are at the bottom, time runs right, masked patches ar
     [3, 7, 11, 15, 2, 6, 10, 14, 1, 5, 9, 13, 0, 4, 8, 12].map((value) =>
       [2, 3, 6, 7, 8, 9, 12, 13].includes(value) ? hidden(value) : level(value)
     );
-  assert.equal(shown.length, 4);
-  assert.deepEqual(shown[0], [...pixels]);
-  assert.deepEqual(shown[1], seen(() => 255));
-  assert.deepEqual(shown[2], [...pixels].map((p) => Math.min(254, p + 32)));
-  assert.deepEqual(shown[3], seen((value) => level(value + 2)));
+  assertStrictEquals(shown.length, 4);
+  assertEquals(shown[0], [...pixels]);
+  assertEquals(shown[1], seen(() => 255));
+  assertEquals(shown[2], [...pixels].map((p) => Math.min(254, p + 32)));
+  assertEquals(shown[3], seen((value) => level(value + 2)));
 });
 
 Deno.test("scores are over masked patches only", () => {
   const mean = [2, 3, 6, 7, 8, 9, 12, 13].reduce((sum, v) => sum + (v - 7.5) ** 2, 0) / 8;
-  assert.deepEqual(score(small, patch), { model: 4, mean, masked: 2, patches: 4 });
+  assertEquals(score(small, patch), { model: 4, mean, masked: 2, patches: 4 });
 });
 
 Deno.test("a mask of the wrong size is a mistake in code", () => {
-  assert.throws(() => score({ ...small, mask: [0, 1] }, patch), /does not go with 2 patches/);
+  assertThrows(() => score({ ...small, mask: [0, 1] }, patch), Error, "does not go with 2 patches");
 });
 
 Deno.test("a flat clip, values that are no numbers, and no clips still have a scale", () => {
   const flat = { ...small, original: { ...small.original, values: new Float32Array(16) } };
-  assert.deepEqual(colourRange([flat]), { low: -0.5, high: 0.5 });
-  assert.deepEqual(colourRange([]), { low: 0, high: 1 });
+  assertEquals(colourRange([flat]), { low: -0.5, high: 0.5 });
+  assertEquals(colourRange([]), { low: 0, high: 1 });
   const spoilt = { ...small.original, values: small.original.values.map((v) => v === 3 ? NaN : v) };
-  assert.equal(picture(spoilt, { low: -1, high: 15 }).pixels[0], 0);
+  assertStrictEquals(picture(spoilt, { low: -1, high: 15 }).pixels[0], 0);
 });
 
 // ---------------------------------------------------------------- axes and numbers
 
 Deno.test("mel ticks stand where the filters' peaks are", () => {
   const marks = melTicks({ mels: 80, fMin: 50, fMax: 8000 });
-  assert.deepEqual(marks.map((mark) => mark.label), ["100", "500", "1k", "2k", "4k", "8k"]);
+  assertEquals(marks.map((mark) => mark.label), ["100", "500", "1k", "2k", "4k", "8k"]);
   // Peak of band i on the HTK scale, back to Hz.
   const mel = (f: number): number => 2595 * Math.log10(1 + f / 700);
   const peak = (i: number): number =>
@@ -154,23 +164,23 @@ Deno.test("mel ticks stand where the filters' peaks are", () => {
   for (const [mark, hertz] of [[1, 500], [2, 1000], [3, 2000], [4, 4000]]) {
     const row = marks[mark].at * 80 - 0.5;
     const [below, above] = [Math.floor(row), Math.ceil(row)];
-    assert.ok(peak(below) <= hertz && hertz <= peak(above), `${hertz} Hz at row ${row}`);
+    assert(peak(below) <= hertz && hertz <= peak(above), `${hertz} Hz at row ${row}`);
   }
   const half = melTicks({ mels: 40, fMin: 0, fMax: 4000 }).map((mark) => mark.label);
-  assert.deepEqual(half, ["100", "500", "1k", "2k", "4k"]);
+  assertEquals(half, ["100", "500", "1k", "2k", "4k"]);
 });
 
 Deno.test("ticks are round numbers inside the range", () => {
   const labels = (low: number, high: number, log = false): string[] =>
     ticks({ low, high, log }, 6).map((mark) => mark.label);
-  assert.deepEqual(labels(0, 1.3), ["0.00", "0.25", "0.50", "0.75", "1.00", "1.25"]);
-  assert.deepEqual(labels(-1.7, 3.2), ["−1", "0", "1", "2", "3"]);
-  assert.deepEqual(labels(0, 200300), ["0", "50,000", "100,000", "150,000", "200,000"]);
-  assert.deepEqual(
+  assertEquals(labels(0, 1.3), ["0.00", "0.25", "0.50", "0.75", "1.00", "1.25"]);
+  assertEquals(labels(-1.7, 3.2), ["−1", "0", "1", "2", "3"]);
+  assertEquals(labels(0, 200300), ["0", "50,000", "100,000", "150,000", "200,000"]);
+  assertEquals(
     ticks({ low: 0, high: 3, whole: true }, 6).map((mark) => mark.label),
     ["0", "1", "2", "3"],
   );
-  assert.deepEqual(labels(0.03, 30, true), [
+  assertEquals(labels(0.03, 30, true), [
     "0.05",
     "0.1",
     "0.2",
@@ -181,26 +191,26 @@ Deno.test("ticks are round numbers inside the range", () => {
     "10",
     "20",
   ]);
-  assert.ok(Math.abs(place({ low: 0.01, high: 100, log: true }, 1) - 0.5) < 1e-12);
+  assertLess(Math.abs(place({ low: 0.01, high: 100, log: true }, 1) - 0.5), 1e-12);
 });
 
 Deno.test("steps between ticks", () => {
-  assert.deepEqual(
+  assertEquals(
     [0.9, 1.3, 11, 150].map((length) => roundStep(length, 6)),
     [0.2, 0.25, 2, 25],
   );
-  assert.deepEqual([3, 14, 150].map((length) => roundStep(length, 6, true)), [1, 5, 25]);
+  assertEquals([3, 14, 150].map((length) => roundStep(length, 6, true)), [1, 5, 25]);
 });
 
 Deno.test("numbers as a reader expects them", () => {
-  assert.deepEqual([0.98765, 0.001234, 0, NaN].map(lossText), [
+  assertEquals([0.98765, 0.001234, 0, NaN].map(lossText), [
     "0.988",
     "0.00123",
     "0.000",
     "not a number",
   ]);
-  assert.deepEqual([0, 999, 1000, 69250624].map(wholeText), ["0", "999", "1,000", "69,250,624"]);
-  assert.deepEqual([4.26, 59, 252, 3599.7, 11100].map(durationText), [
+  assertEquals([0, 999, 1000, 69250624].map(wholeText), ["0", "999", "1,000", "69,250,624"]);
+  assertEquals([4.26, 59, 252, 3599.7, 11100].map(durationText), [
     "4.3 s",
     "59 s",
     "4 min 12 s",
@@ -264,16 +274,16 @@ const visible = (html: string): string =>
 Deno.test("the page asks for nothing outside itself and runs nothing", () => {
   const page = reportPage(data);
   const written = page.replace(/base64,[A-Za-z0-9+/=]+/g, "");
-  assert.doesNotMatch(written, /https?:|\/\/[a-z]|@import|<script|\son\w+=|xlink|<iframe/i);
-  assert.deepEqual(written.match(/<link[^>]*>/g), ['<link rel="icon" href="data:,">']);
+  assertNotMatch(written, /https?:|\/\/[a-z]|@import|<script|\son\w+=|xlink|<iframe/i);
+  assertEquals(written.match(/<link[^>]*>/g), ['<link rel="icon" href="data:,">']);
   // A link is followed only when it is clicked; the one that there is leads to the page of scores.
   const asked = page.replace('<a href="evaluation/evaluation.html">', "<a>");
-  assert.notEqual(asked, page);
+  assertNotStrictEquals(asked, page);
   for (const [, address] of asked.matchAll(/(?:src|href|url\()=?["']?([^"')\s>]+)/g)) {
-    assert.match(address, /^data:/);
+    assertMatch(address, /^data:/);
   }
-  assert.equal((page.match(/<img /g) ?? []).length, 4 * 2 + 1);
-  assert.doesNotMatch(page, /<img (?![^>]*alt="[^"]+")/);
+  assertStrictEquals((page.match(/<img /g) ?? []).length, 4 * 2 + 1);
+  assertNotMatch(page, /<img (?![^>]*alt="[^"]+")/);
 });
 
 Deno.test("every tag is closed where it should be", () => {
@@ -282,27 +292,27 @@ Deno.test("every tag is closed where it should be", () => {
   for (const [tag, close, name, own] of page.matchAll(/<(\/?)([a-z][a-z0-9]*)[^<>]*?(\/?)>/g)) {
     if (own === "/" || ["meta", "link", "img"].includes(name)) continue;
     if (close === "") open.push(name);
-    else assert.equal(open.pop(), name, tag);
+    else assertStrictEquals(open.pop(), name, tag);
   }
-  assert.deepEqual(open, []);
+  assertEquals(open, []);
 });
 
 Deno.test("the same data gives the same page", () => {
-  assert.equal(reportPage(data), reportPage(structuredClone(data)));
+  assertStrictEquals(reportPage(data), reportPage(structuredClone(data)));
 });
 
 Deno.test("names from outside stand as text", () => {
   const page = reportPage(data);
-  assert.doesNotMatch(page, /<one>|<x>|<of>/);
+  assertNotMatch(page, /<one>|<x>|<of>/);
   const text = visible(page);
   for (const part of ["<one>.wav", "bad/<x>.wav it is empty", 'a device <of> "words" & signs']) {
-    assert.ok(text.includes(part), part);
+    assert(text.includes(part), part);
   }
 });
 
 Deno.test("the summary and the numbers say what the run did", () => {
   const text = visible(reportPage(data));
-  assert.ok(
+  assert(
     text.includes(
       "A Mamba encoder of 612,352 parameters was trained to fill in masked patches of log-mel " +
         "spectrograms: 3 steps of 8 clips each from the folder a&b, in 10 s. On 10 clips that it " +
@@ -321,29 +331,29 @@ Deno.test("the summary and the numbers say what the run did", () => {
       "1 recording skipped",
       "formant 0.1.0",
     ]
-  ) assert.ok(text.includes(part), part);
-  assert.match(text, /"family": "mamba"/);
+  ) assert(text.includes(part), part);
+  assertMatch(text, /"family": "mamba"/);
   const one = { ...data.spec, encoder: { ...data.spec.encoder, depth: 1 } };
   const averaged = metrics.map((metric) => ({ ...metric, averageHeldOutLoss: 0.55 }));
   const other = visible(reportPage({ ...data, spec: one, metrics: averaged }));
-  assert.ok(other.includes("Mamba, 1 block of 64 channels"));
-  assert.ok(other.includes("Held-out loss, last 0.600 The same with averaged parameters 0.550"));
+  assert(other.includes("Mamba, 1 block of 64 channels"));
+  assert(other.includes("Held-out loss, last 0.600 The same with averaged parameters 0.550"));
 });
 
 Deno.test("a run that went badly or was stopped is told as such", () => {
   const worse = metrics.map((metric) => metric.step === 3 ? { ...metric, heldOutLoss: 2 } : metric);
   const longer = { ...data.spec, schedule: { warmupSteps: 1, steps: 9 } };
   const text = visible(reportPage({ ...data, spec: longer, metrics: worse, skipped: [] }));
-  assert.ok(text.includes("3 of 9 steps of 8 clips"));
-  assert.ok(text.includes(
+  assert(text.includes("3 of 9 steps of 8 clips"));
+  assert(text.includes(
     "the loss rose from 1.250 to 2.000; predicting each clip's mean gives " +
       "1.000, which the model does not beat.",
   ));
-  assert.ok(text.includes("No recording was skipped."));
+  assert(text.includes("No recording was skipped."));
   const broken = metrics.map((metric) => ({ ...metric, loss: NaN, heldOutLoss: NaN }));
   const page = visible(reportPage({ ...data, metrics: broken }));
-  assert.ok(page.includes("from not a number to not a number"));
-  assert.ok(page.includes("which the model does not beat"));
+  assert(page.includes("from not a number to not a number"));
+  assert(page.includes("which the model does not beat"));
 });
 
 Deno.test("a report of nothing yet is still a page", () => {
@@ -355,17 +365,17 @@ Deno.test("a report of nothing yet is still a page", () => {
     examples: [],
     versions: {},
   });
-  assert.match(page, /<\/html>\n$/);
-  assert.doesNotMatch(page, /NaN|undefined|Infinity/);
+  assertMatch(page, /<\/html>\n$/);
+  assertNotMatch(page, /NaN|undefined|Infinity/);
 });
 
 Deno.test("the loss figure: points where they belong, baselines across", () => {
   const html = lossFigure(metrics, data.baselines);
   // The scale ends at 1.25 × 1.04 = 1.3; the step axis at 3.
-  assert.match(html, /<path class="held-out" d="M0 38\.5L666\.7 615\.4L1000 538\.5"\/>/);
-  assert.match(html, /<path class="train" d="M333\.3 76\.9L666\.7 307\.7L1000 461\.5"\/>/);
-  assert.match(html, /<line class="baseline b0" x1="0" x2="100%" y1="23\.077%" y2="23\.077%"\/>/);
-  assert.match(html, /aria-label="Loss by step: training loss from 1\.200 to 0\.700; held-out/);
+  assertMatch(html, /<path class="held-out" d="M0 38\.5L666\.7 615\.4L1000 538\.5"\/>/);
+  assertMatch(html, /<path class="train" d="M333\.3 76\.9L666\.7 307\.7L1000 461\.5"\/>/);
+  assertMatch(html, /<line class="baseline b0" x1="0" x2="100%" y1="23\.077%" y2="23\.077%"\/>/);
+  assertMatch(html, /aria-label="Loss by step: training loss from 1\.200 to 0\.700; held-out/);
 });
 
 Deno.test("a long run is thinned and smoothed, and a large first loss makes the scale logarithmic", () => {
@@ -375,11 +385,11 @@ Deno.test("a long run is thinned and smoothed, and a large first loss makes the 
   }));
   const html = lossFigure(long, []);
   const [, raw] = /<path class="raw" d="([^"]*)"/.exec(html)!;
-  assert.equal(raw.split("L").length, 800);
-  assert.doesNotMatch(html, />50</);
+  assertStrictEquals(raw.split("L").length, 800);
+  assertNotMatch(html, />50</);
   const spiked = lossFigure(long.slice(0, 50), []);
-  assert.match(spiked, />100<\/text>/);
-  assert.match(spiked, />10<\/text>/);
+  assertMatch(spiked, />100<\/text>/);
+  assertMatch(spiked, />10<\/text>/);
 });
 
 Deno.test({
@@ -394,7 +404,7 @@ Deno.test({
       }];
       await Deno.writeTextFile(`${folder}/report.html`, reportPage({ ...data, skipped }));
       for (const { width, scheme, problems } of await lookAt(`${folder}/report.html`)) {
-        assert.deepEqual(problems, [], `${width} ${scheme}`);
+        assertEquals(problems, [], `${width} ${scheme}`);
       }
       // What is looked for is found.
       const bad =
@@ -413,7 +423,7 @@ Deno.test({
           /loud/,
         ]
       ) {
-        assert.ok(look.problems.some((one) => problem.test(one)), `${look.problems}`);
+        assert(look.problems.some((one) => problem.test(one)), `${look.problems}`);
       }
     } finally {
       await Deno.remove(folder, { recursive: true });

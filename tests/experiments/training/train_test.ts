@@ -1,5 +1,12 @@
 // A whole run in little: the same bits for the same seed, files whole, a stop that loses nothing.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotEquals,
+  assertNotMatch,
+  assertStrictEquals,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../../backends/backend.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
@@ -17,13 +24,13 @@ const little = (changes: Record<string, unknown> = {}): Spec =>
 
 const run = async (spec: Spec, backend: Backend, folder: string, interrupted = () => false) => {
   const source = await openSource(spec);
-  assert.ok(E.isRight(source));
+  assert(E.isRight(source));
   return await train({ spec, backend, source: source.right, folder, interrupted });
 };
 
 const losses = async (folder: string) => {
   const parsed = parseMetrics(await Deno.readTextFile(`${folder}/metrics.jsonl`), "metrics.jsonl");
-  assert.ok(E.isRight(parsed));
+  assert(E.isRight(parsed));
   return parsed.right.map(({ step, loss, heldOutLoss }) => ({ step, loss, heldOutLoss }));
 };
 
@@ -40,10 +47,10 @@ for (const [name, backend] of backends) {
       inFolder(async (folder) => {
         for (const [place, seed] of [["a", 3], ["b", 3], ["c", 4]] as const) {
           const result = await run(little({ seed }), backend!, `${folder}/${place}`);
-          assert.ok(E.isRight(result), JSON.stringify(result));
+          assert(E.isRight(result), JSON.stringify(result));
           const files = [...Deno.readDirSync(`${folder}/${place}`)].map((entry) => entry.name)
             .sort();
-          assert.deepEqual(files, [
+          assertEquals(files, [
             ".lock",
             "checkpoint.safetensors",
             "checkpoints",
@@ -58,18 +65,18 @@ for (const [name, backend] of backends) {
         }
         const bytes = (place: string) =>
           Deno.readFileSync(`${folder}/${place}/checkpoint.safetensors`);
-        assert.deepEqual(bytes("a"), bytes("b"));
-        assert.notDeepEqual(bytes("a"), bytes("c"));
-        assert.deepEqual(await losses(`${folder}/a`), await losses(`${folder}/b`));
+        assertEquals(bytes("a"), bytes("b"));
+        assertNotEquals(bytes("a"), bytes("c"));
+        assertEquals(await losses(`${folder}/a`), await losses(`${folder}/b`));
         const decoded = decode(bytes("a"));
-        assert.ok(E.isRight(decoded));
-        assert.equal([...decoded.right.tensors.keys()][0], "cls_token");
-        assert.deepEqual(decoded.right.tensors.get("blocks.0.mixer.conv1d.weight")!.shape, [
+        assert(E.isRight(decoded));
+        assertStrictEquals([...decoded.right.tensors.keys()][0], "cls_token");
+        assertEquals(decoded.right.tensors.get("blocks.0.mixer.conv1d.weight")!.shape, [
           32,
           1,
           4,
         ]);
-        assert.equal(decoded.right.metadata.step, "6");
+        assertStrictEquals(decoded.right.metadata.step, "6");
       }),
   });
 }
@@ -98,9 +105,9 @@ const learns = (backend: Backend, changes: Record<string, unknown>) =>
       ...changes,
     });
     const result = await run(spec, backend, folder);
-    assert.ok(E.isRight(result), JSON.stringify(result));
+    assert(E.isRight(result), JSON.stringify(result));
     const { first, last, baseline } = result.right;
-    assert.ok(last < 0.95 * baseline && last < 0.95 * first, JSON.stringify(result.right));
+    assert(last < 0.95 * baseline && last < 0.95 * first, JSON.stringify(result.right));
   });
 
 Deno.test("training brings the held-out loss below that of the clip's mean on the reference", () =>
@@ -122,15 +129,15 @@ Deno.test("an interrupted run leaves its last checkpoint whole and says where it
   inFolder(async (folder) => {
     let asked = 0;
     const result = await run(little(), referenceBackend(), folder, () => ++asked > 5);
-    assert.ok(E.isLeft(result));
-    assert.match(
+    assert(E.isLeft(result));
+    assertMatch(
       result.left.message,
       /^interrupted after step \d+; the checkpoint of step 5 is in /,
     );
     const decoded = decode(Deno.readFileSync(`${folder}/checkpoint.safetensors`));
-    assert.ok(E.isRight(decoded));
-    assert.equal(decoded.right.metadata.step, "5");
-    assert.ok([...Deno.readDirSync(folder)].every((entry) => !entry.name.endsWith(".partial")));
+    assert(E.isRight(decoded));
+    assertStrictEquals(decoded.right.metadata.step, "5");
+    assert([...Deno.readDirSync(folder)].every((entry) => !entry.name.endsWith(".partial")));
   }));
 
 /** A backend whose scores of held-out clips pass through `change`; `at` counts them from 1. */
@@ -158,23 +165,23 @@ Deno.test("a held-out loss that is not a number stops the run, before a step or 
     // Batches of held-out clips that are scored at once.
     let batches = 0;
     const counted = scoring((loss) => (batches++, loss));
-    assert.ok(E.isRight(await run(little(), counted, `${folder}/whole`)));
+    assert(E.isRight(await run(little(), counted, `${folder}/whole`)));
     const once = batches / 3;
     for (const [at, step] of [[1, 0], [once + 1, 3], [2 * once + 1, 6]]) {
       const broken = scoring((loss, now) => now === at ? loss.map(() => NaN) : loss);
       const result = await run(little(), broken, `${folder}/${step}`);
-      assert.ok(E.isLeft(result));
+      assert(E.isLeft(result));
       const why = `the loss of the held-out clips after step ${step} is not a number; `;
-      assert.ok(result.left.message.startsWith(why), result.left.message);
+      assert(result.left.message.startsWith(why), result.left.message);
       const metrics = Deno.readTextFileSync(`${folder}/${step}/metrics.jsonl`);
-      assert.doesNotMatch(metrics, /null/);
+      assertNotMatch(metrics, /null/);
     }
   }));
 
 Deno.test("an end that is asked for while clips are scored is heard before the next of them", () =>
   inFolder(async (folder) => {
     const source = await openSource(little());
-    assert.ok(E.isRight(source));
+    assert(E.isRight(source));
     for (const first of [true, false]) {
       const controller = new AbortController();
       let after = 0;
@@ -191,9 +198,9 @@ Deno.test("an end that is asked for while clips are scored is heard before the n
         interrupted: () => controller.signal.aborted,
         signal: controller.signal,
       });
-      assert.ok(E.isLeft(result));
-      assert.match(result.left.message, /^interrupted (before the first step|after step \d)/);
-      assert.equal(after, 0);
+      assert(E.isLeft(result));
+      assertMatch(result.left.message, /^interrupted (before the first step|after step \d)/);
+      assertStrictEquals(after, 0);
     }
   }));
 
@@ -201,22 +208,22 @@ Deno.test("a loss that is not a number stops the run", () =>
   inFolder(async (folder) => {
     const optimiser = { ...mamba.optimiser, peakLearningRate: 1e30 };
     const result = await run(little({ optimiser }), referenceBackend(), folder);
-    assert.ok(E.isLeft(result));
-    assert.match(
+    assert(E.isLeft(result));
+    assertMatch(
       result.left.message,
       /^the loss of step 3 is not a number; its clips are in .*failed-step\.safetensors; lower the/,
     );
     const failed = decode(Deno.readFileSync(`${folder}/failed-step.safetensors`));
-    assert.ok(E.isRight(failed));
-    assert.equal(failed.right.metadata.step, "3");
-    assert.deepEqual(failed.right.tensors.get("spectrogram")!.shape, [2, 40, 80]);
-    assert.notDeepEqual(
+    assert(E.isRight(failed));
+    assertStrictEquals(failed.right.metadata.step, "3");
+    assertEquals(failed.right.tensors.get("spectrogram")!.shape, [2, 40, 80]);
+    assertNotEquals(
       failed.right.tensors.get("spectrogram")!.data,
       failed.right.tensors.get("previous")!.data,
     );
     const good = decode(Deno.readFileSync(`${folder}/checkpoint.safetensors`));
-    assert.ok(E.isRight(good));
-    assert.equal(good.right.metadata.step, "2");
+    assert(E.isRight(good));
+    assertStrictEquals(good.right.metadata.step, "2");
     const record = JSON.parse(Deno.readTextFileSync(`${folder}/run.json`));
-    assert.deepEqual([record.state, record.reason], ["stopped", result.left.message]);
+    assertEquals([record.state, record.reason], ["stopped", result.left.message]);
   }));

@@ -1,6 +1,6 @@
 // Kernels beside each other: those of the same loops are one kernel, others that do not wait for each
 // other are one dispatch; values stay what they were.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assertEquals, assertLess, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import fc from "fast-check";
 import type { Program } from "../../../../backends/backend.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
@@ -33,12 +33,12 @@ Deno.test("a kernel joins an earlier dispatch only where the order of all that m
     }));
     const dispatches = dispatchesOf(kernels, () => true);
     const place = new Map(dispatches.flatMap((of, at) => of.map((k) => [k, at] as const)));
-    strictEqual(place.size, kernels.length);
+    assertStrictEquals(place.size, kernels.length);
     kernels.forEach((later, b) =>
       kernels.slice(0, b).forEach((earlier, a) => {
         const meet = [...earlier.writes].some((of) => later.all.has(of)) ||
           [...later.writes].some((of) => earlier.all.has(of));
-        if (meet) ok(place.get(a)! < place.get(b)!, `${a} runs before ${b}`);
+        if (meet) assertLess(place.get(a)!, place.get(b)!, `${a} runs before ${b}`);
       })
     );
   }));
@@ -75,12 +75,12 @@ const mixed = (): Program => ({
 Deno.test("kernels of all shapes start together, and their values are their own", async () => {
   const program = mixed();
   const together = programReport(compile(program, place({}, true)));
-  deepStrictEqual(together.kernels.map(({ shapes }) => shapes.toSorted()), [
+  assertEquals(together.kernels.map(({ shapes }) => shapes.toSorted()), [
     ["contraction", "map", "row", "row"],
   ]);
   if (webgpuAsGpu === undefined) return;
   const machine = await webgpuAsGpu.open({ program });
-  strictEqual(machine.report("program").kernels.length, 1);
+  assertStrictEquals(machine.report("program").kernels.length, 1);
   const list = parameters(Object.values(program.outputs).map(({ of }) => of));
   const values = Object.fromEntries(
     list.map(({ name, axes }, k) => [name, numbers(k, volume(axes))]),
@@ -90,7 +90,9 @@ Deno.test("kernels of all shapes start together, and their values are their own"
   for (const [name, { of, order }] of Object.entries(program.outputs)) {
     const [exact] = interpret([node(of)], (leaf) => values[leaf.attributes.name!]);
     const wanted = ordered(exact, node(of), order);
-    found[name].forEach((x, k) => ok(Math.abs(x - wanted[k]) <= 1e-5, `${name}[${k}]`));
+    found[name].forEach((x, k) =>
+      assertLessOrEqual(Math.abs(x - wanted[k]), 1e-5, `${name}[${k}]`)
+    );
   }
   machine.close();
 });
@@ -100,19 +102,19 @@ Deno.test("kernels start together only as far as a device has bindings for them"
     const limits = { maxStorageBuffersPerShaderStage: oneForParams ? 2 : 4 };
     for (const { code } of compile(mixed(), place(limits, oneForParams)).steps) {
       const bound = code.wgsl.match(/var<storage/g)!.length;
-      ok(bound <= limits.maxStorageBuffersPerShaderStage, code.wgsl);
+      assertLessOrEqual(bound, limits.maxStorageBuffersPerShaderStage, code.wgsl);
     }
   }
   const apart = programReport(compile(mixed(), place({}, false)));
-  ok(apart.kernels.length < 4, "values that are not packed are bound each by itself");
+  assertLess(apart.kernels.length, 4, "values that are not packed are bound each by itself");
 });
 
 Deno.test("kernels that lie too far apart for what a device binds start each by itself", () => {
   // The largest result fills a binding: the others are reached through a second one.
   const limits = { maxStorageBuffersPerShaderStage: 2, maxStorageBufferBindingSize: 145200 };
-  strictEqual(compile(mixed(), place(limits, true)).steps.length, 4);
+  assertStrictEquals(compile(mixed(), place(limits, true)).steps.length, 4);
   const one = { ...limits, maxStorageBuffersPerShaderStage: 3 };
-  strictEqual(compile(mixed(), place(one, true)).steps.length, 1);
+  assertStrictEquals(compile(mixed(), place(one, true)).steps.length, 1);
 });
 
 Deno.test("the optimiser is a few dispatches, however many parameters there are", () => {
@@ -128,14 +130,14 @@ Deno.test("the optimiser is a few dispatches, however many parameters there are"
     { rate: d.input("rate", {}), step: d.input("step", {}) },
   );
   const { kernels } = programReport(compile({ outputs: {}, updates }, place({}, true)));
-  ok(kernels.length <= 8, `${kernels.length} dispatches`);
+  assertLessOrEqual(kernels.length, 8, `${kernels.length} dispatches`);
 });
 
 Deno.test("reductions over the same axes that read different values are one kernel", () => {
   const x = d.input("x", { time: 300, channel: 40 }), y = d.input("y", { time: 300, channel: 40 });
   const sums = { a: output(d.sum(x, "time")), b: output(d.sum(d.mul(x, y), "time")) };
-  strictEqual(lower({ outputs: sums }).kernels.length, 1);
+  assertStrictEquals(lower({ outputs: sums }).kernels.length, 1);
   // One that waits for the other is another kernel.
   const b = d.sum(d.mul(y, d.sum(x, "time")), "time");
-  ok(lower({ outputs: { a: sums.a, b: output(b) } }).kernels.length <= 2);
+  assertLessOrEqual(lower({ outputs: { a: sums.a, b: output(b) } }).kernels.length, 2);
 });

@@ -1,6 +1,6 @@
 // What the backward pass needs late is computed again: peak memory falls, values do not change, and
 // what is used soon is kept.
-import { ok, strictEqual } from "assert";
+import { assert, assertGreater, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import type { Kernel } from "../../../../backends/lower/kernel_ir.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
@@ -60,13 +60,13 @@ Deno.test("one value of each layer is kept for the backward pass, not what is ma
   const bytes = 4 * size.time * size.channel;
   const perLayer = (peak(40, silu) - peak(20, silu)) / 20;
   // Besides, each layer's gradient of 64 x 64 is an output, which stays.
-  ok(perLayer <= 1.05 * bytes + 4 * 64 * 64, `${perLayer} bytes a layer of ${bytes}`);
-  ok(again(lower(program(40, silu)).kernels) > 0);
+  assertLessOrEqual(perLayer, 1.05 * bytes + 4 * 64 * 64, `${perLayer} bytes a layer of ${bytes}`);
+  assertGreater(again(lower(program(40, silu)).kernels), 0);
 });
 
 Deno.test("a value that is used soon is not computed again", () => {
   const shallow = lower(program(2, silu)).kernels;
-  ok(again(shallow) === 0, `${again(shallow)} values`);
+  assert(again(shallow) === 0, `${again(shallow)} values`);
 });
 
 Deno.test("a product of three needs only the product that is there already", () => {
@@ -78,8 +78,8 @@ Deno.test("a product of three needs only the product that is there already", () 
     outputs: { p: { of: d.mul(s, d.exp(x)) as AnyTensor, order }, slope: { of: slope, order } },
   });
   // The slope is v times the product: s and x are read once, in one kernel for both.
-  strictEqual(kernels.length, 1);
-  strictEqual(stored.size, 5);
+  assertStrictEquals(kernels.length, 1);
+  assertStrictEquals(stored.size, 5);
 });
 
 Deno.test({

@@ -1,6 +1,6 @@
 // One axis name in several sizes in one program: kernels, rows and the steps of scans run over what
 // has the same axes of the same sizes. Values are those found by hand.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import type { Backend, Program, Values } from "../../../../backends/backend.ts";
 import { withOneSize, withSteps } from "../../../../backends/lower/graph/axis_sizes.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
@@ -148,8 +148,9 @@ for (const [name, backend] of all) {
           const largest = Math.max(...Array.from(expected, Math.abs));
           for (let k = 0; k < expected.length; k++) {
             const off = Math.abs(found[key][k] - expected[k]);
-            ok(
-              off <= 1e-5 * largest,
+            assertLessOrEqual(
+              off,
+              1e-5 * largest,
               `${name}, ${key}[${k}]: ${found[key][k]}, not ${expected[k]}`,
             );
           }
@@ -169,12 +170,12 @@ Deno.test("an axis name with several sizes gets a name for each, in steps too", 
       sizes.set(axis, (sizes.get(axis) ?? new Set()).add(size));
     }
   }
-  ok([...sizes.values()].every((of) => of.size === 1));
-  ok(sizes.has("k") && [...sizes.keys()].some((axis) => /^k:[79]$/.test(axis)));
-  deepStrictEqual(order(0, ["q"]), ["q"]);
-  strictEqual(order(1, ["k"])[0], Object.keys(roots[1].axes)[0]);
+  assert([...sizes.values()].every((of) => of.size === 1));
+  assert(sizes.has("k") && [...sizes.keys()].some((axis) => /^k:[79]$/.test(axis)));
+  assertEquals(order(0, ["q"]), ["q"]);
+  assertStrictEquals(order(1, ["k"])[0], Object.keys(roots[1].axes)[0]);
   const plain = [node(d.mul(d.input("x", { a: 2 }), d.input("y", { a: 2, b: 3 })))];
-  strictEqual(withOneSize(plain).roots, plain);
+  assertStrictEquals(withOneSize(plain).roots, plain);
 });
 
 Deno.test("a parameter that two places make is one value", () => {
@@ -184,5 +185,5 @@ Deno.test("a parameter that two places make is one value", () => {
     outputs: { y: output(d.add(d.exp(p), q), "a") },
     updates: { p: d.mul(p, q) },
   });
-  strictEqual(params.length, 1);
+  assertStrictEquals(params.length, 1);
 });

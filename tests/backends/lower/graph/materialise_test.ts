@@ -1,6 +1,6 @@
 // Gradients of maxima: who attained a maximum is decided by values that were rounded once, so no
 // element's share is lost or doubled where two kernels would round a product differently.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assertEquals, assertLess, assertStrictEquals } from "@std/assert";
 import type { Backend } from "../../../../backends/backend.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
@@ -102,7 +102,7 @@ for (const [name, backend] of all) {
         const { g } = await machine.run(key, one.inputs);
         const largest = Math.max(...one.right.map(Math.abs));
         const wrong = one.right.findIndex((v, k) => !(Math.abs(g[k] - v) <= 2e-5 * largest));
-        ok(wrong < 0, `${key}: ${g[wrong]} at ${wrong}, not ${one.right[wrong]}`);
+        assertLess(wrong, 0, `${key}: ${g[wrong]} at ${wrong}, not ${one.right[wrong]}`);
       }
       const { left, right } = await machine.run("sides", sides().inputs);
       const shares = [...left].map((share, n) => {
@@ -110,7 +110,7 @@ for (const [name, backend] of all) {
         return share + Math.log(right[40 * j + i]);
       });
       const lost = shares.findIndex((share) => Math.abs(share - 1) > 1e-5);
-      ok(lost < 0, `the shares of element ${lost} are ${shares[lost]} in all`);
+      assertLess(lost, 0, `the shares of element ${lost} are ${shares[lost]} in all`);
       machine.close();
     },
   });
@@ -122,14 +122,14 @@ Deno.test("what is compared for equality is stored by a kernel before those that
   const materialised = [...stored.keys()].filter(({ op, axes }) =>
     op === "mul" && Object.keys(axes).sort().join() === "c,k,q"
   );
-  strictEqual(materialised.length, 1);
+  assertStrictEquals(materialised.length, 1);
   const homes = kernels.filter(({ roots }) =>
     roots.some((root) => "node" in root && root.node === materialised[0])
   );
-  deepStrictEqual(homes.map(({ roots }) => roots.length), [1]);
+  assertEquals(homes.map(({ roots }) => roots.length), [1]);
   // What is compared with a constant is not: nobody shares its gradient.
   const x = d.input("x", { a: 64 });
   const slope = grad(d.sum(d.relu(d.mul(x, d.scale(x, 0.3))), "a"), { x }).x;
   const { kernels: few } = lower({ outputs: { slope: output(slope, "a") } });
-  strictEqual(few.length, 1);
+  assertStrictEquals(few.length, 1);
 });

@@ -1,6 +1,6 @@
 // Products of few tiles and scans of few lanes on a device that they do not fill: that they are split,
 // when, into what, and that they have the same values as before.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertGreaterOrEqual, assertStrictEquals } from "@std/assert";
 import type { KernelReport, Output } from "../../../../backends/backend.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
@@ -140,11 +140,11 @@ Deno.test("all of these are split", () => {
     lower(program(of).program, undefined, undefined, widest).kernels
       .flatMap((kernel) => kernel.shape === shape ? [kernel.path] : []);
   for (const [name, of] of Object.entries(products)) {
-    ok(pathsOf(of, "contraction").some((path) => path.includes(" parts of ")), name);
+    assert(pathsOf(of, "contraction").some((path) => path.includes(" parts of ")), name);
   }
   for (const [name, of] of Object.entries(scans)) {
     const paths = pathsOf(of, "scan");
-    ok(paths.length >= 3 && paths.every((path) => path.includes("chunk")), `${name}: ${paths}`);
+    assert(paths.length >= 3 && paths.every((path) => path.includes("chunk")), `${name}: ${paths}`);
   }
 });
 
@@ -174,42 +174,44 @@ Deno.test("a product of one tile is split; what follows it follows the sum of th
   const { bias } = inputs({ bias: { column: 64 } });
   const of = gelu(d.add(product(64, 64, 100_000), bias));
   const [parts, rest, ...others] = onGpu({ of });
-  strictEqual(others.length, 0);
-  deepStrictEqual([...parts.shapes, ...rest.shapes], ["contraction", "row"]);
+  assertStrictEquals(others.length, 0);
+  assertEquals([...parts.shapes, ...rest.shapes], ["contraction", "row"]);
   const { groups } = breadthOf({ onCpu: false });
-  strictEqual(groupsOf(parts), groups);
-  strictEqual(parts.bytesWritten, 4 * 64 * 64 * groups);
-  strictEqual(rest.bytesRead, parts.bytesWritten + 4 * 64);
-  strictEqual(rest.bytesWritten, 4 * 64 * 64);
-  ok(rest.code.includes("erfc_"));
+  assertStrictEquals(groupsOf(parts), groups);
+  assertStrictEquals(parts.bytesWritten, 4 * 64 * 64 * groups);
+  assertStrictEquals(rest.bytesRead, parts.bytesWritten + 4 * 64);
+  assertStrictEquals(rest.bytesWritten, 4 * 64 * 64);
+  assert(rest.code.includes("erfc_"));
   // Each invocation adds up 64 results, where a product that is not split has smaller tiles.
-  ok(parts.code.includes("array<f32, 64>"));
+  assert(parts.code.includes("array<f32, 64>"));
   const report = { kernels: [parts, rest], pipelines: 2, peakBytes: 0, precision: "f32" as const };
-  ok(explanationText({ report, unfusedBytes: 0 }, false).includes("128 parts of term > reduce"));
+  assert(
+    explanationText({ report, unfusedBytes: 0 }, false).includes("128 parts of term > reduce"),
+  );
   const [few] = kernelsOn(true, { of });
-  strictEqual(groupsOf(few), breadthOf({ onCpu: true }).groups);
+  assertStrictEquals(groupsOf(few), breadthOf({ onCpu: true }).groups);
 });
 
 Deno.test("products are split where they have few tiles, and enough terms to be worth a kernel", () => {
   const count = (onCpu: boolean, ...sizes: Parameters<typeof product>) =>
     shapesOf(kernelsOn(onCpu, { of: product(...sizes) })).length;
   // Gradients of weights for one batch of clips, which smaller tiles do for, and for many.
-  strictEqual(count(false, 192, 768, 8 * 251), 1);
-  strictEqual(count(false, 192, 768, 64 * 251), 2);
-  strictEqual(count(false, 48, 32, 20_000, 3), 2);
-  strictEqual(count(false, 64, 64, 500), 1);
-  strictEqual(count(false, 1024, 1024, 20_000), 1);
-  strictEqual(count(true, 192, 768, 64 * 251), 1);
-  strictEqual(count(true, 64, 64, 2008), 1);
-  strictEqual(count(true, 1024, 1024, 1024), 1);
+  assertStrictEquals(count(false, 192, 768, 8 * 251), 1);
+  assertStrictEquals(count(false, 192, 768, 64 * 251), 2);
+  assertStrictEquals(count(false, 48, 32, 20_000, 3), 2);
+  assertStrictEquals(count(false, 64, 64, 500), 1);
+  assertStrictEquals(count(false, 1024, 1024, 20_000), 1);
+  assertStrictEquals(count(true, 192, 768, 64 * 251), 1);
+  assertStrictEquals(count(true, 64, 64, 2008), 1);
+  assertStrictEquals(count(true, 1024, 1024, 1024), 1);
 });
 
 Deno.test("a sum of all of a value is as many sums first as fill a GPU", () => {
   const { x } = inputs({ x: { term: 4_000_000 } });
   const [parts, rest, ...others] = onGpu({ of: d.sum(d.exp(x), ["term"]) });
-  strictEqual(others.length, 0);
-  ok(groupsOf(parts) >= breadthOf({ onCpu: false }).groups, `${parts.grid}`);
-  strictEqual(rest.bytesRead, parts.bytesWritten);
+  assertStrictEquals(others.length, 0);
+  assertGreaterOrEqual(groupsOf(parts), breadthOf({ onCpu: false }).groups, `${parts.grid}`);
+  assertStrictEquals(rest.bytesRead, parts.bytesWritten);
 });
 
 Deno.test("the parts of a sum are of one of its axes if that leaves nothing over", () => {
@@ -218,7 +220,7 @@ Deno.test("the parts of a sum are of one of its axes if that leaves nothing over
     y: { clip: 64, token: 251, column: 192 },
   });
   const [parts] = onGpu({ of: d.contract(x, y, ["clip", "token"]) });
-  deepStrictEqual(parts.writes, [{ "clip.part:16": 16, row: 192, column: 192 }]);
+  assertEquals(parts.writes, [{ "clip.part:16": 16, row: 192, column: 192 }]);
 });
 
 /** A scan of what reads no carry but in the way that `step` does, of one batch. */
@@ -240,23 +242,23 @@ Deno.test("a long scan of few lanes has chunks, and its gradient the same ones",
   const { x } = inputs({ x: { batch: 1, token: 100_000, channel: 8 } });
   const h = d.recurrence("token", d.sigmoid(x), x);
   const [ends, across, chunks, ...others] = onGpu({ of: d.sum(h, ["token"]) });
-  deepStrictEqual(shapesOf([ends, across, chunks]), ["scan", "scan", "scan"]);
-  ok(shapesOf(others).every((shape) => shape !== "scan"));
+  assertEquals(shapesOf([ends, across, chunks]), ["scan", "scan", "scan"]);
+  assert(shapesOf(others).every((shape) => shape !== "scan"));
   // 256 steps, and 391 chunks of them; the outputs lie as they would without chunks.
-  deepStrictEqual(ends.grid, [1, 391, 1]);
-  deepStrictEqual(across.grid, [1, 1, 1]);
-  deepStrictEqual(chunks.grid, [1, 391, 1]);
+  assertEquals(ends.grid, [1, 391, 1]);
+  assertEquals(across.grid, [1, 1, 1]);
+  assertEquals(chunks.grid, [1, 391, 1]);
   const [axes] = chunks.writes;
-  deepStrictEqual(Object.entries(axes).slice(0, 2), [["token.chunk", 391], ["token.step", 256]]);
-  deepStrictEqual(
+  assertEquals(Object.entries(axes).slice(0, 2), [["token.chunk", 391], ["token.step", 256]]);
+  assertEquals(
     [ends, across, chunks].map(({ path }) => path.split(" > ").slice(-2)[0]),
     ["ends of 391 chunks", "from chunk to chunk", "391 chunks"],
   );
   const back = onGpu(gradients(selective(20_000, 32)));
-  strictEqual(shapesOf(back).filter((shape) => shape === "scan").length, 6);
+  assertStrictEquals(shapesOf(back).filter((shape) => shape === "scan").length, 6);
   for (const axes of back.flatMap(({ writes }) => writes)) {
     const isWhole = volume(axes) >= 20_000 * 32 * 16;
-    ok(!isWhole, `${Object.entries(axes)} is stored`);
+    assert(!isWhole, `${Object.entries(axes)} is stored`);
   }
 });
 
@@ -269,20 +271,20 @@ Deno.test("a scan has chunks if it is linear, has few lanes, and takes long enou
     return d.recurrence("token", d.sigmoid(a), b);
   };
   const linear = (token: number, channel: number) => scansIn(false, plain(token, channel));
-  strictEqual(linear(100_000, 8), 3);
-  strictEqual(linear(10_000, 4800), 1);
-  strictEqual(linear(251, 8), 1);
-  strictEqual(scansIn(true, plain(100_000, 1)), 1);
+  assertStrictEquals(linear(100_000, 8), 3);
+  assertStrictEquals(linear(10_000, 4800), 1);
+  assertStrictEquals(linear(251, 8), 1);
+  assertStrictEquals(scansIn(true, plain(100_000, 1)), 1);
   // As published: eight clips of 251 tokens in one kernel; one clip of ten minutes in three.
-  strictEqual(scansIn(false, selective(251, 576, 8).y), 1);
-  strictEqual(scansIn(false, selective(20_000, 576).y), 3);
+  assertStrictEquals(scansIn(false, selective(251, 576, 8).y), 1);
+  assertStrictEquals(scansIn(false, selective(20_000, 576).y), 3);
   const { x } = inputs({ x: { token: 100_000, channel: 8 } });
   const start: AnyTensor = d.expand(d.scalarOf(0), { channel: 8 });
   const curved = d.scan({ over: "token", from: { h: start }, each: { x } }, ({ h }, { x }) => {
     const next = d.tanh(d.add(h, x));
     return { next: { h: next }, out: { y: next } };
   });
-  strictEqual(scansIn(false, curved.out.y), 1);
+  assertStrictEquals(scansIn(false, curved.out.y), 1);
 });
 
 Deno.test("a scan whose gates wait for what another computes again is done in a row, and so is that", () => {
@@ -291,12 +293,12 @@ Deno.test("a scan whose gates wait for what another computes again is done in a 
   const h = d.recurrence("token", d.sigmoid(a), b);
   const loss = d.sum(d.square(d.tanh(h)), ["token", "channel"]);
   const kernels = onGpu(grad(loss, { a, b }));
-  strictEqual(shapesOf(kernels).filter((shape) => shape === "scan").length, 2);
+  assertStrictEquals(shapesOf(kernels).filter((shape) => shape === "scan").length, 2);
 });
 
 Deno.test("nothing is split where nobody says what fills the device", () => {
   const { kernels } = lower({ outputs: { of: output(product(64, 64, 100_000)) } });
-  strictEqual(kernels.length, 1);
+  assertStrictEquals(kernels.length, 1);
 });
 
 Deno.test("parts of sums and starts of chunks are f32 in programs in f16", () => {
@@ -309,6 +311,6 @@ Deno.test("parts of sums and starts of chunks are f32 in programs in f16", () =>
     kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []
   );
   const parts = stored.filter(({ dims }) => dims.some(({ axis }) => axis.includes(".part:")));
-  ok(parts.length === 1 && checkpoints.length === 1);
-  ok([...parts, ...checkpoints].every(({ half }) => !half));
+  assert(parts.length === 1 && checkpoints.length === 1);
+  assert([...parts, ...checkpoints].every(({ half }) => !half));
 });

@@ -1,5 +1,12 @@
 // Loops instead of large products: the same values, and nothing large is stored.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Machine, Program } from "../../../../backends/backend.ts";
 import { volume } from "../../../../dsl/axes.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
@@ -29,14 +36,14 @@ const check = (name: string, of: AnyTensor, leaves: Readonly<Record<string, AnyT
     plain({ name: of.attributes.name, axes: of.axes as Record<string, number> });
   const looped = withLoops(roots, 4 * 2000);
   const scans = reachable(looped).filter((of) => of.op === "scan");
-  assert.ok(scans.length > 0, `${name} has no loop`);
+  assertGreater(scans.length, 0, `${name} has no loop`);
   const expected = interpret(roots, leaf), found = interpret(looped, leaf);
   roots.forEach((root, k) => {
     const order = Object.keys(root.axes);
     const a = ordered(expected[k], root, order), b = ordered(found[k], looped[k], order);
     const largest = a.reduce((top, x) => Math.max(top, Math.abs(x)), 0);
     const worst = a.reduce((top, x, i) => Math.max(top, Math.abs(x - b[i])), 0);
-    assert.ok(worst <= 1e-12 * largest, `${name}, value ${k}: ${worst} of ${largest}`);
+    assertLessOrEqual(worst, 1e-12 * largest, `${name}, value ${k}: ${worst} of ${largest}`);
   });
   return { looped, scans };
 };
@@ -56,11 +63,11 @@ for (const causal of [false, true]) {
     const { looped, scans } = check("attention", y, { x, ...weights });
     // Masks aside, which are computed from positions, nothing has tokens × tokens elements.
     const large = reachable(looped).filter((of) => square(of) && of.dtype === "f32");
-    assert.deepEqual(large.map(({ op }) => op), []);
+    assertEquals(large.map(({ op }) => op), []);
     // The maximum with all sums under it, which are the normaliser, the result and the gradient's row
     // sums; queries; keys and values.
     const carried = scans.map((of) => of.attributes.carries!.length);
-    assert.deepEqual(carried.sort(), [1, 2, 4]);
+    assertEquals(carried.sort(), [1, 2, 4]);
   });
 }
 
@@ -74,7 +81,7 @@ Deno.test("sums under a running maximum, where scores rise by hundreds and some 
   const scores: AnyTensor = select(hidden, scalarOf(-1e30), product) as AnyTensor;
   const read: AnyTensor = contract(softmax(scores, "place"), value as AnyTensor, "place");
   const looped = withLoops([node(read)], 4 * 1000);
-  assert.equal(reachable(looped).filter((of) => of.op === "scan").length, 1);
+  assertStrictEquals(reachable(looped).filter((of) => of.op === "scan").length, 1);
   // Rising and falling, from -300 to 300.
   const rise = Float64Array.from({ length: 400 }, (_, k) => 300 * Math.sin(k / 40));
   const values: Record<string, Float64Array> = {
@@ -87,7 +94,7 @@ Deno.test("sums under a running maximum, where scores rise by hundreds and some 
   const [want] = interpret([node(read)], leaf), [got] = interpret(looped, leaf);
   const order = ["row", "feature"];
   const p = ordered(want, node(read), order), q = ordered(got, looped[0], order);
-  p.forEach((x, k) => assert.ok(Math.abs(x - q[k]) <= 1e-12, `${k}: ${x}, ${q[k]}`));
+  p.forEach((x, k) => assertLessOrEqual(Math.abs(x - q[k]), 1e-12, `${k}: ${x}, ${q[k]}`));
 });
 
 Deno.test("the parallel mLSTM cell, in loops", () => {
@@ -103,7 +110,7 @@ Deno.test("the parallel mLSTM cell, in loops", () => {
   const y = parallelMlstm(leaves as unknown as Parameters<typeof parallelMlstm>[0]);
   const { looped } = check("mLSTM", y, leaves);
   const sums = reachable(looped).filter((of) => of.op === "reduce" && square(of));
-  assert.deepEqual(sums, []);
+  assertEquals(sums, []);
 });
 
 Deno.test("what is asked for itself stays as it is", () => {
@@ -111,7 +118,7 @@ Deno.test("what is asked for itself stays as it is", () => {
   const y = attention((name) => name, { heads: 2 })(x);
   const scores = reachable([node(y)]).find((of) => square(of) && of.op === "reduce")!;
   const looped = withLoops([node(y), scores], 4 * 2000);
-  assert.ok(looped.includes(scores));
+  assert(looped.includes(scores));
 });
 
 for (
@@ -166,7 +173,7 @@ for (
         return peakBytes;
       };
       const [less, more] = [await peak(1000), await peak(4000)];
-      assert.ok(more < 4.5 * less && more < 4000 * 4000, `${less} bytes, then ${more}`);
+      assert(more < 4.5 * less && more < 4000 * 4000, `${less} bytes, then ${more}`);
     },
   });
 }
@@ -232,11 +239,11 @@ for (
       const square = 4 * 2 * token * token;
       for (const name of names) {
         const isStored = full.report(name).peakBytes > square;
-        assert.equal(isStored, name !== "chunks");
-        assert.ok(loops.report(name).peakBytes < square);
+        assertStrictEquals(isStored, name !== "chunks");
+        assertLess(loops.report(name).peakBytes, square);
         const want = await run(full, name === "chunks" ? "parallel" : name);
         for (const machine of [full, loops]) {
-          assert.equal(disagreement(want, await run(machine, name), 1e-4), undefined, name);
+          assertStrictEquals(disagreement(want, await run(machine, name), 1e-4), undefined, name);
         }
       }
       full.close();

@@ -1,6 +1,12 @@
 // Scans whose step mixes the carry (sLSTM and its kin): they run inside one kernel, a workgroup
 // together, with what can leave the step outside of it; and they compute what the reference computes.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLessOrEqual,
+  assertStrictEquals,
+} from "@std/assert";
 import { loosen } from "../../../../backends/lower/scans/hoist.ts";
 import type { Kernel } from "../../../../backends/lower/kernel_ir.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
@@ -197,13 +203,13 @@ Deno.test("what leaves a step is computed outside of it to the same values", () 
       if (scan === undefined) break;
       done.add(scan);
       const mixed = mixedAxes(scan);
-      ok(mixed !== undefined, `${name}: the carry is mixed`);
+      assert(mixed !== undefined, `${name}: the carry is mixed`);
       const found = loosen(scan, order, mixed);
       if (found === undefined) continue;
       now = substitute(now, found);
       moved++;
     }
-    ok(moved > 0, `${name}: something leaves a step`);
+    assertGreater(moved, 0, `${name}: something leaves a step`);
     const results = [before, now].map((roots) =>
       interpret(roots, (leaf) => values[leaf.attributes.name!]).map((data, k) =>
         ordered(data, roots[k], Object.keys(before[k].axes))
@@ -213,7 +219,7 @@ Deno.test("what leaves a step is computed outside of it to the same values", () 
       const largest = want.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
       want.forEach((x, i) => {
         const found = results[1][k][i];
-        ok(Math.abs(x - found) <= 1e-11 * largest, `${name}: ${found}, expected ${x}`);
+        assertLessOrEqual(Math.abs(x - found), 1e-11 * largest, `${name}: ${found}, expected ${x}`);
       });
     });
   }
@@ -236,27 +242,31 @@ for (const unit of [48, 64, 96]) {
   Deno.test(`an sLSTM cell of ${unit} units: one kernel forward, a workgroup for each head`, () => {
     const { out, wrt } = cell({ batch: 2, head: 4, unit, token: 9 });
     const forward = kernelsOf({ out });
-    deepStrictEqual(shapesOf(forward.kernels), ["scan"]);
+    assertEquals(shapesOf(forward.kernels), ["scan"]);
 
     // Backward: what the recurrent matrix gave at all steps at once, the scan, and sums over time.
     const loss = d.sum(d.square(out), Object.keys(node(out).axes) as never);
     const both = kernelsOf(grad(loss, wrt));
     const shapes = shapesOf(both.kernels);
-    deepStrictEqual(shapes.slice(0, 3), ["scan", "contraction", "scan"]);
-    deepStrictEqual(shapes.slice(3).toSorted(), ["contraction", "row"]);
+    assertEquals(shapes.slice(0, 3), ["scan", "contraction", "scan"]);
+    assertEquals(shapes.slice(3).toSorted(), ["contraction", "row"]);
 
     for (const { kernels, stored } of [forward, both]) {
       for (const kernel of kernels) {
         if (kernel.shape !== "scan") continue;
-        ok(kernel.together, "the units are spread over a workgroup");
+        assert(kernel.together, "the units are spread over a workgroup");
         const bound = binder();
         const { wgsl, grid, flops } = moduleOf([printScan(kernel, stored, bound)], bound);
-        ok(flops > 2 * 9 * 2 * 4 * 4 * unit ** 2, `${flops} operations`);
-        strictEqual(grid.reduce((a, b) => a * b, 1), 2 * 4);
+        assertGreater(flops, 2 * 9 * 2 * 4 * 4 * unit ** 2, `${flops} operations`);
+        assertStrictEquals(grid.reduce((a, b) => a * b, 1), 2 * 4);
         const own = sizes(wgsl, /var \w+: array<\w+, (\d+)>;/g);
-        ok(Math.max(0, ...own) <= 192, `a lane has an array of ${Math.max(...own)}`);
+        assertLessOrEqual(Math.max(0, ...own), 192, `a lane has an array of ${Math.max(...own)}`);
         const shared = sizes(wgsl, /var<workgroup> \w+: array<\w+, (\d+)>;/g);
-        ok(4 * shared.reduce((a, b) => a + b, 0) <= 16384, "it fits into workgroup memory");
+        assertLessOrEqual(
+          4 * shared.reduce((a, b) => a + b, 0),
+          16384,
+          "it fits into workgroup memory",
+        );
       }
     }
   });
@@ -271,7 +281,11 @@ Deno.test("a lane holds no more than a few values, whatever its step sums", () =
         const bound = binder();
         const { wgsl } = moduleOf([printScan(kernel, stored, bound)], bound);
         const own = sizes(wgsl, /var \w+: array<\w+, (\d+)>;/g);
-        ok(Math.max(0, ...own) <= 64, `${name}: a lane has an array of ${Math.max(...own)}`);
+        assertLessOrEqual(
+          Math.max(0, ...own),
+          64,
+          `${name}: a lane has an array of ${Math.max(...own)}`,
+        );
       }
     }
   }
@@ -280,6 +294,6 @@ Deno.test("a lane holds no more than a few values, whatever its step sums", () =
 Deno.test("a recurrence that mixes nothing is still run by lanes alone", () => {
   const x = d.input("x", { b: 2, t: 9, c: 130 });
   const { kernels } = kernelsOf({ y: d.recurrence("t", d.sigmoid(x), x) });
-  deepStrictEqual(shapesOf(kernels), ["scan"]);
-  ok(kernels.every((kernel) => kernel.shape === "scan" && !kernel.together));
+  assertEquals(shapesOf(kernels), ["scan"]);
+  assert(kernels.every((kernel) => kernel.shape === "scan" && !kernel.together));
 });

@@ -1,5 +1,5 @@
 // Programs in f16: what is rounded, what never is, what it saves, and what devices without it do.
-import { ok, strictEqual } from "assert";
+import { assert, assertGreater, assertLess, assertStrictEquals } from "@std/assert";
 import type { Program } from "../../../../backends/backend.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
@@ -23,8 +23,12 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
       );
       return { moved, peakBytes };
     });
-    ok(half.moved < 0.6 * full.moved, `${half.moved} of ${full.moved} bytes moved`);
-    ok(half.peakBytes < 0.6 * full.peakBytes, `${half.peakBytes} of ${full.peakBytes} at once`);
+    assertLess(half.moved, 0.6 * full.moved, `${half.moved} of ${full.moved} bytes moved`);
+    assertLess(
+      half.peakBytes,
+      0.6 * full.peakBytes,
+      `${half.peakBytes} of ${full.peakBytes} at once`,
+    );
   });
 }
 
@@ -35,33 +39,36 @@ Deno.test("in f16, the tiles of a product take half the memory of a workgroup", 
     const target = { onCpu: false, halvesFrom };
     const { steps } = compile(program, { name: "a GPU", limits: gpuLimits, target });
     const areas = [...steps[0].code.wgsl.matchAll(/var<workgroup> \w+: array<(f16|f32), (\d+)>/g)];
-    strictEqual(areas.length, 2);
+    assertStrictEquals(areas.length, 2);
     return areas.reduce((n, [, type, length]) => n + (type === "f16" ? 2 : 4) * Number(length), 0);
   });
-  strictEqual(2 * half, full);
+  assertStrictEquals(2 * half, full);
 });
 
 Deno.test("statistics of rows, carries, parameters and outputs stay f32", () => {
   for (const family of ["transformer", "mamba", "xlstm"] as const) {
     const { kernels, params, outputs, copies } = lower(tinyStep(family, "masked", 2), undefined, 1);
-    ok([...params, ...Object.values(outputs)].every((of) => !of.half));
-    ok(copies.every(({ from }) => !from.half));
+    assert([...params, ...Object.values(outputs)].every((of) => !of.half));
+    assert(copies.every(({ from }) => !from.half));
     let halves = 0;
     for (const kernel of kernels) {
       if (kernel.shape === "scan") {
         const kept = Object.values(kernel.checkpoints?.storage ?? {});
         const finals = kernel.roots.filter((root) => root.kind === "final");
-        ok([...kept, ...finals.map((root) => root.storage)].every((of) => !of.half), kernel.path);
+        assert(
+          [...kept, ...finals.map((root) => root.storage)].every((of) => !of.half),
+          kernel.path,
+        );
         continue;
       }
       for (const { node, storage } of kernel.roots) {
         const isStatistic = kernel.shape === "row" &&
           !kernel.over.every((dim) => dim.axis in node.axes);
-        ok(!isStatistic || !storage.half, `${kernel.path} ${node.op}`);
+        assert(!isStatistic || !storage.half, `${kernel.path} ${node.op}`);
         halves += storage.half ? 1 : 0;
       }
     }
-    ok(halves > 20, `${halves} values in f16`);
+    assertGreater(halves, 20, `${halves} values in f16`);
   }
 });
 
@@ -74,14 +81,14 @@ Deno.test("clipped, scaled and averaged, the optimiser's numbers stay f32, and r
     let kept = 0;
     for (const kernel of lower(program, undefined, 1).kernels) {
       if (kernel.shape === "scan") continue;
-      ok(kernel.shape !== "row" || kernel.reductions.length > 0, `${family}: ${kernel.path}`);
+      assert(kernel.shape !== "row" || kernel.reductions.length > 0, `${family}: ${kernel.path}`);
       for (const { node, storage } of kernel.roots) {
         if (!reachable([node]).some(isMoment)) continue;
-        ok(!storage.half, `${family}: ${kernel.path} ${node.op}`);
+        assert(!storage.half, `${family}: ${kernel.path} ${node.op}`);
         kept++;
       }
     }
-    ok(kept > 20, `${kept} values of the optimiser`);
+    assertGreater(kept, 20, `${kept} values of the optimiser`);
   }
 });
 
@@ -111,20 +118,20 @@ Deno.test({
   ignore: webgpuHalves === undefined,
   fn: async () => {
     const [want, got] = [await result(referenceBackend()), await result(webgpuHalves!)];
-    strictEqual(got.precision, "f16");
+    assertStrictEquals(got.precision, "f16");
     const errors = want.of.map((x, k) => Math.abs(x - got.of[k]));
     const worst = Math.max(...errors), largest = Math.max(...want.of.map(Math.abs));
-    ok(worst > 0 && worst < 2 ** -10 * largest, `off by ${worst} of ${largest}`);
+    assert(worst > 0 && worst < 2 ** -10 * largest, `off by ${worst} of ${largest}`);
   },
 });
 
 Deno.test("a device without f16 computes in f32 and says so", async () => {
   const want = await result(referenceBackend());
-  strictEqual(want.precision, "f32");
+  assertStrictEquals(want.precision, "f32");
   const got = await result(wasm);
-  strictEqual(got.precision, "f32");
+  assertStrictEquals(got.precision, "f32");
   const worst = Math.max(...want.of.map((x, k) => Math.abs(x - got.of[k])));
-  ok(worst < 1e-5, `off by ${worst}`);
+  assertLess(worst, 1e-5, `off by ${worst}`);
 });
 
 Deno.test({
@@ -154,9 +161,9 @@ Deno.test({
       machine.close();
       return found;
     }));
-    strictEqual(want.mask.filter((one) => one === 1).length, 4 * 500);
-    ok(want.mask.every((one, k) => one === got.mask[k]), "other patches are hidden");
-    ok(Math.abs(want.place[0] - got.place[0]) < 1e-3 * want.place[0]);
+    assertStrictEquals(want.mask.filter((one) => one === 1).length, 4 * 500);
+    assert(want.mask.every((one, k) => one === got.mask[k]), "other patches are hidden");
+    assertLess(Math.abs(want.place[0] - got.place[0]), 1e-3 * want.place[0]);
   },
 });
 
@@ -178,6 +185,8 @@ Deno.test({
       machine.close();
       return found;
     }));
-    want.g.forEach((one, k) => ok(Math.abs(one - got.g[k]) < 1e-2, `${got.g[k]}, not ${one}`));
+    want.g.forEach((one, k) =>
+      assertLess(Math.abs(one - got.g[k]), 1e-2, `${got.g[k]}, not ${one}`)
+    );
   },
 });

@@ -1,5 +1,5 @@
 // The text of functions: every kernel of a program can be printed, and a small one looks like this.
-import { ok, strictEqual, throws } from "assert";
+import { assert, assertGreaterOrEqual, assertStrictEquals, assertThrows } from "@std/assert";
 import { wasmBackend } from "../../../../backends/wasm/backend.ts";
 import { showFunc } from "../../../../backends/wasm/assembler/disassemble.ts";
 import { helpers } from "../../../../backends/wasm/simd/micro_kernel.ts";
@@ -15,8 +15,8 @@ Deno.test("a map of six elements is one vector of four, and one of two", () => {
   const lowered = lower({ outputs: { y: { of: d.mul(x, x), order: ["i"] } } });
   const kernel = lowered.kernels[0] as ExpressionKernel;
   const [{ func, units }] = printElements(kernel, lowered.stored, engine);
-  strictEqual(units, 1);
-  strictEqual(
+  assertStrictEquals(units, 1);
+  assertStrictEquals(
     showFunc(func),
     `(func (param i32 i32 i32 i32) (local i32 i32 i32 i32 i32 v128 v128 i32 i32 i32 v128 v128 i32)
   local.get 0
@@ -106,13 +106,17 @@ Deno.test("every function of a program has a text", async () => {
     main: { outputs: { h: { of: h, order: ["token", "out"] } } },
   });
   const { kernels } = machine.report("main");
-  ok(kernels.length >= 3);
-  for (const { code } of kernels) ok(/^;; \d+ units[^]*\(func[^]*local\.get[^]*\)$/.test(code));
+  assertGreaterOrEqual(kernels.length, 3);
+  for (const { code } of kernels) assert(/^;; \d+ units[^]*\(func[^]*local\.get[^]*\)$/.test(code));
   for (const func of [true, false].flatMap((wide) => helpers({ relaxed: !wide, wide }))) {
-    ok(showFunc(func).includes("loop"));
+    assert(showFunc(func).includes("loop"));
   }
 });
 
 Deno.test("bytes that are no instruction are refused", () => {
-  throws(() => showFunc({ params: 0, locals: [], body: [0x00] }), /no known instruction/);
+  assertThrows(
+    () => showFunc({ params: 0, locals: [], body: [0x00] }),
+    Error,
+    "no known instruction",
+  );
 });

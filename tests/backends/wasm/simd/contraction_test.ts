@@ -1,6 +1,6 @@
 // Products of sizes that do not fit blocks, tiles and vectors, with operands whose terms are
 // neighbours in memory or not, beside sums in float64.
-import { ok } from "assert";
+import { assert, assertLess } from "@std/assert";
 import { add, contract, gelu, input, mul, param, scale, sub } from "../../../../dsl/ops.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
@@ -83,8 +83,8 @@ for (
           }
           const z = squares + inputs.c[j];
           const near = (a: number, b: number) => Math.abs(a - b) <= 2e-6 * scale;
-          ok(near(found.plain[j * rows + i], sum), `${what}: ${i}, ${j}`);
-          ok(near(found.y[i * columns + j], z * half(z)), `${what} with more: ${i}, ${j}`);
+          assert(near(found.plain[j * rows + i], sum), `${what}: ${i}, ${j}`);
+          assert(near(found.y[i * columns + j], z * half(z)), `${what} with more: ${i}, ${j}`);
         }
       }
     }
@@ -114,7 +114,7 @@ Deno.test("products with four rows or columns, in groups, that update what they 
     const [found, expected] = results;
     found.forEach((values, k) =>
       values.forEach((x, i) =>
-        ok(Math.abs(x - expected[k][i]) < 1e-5, `${group} ${row} ${i}: ${x}`)
+        assertLess(Math.abs(x - expected[k][i]), 1e-5, `${group} ${row} ${i}: ${x}`)
       )
     );
   }

@@ -1,5 +1,5 @@
 // The vector functions against float64, with fused multiply-add and without, within their bounds.
-import assert from "assert";
+import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import { assemble, hasRelaxed, memoryOf } from "../../../../backends/wasm/assembler/encode.ts";
 import { type Builder, builder, type Value } from "../../../../backends/wasm/assembler/builder.ts";
 import {
@@ -79,7 +79,7 @@ for (const relaxed of hasRelaxed() ? [false, true] : [false]) {
         const off = Math.abs(found[k] - exact) / Math.max(Math.abs(exact), least);
         if (Math.abs(exact) > 1e-37 && !(off <= worst)) [worst, at] = [off, x];
       });
-      assert.ok(worst <= error, `${name}(${at}) is off by ${worst}`);
+      assertLessOrEqual(worst, error, `${name}(${at}) is off by ${worst}`);
     });
   }
   Deno.test(`exp of products ${way} is within 2.5e-7, and 1.2e-7 of the exponent`, () => {
@@ -92,20 +92,20 @@ for (const relaxed of hasRelaxed() ? [false, true] : [false]) {
         const off = Math.abs(found[k] / exact - 1) / (2.5e-7 + 1.2e-7 * Math.abs(x));
         if (x > -87.3 && x < 88.3 && !(off <= worst)) [worst, at] = [off, b];
       });
-      assert.ok(worst <= 1, `exp(${a} * ${at}) is off by ${worst} times as much`);
+      assertLessOrEqual(worst, 1, `exp(${a} * ${at}) is off by ${worst} times as much`);
     }
     const ends = Float32Array.of(0, -0, 87.9, 300, -300, 1e30, -Infinity, Infinity);
     const [one, same, below, small, large, none, all, nothing] = expOf(-1, relaxed, ends);
-    assert.deepEqual([one, same, small, none, all, nothing], [1, 1, 0, 0, Infinity, 0]);
-    assert.ok(below >= 0 && below < 1.2e-38);
-    assert.equal(large, Infinity);
-    assert.ok(Number.isNaN(expOf(2, relaxed, Float32Array.of(NaN, 0, 0, 0))[0]));
+    assertEquals([one, same, small, none, all, nothing], [1, 1, 0, 0, Infinity, 0]);
+    assert(below >= 0 && below < 1.2e-38);
+    assertStrictEquals(large, Infinity);
+    assert(Number.isNaN(expOf(2, relaxed, Float32Array.of(NaN, 0, 0, 0))[0]));
   });
   Deno.test(`infinite and missing numbers ${way}`, () => {
     const xs = Float32Array.of(Infinity, -Infinity, NaN, 0, -1, 1e-45, -0, 1e30);
     const of = (name: VectorFunction) => [...applied(name, relaxed, xs)];
-    assert.deepEqual(of("exp").slice(0, 4), [Infinity, 0, NaN, 1]);
-    assert.deepEqual(of("log").slice(0, 6), [
+    assertEquals(of("exp").slice(0, 4), [Infinity, 0, NaN, 1]);
+    assertEquals(of("log").slice(0, 6), [
       Infinity,
       NaN,
       NaN,
@@ -113,11 +113,11 @@ for (const relaxed of hasRelaxed() ? [false, true] : [false]) {
       NaN,
       Math.fround(-103.27892990343185),
     ]);
-    assert.deepEqual(of("log1p").slice(0, 5), [Infinity, NaN, NaN, 0, -Infinity]);
+    assertEquals(of("log1p").slice(0, 5), [Infinity, NaN, NaN, 0, -Infinity]);
     for (const name of ["tanh", "erf"] as const) {
       const [a, b, c, d] = of(name);
-      assert.ok(Math.abs(a - 1) < 4e-7 && Math.abs(b + 1) < 4e-7);
-      assert.deepEqual([c, d], [NaN, 0]);
+      assert(Math.abs(a - 1) < 4e-7 && Math.abs(b + 1) < 4e-7);
+      assertEquals([c, d], [NaN, 0]);
     }
   });
 }

@@ -1,6 +1,6 @@
 // Scans by lanes as WebAssembly: channels that fill the vectors beside each other or do not, steps that
 // do not fill a segment, and what is computed once for several products, or before the steps.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertLess, assertStrictEquals } from "@std/assert";
 import { sharedProducts } from "../../../../backends/lower/graph/factor_products.ts";
 import type { Values } from "../../../../backends/backend.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
@@ -75,11 +75,11 @@ Deno.test("vectors of lanes beside each other share what they read", async () =>
   };
   // 28 channels are seven vectors, which go one by one; 64 go four by four.
   const one = await counts(28), four = await counts(64);
-  strictEqual(one.exponents.length, 3);
-  deepStrictEqual(four.exponents, one.exponents.map((count) => 4 * count));
-  deepStrictEqual(four.shared, one.shared);
+  assertStrictEquals(one.exponents.length, 3);
+  assertEquals(four.exponents, one.exponents.map((count) => 4 * count));
+  assertEquals(four.shared, one.shared);
   // Step size, decay, and the gate where there is one: once in each kernel, also in one that goes back.
-  deepStrictEqual(one.exponents.toSorted(), [2, 3, 3]);
+  assertEquals(one.exponents.toSorted(), [2, 3, 3]);
 });
 
 /** Nodes that are to have the same values as others, within 1e-6. */
@@ -98,7 +98,7 @@ const haveValuesOf = async (
   const found = await machine.run("main", values);
   roots.forEach((_, k) =>
     found[k].forEach((value, at) =>
-      ok(Math.abs(value - found[k + roots.length][at]) < 1e-6, `number ${k} at ${at}`)
+      assertLess(Math.abs(value - found[k + roots.length][at]), 1e-6, `number ${k} at ${at}`)
     )
   );
 };
@@ -128,11 +128,11 @@ Deno.test("what several products have in common is one value", async () => {
   ].map((of) => node(of as AnyTensor));
   const better = sharedProducts(roots, (of) => "state" in of.axes);
   const products = (of: readonly Node[]) => reachable(of).filter(({ op }) => op === "mul").length;
-  strictEqual(products(roots), 7);
+  assertStrictEquals(products(roots), 7);
   // a b, x a b, y a b, outer y a b, and x outer.
-  strictEqual(products(better), 5);
-  strictEqual(better[2], roots[2]);
-  strictEqual(better[3], roots[3]);
+  assertStrictEquals(products(better), 5);
+  assertStrictEquals(better[2], roots[2]);
+  assertStrictEquals(better[3], roots[3]);
   const values = Object.fromEntries(
     ["a", "b", "x", "y", "outer"].map((name, k) => [
       name,
@@ -159,6 +159,6 @@ Deno.test("what is put beside something else is read in whole vectors", async ()
   await checkBackend(wasm, { joined });
   const machine = await wasm.open({ main: { outputs: { of: { of, order: ["row", "channel"] } } } });
   const [{ code }] = machine.report("main").kernels;
-  ok(code.includes("v128.load") && !code.includes("v128.load32_lane"), code);
+  assert(code.includes("v128.load") && !code.includes("v128.load32_lane"), code);
   machine.close();
 });

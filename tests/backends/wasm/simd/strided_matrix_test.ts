@@ -1,6 +1,6 @@
 // Operands and results of products that are read and written where they stand: which are matrices in
 // memory, that no copy of them is made, and the values beside the reference's.
-import { deepStrictEqual, ok } from "assert";
+import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import { type AnyTensor, volume } from "../../../../dsl/axes.ts";
 import { node } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
@@ -33,22 +33,22 @@ Deno.test("a matrix is what stands in memory as rows that are equally far apart"
   const x: AnyTensor = d.input("x", { batch: 4, token: 6, channel: 10 });
   const batch = { axis: "batch", size: 4 }, token = { axis: "token", size: 6 };
   const channel = { axis: "channel", size: 10 };
-  deepStrictEqual(pitches(x, x, [batch, token], [channel]), [10, 1]);
-  deepStrictEqual(pitches(x, x, [channel], [batch, token]), [1, 10]);
+  assertEquals(pitches(x, x, [batch, token], [channel]), [10, 1]);
+  assertEquals(pitches(x, x, [channel], [batch, token]), [1, 10]);
   // The terms of a sum over batch and channel are not evenly spread.
-  deepStrictEqual(pitches(x, x, [token], [batch, channel]), undefined);
-  deepStrictEqual(pitches(x, x, [token, batch], [channel]), undefined);
+  assertEquals(pitches(x, x, [token], [batch, channel]), undefined);
+  assertEquals(pitches(x, x, [token, batch], [channel]), undefined);
 
   const few: AnyTensor = d.slice(x as never, "token" as never, 1, 3);
   const three = { axis: "token", size: 3 };
-  deepStrictEqual(pitches(few, x, [three], [channel]), [10, 1]);
-  deepStrictEqual(pitches(few, x, [three], [batch]), [10, 60]);
-  deepStrictEqual(pitches(few, x, [batch, three], [channel]), undefined);
+  assertEquals(pitches(few, x, [three], [channel]), [10, 1]);
+  assertEquals(pitches(few, x, [three], [batch]), [10, 60]);
+  assertEquals(pitches(few, x, [batch, three], [channel]), undefined);
   const turned: AnyTensor = d.flip(x as never, "channel" as never);
-  deepStrictEqual(pitches(turned, x, [batch, token], [channel]), [10, -1]);
+  assertEquals(pitches(turned, x, [batch, token], [channel]), [10, -1]);
   const wider: AnyTensor = d.pad(x as never, "channel" as never, 1, 0);
-  deepStrictEqual(pitches(wider, x, [batch, token], [{ axis: "channel", size: 11 }]), undefined);
-  deepStrictEqual(pitches(d.mul(x, x) as AnyTensor, x, [batch, token], [channel]), undefined);
+  assertEquals(pitches(wider, x, [batch, token], [{ axis: "channel", size: 11 }]), undefined);
+  assertEquals(pitches(d.mul(x, x) as AnyTensor, x, [batch, token], [channel]), undefined);
 });
 
 /** The bytes of the functions of a product, without those that are shared. */
@@ -63,13 +63,13 @@ Deno.test("nothing is copied where operand and result are matrices", () => {
   const a: AnyTensor = d.input("a", { row: 40, term: 30 }),
     b = d.input("b", { term: 30, column: 24 });
   const bare = printed(d.contract(a as never, b as never, "term" as never), ["row", "column"]);
-  deepStrictEqual([count(bare, "v128.store"), count(bare, "v128.load")], [0, 0]);
-  ok(count(bare, "call") > 0);
+  assertEquals([count(bare, "v128.store"), count(bare, "v128.load")], [0, 0]);
+  assertGreater(count(bare, "call"), 0);
   // Something is done to the operand, or to the result.
   const squared = d.contract(d.mul(a, a) as never, b as never, "term" as never) as AnyTensor;
-  ok(count(printed(squared, ["row", "column"]), "v128.store") > 0);
+  assertGreater(count(printed(squared, ["row", "column"]), "v128.store"), 0);
   const product: AnyTensor = d.contract(a as never, b as never, "term" as never);
-  ok(count(printed(d.gelu(product) as AnyTensor, ["row", "column"]), "v128.store") > 0);
+  assertGreater(count(printed(d.gelu(product) as AnyTensor, ["row", "column"]), "v128.store"), 0);
 });
 
 const value = (k: number): number => Math.sin(0.7 * k + 0.3 * (k % 13));
@@ -122,7 +122,7 @@ Deno.test("products of pieces of arrays, where these stand or not, are the refer
     for (const backend of [wasm, wasmPlain, wasmWide]) {
       for (const [name, values] of Object.entries(await run(backend))) {
         values.forEach((one, k) =>
-          ok(Math.abs(one - wanted[name][k]) < 1e-5, `${name} of ${size}: ${k}`)
+          assertLess(Math.abs(one - wanted[name][k]), 1e-5, `${name} of ${size}: ${k}`)
         );
       }
     }

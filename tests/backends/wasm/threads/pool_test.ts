@@ -1,6 +1,6 @@
 // Threads that fail: a kernel that traps ends its run and no other, whichever thread it is on, and a
 // thread that is gone or never came is not waited for.
-import { deepStrictEqual, match, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/assert";
 import {
   access,
   assemble,
@@ -65,7 +65,7 @@ const everyUnit = new Int32Array(units).fill(1);
 for (const [on, trap] of Object.entries(traps)) {
   Deno.test(`a kernel that traps on the ${on} thread ends its run, and later runs work`, async () => {
     const pool = openPool(2);
-    strictEqual(pool.threads, 2);
+    assertStrictEquals(pool.threads, 2);
     const machine = openOn(pool, trap), other = openOn(pool, trap);
     for (let k = 0; k < 20; k++) {
       machine.clear();
@@ -75,12 +75,12 @@ for (const [on, trap] of Object.entries(traps)) {
         await new Promise((resolve) => setTimeout(resolve, 5));
         failure = machine.run(0);
       }
-      strictEqual(failure?.call, 1);
-      match(failure.said, /RuntimeError: unreachable/);
+      assertStrictEquals(failure?.call, 1);
+      assertMatch(failure.said, /RuntimeError: unreachable/);
       for (const one of [machine, other]) {
         one.clear();
-        strictEqual(one.run(1), undefined);
-        deepStrictEqual(one.marked(), everyUnit);
+        assertStrictEquals(one.run(1), undefined);
+        assertEquals(one.marked(), everyUnit);
       }
     }
     // The process hears of other things than runs.
@@ -93,11 +93,11 @@ Deno.test("a kernel that traps where there is one thread ends its run, and later
   const pool = openPool(1);
   const machine = openOn(pool, func(unreachable));
   const failure = machine.run(0);
-  strictEqual(failure?.call, 1);
-  match(failure.said, /RuntimeError: unreachable/);
+  assertStrictEquals(failure?.call, 1);
+  assertMatch(failure.said, /RuntimeError: unreachable/);
   machine.clear();
-  strictEqual(machine.run(1), undefined);
-  deepStrictEqual(machine.marked(), everyUnit);
+  assertStrictEquals(machine.run(1), undefined);
+  assertEquals(machine.marked(), everyUnit);
 });
 
 Deno.test("workers that can not start are done without", async () => {
@@ -105,8 +105,8 @@ Deno.test("workers that can not start are done without", async () => {
   const machine = openOn(pool, func([]));
   for (let k = 0; k < 3; k++) {
     machine.clear();
-    strictEqual(machine.run(1), undefined);
-    deepStrictEqual(machine.marked(), everyUnit);
+    assertStrictEquals(machine.run(1), undefined);
+    assertEquals(machine.marked(), everyUnit);
     // By the second run they have failed.
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
@@ -140,15 +140,15 @@ Deno.test("a thread that takes part and does not answer is not waited for withou
     failure = machine.run(1);
     took = performance.now() - began;
   }
-  match(failure.said, /a thread does not answer any more/);
-  ok(took >= 100 && took < 5000, `${took} ms`);
+  assertMatch(failure.said, /a thread does not answer any more/);
+  assert(took >= 100 && took < 5000, `${took} ms`);
   // The thread might still write to this machine's memory, but to no machine's that is opened now.
-  match(machine.run(1)?.said ?? "", /open the machine again/);
+  assertMatch(machine.run(1)?.said ?? "", /open the machine again/);
   const other = openOn(pool, func([]));
   for (let k = 0; k < 5; k++) {
     other.clear();
-    strictEqual(other.run(1), undefined);
-    deepStrictEqual(other.marked(), everyUnit);
+    assertStrictEquals(other.run(1), undefined);
+    assertEquals(other.marked(), everyUnit);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   pool.close();

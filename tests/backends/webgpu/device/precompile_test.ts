@@ -1,6 +1,6 @@
 // Compiling ahead with more devices: that it happens where it should, and that a program comes out
 // right whether the others help or fail.
-import { ok, strictEqual } from "assert";
+import { assert, assertGreater, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { webgpuBackend } from "../../../../backends/webgpu/backend.ts";
 import type { WebgpuDevice } from "../../../../backends/webgpu/device/device.ts";
@@ -45,9 +45,9 @@ const computes = async (device: WebgpuDevice, short: number): Promise<void> => {
   ));
   const values = await machine.run("program", { x: new Float32Array(64) });
   for (let k = 0; k < short; k++) {
-    strictEqual(Math.floor(values[`y${k}`][99]), 2 + 2 * k);
+    assertStrictEquals(Math.floor(values[`y${k}`][99]), 2 + 2 * k);
   }
-  ok(values.y[0] > 0 && values.y[0] <= 64);
+  assert(values.y[0] > 0 && values.y[0] <= 64);
   machine.close();
 };
 
@@ -63,9 +63,9 @@ Deno.test("devices that share what they compile are asked to help with many new 
       return await opened.another!();
     };
     await computes({ ...opened, another }, 2);
-    strictEqual(asked, 0, "for a few kernels no device is opened");
+    assertStrictEquals(asked, 0, "for a few kernels no device is opened");
     await computes({ ...opened, another }, 20);
-    if (navigator.hardwareConcurrency > 1) ok(asked > 0, "no other device was opened");
+    if (navigator.hardwareConcurrency > 1) assertGreater(asked, 0, "no other device was opened");
     await computes({ ...opened, another: () => Promise.reject(new Error("no more devices")) }, 20);
   } finally {
     opened.close();

@@ -1,6 +1,16 @@
 // Finding a device: the rules as functions, then whatever this machine really has. With
 // FORMANT_REQUIRE_WEBGPU=1 a machine without WebGPU fails instead of skipping.
-import { deepStrictEqual, match, ok, rejects, strictEqual, throws } from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { setImmediate } from "node:timers";
 import * as E from "fp-ts/Either.js";
 import { webgpuBackend } from "../../../../backends/webgpu/backend.ts";
@@ -51,31 +61,31 @@ const computes = async (device: OpenDevice): Promise<void> => {
   const values = Float32Array.from({ length: 300 }, (_, k) => k);
   const { line, total } = await machine.run("both", { x: values });
   machine.close();
-  deepStrictEqual(line, values.map((value) => 2 * value + 1));
-  deepStrictEqual(total, Float32Array.of(300 * 299 / 2));
+  assertEquals(line, values.map((value) => 2 * value + 1));
+  assertEquals(total, Float32Array.of(300 * 299 / 2));
 };
 
 Deno.test("an unknown device is refused with the names that are known", () => {
   const asked = deviceRequest("gpx");
-  ok(E.isLeft(asked));
-  strictEqual(
+  assert(E.isLeft(asked));
+  assertStrictEquals(
     deviceErrorMessage(asked.left),
     "there is no device 'gpx'; known are auto, gpu, software, swiftshader, navigator",
   );
-  deepStrictEqual(deviceRequest("swiftshader"), E.right("swiftshader"));
+  assertEquals(deviceRequest("swiftshader"), E.right("swiftshader"));
 });
 
 Deno.test("a device that is too small is refused by the name of its limit", () => {
-  deepStrictEqual(shortfalls(NEEDED_LIMITS), []);
+  assertEquals(shortfalls(NEEDED_LIMITS), []);
   for (const [limit, needed] of Object.entries(NEEDED_LIMITS)) {
-    deepStrictEqual(shortfalls({ ...NEEDED_LIMITS, [limit]: needed - 1 }), [
+    assertEquals(shortfalls({ ...NEEDED_LIMITS, [limit]: needed - 1 }), [
       { limit, found: needed - 1, needed },
     ]);
-    deepStrictEqual(shortfalls({ ...NEEDED_LIMITS, [limit]: NaN }).map((one) => one.limit), [
+    assertEquals(shortfalls({ ...NEEDED_LIMITS, [limit]: NaN }).map((one) => one.limit), [
       limit,
     ]);
   }
-  match(
+  assertMatch(
     deviceErrorMessage({
       _tag: "NoDevice",
       request: "gpu",
@@ -92,11 +102,11 @@ Deno.test("a device that is too small is refused by the name of its limit", () =
 
 Deno.test("drivers that compute on the processor are told from GPUs", () => {
   const words = { vendor: "", architecture: "", device: "", description: "" };
-  ok(isSoftware({ ...words, description: "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6) 0.0.1" }));
-  ok(isSoftware({ ...words, vendor: "google", architecture: "swiftshader" }));
-  ok(isSoftware({ ...words, isFallbackAdapter: true }));
-  ok(!isSoftware({ ...words, vendor: "nvidia", description: "NVIDIA: 560.35.03" }));
-  ok(!isSoftware({ ...words, vendor: "intel", architecture: "gen-12lp" }));
+  assert(isSoftware({ ...words, description: "llvmpipe: Mesa 25.0.7 (LLVM 15.0.6) 0.0.1" }));
+  assert(isSoftware({ ...words, vendor: "google", architecture: "swiftshader" }));
+  assert(isSoftware({ ...words, isFallbackAdapter: true }));
+  assert(!isSoftware({ ...words, vendor: "nvidia", description: "NVIDIA: 560.35.03" }));
+  assert(!isSoftware({ ...words, vendor: "intel", architecture: "gen-12lp" }));
 });
 
 Deno.test("an archive gives its files back, and one cut short is refused", () => {
@@ -112,7 +122,7 @@ Deno.test("an archive gives its files back, and one cut short is refused", () =>
   const long = Uint8Array.from({ length: 700 }, (_, k) => k % 251);
   const parts = [file("a.json", text("{}")), file("b.so", long), new Uint8Array(1024)];
   const archive = new Uint8Array(parts.flatMap((part) => [...part]));
-  deepStrictEqual(untar(archive).map(({ name, bytes }) => [name, [...bytes]]), [
+  assertEquals(untar(archive).map(({ name, bytes }) => [name, [...bytes]]), [
     ["a.json", [...text("{}")]],
     ["b.so", [...long]],
   ]);
@@ -122,13 +132,13 @@ Deno.test("an archive gives its files back, and one cut short is refused", () =>
   } catch (cause) {
     message = String(cause);
   }
-  strictEqual(message, "RangeError: the archive ends inside 'b.so'");
+  assertStrictEquals(message, "RangeError: the archive ends inside 'b.so'");
 });
 
 Deno.test("a nap is a small part of the time waited, and never long", () => {
-  strictEqual(napAfter(0), 0);
-  for (const waited of [0.1, 1, 10, 39]) ok(napAfter(waited) <= waited / 20 + 1e-9);
-  ok(napAfter(1e6) <= 2);
+  assertStrictEquals(napAfter(0), 0);
+  for (const waited of [0.1, 1, 10, 39]) assertLessOrEqual(napAfter(waited), waited / 20 + 1e-9);
+  assertLessOrEqual(napAfter(1e6), 2);
 });
 
 for (const request of ["auto", "swiftshader"] as const) {
@@ -144,7 +154,7 @@ Deno.test("an error of the device that nobody awaited is thrown by the next wait
       await settle(device.queue.onSubmittedWorkDone());
       await settle(device.queue.onSubmittedWorkDone());
     };
-    await rejects(wait, /MAP|Map/);
+    assertMatch((await assertRejects(wait, Error)).message, /MAP|Map/);
     await settle(device.queue.onSubmittedWorkDone());
   });
 });
@@ -152,7 +162,10 @@ Deno.test("an error of the device that nobody awaited is thrown by the next wait
 Deno.test("what is awaited comes first, with the device's own words after it", async () => {
   await use(await openDevice("auto")(), async ({ device, settle }) => {
     device.createBuffer({ size: 16, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.STORAGE });
-    await rejects(settle(Promise.reject(new Error("the reason"))), /^Error: the reason; .*Map/);
+    assertMatch(
+      String(await assertRejects(() => settle(Promise.reject(new Error("the reason"))), Error)),
+      /^Error: the reason; .*Map/,
+    );
     await settle(device.queue.onSubmittedWorkDone());
   });
 });
@@ -162,7 +175,7 @@ Deno.test("an error after the last wait is thrown by closing", async () => {
   if (E.isLeft(found)) return await use(found, () => Promise.resolve());
   const { device, close } = found.right;
   device.createBuffer({ size: 16, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.STORAGE });
-  throws(() => webgpuBackend(found.right).close(), /Map/);
+  assertThrows(() => webgpuBackend(found.right).close(), Error, "Map");
   close();
 });
 
@@ -193,8 +206,8 @@ Deno.test("a kernel that does not compile is named, and its neighbours are not",
     const opening = webgpuBackend({ ...opened, device: broken }).open({
       both: { outputs: { y: { of: second, order: ["time"] } } },
     });
-    await rejects(
-      opening,
+    assertMatch(
+      String(await assertRejects(() => opening, Error)),
       /^Error: the kernel 'second > add' does not compile on .*: .*WGSL[^]*oops/,
     );
     await opened.settle(device.queue.onSubmittedWorkDone());
@@ -228,7 +241,7 @@ Deno.test("kernels with more values than the device binds reach them through one
       });
       const machine = await webgpuBackend({ ...opened, onCpu, device }).open({ program });
       const { y } = await machine.run("program", values);
-      ok(y.some((value) => value !== 0));
+      assert(y.some((value) => value !== 0));
       const codes = machine.report("program").kernels.map(({ code }) => code);
       machine.close();
       const mostOf = (what: RegExp) => Math.max(...codes.map((code) => code.match(what)!.length));
@@ -237,22 +250,22 @@ Deno.test("kernels with more values than the device binds reach them through one
       return { y, held, most: mostOf(/var<storage/g), text: codes.join("\n") };
     };
     const plain = await compute({});
-    ok(plain.held > 10, `no kernel reaches many values: ${plain.held}`);
+    assertGreater(plain.held, 10, `no kernel reaches many values: ${plain.held}`);
     if (plain.held <= opened.device.limits.maxStorageBuffersPerShaderStage) {
-      strictEqual(plain.most, plain.held, "values share bindings where there are enough");
+      assertStrictEquals(plain.most, plain.held, "values share bindings where there are enough");
     }
     for (const onCpu of [true, false]) {
       const packed = await compute({ maxStorageBuffersPerShaderStage: 8 }, onCpu);
-      ok(packed.most <= 8, `a kernel still binds ${packed.most}`);
-      deepStrictEqual(packed.y, plain.y);
+      assertLessOrEqual(packed.most, 8, `a kernel still binds ${packed.most}`);
+      assertEquals(packed.y, plain.y);
       // Two values fit into a binding: the eleven of the last kernel take six.
       const windows = await compute({
         maxStorageBuffersPerShaderStage: 10,
         maxStorageBufferBindingSize: 512,
       }, onCpu);
-      ok(windows.most <= 10, `a kernel still binds ${windows.most}`);
-      match(windows.text, /> arena5: /);
-      deepStrictEqual(windows.y, plain.y);
+      assertLessOrEqual(windows.most, 10, `a kernel still binds ${windows.most}`);
+      assertMatch(windows.text, /> arena5: /);
+      assertEquals(windows.y, plain.y);
     }
   });
 });
@@ -321,8 +334,9 @@ Deno.test("a wait is hardly longer than one that spins", async () => {
       fastest.push((await late(steps, spinning)).share);
     }
     const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[2];
-    ok(
-      median(ours) < median(fastest) + 0.1,
+    assertLess(
+      median(ours),
+      median(fastest) + 0.1,
       `late by shares of the device's time: ${ours} against ${fastest}`,
     );
   });
@@ -350,14 +364,14 @@ const withoutDrivers = async (env: Readonly<Record<string, string>>): Promise<st
     cwd: new URL("../../../..", import.meta.url),
     env: { VK_DRIVER_FILES: "no-such-driver.json", ...env },
   }).output();
-  ok(success, new TextDecoder().decode(stderr));
+  assert(success, new TextDecoder().decode(stderr));
   return new TextDecoder().decode(stdout).trim();
 };
 
 Deno.test("without installed drivers, SwiftShader is found and computes", async () => {
   const said = await withoutDrivers({});
   if (said.startsWith("none") && !required) console.log(`skipped: ${said}`);
-  else if (Deno.build.os === "linux") strictEqual(said, "swiftshader 1 4 9");
+  else if (Deno.build.os === "linux") assertStrictEquals(said, "swiftshader 1 4 9");
 });
 
 Deno.test("a cache folder that can not be written does not stop SwiftShader", async () => {
@@ -368,8 +382,8 @@ Deno.test("a cache folder that can not be written does not stop SwiftShader", as
   try {
     const said = await withoutDrivers(env);
     if (said.startsWith("none") && !required) console.log(`skipped: ${said}`);
-    else if (Deno.build.os === "linux") strictEqual(said, "swiftshader 1 4 9");
-    deepStrictEqual([...Deno.readDirSync(temporary)], [], "the temporary folder is left behind");
+    else if (Deno.build.os === "linux") assertStrictEquals(said, "swiftshader 1 4 9");
+    assertEquals([...Deno.readDirSync(temporary)], [], "the temporary folder is left behind");
   } finally {
     await Deno.remove(taken);
     await Deno.remove(temporary, { recursive: true });

@@ -1,5 +1,5 @@
 // Loops that are not unrolled: the text changes only where it must, and only for software drivers.
-import { match, ok, strictEqual } from "assert";
+import { assert, assertMatch, assertStrictEquals } from "@std/assert";
 import { withHiddenBounds } from "../../../../backends/webgpu/wgsl/hide_bounds.ts";
 import { compile } from "../../../../backends/webgpu/compile.ts";
 import { input, sum } from "../../../../dsl/ops.ts";
@@ -9,7 +9,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 `;
 
 Deno.test("constant bounds of loops become sums with a zero known when the shader runs", () => {
-  strictEqual(
+  assertStrictEquals(
     withHiddenBounds(`${head}  for (var k = 0; k < 16; k++) {
     for (var r = lane; r < 100; r += 64) { x[r] = 0.0; }
     for (var h = 32; h > 0; h = h / 2) { workgroupBarrier(); }
@@ -27,7 +27,7 @@ Deno.test("constant bounds of loops become sums with a zero known when the shade
 `,
   );
   const straight = `${head}  x[0] = 1.0;\n}\n`;
-  strictEqual(withHiddenBounds(straight), straight);
+  assertStrictEquals(withHiddenBounds(straight), straight);
 });
 
 Deno.test("drivers that unroll loops get hidden bounds, GPUs get constants", () => {
@@ -43,6 +43,6 @@ Deno.test("drivers that unroll loops get hidden bounds, GPUs get constants", () 
     const target = { onCpu: unrolls, unrolls };
     return compile(program, { name: "a device", limits, target }).steps[0].code.wgsl;
   };
-  match(codeFor(true), /< 16 \+ zero;/);
-  ok(!codeFor(false).includes("zero"));
+  assertMatch(codeFor(true), /< 16 \+ zero;/);
+  assert(!codeFor(false).includes("zero"));
 });

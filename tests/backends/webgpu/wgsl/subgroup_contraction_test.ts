@@ -1,7 +1,7 @@
 // Products by units for small matrices. Nothing here has such units, so what the kernels do is checked
 // in two halves: Dawn's validation accepts the real spelling on its backend without a device, and the
 // values are right where the units are replaced by plain loops.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import { assert, assertEquals, assertGreater, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import type { Backend, Program } from "../../../../backends/backend.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
@@ -87,11 +87,11 @@ for (const [component, sizes, subgroup] of shapes) {
       const of = program(component);
       const matrices = [plainMatrices(component, sizes, subgroup)];
       const got = await run(webgpuBackend({ ...found.right, matrices }), of);
-      strictEqual(got.kernels.filter(({ code }) => code.includes("results[e]")).length, 5);
+      assertStrictEquals(got.kernels.filter(({ code }) => code.includes("results[e]")).length, 5);
       const want = await run(referenceBackend(), of);
       // Operands are rounded to f16; sums are not.
       const tolerance = component === "f16" ? 2e-3 : 1e-5;
-      strictEqual(disagreement(want.values, got.values, tolerance, 1), undefined);
+      assertStrictEquals(disagreement(want.values, got.values, tolerance, 1), undefined);
     },
   });
 }
@@ -143,8 +143,12 @@ Deno.test("Dawn accepts the code of products by matrices", async () => {
         .filter(({ code }) => code.includes("subgroupMatrixMultiplyAccumulate"));
       return kernels.flatMap(({ shapes }) => shapes.filter((shape) => shape === "contraction"));
     };
-    strictEqual(products("products").length, 5);
-    ok(products("step").length > 20, `${products("step").length} products of a training step`);
+    assertStrictEquals(products("products").length, 5);
+    assertGreater(
+      products("step").length,
+      20,
+      `${products("step").length} products of a training step`,
+    );
     machine.close();
   }
   device.close();
@@ -161,10 +165,10 @@ Deno.test("what Dawn would not accept is found on its backend without a device",
     },
   };
   const { matrices: sound, refused } = await soundMatrices(device, [wrong]);
-  strictEqual(sound.length, 0);
-  strictEqual(refused.length, 1);
-  ok(refused[0].startsWith("subgroup matrices of 16 x 16 x 16 f16 are not used: "), refused[0]);
-  ok(refused[0].includes("does not compile"), refused[0]);
+  assertStrictEquals(sound.length, 0);
+  assertStrictEquals(refused.length, 1);
+  assert(refused[0].startsWith("subgroup matrices of 16 x 16 x 16 f16 are not used: "), refused[0]);
+  assert(refused[0].includes("does not compile"), refused[0]);
   device.close();
 });
 
@@ -179,12 +183,12 @@ Deno.test("of what a device offers, the largest with sums in f32 is used", () =>
   ];
   for (const list of [offered, offered.toReversed()]) {
     const found = matricesOf(list, 32);
-    deepStrictEqual(
+    assertEquals(
       found.map(({ component, rows, columns, over }) => [component, rows, columns, over]),
       [["f16", 16, 8, 16], ["f32", 8, 8, 8]],
     );
   }
-  deepStrictEqual(matricesOf([], 32), []);
+  assertEquals(matricesOf([], 32), []);
 });
 
 Deno.test({
@@ -210,10 +214,10 @@ Deno.test({
     ];
     const bad = wrongs.map((wrong) => ({ ...good, spelling: { ...spelling, ...wrong } }));
     const { matrices, refused } = await soundMatrices(found.right, [...bad, good]);
-    strictEqual(matrices.length, 1, refused.join("\n"));
-    strictEqual(matrices[0], good);
-    strictEqual(refused.length, bad.length);
-    ok(refused.every((why) => why.includes("a product came out as")), refused.join("\n"));
+    assertStrictEquals(matrices.length, 1, refused.join("\n"));
+    assertStrictEquals(matrices[0], good);
+    assertStrictEquals(refused.length, bad.length);
+    assert(refused.every((why) => why.includes("a product came out as")), refused.join("\n"));
   },
 });
 
@@ -231,12 +235,12 @@ Deno.test("tiles fit what they compute and the memory of a workgroup", () => {
     const { groupRows, groupColumns, down, across } = of(rows, columns);
     return [16 * groupRows * down, 16 * groupColumns * across];
   };
-  deepStrictEqual(tile(2008, 768), [64, 64]);
-  deepStrictEqual(tile(20000, 16), [128, 16]);
-  deepStrictEqual(tile(16, 20000), [16, 128]);
+  assertEquals(tile(2008, 768), [64, 64]);
+  assertEquals(tile(20000, 16), [128, 16]);
+  assertEquals(tile(16, 20000), [16, 128]);
   // Few large tiles would leave processors without work.
-  deepStrictEqual(tile(192, 192), [32, 32]);
-  deepStrictEqual(of(512, 512).depth, 32);
+  assertEquals(tile(192, 192), [32, 32]);
+  assertEquals(of(512, 512).depth, 32);
 });
 
 Deno.test("a training step uses matrices for its products, and only where there are units", () => {
@@ -253,7 +257,7 @@ Deno.test("a training step uses matrices for its products, and only where there 
     const products = steps.filter(({ kernels }) =>
       kernels.some(({ shape }) => shape === "contraction")
     ).length;
-    if (halvesFrom === undefined) strictEqual(used, 0);
-    else ok(used > 0.8 * products, `${used} of ${products} products`);
+    if (halvesFrom === undefined) assertStrictEquals(used, 0);
+    else assertGreater(used, 0.8 * products, `${used} of ${products} products`);
   }
 });

@@ -1,6 +1,6 @@
 // sin and cos on WebGPU against float64, within the bounds that dsl/primitives.ts states, on whatever
 // device there is: what WGSL itself offers is a thousand times farther off on some.
-import { ok } from "assert";
+import { assert, assertLessOrEqual } from "@std/assert";
 import { cos, input, sin } from "../../../../dsl/ops.ts";
 import { scalar } from "../../../../dsl/primitives.ts";
 import { numbers } from "../../../support/check.ts";
@@ -30,7 +30,7 @@ for (const far of [1, 10, 1000, 1e6, 2 ** 28]) {
           const off = Math.abs(found[k] - meaning(x, 0, 0));
           if (!(off <= worst)) [worst, at] = [off, x];
         });
-        ok(worst <= 2e-7, `${name}(${at}) is off by ${worst}`);
+        assertLessOrEqual(worst, 2e-7, `${name}(${at}) is off by ${worst}`);
       }
     },
   });
@@ -43,9 +43,13 @@ Deno.test({
     const small = Float32Array.of(0.7, -0.03, 1e-5, -1e-20, 1e-37, 0);
     const near = await waves(small);
     small.forEach((x, k) => {
-      ok(Math.abs(near.sin[k] - Math.sin(x)) <= 2e-7 * Math.abs(x), `sin(${x}) is ${near.sin[k]}`);
+      assertLessOrEqual(
+        Math.abs(near.sin[k] - Math.sin(x)),
+        2e-7 * Math.abs(x),
+        `sin(${x}) is ${near.sin[k]}`,
+      );
     });
     const far = await waves(Float32Array.of(Infinity, -Infinity, NaN));
-    for (const found of Object.values(far)) ok(found.every(Number.isNaN), `${found}`);
+    for (const found of Object.values(far)) assert(found.every(Number.isNaN), `${found}`);
   },
 });

@@ -1,6 +1,12 @@
 // The generated WGSL of one small kernel for each lowering rule, as it is. A change of a printer
 // shows here as text: read it, and put it in place of the old if it is what was meant.
-import { deepStrictEqual, ok, strictEqual } from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLessOrEqual,
+  assertStrictEquals,
+} from "@std/assert";
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import { emitter } from "../../../../backends/webgpu/wgsl/emit.ts";
 import { printExpression } from "../../../../backends/webgpu/wgsl/rows.ts";
@@ -17,7 +23,7 @@ import { devices } from "../../../support/device.ts";
 /** The only kernel of an expression, on a CPU with subgroups of so many lanes or without. */
 const kernel = (of: AnyTensor, subgroup?: number) => {
   const lowered = lower({ outputs: { y: { of, order: Object.keys(node(of).axes) } } });
-  strictEqual(lowered.kernels.length, 1);
+  assertStrictEquals(lowered.kernels.length, 1);
   const [made] = lowered.kernels;
   const bound = binder();
   const body = made.shape === "scan"
@@ -227,7 +233,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
 };
 
 for (const [name, { of, is }] of Object.entries(kernels)) {
-  Deno.test(`WGSL of a ${name}`, () => deepStrictEqual(kernel(of), is));
+  Deno.test(`WGSL of a ${name}`, () => assertEquals(kernel(of), is));
 }
 
 Deno.test("a product by matrices of subgroups", () => {
@@ -239,10 +245,10 @@ Deno.test("a product by matrices of subgroups", () => {
     64,
   );
   const bound = binder();
-  ok(made.shape === "contraction");
+  assert(made.shape === "contraction");
   const target = { onCpu: false, halvesFrom: 4096, matrices };
   const code = moduleOf([printExpression(made, stored, target, bound)], bound);
-  deepStrictEqual(
+  assertEquals(
     code.wgsl.trim().split("\n"),
     `
 enable f16;
@@ -320,12 +326,19 @@ Deno.test("on a CPU, the lanes of a subgroup read for each other", () => {
   const product = kernel(d.contract(d.input("x", { time: 64, channel: 70 }), w, "channel"), 8);
   // A row for each lane, which is handed around: one read instead of eight.
   const reads = product.lines.filter((line) => / = b0\[/.test(line));
-  strictEqual(reads.length, 1, product.lines.join("\n"));
-  strictEqual(product.lines.filter((line) => /subgroupBroadcast/.test(line)).length, 8);
+  assertStrictEquals(reads.length, 1, product.lines.join("\n"));
+  assertStrictEquals(product.lines.filter((line) => /subgroupBroadcast/.test(line)).length, 8);
   const row = kernel(d.softmax(d.input("x", { time: 2000, channel: 64 }), "channel"), 8);
-  ok(row.lines.includes("enable subgroups;"));
-  strictEqual(row.lines.filter((line) => / = b0\[/.test(line)).length, 8, "a row is read once");
-  ok(!row.lines.some((line) => /workgroupBarrier/.test(line)), "lanes of a subgroup need not wait");
+  assert(row.lines.includes("enable subgroups;"));
+  assertStrictEquals(
+    row.lines.filter((line) => / = b0\[/.test(line)).length,
+    8,
+    "a row is read once",
+  );
+  assert(
+    !row.lines.some((line) => /workgroupBarrier/.test(line)),
+    "lanes of a subgroup need not wait",
+  );
   const of = (name: string, axes: Axes): AnyTensor => d.input(name, axes);
   const b = of("b", { time: 50, state: 20 }), x = of("x", { time: 50, channel: 64 });
   const a = of("a", { time: 50, channel: 64 });
@@ -333,29 +346,31 @@ Deno.test("on a CPU, the lanes of a subgroup read for each other", () => {
   const read = (subgroup?: number) =>
     kernel(scan, subgroup).lines.filter((line) => / = b\d\[/.test(line)).length;
   // Of 20 states' values, which all channels want, each lane reads three at most.
-  ok(read(8) <= read() - 16, `${read(8)} reads beside ${read()}`);
+  assertLessOrEqual(read(8), read() - 16, `${read(8)} reads beside ${read()}`);
   // Lanes that nobody asks read no further than the last of its elements.
   const ends = kernel(scan, 8).lines.flatMap((line) => line.match(/clamp\(.*, 0, (\d+)\)/) ?? []);
-  ok(ends.length > 0);
-  ends.filter((_, k) => k % 2 === 1).forEach((last) => strictEqual(Number(last), 50 * 20 - 1));
+  assertGreater(ends.length, 0);
+  ends.filter((_, k) => k % 2 === 1).forEach((last) =>
+    assertStrictEquals(Number(last), 50 * 20 - 1)
+  );
   // A workgroup that is not made of whole subgroups has nobody to read for it.
   const few = kernel(
     d.recurrence("time", d.input("a", { time: 50 }), d.input("x", { time: 50 })),
     8,
   );
-  ok(!few.lines.includes("enable subgroups;"));
+  assert(!few.lines.includes("enable subgroups;"));
 });
 
 Deno.test("on a CPU, a row is printed element after element only while that is short", () => {
   const x: AnyTensor = d.input("x", { time: 2000, channel: 240 });
   const printed = (of: AnyTensor) =>
     kernel(d.sum(of, "channel"), 8).lines.filter((line) => / = tanh_\(/.test(line)).length;
-  strictEqual(printed(d.tanh(x)), 30);
+  assertStrictEquals(printed(d.tanh(x)), 30);
   const heavy = Array.from({ length: 15 }).reduce<AnyTensor>((y) => d.tanh(d.add(y, x)), x);
-  strictEqual(printed(heavy), 15, "compilers of drivers take long for long code");
+  assertStrictEquals(printed(heavy), 15, "compilers of drivers take long for long code");
   // What takes a loop of its own for each element is not printed thirty times either.
   const y: AnyTensor = d.input("y", { channel: 240, key: 9 });
-  strictEqual(printed(d.mul(d.tanh(x), d.maximum(d.sin(d.add(x, y)), "key"))), 1);
+  assertStrictEquals(printed(d.mul(d.tanh(x), d.maximum(d.sin(d.add(x, y)), "key"))), 1);
 });
 
 /** More elements than a workgroup does in turn, and not a multiple of them. */
@@ -366,11 +381,11 @@ const large = () => {
 
 Deno.test("on a CPU, an invocation of a large map computes several elements", () => {
   const { lines, grid } = kernel(large(), 8);
-  deepStrictEqual(grid, [Math.ceil(19 * 929 / (64 * 16)), 1, 1]);
+  assertEquals(grid, [Math.ceil(19 * 929 / (64 * 16)), 1, 1]);
   const loop = lines.findIndex((line) => line.includes("for (var turn = 0; turn < 16; turn++)"));
   const scalar = lines.findIndex((line) => line.includes("= exp_("));
-  ok(0 < scalar && scalar < loop, "what is the same for all elements is computed once");
-  ok(
+  assert(0 < scalar && scalar < loop, "what is the same for all elements is computed once");
+  assert(
     kernel(d.exp(x)).lines.every((line) => !line.includes("var turn")),
     "a small map fills no device",
   );
@@ -408,9 +423,9 @@ Deno.test("more items than one dimension of a grid holds are folded, and the res
   ) {
     const { grid, lines } = kernel(of);
     const groups = grid.reduce((a, b) => a * b, 1), found = lines.join("\n").match(guard);
-    ok(Math.max(...grid) <= 65_535, `a grid of ${grid}`);
-    strictEqual(Number(found?.[1]), b, lines.join("\n"));
-    if (of === product) ok(groups > b && groups < 1.01 * b, `${groups} workgroups`);
+    assertLessOrEqual(Math.max(...grid), 65_535, `a grid of ${grid}`);
+    assertStrictEquals(Number(found?.[1]), b, lines.join("\n"));
+    if (of === product) assert(groups > b && groups < 1.01 * b, `${groups} workgroups`);
   }
 });
 
@@ -423,7 +438,7 @@ Deno.test("tiles read no further than the last row, column and term of their ope
   const body = printExpression(made, lowered.stored, { onCpu: false }, bound);
   const { wgsl } = moduleOf([body], bound);
   const ends = [...wgsl.matchAll(/min\((row0|column0|k0) \+ \w+, (\d+)\)/g)];
-  deepStrictEqual(
+  assertEquals(
     new Set(ends.map(([, from, last]) => `${from} ${last}`)),
     new Set([`row0 ${m - 1}`, `column0 ${n - 1}`, `k0 ${k - 1}`]),
   );
@@ -432,8 +447,8 @@ Deno.test("tiles read no further than the last row, column and term of their ope
 Deno.test("no variable is called like a type", () => {
   const emit = emitter(new Map(), new Set());
   const names = Array.from({ length: 200 }, (_, k) => emit.fresh("iuf"[k % 3]));
-  deepStrictEqual(names.filter((name) => ["i32", "u32", "f32", "f16"].includes(name)), []);
-  strictEqual(new Set(names).size, names.length);
+  assertEquals(names.filter((name) => ["i32", "u32", "f32", "f16"].includes(name)), []);
+  assertStrictEquals(new Set(names).size, names.length);
   const only = emitter(new Map(), new Set());
-  ok(!Array.from({ length: 40 }, () => only.fresh("i")).includes("i32"));
+  assert(!Array.from({ length: 40 }, () => only.fresh("i")).includes("i32"));
 });

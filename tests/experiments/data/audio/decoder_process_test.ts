@@ -1,6 +1,6 @@
 // Recordings are decoded in a process of its own: one that checks its memory whatever this one does, that
 // is begun anew when it dies, and that leaves with who asked.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { decodeRecording } from "../../../../experiments/data/audio/recording.ts";
 import { recordingErrorText } from "../../../../experiments/data/audio/errors.ts";
@@ -33,25 +33,25 @@ const until = async (holds: () => boolean): Promise<void> => {
   for (let k = 0; k < 400 && !holds(); k++) {
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
-  assert.ok(holds());
+  assert(holds());
 };
 
 onLinux("many recordings that are asked for at once are decoded by one process", async () => {
   const all = await Promise.all(Array.from({ length: 20 }, samplesOf));
-  assert.ok(all.every((samples) => samples.length === 8000 && Math.abs(samples[14]) > 0.4));
-  assert.equal(decodersOf(Deno.pid).length, 1);
+  assert(all.every((samples) => samples.length === 8000 && Math.abs(samples[14]) > 0.4));
+  assertStrictEquals(decodersOf(Deno.pid).length, 1);
 });
 
 onLinux("signals of a terminal do not end it, and one that was killed is begun anew", async () => {
   const wanted = await samplesOf();
   const [first] = decodersOf(Deno.pid);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) Deno.kill(first, signal);
-  assert.deepEqual(await samplesOf(), wanted);
-  assert.deepEqual(decodersOf(Deno.pid), [first]);
+  assertEquals(await samplesOf(), wanted);
+  assertEquals(decodersOf(Deno.pid), [first]);
   Deno.kill(first, "SIGKILL");
-  assert.deepEqual(await samplesOf(), wanted);
+  assertEquals(await samplesOf(), wanted);
   const [second, ...others] = decodersOf(Deno.pid);
-  assert.ok(second !== first && others.length === 0);
+  assert(second !== first && others.length === 0);
 });
 
 onLinux("a recording at which decoders end again and again is told", async () => {
@@ -60,12 +60,12 @@ onLinux("a recording at which decoders end again and again is told", async () =>
     decodersOf(Deno.pid).forEach((pid) => Deno.kill(pid, "SIGKILL"));
   }, 1);
   const decoded = await decodeRecording(long)().finally(() => clearInterval(killing));
-  assert.ok(E.isLeft(decoded));
-  assert.equal(
+  assert(E.isLeft(decoded));
+  assertStrictEquals(
     recordingErrorText(decoded.left),
     "it cannot be decoded: its decoder ended by SIGKILL",
   );
-  assert.equal((await samplesOf()).length, 8000);
+  assertStrictEquals((await samplesOf()).length, 8000);
 });
 
 // A process that decodes under flags by which V8 checks no access, and tells what its decoder was told.
@@ -94,12 +94,12 @@ onLinux("it is told none of the flags, may do nothing, and leaves with who asked
     }).spawn();
     const output = child.stdout.getReader();
     const line = new TextDecoder().decode((await output.read()).value);
-    assert.match(line, /^Right$/m);
+    assertMatch(line, /^Right$/m);
     const [decoder] = decodersOf(child.pid);
     const environment = (pid: number) => Deno.readTextFileSync(`/proc/${pid}/environ`);
-    assert.match(environment(child.pid), /DENO_V8_FLAGS/);
-    assert.doesNotMatch(environment(decoder), /DENO_V8_FLAGS/);
-    assert.doesNotMatch(Deno.readTextFileSync(`/proc/${decoder}/cmdline`), /-A|allow/);
+    assertMatch(environment(child.pid), /DENO_V8_FLAGS/);
+    assertNotMatch(environment(decoder), /DENO_V8_FLAGS/);
+    assertNotMatch(Deno.readTextFileSync(`/proc/${decoder}/cmdline`), /-A|allow/);
     child.kill("SIGKILL");
     await child.status;
     await output.cancel();
@@ -133,8 +133,8 @@ const saidBy = (worker: Worker): Promise<unknown> => {
 
 onLinux("a thread that ends leaves no decoder", async () => {
   const before = decodersOf(Deno.pid).length, worker = thread();
-  assert.equal(await saidBy(worker), "Right");
-  assert.equal(decodersOf(Deno.pid).length, before + 1);
+  assertStrictEquals(await saidBy(worker), "Right");
+  assertStrictEquals(decodersOf(Deno.pid).length, before + 1);
   worker.terminate();
   await until(() => decodersOf(Deno.pid).length === before);
 });
@@ -146,7 +146,7 @@ onLinux("a decoder that cannot begin is no fault of a recording's", async () => 
   const names = Object.keys(wrong), before = names.map((name) => Deno.env.get(name));
   Object.entries(wrong).forEach(([name, value]) => Deno.env.set(name, value));
   try {
-    assert.equal(
+    assertStrictEquals(
       await saidBy(worker),
       "the process that decodes recordings ended with status 1 before it began; what it said is above",
     );

@@ -1,5 +1,5 @@
 // Spectrograms on the processor are what the front end's program computes, and what torchaudio does.
-import assert from "assert";
+import { assert, assertEquals, assertLess, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import { fourier } from "../../../../experiments/data/audio/fft.ts";
@@ -10,7 +10,7 @@ import { synthesise } from "../../../../experiments/data/synth/corpus.ts";
 import { publishedFrontEnd } from "../../../../models/frontend.ts";
 
 const furthest = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
-  assert.equal(a.length, b.length);
+  assertStrictEquals(a.length, b.length);
   return Array.from(a).reduce((most, value, k) => Math.max(most, Math.abs(value - b[k])), 0);
 };
 
@@ -32,8 +32,8 @@ Deno.test("transforms of every kind of length are what the definition says", () 
     for (let k = 0; k < 2; k++) {
       const re = x.slice(), im = y.slice();
       transform(re, im);
-      assert.ok(furthest(re, wanted.map(([part]) => part)) < 1e-11, `${size}`);
-      assert.ok(furthest(im, wanted.map(([, part]) => part)) < 1e-11, `${size}`);
+      assertLess(furthest(re, wanted.map(([part]) => part)), 1e-11, `${size}`);
+      assertLess(furthest(im, wanted.map(([, part]) => part)), 1e-11, `${size}`);
     }
   }
 });
@@ -41,17 +41,17 @@ Deno.test("transforms of every kind of length are what the definition says", () 
 Deno.test("spectrograms agree with torchaudio's", () => {
   const golden = new Uint8Array(Deno.readFileSync("tests/golden/logmel.safetensors"));
   const decoded = decode(golden);
-  assert.ok(E.isRight(decoded));
+  assert(E.isRight(decoded));
   const { tensors } = decoded.right;
   const wave = tensors.get("input.wav")!, logs = tensors.get("output.logmel")!;
   const [mels, frames] = logs.shape.slice(-2);
   const made = logMelOnHost(publishedFrontEnd)(wave.data as Float32Array);
-  assert.deepEqual([made.mels, made.frames], [mels, frames]);
+  assertEquals([made.mels, made.frames], [mels, frames]);
   const turned = Float32Array.from(
     made.values,
     (_, k) => made.values[(k % frames) * mels + Math.floor(k / frames)],
   );
-  assert.ok(furthest(turned, logs.data as Float32Array) < 1e-3);
+  assertLess(furthest(turned, logs.data as Float32Array), 1e-3);
 });
 
 Deno.test("spectrograms agree with the front end's program, of any length and front end", async () => {
@@ -63,8 +63,8 @@ Deno.test("spectrograms agree with the front end's program, of any length and fr
     const extract = logMelOnHost(front);
     for (const [k, wanted] of program.entries()) {
       const made = extract(clips[k]);
-      assert.deepEqual([made.frames, made.mels], [wanted.frames, wanted.mels]);
-      assert.ok(furthest(made.values, wanted.values) < 1e-4, `${clips[k].length} samples`);
+      assertEquals([made.frames, made.mels], [wanted.frames, wanted.mels]);
+      assertLess(furthest(made.values, wanted.values), 1e-4, `${clips[k].length} samples`);
     }
   }
 });

@@ -1,6 +1,15 @@
 // Recordings: what each container, rate and channel count gives, checked against the tone that is in
 // it; and that no damaged file is taken for a whole one.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertStrictEquals,
+  fail,
+} from "@std/assert";
 import fc from "fast-check";
 import * as E from "fp-ts/Either.js";
 import {
@@ -12,7 +21,7 @@ import {
 import { recordingErrorText } from "../../../../experiments/data/audio/errors.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 
@@ -21,12 +30,12 @@ const samplesOf = async (file: Uint8Array): Promise<Float32Array> =>
 
 const reasonOf = async (file: Uint8Array): Promise<string> => {
   const result = await decodeRecording(file)();
-  assert.ok(E.isLeft(result), "it should not be of use");
+  assert(E.isLeft(result), "it should not be of use");
   return recordingErrorText(result.left);
 };
 
 const problemOf = <A>(result: E.Either<AudioError, A>): string => {
-  assert.ok(E.isLeft(result), "it should not have worked");
+  assert(E.isLeft(result), "it should not have worked");
   return audioErrorText(result.left);
 };
 
@@ -105,7 +114,7 @@ const tone = (rate: number, seconds: number, amplitude = 0.5, hertz = 440): Floa
 
 // Greatest difference, without what is nearer than 50 ms to an end.
 const difference = (a: Float32Array, b: Float32Array): number => {
-  assert.equal(a.length, b.length);
+  assertStrictEquals(a.length, b.length);
   return a.reduce(
     (most, x, i) => i < 800 || i >= a.length - 800 ? most : Math.max(most, Math.abs(x - b[i])),
     0,
@@ -118,9 +127,9 @@ const difference = (a: Float32Array, b: Float32Array): number => {
 for (const [name, near] of [["tone.flac", 1e-4], ["tone.ogg", 0.02], ["tone.mp3", 0.01]] as const) {
   Deno.test(`${name}: two channels at another rate become the tone that is in them`, async () => {
     const samples = await samplesOf(recorded(name));
-    assert.equal(samples.length, 6400);
+    assertStrictEquals(samples.length, 6400);
     const most = difference(samples, tone(16000, 0.4, 0.4));
-    assert.ok(most < near, `off by ${most}`);
+    assertLess(most, near, `off by ${most}`);
   });
 }
 
@@ -130,32 +139,32 @@ Deno.test("a wav at 16 kHz is its samples, whatever they are stored as", async (
     const step = sample === "f32" ? 0 : 2 ** (1 - bits[sample]);
     const found = await samplesOf(wav([samples], { sample }));
     const most = found.reduce((m, x, i) => Math.max(m, Math.abs(x - samples[i])), 0);
-    assert.equal(found.length, samples.length);
-    assert.ok(most <= step + 1e-7, `${sample}: off by ${most}`);
+    assertStrictEquals(found.length, samples.length);
+    assertLessOrEqual(most, step + 1e-7, `${sample}: off by ${most}`);
   }
 });
 
 Deno.test("channels are averaged", async () => {
   const channels = [0.9, -0.3, 0, 0.3, 0.6, 0.3].map((a) => tone(16000, 0.1, a));
   const found = await samplesOf(wav(channels, { sample: "f32" }));
-  assert.ok(difference(found, tone(16000, 0.1, 0.3)) < 1e-6);
+  assertLess(difference(found, tone(16000, 0.1, 0.3)), 1e-6);
 });
 
 Deno.test("any rate becomes 16 kHz: same length in seconds, same tone, nothing folded down", async () => {
   for (const rate of [8000, 11025, 15975, 22050, 44100, 48000, 96000]) {
     const found = await samplesOf(wav([tone(rate, 0.48)], { rate, sample: "f32" }));
     const most = difference(found, tone(16000, 0.48));
-    assert.ok(most < 1e-5, `${rate} Hz: off by ${most}`);
+    assertLess(most, 1e-5, `${rate} Hz: off by ${most}`);
   }
   const above = await samplesOf(wav([tone(48000, 0.5, 0.5, 12000)], { rate: 48000 }));
-  assert.ok(difference(above, new Float32Array(8000)) < 1e-4);
+  assertLess(difference(above, new Float32Array(8000)), 1e-4);
 });
 
 Deno.test("a recording that is resampled in pieces has no seams and keeps its end", async () => {
   const seconds = 30;
   const file = wav([tone(44100, seconds)], { rate: 44100, sample: "f32" });
   const most = difference(await samplesOf(file), tone(16000, seconds));
-  assert.ok(most < 1e-5, `off by ${most}`);
+  assertLess(most, 1e-5, `off by ${most}`);
 });
 
 Deno.test("chunks before and after the audio, odd ones too, an ID3 tag and unknown sizes", async () => {
@@ -163,16 +172,16 @@ Deno.test("chunks before and after the audio, odd ones too, an ID3 tag and unkno
   const plain = await samplesOf(wav([samples]));
   for (const chunks of [[4], [7], [3, 10, 1]]) {
     const file = wav([samples], { before: chunks, after: chunks });
-    assert.deepEqual(await samplesOf(file), plain);
+    assertEquals(await samplesOf(file), plain);
   }
   const piped = wav([samples]);
   new DataView(piped.buffer).setUint32(4, 0xffffffff, true);
   new DataView(piped.buffer).setUint32(40, 0xffffffff, true);
-  assert.deepEqual(await samplesOf(piped), plain);
+  assertEquals(await samplesOf(piped), plain);
   for (const name of ["tone.mp3", "tone.flac"]) {
     const tag = Uint8Array.of(0x49, 0x44, 0x33, 3, 0, 0, 0, 0, 1, 2, ...new Uint8Array(130));
     const file = recorded(name);
-    assert.deepEqual(await samplesOf(Uint8Array.of(...tag, ...file)), await samplesOf(file));
+    assertEquals(await samplesOf(Uint8Array.of(...tag, ...file)), await samplesOf(file));
   }
 });
 
@@ -189,10 +198,10 @@ Deno.test("a file that is cut anywhere is never taken for a whole one", async ()
   for (const [name, file] of Object.entries(files)) {
     for (let size = 0; size < file.length; size += size < 60 ? 1 : 37) {
       const result = await decodeRecording(file.slice(0, size))();
-      assert.ok(E.isLeft(result), `${name} cut to ${size} of ${file.length} bytes was accepted`);
+      assert(E.isLeft(result), `${name} cut to ${size} of ${file.length} bytes was accepted`);
     }
     const last = await reasonOf(file.slice(0, -1 - file.length % 2));
-    assert.match(last, /^it is damaged: /, `${name}: ${last}`);
+    assertMatch(last, /^it is damaged: /, `${name}: ${last}`);
   }
 });
 
@@ -241,8 +250,8 @@ Deno.test("the reason says what is wrong", async () => {
       "it is damaged: page 2 does not match its checksum",
     ],
   ];
-  for (const [file, reason] of cases) assert.equal(await reasonOf(file), reason);
-  assert.match(
+  for (const [file, reason] of cases) assertStrictEquals(await reasonOf(file), reason);
+  assertMatch(
     await reasonOf(recorded("tone.flac").slice(0, 4000)),
     /^it is damaged: it should hold 8820 samples, but \d+ can be decoded$/,
   );
@@ -256,8 +265,8 @@ Deno.test("whatever is done to a file's bytes, there are finite samples or a rea
       const bytes = file.slice();
       for (const [at, to] of changes) bytes[at % (at % 2 ? 64 : bytes.length)] = to;
       const result = await decodeRecording(bytes)();
-      if (E.isRight(result)) assert.ok(result.right.every(Number.isFinite));
-      else assert.ok(recordingErrorText(result.left).length > 0);
+      if (E.isRight(result)) assert(result.right.every(Number.isFinite));
+      else assertGreater(recordingErrorText(result.left).length, 0);
     }),
     { numRuns: 200, seed: 1 },
   );
@@ -274,12 +283,12 @@ Deno.test("recordings are listed by name, in one order, through folders and link
       await Deno.writeTextFile(`${folder}/${name}`, "");
     }
     const names = ["B.FLAC", "a.mp3", "b.wav", "b/deep/1.oga", "b/x.ogg", "z.wav"];
-    assert.deepEqual(right(await listRecordings(folder)()), names);
-    assert.deepEqual(right(await listRecordings(`${folder}/`)()), names);
+    assertEquals(right(await listRecordings(folder)()), names);
+    assertEquals(right(await listRecordings(`${folder}/`)()), names);
     await Deno.symlink(folder, `${folder}/b/around`); // back to where it came from
     await Deno.symlink(`${folder}/z.wav`, `${folder}/link.wav`);
     await Deno.symlink(`${folder}/gone`, `${folder}/missing.wav`);
-    assert.deepEqual(
+    assertEquals(
       right(await listRecordings(folder)()),
       [...names, "link.wav", "missing.wav"].sort(),
     );
@@ -289,15 +298,15 @@ Deno.test("a folder that is missing, no folder, or without recordings is told", 
   inFolder(async (folder) => {
     await Deno.writeTextFile(`${folder}/notes.txt`, "");
     const problem = async (path: string) => problemOf(await listRecordings(path)());
-    assert.equal(
+    assertStrictEquals(
       await problem(`${folder}/gone`),
       `there is no folder ${folder}/gone; give the path of a folder of recordings`,
     );
-    assert.equal(
+    assertStrictEquals(
       await problem(`${folder}/notes.txt`),
       `${folder}/notes.txt is not a folder; give the path of a folder of recordings`,
     );
-    assert.equal(
+    assertStrictEquals(
       await problem(folder),
       `no recordings (wav, flac, ogg, mp3) are in ${folder} or the folders in it`,
     );

@@ -1,5 +1,5 @@
 // Shards: their names, their members, and what is told of ones that are cut, damaged or hostile.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { decodeRecording } from "../../../../experiments/data/audio/recording.ts";
 import { openSource } from "../../../../experiments/data/open.ts";
@@ -16,11 +16,11 @@ import { inFolder } from "../../../support/hear/made.ts";
 import { gzip, tar } from "../../../support/hear/tarball.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 const left = <L>(result: E.Either<L, unknown>): L => {
-  assert.ok(E.isLeft(result), "it should not have worked");
+  assert(E.isLeft(result), "it should not have worked");
   return result.left;
 };
 
@@ -45,7 +45,7 @@ const withSource = async (
   act: (source: Source) => Promise<void> | void,
 ) => {
   const opened = await opening;
-  if (E.isLeft(opened)) assert.fail(dataErrorText(opened.left));
+  if (E.isLeft(opened)) fail(dataErrorText(opened.left));
   try {
     await act(opened.right);
   } finally {
@@ -62,11 +62,11 @@ const audioEntries = sounds.flatMap(({ name, samples }) => [
 
 Deno.test("braces count and list, in one another too", () => {
   const of = (pattern: string) => right(expandBraces(pattern));
-  assert.deepEqual(of("a.tar"), ["a.tar"]);
-  assert.deepEqual(of("s-{08..11}.tar"), ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]);
-  assert.deepEqual(of("{9..11}"), ["9", "10", "11"]);
-  assert.deepEqual(of("{a,b}/{0..1}"), ["a/0", "a/1", "b/0", "b/1"]);
-  assert.deepEqual(of("x{,y{1..2}}z"), ["xz", "xy1z", "xy2z"]);
+  assertEquals(of("a.tar"), ["a.tar"]);
+  assertEquals(of("s-{08..11}.tar"), ["s-08.tar", "s-09.tar", "s-10.tar", "s-11.tar"]);
+  assertEquals(of("{9..11}"), ["9", "10", "11"]);
+  assertEquals(of("{a,b}/{0..1}"), ["a/0", "a/1", "b/0", "b/1"]);
+  assertEquals(of("x{,y{1..2}}z"), ["xz", "xy1z", "xy2z"]);
   for (
     const [pattern, problem] of [
       ["a{b", /a { has no }/],
@@ -77,7 +77,7 @@ Deno.test("braces count and list, in one another too", () => {
       ["{0..999999999}", /more than 1000000 paths/],
       ["{0..9999}{0..9999}", /more than 1000000 paths/],
     ] as const
-  ) assert.match(left(expandBraces(pattern)), problem);
+  ) assertMatch(left(expandBraces(pattern)), problem);
 });
 
 Deno.test("shards that are not there, or cannot be read in any order, are refused", () =>
@@ -86,13 +86,13 @@ Deno.test("shards that are not there, or cannot be read in any order, are refuse
     await Deno.writeFile(`${folder}/s-1.tar.gz`, await gzip(tar([])));
     await Deno.mkdir(`${folder}/none`);
     const told = (path: string) => dataErrorText(left(listShards([`${folder}/${path}`])));
-    assert.match(told("s-{0..2}.tar"), /s-1\.tar is not there, one of the 3 shards that .* names$/);
-    assert.match(told("s-7.tar"), /s-7\.tar is not there$/);
-    assert.match(told("s-1.tar.gz"), /is compressed, and cannot be read in any order; unpack it/);
-    assert.match(told("none"), /none is a folder without a \.tar in it$/);
-    assert.deepEqual(right(listShards([folder, `${folder}/s-0.tar`])), [`${folder}/s-0.tar`]);
+    assertMatch(told("s-{0..2}.tar"), /s-1\.tar is not there, one of the 3 shards that .* names$/);
+    assertMatch(told("s-7.tar"), /s-7\.tar is not there$/);
+    assertMatch(told("s-1.tar.gz"), /is compressed, and cannot be read in any order; unpack it/);
+    assertMatch(told("none"), /none is a folder without a \.tar in it$/);
+    assertEquals(right(listShards([folder, `${folder}/s-0.tar`])), [`${folder}/s-0.tar`]);
     const empty = left(await openShards([folder], "log-mel"));
-    assert.match(dataErrorText(empty), /has no members of the wanted kind \(\.npy\)$/);
+    assertMatch(dataErrorText(empty), /has no members of the wanted kind \(\.npy\)$/);
   }));
 
 Deno.test("members are found whatever stands between them, long names too", () =>
@@ -112,13 +112,13 @@ Deno.test("members are found whatever stands between them, long names too", () =
     const { names, offsets, sizes, problem } = right(
       indexShard(`${folder}/a.tar`, /\.wav$/i),
     );
-    assert.equal(problem, undefined);
-    assert.deepEqual(names, `sub/x.WAV\n${long}\nempty.wav\n`);
+    assertStrictEquals(problem, undefined);
+    assertEquals(names, `sub/x.WAV\n${long}\nempty.wav\n`);
     const bytes = Deno.readFileSync(`${folder}/a.tar`);
     const content = [...offsets].map((at, k) =>
       new TextDecoder().decode(bytes.subarray(at, at + sizes[k]))
     );
-    assert.deepEqual(content, ["first", "second!", ""]);
+    assertEquals(content, ["first", "second!", ""]);
   }));
 
 Deno.test("crops of audio in shards are those of the whole clips' spectrograms", () =>
@@ -126,17 +126,17 @@ Deno.test("crops of audio in shards are those of the whole clips' spectrograms",
     await Deno.writeFile(`${folder}/s-0.tar`, tar(audioEntries.slice(0, 12)));
     await Deno.writeFile(`${folder}/s-1.tar`, tar(audioEntries.slice(12)));
     await withSource(openShards([`${folder}/s-{0..1}.tar`], "audio"), async (source) => {
-      assert.equal(source.describe, `the 2 shards ${folder}/s-{0..1}.tar`);
-      assert.equal(source.clips, 8);
-      assert.deepEqual(source.skipped(), []);
+      assertStrictEquals(source.describe, `the 2 shards ${folder}/s-{0..1}.tar`);
+      assertStrictEquals(source.clips, 8);
+      assertEquals(source.skipped(), []);
       const extract = logMelOnHost(publishedFrontEnd);
       for (const { name, frames: values } of source.heldOut) {
         const sound = sounds.find(({ name: one }) => name.endsWith(`/${one}.wav`))!;
         const decoded = right(await decodeRecording(wav16(sound.samples, 16000))());
-        assert.deepEqual(values, crop(standardised(extract(decoded)), 0, frames));
+        assertEquals(values, crop(standardised(extract(decoded)), 0, frames));
       }
       const batch = right(await source.batch(0, 8));
-      assert.ok(batch.every(Number.isFinite));
+      assert(batch.every(Number.isFinite));
     });
   }));
 
@@ -159,10 +159,10 @@ Deno.test("precomputed spectrograms are those that audio would give, in any floa
     }));
     await Deno.writeFile(`${folder}/a.tar`, tar(entries));
     await withSource(openShards([folder], "log-mel"), (source) => {
-      assert.equal(source.clips + source.heldOut.length, 10);
+      assertStrictEquals(source.clips + source.heldOut.length, 10);
       for (const { name, frames: values } of source.heldOut) {
         const of = logMels[Number(/(\d+)\.npy$/.exec(name)![1])];
-        assert.deepEqual(values, crop(standardised(of), 0, frames));
+        assertEquals(values, crop(standardised(of), 0, frames));
       }
     });
     // Halves are near.
@@ -186,7 +186,7 @@ Deno.test("precomputed spectrograms are those that audio would give, in any floa
       }, { threads: 1 }),
     );
     const wanted = standardised({ frames: 2, mels: 2, values: Float32Array.of(1, -2, 0.5, 0) });
-    assert.deepEqual(opened.heldOut[0].frames, wanted.values);
+    assertEquals(opened.heldOut[0].frames, wanted.values);
     opened.close();
   }));
 
@@ -225,15 +225,15 @@ Deno.test("what is wrong with members is told, and they are skipped", () =>
     );
     await withSource(openShards([folder], "log-mel"), (source) => {
       const skipped = source.skipped();
-      assert.deepEqual(
+      assertEquals(
         skipped.map(({ path }) => path),
         cases.map(([name]) => `${folder}/a.tar/${name}.npy`),
       );
-      cases.forEach(([, , reason], k) => assert.match(skipped[k].reason, reason));
-      assert.equal(source.clips + source.heldOut.length, 12);
+      cases.forEach(([, , reason], k) => assertMatch(skipped[k].reason, reason));
+      assertStrictEquals(source.clips + source.heldOut.length, 12);
     });
     const refused = left(await openShards([folder], "log-mel", { skippedFraction: 0.01 }));
-    assert.match(
+    assertMatch(
       dataErrorText(refused),
       /10 of 22 recordings .* the first is .*nan\.npy: the value/,
     );
@@ -258,13 +258,13 @@ Deno.test("of a shard that is cut, empty or no archive the rest is told as skipp
       const told = new Map(
         source.skipped().map(({ path, reason }) => [path.replace(/^.*\//, ""), reason]),
       );
-      assert.equal(told.size, 5);
-      assert.match(told.get("cut.tar")!, /^it is cut in '\d{4}-.*\.wav', which should have 28844/);
-      assert.equal(told.get("empty.tar"), "the file is empty");
-      assert.equal(told.get("noise.tar"), "it is no tar archive");
-      assert.equal(told.get("open.tar"), "it is cut after 10 recordings");
-      assert.match(told.get("claims.tar")!, /a name has 200000000 bytes, where 65536 are read/);
-      assert.equal(source.clips + source.heldOut.length, 25);
+      assertStrictEquals(told.size, 5);
+      assertMatch(told.get("cut.tar")!, /^it is cut in '\d{4}-.*\.wav', which should have 28844/);
+      assertStrictEquals(told.get("empty.tar"), "the file is empty");
+      assertStrictEquals(told.get("noise.tar"), "it is no tar archive");
+      assertStrictEquals(told.get("open.tar"), "it is cut after 10 recordings");
+      assertMatch(told.get("claims.tar")!, /a name has 200000000 bytes, where 65536 are read/);
+      assertStrictEquals(source.clips + source.heldOut.length, 25);
     });
   }));
 
@@ -284,12 +284,12 @@ Deno.test("an index is kept beside the store, and made anew when the shard chang
       JSON.stringify({ ...index, names: index.names.replaceAll(/\d{4}-/g, "kept-") }),
     );
     await withSource(openShards([path], "audio", { store, heldOutFraction: 0.9 }), (source) => {
-      assert.equal(kept().length, 1);
-      assert.ok(source.heldOut.some(({ name }) => name.includes("kept-")));
+      assertStrictEquals(kept().length, 1);
+      assert(source.heldOut.some(({ name }) => name.includes("kept-")));
     });
     await Deno.writeFile(path, tar(audioEntries.slice(0, 8)));
     await withSource(openShards([path], "audio", { store }), (source) => {
-      assert.equal(source.clips + source.heldOut.length, 4);
-      assert.equal(kept().length, 2);
+      assertStrictEquals(source.clips + source.heldOut.length, 4);
+      assertStrictEquals(kept().length, 2);
     });
   }));

@@ -1,6 +1,6 @@
 // Downloads against a server on this machine: whole, interrupted, damaged, and no server at all.
 import { createHash } from "node:crypto";
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import {
   download,
@@ -13,7 +13,7 @@ import { inFolder } from "../../../support/hear/made.ts";
 import { type Answer, broken, md5, part, serving } from "../../../support/hear/server.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 const names = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
@@ -49,36 +49,36 @@ const fetched = async (
   );
 
 const whole = (path: string): void => {
-  assert.ok(
+  assert(
     createHash("md5").update(Deno.readFileSync(path)).digest("hex") === md5(content).slice(4),
   );
-  assert.deepEqual(names(path.replace(/\/[^/]*$/, "")), ["a.bin"]);
+  assertEquals(names(path.replace(/\/[^/]*$/, "")), ["a.bin"]);
 };
 
 Deno.test("a file is fetched, checked and named", () =>
   fetched([], undefined, {}, (result, path, asked) => {
     right(result);
     whole(path);
-    assert.deepEqual(asked, [null]);
+    assertEquals(asked, [null]);
   }));
 
 Deno.test("what was there is gone on from, with what the server sends", async () => {
   await fetched([], content.slice(0, 100_000), {}, (result, path, asked) => {
     right(result);
     whole(path);
-    assert.deepEqual(asked, ["bytes=100000-"]);
+    assertEquals(asked, ["bytes=100000-"]);
   });
   // All is there but the name.
   await fetched([], content, {}, (result, path, asked) => {
     right(result);
     whole(path);
-    assert.deepEqual(asked, []);
+    assertEquals(asked, []);
   });
   // Without a known size the server says that nothing follows.
   await fetched([], content, { size: undefined }, (result, path, asked) => {
     right(result);
     whole(path);
-    assert.deepEqual(asked, ["bytes=300000-"]);
+    assertEquals(asked, ["bytes=300000-"]);
   });
   // A server without ranges sends all of it anew.
   const ignoring: Answer = (_, bytes) => new Response(bytes);
@@ -90,7 +90,7 @@ Deno.test("what was there is gone on from, with what the server sends", async ()
   await fetched([], new Uint8Array(400_000), {}, (result, path, asked) => {
     right(result);
     whole(path);
-    assert.deepEqual(asked, [null]);
+    assertEquals(asked, [null]);
   });
 });
 
@@ -102,7 +102,7 @@ Deno.test("a connection that breaks is taken up again as long as bytes come", ()
     (result, path, asked) => {
       right(result);
       whole(path);
-      assert.deepEqual(asked, [
+      assertEquals(asked, [
         null,
         "bytes=70000-",
         "bytes=120000-",
@@ -115,19 +115,19 @@ Deno.test("a connection that breaks is taken up again as long as bytes come", ()
 Deno.test("one that breaks again and again is given up; the next time goes on", async () => {
   const nothing: Answer = () => new Response(null, { status: 503 });
   await fetched([broken(70_000), nothing], undefined, {}, (result, path, asked) => {
-    assert.ok(E.isLeft(result));
-    assert.equal(
+    assert(E.isLeft(result));
+    assertStrictEquals(
       result.left,
       "a.bin: the connection broke after 70000 bytes of 0.3 MB: the server answered 503; the same " +
         "command goes on from there",
     );
-    assert.equal(asked.length, 3);
-    assert.deepEqual(names(path.replace(/\/[^/]*$/, "")), ["a.bin.partial"]);
+    assertStrictEquals(asked.length, 3);
+    assertEquals(names(path.replace(/\/[^/]*$/, "")), ["a.bin.partial"]);
   });
   await fetched([nothing], undefined, {}, (result, path) => {
-    assert.ok(E.isLeft(result));
-    assert.match(result.left, /\/files\/a\.bin answered 503$/);
-    assert.deepEqual(names(path.replace(/\/[^/]*$/, "")), []);
+    assert(E.isLeft(result));
+    assertMatch(result.left, /\/files\/a\.bin answered 503$/);
+    assertEquals(names(path.replace(/\/[^/]*$/, "")), []);
   });
 });
 
@@ -142,21 +142,21 @@ Deno.test("a server that falls silent counts as broken", () =>
     (result, path, asked) => {
       right(result);
       whole(path);
-      assert.deepEqual(asked.slice(0, 2), [null, "bytes=1000-"]);
+      assertEquals(asked.slice(0, 2), [null, "bytes=1000-"]);
     },
     { ...quick, stall: 300 },
   ));
 
 Deno.test("a wrong checksum or size is told, and nothing is kept", async () => {
-  const none = (path: string) => assert.deepEqual(names(path.replace(/\/[^/]*$/, "")), []);
+  const none = (path: string) => assertEquals(names(path.replace(/\/[^/]*$/, "")), []);
   await fetched([], new Uint8Array(100_000), {}, (result, path) => {
-    assert.ok(E.isLeft(result));
-    assert.match(result.left, /^a\.bin is damaged: its checksum is md5:[0-9a-f]{32}, where md5:/);
+    assert(E.isLeft(result));
+    assertMatch(result.left, /^a\.bin is damaged: its checksum is md5:[0-9a-f]{32}, where md5:/);
     none(path);
   });
   await fetched([], undefined, { size: 200_000 }, (result, path) => {
-    assert.ok(E.isLeft(result));
-    assert.match(result.left, /^a\.bin has 300000 bytes, where 200000 are expected/);
+    assert(E.isLeft(result));
+    assertMatch(result.left, /^a\.bin has 300000 bytes, where 200000 are expected/);
     none(path);
   });
   const sha = `sha256:${createHash("sha256").update(content).digest("hex")}`;
@@ -171,10 +171,10 @@ Deno.test("answers that no second attempt changes are told at once", () =>
     await inFolder(async (folder) => {
       const to = async (url: string) => {
         const result = await download(remote(url), `${folder}/x`, quick)();
-        return E.isLeft(result) ? downloadErrorText(result.left) : assert.fail("fetched");
+        return E.isLeft(result) ? downloadErrorText(result.left) : fail("fetched");
       };
-      assert.equal(await to(url), `${url}/files/a.bin answered 404, there is no such file`);
-      assert.match(await to("no address"), /^"no address\/files\/a\.bin" is not an address/);
+      assertStrictEquals(await to(url), `${url}/files/a.bin answered 404, there is no such file`);
+      assertMatch(await to("no address"), /^"no address\/files\/a\.bin" is not an address/);
     });
   }));
 
@@ -183,8 +183,8 @@ Deno.test("no server at all: who cannot be reached, and why", async () => {
   const { port } = listener.addr as Deno.NetAddr;
   listener.close();
   const listed = await recordFiles(`http://127.0.0.1:${port}/record`)();
-  assert.ok(E.isLeft(listed));
-  assert.match(
+  assert(E.isLeft(listed));
+  assertMatch(
     downloadErrorText(listed.left),
     new RegExp(`^127\\.0\\.0\\.1:${port} cannot be reached: .*[Rr]efused`),
   );
@@ -192,12 +192,12 @@ Deno.test("no server at all: who cannot be reached, and why", async () => {
 
 Deno.test("records: what they list, and what is none", () =>
   serving({ "a.bin": content }, [], async ({ url }) => {
-    assert.deepEqual(right(await recordFiles(`${url}/record`)()), [remote(url)]);
+    assertEquals(right(await recordFiles(`${url}/record`)()), [remote(url)]);
     const why = async (url: string) => {
       const listed = await recordFiles(url)();
-      return E.isLeft(listed) ? downloadErrorText(listed.left) : assert.fail("a record");
+      return E.isLeft(listed) ? downloadErrorText(listed.left) : fail("a record");
     };
-    assert.match(await why(`${url}/files/a.bin`), /is not a record of Zenodo: it is not JSON$/);
-    assert.match(await why(`${url}/none`), /answered 404/);
-    assert.match(await why("zenodo"), /is not an address/);
+    assertMatch(await why(`${url}/files/a.bin`), /is not a record of Zenodo: it is not JSON$/);
+    assertMatch(await why(`${url}/none`), /answered 404/);
+    assertMatch(await why("zenodo"), /is not an address/);
   }));

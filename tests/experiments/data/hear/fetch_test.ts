@@ -1,5 +1,5 @@
 // `deno task data hear` as a user meets it, against a server on this machine.
-import assert from "assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { archiveOf, taskFolders } from "../../../../experiments/data/hear/fetch.ts";
 import type { Remote } from "../../../../experiments/data/hear/download.ts";
@@ -9,7 +9,7 @@ import { broken, part, serving } from "../../../support/hear/server.ts";
 import { gzip, taskTar } from "../../../support/hear/tarball.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 const names = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
@@ -25,17 +25,17 @@ Deno.test("the archive of a task among others, at 16000 Hz where there is one", 
     "hear-LATEST-libricount-v1.0.0-hear2021-full-16000.tar.gz",
     "esc50x-v2.0.0-full-16000.tar.gz",
   ].map(file);
-  assert.equal(archiveOf("esc50-v2.0.0-full", files), files[1]);
-  assert.equal(archiveOf("libricount-v1.0.0-hear2021-full", files), files[5]);
-  assert.equal(archiveOf("fsd50k-v1.0-full", files), undefined);
-  assert.deepEqual(right(taskFolders(["e50", "esc50", "BO", "x-v1-small"])), [
+  assertStrictEquals(archiveOf("esc50-v2.0.0-full", files), files[1]);
+  assertStrictEquals(archiveOf("libricount-v1.0.0-hear2021-full", files), files[5]);
+  assertStrictEquals(archiveOf("fsd50k-v1.0-full", files), undefined);
+  assertEquals(right(taskFolders(["e50", "esc50", "BO", "x-v1-small"])), [
     "esc50-v2.0.0-full",
     "beijing_opera-v1.0-hear2021-full",
     "x-v1-small",
   ]);
-  assert.equal(right(taskFolders(["all", "VL"])).length, knownTasks.length);
+  assertStrictEquals(right(taskFolders(["all", "VL"])).length, knownTasks.length);
   for (const name of ["esc", "../x-y", "", "-a-b", "a/b-c"]) {
-    assert.ok(E.isLeft(taskFolders([name])), name);
+    assert(E.isLeft(taskFolders([name])), name);
   }
 });
 
@@ -52,7 +52,7 @@ const ran = async (folder: string, ...args: readonly string[]) => {
     stderr: "piped",
   }).output();
   const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  assert.ok(!/^\s+at /m.test(err), `a stack trace: ${err}`);
+  assert(!/^\s+at /m.test(err), `a stack trace: ${err}`);
   return { code, out, err };
 };
 
@@ -62,30 +62,30 @@ Deno.test("the command fetches, resamples and checks; the second time it only ch
     const files = { "hear2021-made-v1-small-48000.tar.gz": bytes };
     await serving(files, [broken(bytes.length >> 1), part], async ({ url, asked }) => {
       const first = await ran(folder, "hear", "made-v1-small", "--from", `${url}/record`);
-      assert.equal(first.code, 0, first.err);
-      assert.equal(
+      assertStrictEquals(first.code, 0, first.err);
+      assertStrictEquals(
         first.out,
         "tasks/made-v1-small: whole, 7 clips in 3 splits, 3 classes\n",
       );
-      assert.match(
+      assertMatch(
         first.err,
         /unpacked 7 clips in \d+:\d\d, of which 7 were resampled from 48000 Hz/,
       );
-      assert.deepEqual(asked, [null, `bytes=${bytes.length >> 1}-`]);
-      assert.deepEqual(names(`${folder}/tasks`), ["made-v1-small"]);
+      assertEquals(asked, [null, `bytes=${bytes.length >> 1}-`]);
+      assertEquals(names(`${folder}/tasks`), ["made-v1-small"]);
 
       Deno.removeSync(`${folder}/tasks/made-v1-small/16000/valid/d.wav`);
       const second = await ran(folder, "hear", "made-v1-small", "BO", "--from", `${url}/record`);
-      assert.equal(second.code, 1);
-      assert.match(
+      assertStrictEquals(second.code, 1);
+      assertMatch(
         second.err,
         /16000\/valid\/d\.wav: there is no such file, and valid\.json names/,
       );
-      assert.match(
+      assertMatch(
         second.err,
         /record has no archive of beijing_opera-v1\.0-hear2021-full; it has hear2021-made-v1-small/,
       );
-      assert.equal(asked.length, 2);
+      assertStrictEquals(asked.length, 2);
     });
   }));
 
@@ -94,15 +94,15 @@ Deno.test("an archive that is there is unpacked and kept; one from an address is
     const archive = `${folder}/made-v1-small-16000.tar.gz`;
     Deno.writeFileSync(archive, await gzip(taskTar("made-v1-small", filesOf(threeSplits))));
     const file = await ran(folder, "hear", "made-v1-small", "--from", archive, "--out", "a/b/");
-    assert.equal(file.code, 0, file.err);
-    assert.match(file.out, /^a\/b\/made-v1-small: whole/);
-    assert.ok(names(folder).includes("made-v1-small-16000.tar.gz"));
+    assertStrictEquals(file.code, 0, file.err);
+    assertMatch(file.out, /^a\/b\/made-v1-small: whole/);
+    assert(names(folder).includes("made-v1-small-16000.tar.gz"));
     const bytes = new Uint8Array(Deno.readFileSync(archive));
     await serving({ "x.tar.gz": bytes }, [], async ({ url }) => {
       const from = `${url}/files/x.tar.gz`;
       const address = await ran(folder, "hear", "made-v1-small", "--from", from, "--out", "c");
-      assert.equal(address.code, 0, address.err);
-      assert.deepEqual(names(`${folder}/c`), ["made-v1-small"]);
+      assertStrictEquals(address.code, 0, address.err);
+      assertEquals(names(`${folder}/c`), ["made-v1-small"]);
     });
   }));
 
@@ -112,12 +112,12 @@ Deno.test("offline: one sentence that says what to do; what is not understood ha
     const { port } = listener.addr as Deno.NetAddr;
     listener.close();
     const offline = await ran(folder, "hear", "all", "--from", `http://127.0.0.1:${port}/record`);
-    assert.equal(offline.code, 1);
-    assert.match(
+    assertStrictEquals(offline.code, 1);
+    assertMatch(
       offline.err,
       /^127\.0\.0\.1:\d+ cannot be reached: .*; fetch the archive of beijing_opera.* --from FILE/,
     );
-    assert.equal(offline.err.trim().split("\n").length, 1);
+    assertStrictEquals(offline.err.trim().split("\n").length, 1);
     for (
       const [args, pattern] of [
         [["hear", "esc"], /there is no task 'esc'; the ten are BO \(beijing_opera/],
@@ -127,7 +127,7 @@ Deno.test("offline: one sentence that says what to do; what is not understood ha
       ] as const
     ) {
       const wrong = await ran(folder, ...args);
-      assert.equal(wrong.code, 2);
-      assert.match(wrong.err, pattern);
+      assertStrictEquals(wrong.code, 2);
+      assertMatch(wrong.err, pattern);
     }
   }));

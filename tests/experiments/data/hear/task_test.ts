@@ -1,6 +1,13 @@
 // HEAR's task folders: whole ones are read as hear-eval-kit reads them, broken ones are refused with
 // every problem at once, by file.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertNotStrictEquals,
+  assertStrictEquals,
+  fail,
+} from "@std/assert";
 import fc from "fast-check";
 import * as E from "fp-ts/Either.js";
 import { knownTask, knownTasks } from "../../../../experiments/data/hear/published_tasks.ts";
@@ -26,7 +33,7 @@ import {
 } from "../../../support/hear/made.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left, null, 1));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left, null, 1));
   return result.right;
 };
 
@@ -64,32 +71,32 @@ const withMetadata = (changes: Record<string, unknown>, made = threeSplits): Mad
 
 Deno.test("a task of three splits: labels by index, clips in the order of the file", async () => {
   const task = await whole(threeSplits);
-  assert.deepEqual(task.labels, ["bell", "drum, large", "42"]);
-  assert.deepEqual(task.splits.map(({ name }) => name), ["train", "test", "valid"]);
+  assertEquals(task.labels, ["bell", "drum, large", "42"]);
+  assertEquals(task.splits.map(({ name }) => name), ["train", "test", "valid"]);
   const [train] = task.splits;
-  assert.deepEqual(
+  assertEquals(
     train.clips.map(({ file, labels, samples }) => [file, labels, samples]),
     [["a.wav", [0], 800], ["b.wav", [1], 800], ["c.wav", [2], 800], ["3.wav", [0], 800]],
   );
-  assert.match(train.clips[0].path, /made\/16000\/train\/a\.wav$/);
-  assert.equal(task.metadata.sampleDuration, 0.05);
-  assert.equal(task.metadata.mode, "small");
-  assert.equal(task.known, undefined);
+  assertMatch(train.clips[0].path, /made\/16000\/train\/a\.wav$/);
+  assertStrictEquals(task.metadata.sampleDuration, 0.05);
+  assertStrictEquals(task.metadata.mode, "small");
+  assertStrictEquals(task.known, undefined);
 });
 
 Deno.test("a multilabel task of folds: none, one and many labels", async () => {
   const task = await whole(fourFolds);
-  assert.deepEqual(task.labels, ["a", "b"]);
+  assertEquals(task.labels, ["a", "b"]);
   const fold = task.splits.find(({ name }) => name === "fold00")!;
-  assert.deepEqual(fold.clips.map(({ labels }) => labels), [[], [1, 0]]);
+  assertEquals(fold.clips.map(({ labels }) => labels), [[], [1, 0]]);
 });
 
 Deno.test("partitions: one of three splits, k of k folds", () => {
   const of = (changes: Record<string, unknown>) =>
     partitions(right(decodeMetadata(metadataOf(changes))));
-  assert.deepEqual(of({}), [{ train: ["train"], valid: ["valid"], test: ["test"] }]);
+  assertEquals(of({}), [{ train: ["train"], valid: ["valid"], test: ["test"] }]);
   for (const split_mode of ["new_split_kfold", "presplit_kfold"]) {
-    assert.deepEqual(of({ split_mode, splits: ["f2", "f0", "f3", "f1"] }), [
+    assertEquals(of({ split_mode, splits: ["f2", "f0", "f3", "f1"] }), [
       { train: ["f2", "f3"], valid: ["f1"], test: ["f0"] },
       { train: ["f0", "f3"], valid: ["f2"], test: ["f1"] },
       { train: ["f0", "f1"], valid: ["f3"], test: ["f2"] },
@@ -105,21 +112,21 @@ Deno.test("every fold is tested once, chosen by once, and never trained on at th
       split_mode: "presplit_kfold",
       splits: [...folds].reverse(),
     }))));
-    assert.deepEqual(all.flatMap(({ test }) => test), folds);
-    assert.deepEqual(all.flatMap(({ valid }) => valid).sort(), folds);
+    assertEquals(all.flatMap(({ test }) => test), folds);
+    assertEquals(all.flatMap(({ valid }) => valid).sort(), folds);
     for (const { train, valid, test } of all) {
-      assert.deepEqual([...train, ...valid, ...test].sort(), folds);
+      assertEquals([...train, ...valid, ...test].sort(), folds);
     }
   }));
 });
 
 Deno.test("metadata: each wrong field is told", async () => {
   const of = (changes: Record<string, unknown>) => problems(withMetadata(changes));
-  assert.deepEqual(await of({ split_mode: "new_split_stratified" }), [
+  assertEquals(await of({ split_mode: "new_split_stratified" }), [
     'task_metadata.json: split_mode: expected "trainvaltest", "presplit_kfold" or ' +
     '"new_split_kfold", found "new_split_stratified"',
   ]);
-  assert.deepEqual(
+  assertEquals(
     await of({
       embedding_type: "event",
       evaluation: ["top1_acc", "top5_acc"],
@@ -134,23 +141,23 @@ Deno.test("metadata: each wrong field is told", async () => {
       '"d_prime" or "aucroc", found "top5_acc"',
     ],
   );
-  assert.deepEqual(await of({ evaluation: [] }), [
+  assertEquals(await of({ evaluation: [] }), [
     "task_metadata.json: evaluation: expected a list of names of scores, found []",
   ]);
-  assert.deepEqual(await of({ splits: ["train", "test"] }), [
+  assertEquals(await of({ splits: ["train", "test"] }), [
     "task_metadata.json: splits should be train, valid and test as split_mode is trainvaltest, " +
     "found train, test",
   ]);
-  assert.deepEqual(await of({ splits: ["../x", "valid", "test"] }), [
+  assertEquals(await of({ splits: ["../x", "valid", "test"] }), [
     'task_metadata.json: splits names "../x", which cannot be the name of a folder and a file',
   ]);
 });
 
 Deno.test("metadata: folds that are too few, named twice, or not as many as promised", async () => {
   const of = (changes: Record<string, unknown>) => problems(withMetadata(changes, fourFolds));
-  assert.match((await of({ splits: ["fold00", "fold01"] }))[0], /at least 3 folds are needed/);
-  assert.match((await of({ splits: ["a", "b", "b"] }))[0], /splits names 'b' twice/);
-  assert.match((await of({ nfolds: 5 }))[0], /nfolds is 5, but splits names 4: fold02, fold00/);
+  assertMatch((await of({ splits: ["fold00", "fold01"] }))[0], /at least 3 folds are needed/);
+  assertMatch((await of({ splits: ["a", "b", "b"] }))[0], /splits names 'b' twice/);
+  assertMatch((await of({ nfolds: 5 }))[0], /nfolds is 5, but splits names 4: fold02, fold00/);
 });
 
 Deno.test("all problems of a task come at once, each with its file", async () => {
@@ -166,7 +173,7 @@ Deno.test("all problems of a task come at once, each with its file", async () =>
     files.set("16000/test/f.wav", wav(0.08));
     files.delete("16000/train/b.wav");
   });
-  assert.deepEqual(found, [
+  assertEquals(found, [
     "train.json: the label 'gong' of 'b.wav' is not in labelvocabulary.csv",
     "train.json: 'c.wav' should have one label, as the task is multiclass, and has 2: 'bell', '42'",
     "16000/train/a.wav: its sample rate is 44100 Hz, where 16000 Hz are expected",
@@ -189,7 +196,7 @@ Deno.test("a clip that a file names twice is told, though JSON readers keep the 
       text('{"d.wav": ["42"], "e.wav": ["bell"], "\\u0064.wav": ["bell"], "e.wav": [":"]}'),
     );
   });
-  assert.deepEqual(found, [
+  assertEquals(found, [
     "valid.json: it names 'd.wav' more than once",
     "valid.json: it names 'e.wav' more than once",
     "valid.json: the label ':' of 'e.wav' is not in labelvocabulary.csv",
@@ -200,24 +207,24 @@ Deno.test("files of a split that are not as they should be", async () => {
   const of = async (content: string) =>
     (await problems(fourFolds, (_, files) => files.set("fold01.json", text(content))))
       .filter((line) => line.startsWith("fold01.json"));
-  assert.deepEqual(await of("[]"), [
+  assertEquals(await of("[]"), [
     "fold01.json: it should be an object that gives names of files their labels",
   ]);
-  assert.deepEqual(await of('{"a1.wav": ["a"'), [
+  assertEquals(await of('{"a1.wav": ["a"'), [
     "fold01.json: it is not JSON: line 1, column 16: expected ',' or ']', found the end of the text",
   ]);
-  assert.deepEqual(await of('{"a1.wav": "a", "../../a0.wav": ["a"], "": []}'), [
+  assertEquals(await of('{"a1.wav": "a", "../../a0.wav": ["a"], "": []}'), [
     "fold01.json: the labels of 'a1.wav' should be a list of texts or whole numbers",
     "fold01.json: '../../a0.wav' is not the name of a file in the folder of the split",
     "fold01.json: '' is not the name of a file in the folder of the split",
   ]);
-  assert.deepEqual(await of('{"a1.wav": [1.5, true]}'), [
+  assertEquals(await of('{"a1.wav": [1.5, true]}'), [
     "fold01.json: the labels of 'a1.wav' should be a list of texts or whole numbers",
   ]);
 });
 
 Deno.test("missing files and folders", async () => {
-  assert.deepEqual(
+  assertEquals(
     await problems(threeSplits, (_, files) => {
       for (const name of ["labelvocabulary.csv", "test.json", "16000/valid/d.wav"]) {
         files.delete(name);
@@ -234,14 +241,14 @@ Deno.test("missing files and folders", async () => {
     writeFiles(folder, filesOf(threeSplits, 48000));
     writeFiles(folder, new Map([["8000/train/a.wav", wav(0.05, 8000)]]));
     const read = await readTask(folder)();
-    assert.ok(E.isLeft(read));
-    assert.deepEqual(read.left.problems.map(problemText), [
+    assert(E.isLeft(read));
+    assertEquals(read.left.problems.map(problemText), [
       "16000: there is no such folder, but audio at 8000, 48000 Hz, which must be resampled first",
     ]);
-    assert.ok(E.isRight(await readTask(folder, 48000)()));
+    assert(E.isRight(await readTask(folder, 48000)()));
     const nothing = await readTask(`${folder}/none`)();
-    assert.ok(E.isLeft(nothing));
-    assert.match(taskErrorText(nothing.left), /none: there is no such folder$/);
+    assert(E.isLeft(nothing));
+    assertMatch(taskErrorText(nothing.left), /none: there is no such folder$/);
   });
 });
 
@@ -258,8 +265,8 @@ Deno.test("audio that is no audio, or of two channels", async () => {
   ];
   for (const [bytes, pattern] of cases) {
     const found = await of(bytes);
-    assert.equal(found.length, 1, found.join("\n"));
-    assert.match(found[0], pattern);
+    assertStrictEquals(found.length, 1, found.join("\n"));
+    assertMatch(found[0], pattern);
   }
 });
 
@@ -268,7 +275,7 @@ Deno.test("chunks before the audio, of odd size too, are passed over", async () 
   const chunk = text("LIST\u0005\0\0\0abcde\0");
   const bytes = new Uint8Array([...plain.slice(0, 36), ...chunk, ...plain.slice(36)]);
   new DataView(bytes.buffer).setUint32(4, bytes.length - 8, true);
-  assert.deepEqual(
+  assertEquals(
     await problems(threeSplits, (_, files) => files.set("16000/test/f.wav", bytes)),
     [],
   );
@@ -276,29 +283,29 @@ Deno.test("chunks before the audio, of odd size too, are passed over", async () 
 
 Deno.test("names in any script work; another Unicode form of the same letters is told", async () => {
   const nfc = "größe é 한글 東京 🥁.wav".normalize("NFC"), nfd = nfc.normalize("NFD");
-  assert.notEqual(nfc, nfd);
+  assertNotStrictEquals(nfc, nfd);
   const named = (name: string): Made => ({
     ...threeSplits,
     splits: { ...threeSplits.splits, test: { [name]: ["bell"] } },
   });
   for (const name of [nfc, nfd]) {
     const task = await whole(named(name));
-    assert.equal(task.splits[1].clips[0].file, name);
+    assertStrictEquals(task.splits[1].clips[0].file, name);
   }
   const swapped = (from: string, to: string) =>
     problems(named(from), (_, files) => {
       files.set(`16000/test/${to}`, files.get(`16000/test/${from}`)!);
       files.delete(`16000/test/${from}`);
     });
-  assert.deepEqual(await swapped(nfc, nfd), [
+  assertEquals(await swapped(nfc, nfd), [
     `16000/test/${nfc}: there is no such file; test.json writes its letters in Unicode form NFC, ` +
     "the file's name in NFD: rename the file",
   ]);
-  assert.match((await swapped(nfd, nfc))[0], /in Unicode form NFD, the file's name in NFC/);
+  assertMatch((await swapped(nfd, nfc))[0], /in Unicode form NFD, the file's name in NFC/);
   const label = "é".normalize("NFD");
   const labelled = { ...threeSplits.splits, test: { "f.wav": [label] } };
   const vocabulary = `${threeSplits.vocabulary}3,${label.normalize("NFC")}\n`;
-  assert.deepEqual(await problems({ ...threeSplits, vocabulary, splits: labelled }), [
+  assertEquals(await problems({ ...threeSplits, vocabulary, splits: labelled }), [
     `test.json: the label '${label}' of 'f.wav' is not in labelvocabulary.csv, which writes its ` +
     "letters in Unicode form NFC, and this file in NFD",
   ]);
@@ -307,29 +314,29 @@ Deno.test("names in any script work; another Unicode form of the same letters is
     ...threeSplits,
     splits: { ...threeSplits.splits, test: { [nfc]: ["bell"], [nfd]: ["42"] } },
   });
-  assert.deepEqual(both.splits[1].clips.map(({ labels }) => labels), [[0], [2]]);
+  assertEquals(both.splits[1].clips.map(({ labels }) => labels), [[0], [2]]);
 });
 
 Deno.test("vocabularies", () => {
-  assert.deepEqual(right(parseVocabulary("\ufeffidx,label\n1,b\n0,a\n\n")), ["a", "b"]);
-  assert.deepEqual(right(parseVocabulary('idx,label,more\n0,"say ""a"",\nb",\n')), ['say "a",\nb']);
+  assertEquals(right(parseVocabulary("\ufeffidx,label\n1,b\n0,a\n\n")), ["a", "b"]);
+  assertEquals(right(parseVocabulary('idx,label,more\n0,"say ""a"",\nb",\n')), ['say "a",\nb']);
   const wrong = (csv: string) => {
     const parsed = parseVocabulary(csv);
-    assert.ok(E.isLeft(parsed), csv);
+    assert(E.isLeft(parsed), csv);
     return parsed.left.map(({ line, problem }) => `${line}: ${problem}`);
   };
-  assert.deepEqual(wrong(""), ["1: the file is empty"]);
-  assert.deepEqual(wrong("label\na\n"), ["1: the columns should be idx and label, found 'label'"]);
-  assert.deepEqual(wrong("idx,label\n"), ["1: no label follows the header"]);
-  assert.deepEqual(wrong("idx,label\n0,a\n2,b\n0,c\n3,a\n1"), [
+  assertEquals(wrong(""), ["1: the file is empty"]);
+  assertEquals(wrong("label\na\n"), ["1: the columns should be idx and label, found 'label'"]);
+  assertEquals(wrong("idx,label\n"), ["1: no label follows the header"]);
+  assertEquals(wrong("idx,label\n0,a\n2,b\n0,c\n3,a\n1"), [
     "4: idx 0 is given twice, to 'a' and to 'c'",
     "5: the label 'a' stands on line 2 already",
     "6: 2 cells are expected, found 1",
   ]);
-  assert.deepEqual(wrong("idx,label\n1,a\n2,b\n"), [
+  assertEquals(wrong("idx,label\n1,a\n2,b\n"), [
     "3: idx should be a whole number from 0 to 1, found '2'",
   ]);
-  assert.deepEqual(wrong('idx,label\n0,"a\n'), ["2: a quoted cell is not closed"]);
+  assertEquals(wrong('idx,label\n0,"a\n'), ["2: a quoted cell is not closed"]);
 });
 
 Deno.test("a vocabulary of any labels comes back", () => {
@@ -338,7 +345,7 @@ Deno.test("a vocabulary of any labels comes back", () => {
   fc.assert(fc.property(fc.uniqueArray(label, { minLength: 1 }), fc.boolean(), (labels, crlf) => {
     const rows = labels.map((label, k) => `${k},${cell(label)}`);
     const csv = ["idx,label", ...rows.reverse()].join(crlf ? "\r\n" : "\n");
-    assert.deepEqual(right(parseVocabulary(csv)), labels);
+    assertEquals(right(parseVocabulary(csv)), labels);
   }));
 });
 
@@ -353,24 +360,24 @@ Deno.test("long lists of problems are cut by kind", async () => {
     files.set("16000/test/x.wav", wav(0.05, 8000));
     writeFiles(folder, files);
     const read = await readTask(folder)();
-    assert.ok(E.isLeft(read));
-    assert.equal(read.left.problems.length, 51);
+    assert(E.isLeft(read));
+    assertStrictEquals(read.left.problems.length, 51);
     const lines = taskErrorText(read.left, 3).split("\n");
-    assert.equal(lines.length, 6);
-    assert.match(lines[0], /^the task .* cannot be used; it has 51 problems:$/);
-    assert.equal(lines[4], "  and 47 more like that");
-    assert.match(lines[5], /x\.wav: test\.json does not name it/);
+    assertStrictEquals(lines.length, 6);
+    assertMatch(lines[0], /^the task .* cannot be used; it has 51 problems:$/);
+    assertStrictEquals(lines[4], "  and 47 more like that");
+    assertMatch(lines[5], /x\.wav: test\.json does not name it/);
   });
 });
 
 Deno.test("the ten tasks are known by name, and a part of one is not taken for it", async () => {
-  assert.equal(knownTasks.length, 10);
+  assertStrictEquals(knownTasks.length, 10);
   for (const task of knownTasks) {
-    assert.equal(knownTask(task.short.toUpperCase()), task);
-    assert.equal(knownTask(task.folder), task);
+    assertStrictEquals(knownTask(task.short.toUpperCase()), task);
+    assertStrictEquals(knownTask(task.folder), task);
   }
-  assert.equal(knownTask("esc50")?.classes, 50);
-  assert.equal(knownTask("esc"), undefined);
+  assertStrictEquals(knownTask("esc50")?.classes, 50);
+  assertStrictEquals(knownTask("esc"), undefined);
   const found = await problems(withMetadata({
     task_name: "speech_commands",
     version: "v0.0.2",
@@ -379,7 +386,7 @@ Deno.test("the ten tasks are known by name, and a part of one is not taken for i
     sample_duration: 0.05,
   }));
   const start = "SC-5h (Speech Commands, 5 hours) as published has";
-  assert.deepEqual(found, [
+  assertEquals(found, [
     `labelvocabulary.csv: ${start} 12 classes, this one has 3`,
     `task_metadata.json: ${start} top1_acc as main score, this one has mAP`,
     `task_metadata.json: ${start} 1 as sample_duration, this one has 0.05`,
@@ -394,20 +401,20 @@ Deno.test("several tasks: all broken ones are told, folders that are no tasks ar
     Deno.mkdirSync(`${folder}/notes`);
     Deno.writeTextFileSync(`${folder}/README`, "");
     const listed = right(listTasks(folder));
-    assert.deepEqual(listed, {
+    assertEquals(listed, {
       tasks: [`${folder}/one`, `${folder}/two`],
       others: ["notes"],
     });
-    assert.equal(right(await readTasks(listed.tasks)()).length, 2);
+    assertStrictEquals(right(await readTasks(listed.tasks)()).length, 2);
     Deno.removeSync(`${folder}/one/16000/test/f.wav`);
     Deno.removeSync(`${folder}/two/fold02.json`);
     const broken = await readTasks(listed.tasks)();
-    assert.ok(E.isLeft(broken));
-    assert.deepEqual(broken.left.map(({ problems }) => problems.map(problemText)), [
+    assert(E.isLeft(broken));
+    assertEquals(broken.left.map(({ problems }) => problems.map(problemText)), [
       ["16000/test/f.wav: there is no such file, and test.json names it"],
       ["fold02.json: there is no such file"],
     ]);
-    assert.ok(E.isLeft(listTasks(`${folder}/none`)));
+    assert(E.isLeft(listTasks(`${folder}/none`)));
   }));
 
 Deno.test("the tasks of the development corpus are whole", async () => {
@@ -421,7 +428,7 @@ Deno.test("the tasks of the development corpus are whole", async () => {
     labels.length,
     splits.map(({ clips }) => clips.length).join("/"),
   ]);
-  assert.deepEqual(counts, [
+  assertEquals(counts, [
     ["drum_stroke", 7, "50/45/65/87/84"],
     ["mix_tags", 8, "144/32/64"],
     ["note_pitch", 36, "612/108/180"],

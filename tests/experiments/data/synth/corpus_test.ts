@@ -1,6 +1,15 @@
 // The synthesised corpus: the same for the same seed, usable whatever is asked for, and of kinds that
 // differ in what is heard and not only in name.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertGreaterOrEqual,
+  assertLess,
+  assertNotStrictEquals,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { dice, shuffled, subkey } from "../../../../experiments/data/synth/random.ts";
 import {
   synthesise,
@@ -17,9 +26,9 @@ const peak = (samples: Float32Array) => samples.reduce((m, x) => Math.max(m, Mat
 
 Deno.test("the same seed gives the same sounds, bit for bit, however many are made", () => {
   const clips = synthesise(5, 2 * kinds, 0.8);
-  assert.deepEqual(synthesise(5, 2 * kinds, 0.8), clips);
-  assert.deepEqual(synthesise(5, kinds + 3, 0.8), clips.slice(0, kinds + 3));
-  assert.ok(clips.every(({ samples }) => samples.length === 12800));
+  assertEquals(synthesise(5, 2 * kinds, 0.8), clips);
+  assertEquals(synthesise(5, kinds + 3, 0.8), clips.slice(0, kinds + 3));
+  assert(clips.every(({ samples }) => samples.length === 12800));
 });
 
 Deno.test("other seeds give other sounds, large and negative ones too", () => {
@@ -28,52 +37,53 @@ Deno.test("other seeds give other sounds, large and negative ones too", () => {
   const prints = corpora.map((clips) =>
     clips.map(({ samples }) => samples.slice(1000, 1004).join())
   );
-  assert.equal(new Set(prints.flat()).size, seeds.length * kinds);
-  assert.throws(() => synthesise(0.5, 1, 1), /the seed 0.5 is not a whole number/);
+  assertStrictEquals(new Set(prints.flat()).size, seeds.length * kinds);
+  assertThrows(() => synthesise(0.5, 1, 1), Error, "the seed 0.5 is not a whole number");
 });
 
 Deno.test("kinds are equally frequent and in an order that no stride follows", () => {
   const found = synthesise(3, 20 * kinds, 0.05).map(kindOf);
   for (const kind of synthesisedKinds) {
-    assert.equal(found.filter((one) => one === kind).length, 20, kind);
+    assertStrictEquals(found.filter((one) => one === kind).length, 20, kind);
   }
   // A held-out part, taken as every so manyth sound or from either end, has most kinds.
   for (const stride of [2, 5, 7, 10, kinds, 20]) {
     const part = new Set(found.filter((_, i) => i % stride === stride - 1));
-    assert.ok(
-      part.size >= Math.min(kinds, 14 * 20 / stride) * 0.55,
+    assertGreaterOrEqual(
+      part.size,
+      Math.min(kinds, 14 * 20 / stride) * 0.55,
       `every ${stride}: ${part.size}`,
     );
   }
-  assert.ok(new Set(found.slice(-24)).size >= 0.9 * kinds);
+  assertGreaterOrEqual(new Set(found.slice(-24)).size, 0.9 * kinds);
 });
 
 Deno.test("every sound is finite, heard, never too loud, and begins and ends softly", () => {
   const levels: number[] = [];
   for (const { name, samples } of synthesise(11, 10 * kinds, 2)) {
-    assert.ok(samples.every(Number.isFinite), name);
+    assert(samples.every(Number.isFinite), name);
     const level = peak(samples);
     levels.push(level);
-    assert.ok(level > 0.05 && level < 0.95, `${name}: ${level}`);
-    assert.ok(Math.abs(samples[0]) < 0.1 * level && Math.abs(samples.at(-1)!) < 0.1 * level, name);
+    assert(level > 0.05 && level < 0.95, `${name}: ${level}`);
+    assert(Math.abs(samples[0]) < 0.1 * level && Math.abs(samples.at(-1)!) < 0.1 * level, name);
     // Not one click in silence: it is heard in at least a tenth of its stretches of 10 ms.
     const stretches = Array.from(
       { length: 200 },
       (_, i) => samples.subarray(i * 160, i * 160 + 160),
     );
     const heard = stretches.filter((stretch) => peak(stretch) > 0.01 * level).length;
-    assert.ok(heard >= 20, `${name}: heard in ${heard} of 200`);
-    assert.ok(stretches.every((stretch) => peak(stretch) > 0), `${name}: dead silence`);
+    assertGreaterOrEqual(heard, 20, `${name}: heard in ${heard} of 200`);
+    assert(stretches.every((stretch) => peak(stretch) > 0), `${name}: dead silence`);
   }
-  assert.ok(Math.min(...levels) < 0.12 && Math.max(...levels) > 0.7, "levels vary");
+  assert(Math.min(...levels) < 0.12 && Math.max(...levels) > 0.7, "levels vary");
 });
 
 Deno.test("very short sounds, long ones and none at all can be asked for", () => {
-  assert.deepEqual(synthesise(0, 0, 1), []);
+  assertEquals(synthesise(0, 0, 1), []);
   for (const seconds of [0, 1 / 16000, 0.01, 9]) {
     for (const { samples } of synthesise(2, kinds, seconds)) {
-      assert.equal(samples.length, Math.round(seconds * 16000));
-      assert.ok(samples.every((x) => Math.abs(x) < 0.95));
+      assertStrictEquals(samples.length, Math.round(seconds * 16000));
+      assert(samples.every((x) => Math.abs(x) < 0.95));
     }
   }
 });
@@ -123,7 +133,7 @@ Deno.test("kinds sound different: the nearest other sound is mostly of the same 
     return seen[distances.indexOf(Math.min(...distances))].kind === one.kind;
   });
   // Guessing would find one in thirteen.
-  assert.ok(same.length > 0.6 * seen.length, `${same.length} of ${seen.length}`);
+  assertGreater(same.length, 0.6 * seen.length, `${same.length} of ${seen.length}`);
 });
 
 Deno.test("dice are even, do not follow one another, and each key has its own", () => {
@@ -138,21 +148,21 @@ Deno.test("dice are even, do not follow one another, and each key has its own", 
     const bins = new Array<number>(20).fill(0);
     for (const x of one) bins[Math.floor(20 * x)]++;
     const surprise = bins.reduce((sum, n) => sum + (n - draws / 20) ** 2 / (draws / 20), 0);
-    assert.ok(surprise < 50, `chi squared ${surprise} with 19 degrees of freedom`);
-    assert.ok(Math.abs(correlation(one, [...one.slice(1), one[0]])) < 0.03);
+    assertLess(surprise, 50, `chi squared ${surprise} with 19 degrees of freedom`);
+    assertLess(Math.abs(correlation(one, [...one.slice(1), one[0]])), 0.03);
   }
   for (const [i, one] of series.entries()) {
-    for (const other of series.slice(i + 1)) assert.ok(Math.abs(correlation(one, other)) < 0.03);
+    for (const other of series.slice(i + 1)) assertLess(Math.abs(correlation(one, other)), 0.03);
   }
   const first = Array.from(
     { length: 3000 },
     (_, key) => shuffled([0, 1, 2], dice(subkey(9, key)))[0],
   );
   for (const item of [0, 1, 2]) {
-    assert.ok(Math.abs(first.filter((x) => x === item).length - 1000) < 120);
+    assertLess(Math.abs(first.filter((x) => x === item).length - 1000), 120);
   }
   const { noise } = dice(4);
   const [a, b] = [noise(), noise()];
-  assert.equal(a(3), a(3));
-  assert.notEqual(a(3), b(3));
+  assertStrictEquals(a(3), a(3));
+  assertNotStrictEquals(a(3), b(3));
 });

@@ -1,6 +1,14 @@
 // Embeddings in hear-eval-kit's layout, read back by the kit's rules: in TypeScript, and with NumPy
 // where a Python has it.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+  fail,
+} from "@std/assert";
 import fc from "fast-check";
 import * as E from "fp-ts/Either.js";
 import {
@@ -21,7 +29,7 @@ import {
 } from "../../../support/hear/made.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 
@@ -64,12 +72,12 @@ interface Found {
 // What the kit's rules find must be the task, in the kit's order.
 const check = (task: Task, found: readonly Found[]): void => {
   const orders = kitOrder(task), embeddings = embeddingsOf(task);
-  assert.deepEqual(found.map(({ split }) => split), task.splits.map(({ name }) => name));
+  assertEquals(found.map(({ split }) => split), task.splits.map(({ name }) => name));
   task.splits.forEach(({ clips }, k) => {
     const order = [...orders[k]];
-    assert.deepEqual(found[k].clips, order.map((clip) => clips[clip].file));
-    assert.deepEqual(found[k].labels, order.map((clip) => clips[clip].labels));
-    assert.deepEqual(
+    assertEquals(found[k].clips, order.map((clip) => clips[clip].file));
+    assertEquals(found[k].labels, order.map((clip) => clips[clip].labels));
+    assertEquals(
       found[k].rows,
       order.map((clip) => [...embeddings[k].subarray(clip * width, (clip + 1) * width)]),
     );
@@ -86,7 +94,7 @@ const plain = (value: Value<never>): unknown => {
   if (value.kind === "dict") {
     return Object.fromEntries([...value.entries].map(([key, item]) => [plain(key), plain(item)]));
   }
-  return assert.fail(`a ${value.kind}`);
+  return fail(`a ${value.kind}`);
 };
 
 const readHere = (folder: string, task: Task): readonly Found[] => {
@@ -96,11 +104,11 @@ const readHere = (folder: string, task: Task): readonly Found[] => {
       Deno.readTextFileSync(`${folder}/${name}.embedding-dimensions.json`),
     );
     const bytes = new Uint8Array(Deno.readFileSync(`${folder}/${name}.embeddings.npy`));
-    assert.equal(bytes.length, 4 * count * wide);
+    assertStrictEquals(bytes.length, 4 * count * wide);
     const values = new Float32Array(bytes.buffer);
     const file = new Uint8Array(Deno.readFileSync(`${folder}/${name}.target-labels.pkl`));
     const labels = plain(right(unpickle<never>(file, nothing))) as readonly (readonly string[])[];
-    assert.equal(labels.length, count);
+    assertStrictEquals(labels.length, count);
     return {
       split: name,
       clips: [...orders[k]].map((clip) => clips[clip].file),
@@ -134,22 +142,22 @@ Deno.test("what is written is read back by the kit's rules", () =>
       const out = right(
         await writeEmbeddings(`${folder}/embeddings/`, task, width, embeddingsOf(task))(),
       );
-      assert.equal(out, `${folder}/embeddings/${name}`);
+      assertStrictEquals(out, `${folder}/embeddings/${name}`);
       check(task, readHere(out, task));
       const names = [...Deno.readDirSync(out)].map(({ name }) => name).sort();
       const perSplit = task.splits.flatMap(({ name }) =>
         ["json", "embeddings.npy", "embedding-dimensions.json", "target-labels.pkl"]
           .map((kind) => `${name}.${kind}`)
       );
-      assert.deepEqual(
+      assertEquals(
         names,
         [".done.embeddings", "labelvocabulary.csv", "task_metadata.json", ...perSplit].sort(),
       );
       for (const file of ["task_metadata.json", "labelvocabulary.csv"]) {
-        assert.deepEqual(Deno.readFileSync(`${out}/${file}`), filesOf(made).get(file));
+        assertEquals(Deno.readFileSync(`${out}/${file}`), filesOf(made).get(file));
       }
     }
-    assert.deepEqual(
+    assertEquals(
       [...Deno.readDirSync(`${folder}/embeddings`)].map(({ name }) => name).sort(),
       Object.keys(tasks).sort(),
     );
@@ -171,7 +179,7 @@ Deno.test("NumPy and Python's pickle read it too, in the order that Python shuff
         stderr: "piped",
         env: { PYTHONUTF8: "1" },
       }).output();
-      assert.ok(success, new TextDecoder().decode(stderr));
+      assert(success, new TextDecoder().decode(stderr));
       check(task, JSON.parse(new TextDecoder().decode(stdout)));
     }
   });
@@ -180,13 +188,13 @@ Deno.test("NumPy and Python's pickle read it too, in the order that Python shuff
 Deno.test("Python's shuffles", () => {
   // random.Random(0), then shuffle(list(range(10))) and shuffle(list(range(1000))).
   const [ten, thousand] = pythonShuffles(0, [10, 1000]);
-  assert.deepEqual([...ten], [7, 8, 1, 5, 3, 4, 2, 0, 9, 6]);
-  assert.deepEqual([...thousand.slice(0, 8)], [391, 933, 207, 558, 54, 410, 632, 295]);
-  assert.deepEqual([...thousand.slice(-3)], [913, 597, 366]);
-  assert.deepEqual(pythonShuffles(5, [0, 1]).map((order) => [...order]), [[], [0]]);
+  assertEquals([...ten], [7, 8, 1, 5, 3, 4, 2, 0, 9, 6]);
+  assertEquals([...thousand.slice(0, 8)], [391, 933, 207, 558, 54, 410, 632, 295]);
+  assertEquals([...thousand.slice(-3)], [913, 597, 366]);
+  assertEquals(pythonShuffles(5, [0, 1]).map((order) => [...order]), [[], [0]]);
   fc.assert(fc.property(fc.nat(), fc.nat(200), (seed, length) => {
     const [order] = pythonShuffles(seed, [length]);
-    assert.deepEqual([...order].sort((a, b) => a - b), Array.from({ length }, (_, k) => k));
+    assertEquals([...order].sort((a, b) => a - b), Array.from({ length }, (_, k) => k));
   }));
 });
 
@@ -204,9 +212,9 @@ Deno.test("whatever is pickled is unpickled", () => {
     ),
   }));
   fc.assert(fc.property(value, (value) => {
-    assert.deepEqual(plain(right(unpickle<never>(pickle(value), nothing))), value);
+    assertEquals(plain(right(unpickle<never>(pickle(value), nothing))), value);
   }));
-  assert.throws(() => pickle("\ud800"), /has no UTF-8/);
+  assertThrows(() => pickle("\ud800"), Error, "has no UTF-8");
 });
 
 Deno.test("written again it replaces what was there, scores of the kit included", () =>
@@ -216,8 +224,8 @@ Deno.test("written again it replaces what was there, scores of the kit included"
     Deno.writeTextFileSync(`${out}/prediction-done.json`, "{}");
     const doubled = embeddingsOf(task).map((values) => values.map((value) => 2 * value));
     right(await writeEmbeddings(folder, task, width, doubled)());
-    assert.ok(![...Deno.readDirSync(out)].some(({ name }) => name === "prediction-done.json"));
-    assert.equal(readHere(out, task)[1].rows[0][0], 2);
+    assert(![...Deno.readDirSync(out)].some(({ name }) => name === "prediction-done.json"));
+    assertStrictEquals(readHere(out, task)[1].rows[0][0], 2);
   }));
 
 Deno.test("what cannot be written leaves what was there", () =>
@@ -226,33 +234,34 @@ Deno.test("what cannot be written leaves what was there", () =>
     const embeddings = embeddingsOf(task);
     const text = async (of: readonly Float32Array[], into: string) => {
       const written = await writeEmbeddings(into, task, width, of)();
-      return E.isLeft(written) ? layoutErrorText(written.left) : assert.fail("it was written");
+      return E.isLeft(written) ? layoutErrorText(written.left) : fail("it was written");
     };
     // What is not finite is refused by its clip.
     const bad = embeddings.map((values) => values.slice());
     bad[0][2 * width + 1] = NaN;
-    assert.equal(
+    assertStrictEquals(
       await text(bad, folder),
       "the embedding of 'c.wav' in train is not finite at 1, and hear-eval-kit takes only finite " +
         "ones",
     );
     // Another folder of that name is not removed; nor is anything put beside it.
-    assert.match(
+    assertMatch(
       await text(embeddings, `${folder}/tasks`),
       /made is there and holds no embeddings/,
     );
-    assert.ok(E.isRight(await readTask(`${folder}/tasks/made`)()));
+    assert(E.isRight(await readTask(`${folder}/tasks/made`)()));
     Deno.writeTextFileSync(`${folder}/file`, "");
-    assert.match(await text(embeddings, `${folder}/file`), /^cannot make the folder .*file/);
+    assertMatch(await text(embeddings, `${folder}/file`), /^cannot make the folder .*file/);
     // The task's files are gone meanwhile.
     Deno.removeSync(`${folder}/tasks/made/test.json`);
-    assert.match(await text(embeddings, folder), /^cannot write into the folder /);
-    assert.deepEqual([...Deno.readDirSync(folder)].map(({ name }) => name).sort(), [
+    assertMatch(await text(embeddings, folder), /^cannot write into the folder /);
+    assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name).sort(), [
       "file",
       "tasks",
     ]);
-    await assert.rejects(
+    await assertRejects(
       () => writeEmbeddings(folder, task, width + 1, embeddings)(),
-      /embeddings of 4 numbers do not fit its clips/,
+      Error,
+      "embeddings of 4 numbers do not fit its clips",
     );
   }));

@@ -1,6 +1,16 @@
 // HEAR's scores against scikit-learn's on fixed vectors (ties, missing classes, zeros of both signs),
 // against their definitions on random ones, and the statistics over seeds against SciPy's.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreaterOrEqual,
+  assertLess,
+  assertLessOrEqual,
+  assertMatch,
+  assertStrictEquals,
+  assertThrows,
+  fail,
+} from "@std/assert";
 import fc from "fast-check";
 import * as E from "fp-ts/Either.js";
 import {
@@ -32,14 +42,15 @@ const numbers = (written: string): readonly number[] =>
 
 const close = (found: number, expected: number, what: string, tolerance = 1e-12): void => {
   if (Object.is(found, expected) || found === expected) return;
-  assert.ok(
-    Math.abs(found - expected) <= tolerance * Math.max(1, Math.abs(expected)),
+  assertLessOrEqual(
+    Math.abs(found - expected),
+    tolerance * Math.max(1, Math.abs(expected)),
     `${what}: found ${found}, expected ${expected}`,
   );
 };
 
 Deno.test("scores are scikit-learn's", () => {
-  assert.ok(vectors.cases.length >= 10);
+  assertGreaterOrEqual(vectors.cases.length, 10);
   for (const { name, classes, scores, labels, expected, confusion: counts } of vectors.cases) {
     const of: Predictions = {
       classes,
@@ -51,7 +62,7 @@ Deno.test("scores are scikit-learn's", () => {
       const tolerance = key === "d_prime" ? 1e-11 : 1e-13;
       close(score(key, of), reference, `${key} of '${name}'`, tolerance);
     }
-    assert.deepEqual(confusion(of), JSON.parse(counts), name);
+    assertEquals(confusion(of), JSON.parse(counts), name);
   }
 });
 
@@ -111,8 +122,8 @@ Deno.test("rankings do not change when all scores of a class pass through a risi
   );
   fc.assert(fc.property(predictions, rising, (of, change) => {
     const changed = { ...of, scores: of.scores.map(change) };
-    assert.deepEqual(averagePrecisions(changed), averagePrecisions(of));
-    assert.deepEqual(areasUnderRoc(changed), areasUnderRoc(of));
+    assertEquals(averagePrecisions(changed), averagePrecisions(of));
+    assertEquals(areasUnderRoc(changed), areasUnderRoc(of));
   }));
 });
 
@@ -137,7 +148,7 @@ Deno.test("the confusion matrix counts every clip, its diagonal the accuracy", (
   fc.assert(fc.property(predictions, (of) => {
     const counts = confusion(of);
     const sum = counts.flat().reduce((a, b) => a + b, 0);
-    assert.equal(sum, of.labels.length);
+    assertStrictEquals(sum, of.labels.length);
     const right = counts.reduce((total, row, k) => total + row[k], 0);
     close(right / sum, score("top1_acc", of), "accuracy");
   }));
@@ -149,18 +160,22 @@ Deno.test("a true label with the highest score is right, in another octave for c
     scores: Float32Array.from({ length: 30 }, (_, k) => k === guess ? 2 : k > guess ? 1 : 0),
     labels: [[label]],
   });
-  assert.equal(score("pitch_acc", one(7, 7)), 1);
-  assert.equal(score("pitch_acc", one(7, 19)), 0);
-  assert.equal(score("chroma_acc", one(7, 19)), 1);
-  assert.equal(score("chroma_acc", one(7, 20)), 0);
-  assert.deepEqual([...predicted(one(7, 0))], [7]);
+  assertStrictEquals(score("pitch_acc", one(7, 7)), 1);
+  assertStrictEquals(score("pitch_acc", one(7, 19)), 0);
+  assertStrictEquals(score("chroma_acc", one(7, 19)), 1);
+  assertStrictEquals(score("chroma_acc", one(7, 20)), 0);
+  assertEquals([...predicted(one(7, 0))], [7]);
 });
 
 Deno.test("a prediction that is not a number makes every score so; sizes that do not fit throw", () => {
   const of = { classes: 2, scores: Float32Array.of(1, 0, NaN, 1), labels: [[0], [1]] };
-  for (const name of scoreNames) assert.ok(Number.isNaN(score(name, of)));
-  assert.throws(() => score("mAP", { ...of, classes: 3 }), /4 scores are not those of 2 clips/);
-  assert.throws(() => score("mAP", { classes: 2, scores: new Float32Array(), labels: [] }));
+  for (const name of scoreNames) assert(Number.isNaN(score(name, of)));
+  assertThrows(
+    () => score("mAP", { ...of, classes: 3 }),
+    Error,
+    "4 scores are not those of 2 clips",
+  );
+  assertThrows(() => score("mAP", { classes: 2, scores: new Float32Array(), labels: [] }));
 });
 
 Deno.test("mAP over 200 classes and 4000 clips takes a fraction of a second", () => {
@@ -174,9 +189,9 @@ Deno.test("mAP over 200 classes and 4000 clips takes a fraction of a second", ()
   };
   const began = performance.now();
   const value = score("mAP", of);
-  assert.ok(performance.now() - began < 5000, "slower than any reason but a quadratic one");
+  assertLess(performance.now() - began, 5000, "slower than any reason but a quadratic one");
   // By chance: a little above the share of clips that have a class.
-  assert.ok(value > 1 / classes && value < 3 / classes, `${value}`);
+  assert(value > 1 / classes && value < 3 / classes, `${value}`);
 });
 
 Deno.test("quantiles are SciPy's", () => {
@@ -189,10 +204,10 @@ Deno.test("quantiles are SciPy's", () => {
   }
   // A Cauchy variable is within 1 half of the time.
   close(tQuantile(0.5, 1), 1, "t of a half and one degree", 1e-15);
-  assert.ok(Number.isNaN(normalQuantile(NaN)));
-  assert.ok(Number.isNaN(normalQuantile(1.1)));
-  assert.throws(() => tQuantile(0.95, 0), RangeError);
-  assert.throws(() => tQuantile(1, 3), RangeError);
+  assert(Number.isNaN(normalQuantile(NaN)));
+  assert(Number.isNaN(normalQuantile(1.1)));
+  assertThrows(() => tQuantile(0.95, 0), RangeError);
+  assertThrows(() => tQuantile(1, 3), RangeError);
 });
 
 Deno.test("intervals are SciPy's; one run has none", () => {
@@ -200,15 +215,15 @@ Deno.test("intervals are SciPy's; one run has none", () => {
     const values = numbers(written), found = interval(values);
     close(found.mean, mean, "mean");
     close(found.halfWidth!, halfWidth, "half width", 1e-11);
-    assert.equal(found.runs, values.length);
+    assertStrictEquals(found.runs, values.length);
   }
-  assert.deepEqual(interval([0.5]), { mean: 0.5, runs: 1 });
-  assert.equal(interval([0.5, 0.5, 0.5]).halfWidth, 0);
-  assert.throws(() => interval([]), RangeError);
+  assertEquals(interval([0.5]), { mean: 0.5, runs: 1 });
+  assertStrictEquals(interval([0.5, 0.5, 0.5]).halfWidth, 0);
+  assertThrows(() => interval([]), RangeError);
 });
 
 const right = <A>(result: E.Either<unknown, A>): A => {
-  if (E.isLeft(result)) assert.fail(JSON.stringify(result.left));
+  if (E.isLeft(result)) fail(JSON.stringify(result.left));
   return result.right;
 };
 
@@ -219,12 +234,12 @@ Deno.test("the aggregate: worst 0, best 100, with what it is relative to", () =>
     xlstm: { a: 0.4, b: 1, c: 0.7 },
   };
   const found = right(aggregate(scores));
-  assert.deepEqual(found.tasks, [
+  assertEquals(found.tasks, [
     { task: "a", min: 0.2, max: 0.6, worst: "mel", best: "mamba" },
     { task: "b", min: 0.5, max: 1, worst: "mel", best: "xlstm" },
   ]);
-  assert.deepEqual(found.undecided, ["c"]);
-  assert.deepEqual(found.models.map(({ model }) => model), ["mel", "mamba", "xlstm"]);
+  assertEquals(found.undecided, ["c"]);
+  assertEquals(found.models.map(({ model }) => model), ["mel", "mamba", "xlstm"]);
   [0, 75, 75].forEach((expected, k) => close(found.models[k].score, expected, "s(m)"));
   close(placed(found.tasks, { a: 0.8, b: 0.5 }), 75, "outside of the range");
 });
@@ -244,10 +259,10 @@ Deno.test("the aggregate lies in 0 to 100 and does not see shifts and scales of 
     ]));
   fc.assert(fc.property(table, fc.integer({ min: 1, max: 9 }), fc.integer(), (rows, by, shift) => {
     const found = aggregate(named(rows));
-    if (E.isLeft(found)) return assert.equal(found.left._tag, "AllTheSame");
+    if (E.isLeft(found)) return assertStrictEquals(found.left._tag, "AllTheSame");
     const moved = right(aggregate(named(rows.map(([a, b, c]) => [by * a + shift, b, c]))));
     found.right.models.forEach(({ score }, k) => {
-      assert.ok(score >= 0 && score <= 100 + 1e-9);
+      assert(score >= 0 && score <= 100 + 1e-9);
       close(moved.models[k].score, score, "moved", 1e-9);
     });
   }));
@@ -256,17 +271,17 @@ Deno.test("the aggregate lies in 0 to 100 and does not see shifts and scales of 
 Deno.test("no aggregate without scores of all models on all tasks", () => {
   const text = (scores: Record<string, Record<string, number>>) => {
     const found = aggregate(scores);
-    assert.ok(E.isLeft(found));
+    assert(E.isLeft(found));
     return aggregateErrorText(found.left);
   };
-  assert.match(text({ one: { a: 1 } }), /at least 2 are needed, found 1/);
-  assert.match(text({ one: { a: 1, b: 2 }, two: { a: 2 } }), /two has none on b/);
-  assert.match(text({ one: { a: 1 }, two: { a: NaN } }), /two has none on a/);
-  assert.match(text({ one: { a: 1 }, two: { a: 1 } }), /all models score the same/);
+  assertMatch(text({ one: { a: 1 } }), /at least 2 are needed, found 1/);
+  assertMatch(text({ one: { a: 1, b: 2 }, two: { a: 2 } }), /two has none on b/);
+  assertMatch(text({ one: { a: 1 }, two: { a: NaN } }), /two has none on a/);
+  assertMatch(text({ one: { a: 1 }, two: { a: 1 } }), /all models score the same/);
 });
 
 const named: readonly ScoreName[] = scoreNames;
 Deno.test("every score that metadata may name is computed", () => {
   const of: Predictions = { classes: 2, scores: Float32Array.of(1, 0, 0, 1), labels: [[0], [1]] };
-  for (const name of named) assert.ok(score(name, of) >= 1, name);
+  for (const name of named) assertGreaterOrEqual(score(name, of), 1, name);
 });

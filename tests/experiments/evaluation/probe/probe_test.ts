@@ -1,5 +1,12 @@
 // Whole evaluations of embeddings by probes: against PyTorch's scores, and what the procedure promises.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertLessOrEqual,
+  assertStrictEquals,
+} from "@std/assert";
 import type { Task } from "../../../../experiments/data/hear/task.ts";
 import {
   correctedProtocol,
@@ -61,14 +68,14 @@ const probed = (() => {
 /** Compares them with what PyTorch came to. */
 const holds = async (scores: readonly number[]) => {
   const found = await probed();
-  assert.ok(found !== undefined);
+  assert(found !== undefined);
   const ours = interval(found.map(({ scores }) => scores.top1_acc!));
   const theirs = interval(scores);
   console.log(
     `PyTorch ${theirs.mean.toFixed(4)} ± ${theirs.halfWidth!.toFixed(4)}, ` +
       `ours ${ours.mean.toFixed(4)} ± ${ours.halfWidth!.toFixed(4)}`,
   );
-  assert.ok(Math.abs(ours.mean - theirs.mean) <= theirs.halfWidth!);
+  assertLessOrEqual(Math.abs(ours.mean - theirs.mean), theirs.halfWidth!);
 };
 
 Deno.test("scores are those of PyTorch's runs of the published probe, within their spread", async () => {
@@ -76,12 +83,12 @@ Deno.test("scores are those of PyTorch's runs of the published probe, within the
   await holds(scores);
   const truth = folds.flatMap(({ labels }) => labels);
   for (const { folds, confusion } of (await probed())!) {
-    assert.deepEqual(folds.map(({ test }) => test), [["fold00"], ["fold01"], ["fold02"]]);
-    for (const { epoch } of folds) assert.ok(epoch % 3 === 0 && epoch > 0 && epoch <= 498);
+    assertEquals(folds.map(({ test }) => test), [["fold00"], ["fold01"], ["fold02"]]);
+    for (const { epoch } of folds) assert(epoch % 3 === 0 && epoch > 0 && epoch <= 498);
     // Rows of the confusion are the true classes: each clip is tested once.
     confusion!.forEach((row, label) => {
       const count = truth.filter((of) => of === label).length;
-      assert.equal(row.reduce((a, b) => a + b, 0), count);
+      assertStrictEquals(row.reduce((a, b) => a + b, 0), count);
     });
   }
 });
@@ -95,14 +102,14 @@ Deno.test({
     const script = new URL("../../../support/hear/probe_reference.py", import.meta.url).pathname;
     const made: Reference = JSON.parse(runPython(python!, [script]));
     // The embeddings come from Python's own random numbers, which no version changes.
-    assert.deepEqual(made.scores.folds, reference.scores.folds);
+    assertEquals(made.scores.folds, reference.scores.folds);
     made.steps.forEach(({ losses }, k) =>
       losses.forEach((loss, step) =>
-        assert.ok(Math.abs(loss - reference.steps[k].losses[step]) < 1e-4)
+        assertLess(Math.abs(loss - reference.steps[k].losses[step]), 1e-4)
       )
     );
     const there = interval(reference.scores.scores), here = interval(made.scores.scores);
-    assert.ok(Math.abs(here.mean - there.mean) <= there.halfWidth! + here.halfWidth!);
+    assertLessOrEqual(Math.abs(here.mean - there.mean), there.halfWidth! + here.halfWidth!);
     await holds(made.scores.scores);
   },
 });
@@ -149,28 +156,28 @@ Deno.test("batches smaller than a split, orders of their own, and multilabel tas
       seeds: [0, 1, 2],
       protocol,
       onProgress: ({ ended, trials }) => {
-        assert.equal(trials, 6);
+        assertStrictEquals(trials, 6);
         ends.push(ended);
       },
     });
-    assert.equal(ends.at(-1), 6);
-    assert.deepEqual(ends, ends.toSorted((a, b) => a - b));
+    assertStrictEquals(ends.at(-1), 6);
+    assertEquals(ends, ends.toSorted((a, b) => a - b));
     found!.forEach(({ seed, scores, folds, point, confusion, precisions }, k) => {
-      assert.equal(seed, k);
-      assert.ok(grid.includes(point as typeof grid[number]));
-      assert.equal(folds.length, 1);
-      assert.ok(scores[main]! > 0.95, `${prediction}: ${scores[main]}`);
-      assert.equal(confusion === undefined, prediction === "multilabel");
-      assert.equal(precisions === undefined, prediction === "multiclass");
+      assertStrictEquals(seed, k);
+      assert(grid.includes(point as typeof grid[number]));
+      assertStrictEquals(folds.length, 1);
+      assertGreater(scores[main]!, 0.95, `${prediction}: ${scores[main]}`);
+      assertStrictEquals(confusion === undefined, prediction === "multilabel");
+      assertStrictEquals(precisions === undefined, prediction === "multiclass");
     });
     // The same again is the same to the bit.
-    assert.deepEqual(
+    assertEquals(
       await probeTask(trainers, task, embeddings, { seeds: [0, 1, 2], protocol }),
       found,
     );
     // And a seed is what it is without the others.
     const one = await probeTask(trainers, task, embeddings, { seeds: [1], protocol });
-    assert.deepEqual(one![0], found![1]);
+    assertEquals(one![0], found![1]);
   }
 });
 
@@ -182,9 +189,9 @@ Deno.test("training stops where it is told to, and where it does not get better"
       protocol: { ...quick, grid: [{ layers: 1, dropout: 0, rate: 0 }], ...changes },
     }))![0].epochs;
   // A rate of 0 never gets better than at the first validation, but running moments settle.
-  assert.equal(await epochs({ epochs: 10, patience: 100 }), 9);
+  assertStrictEquals(await epochs({ epochs: 10, patience: 100 }), 9);
   const stopped = await epochs({ epochs: 500, patience: 4 });
-  assert.ok(stopped < 400 && stopped >= 15, `${stopped}`);
+  assert(stopped < 400 && stopped >= 15, `${stopped}`);
   // No accuracy is above 1, so that training ends where it is reached: 20 validations would follow.
   const rate = 1e-2, epochsOf = { grid: [{ layers: 1, dropout: 0, rate }], patience: 20 } as const;
   const perfect = await probeTask(trainers, task, embeddings, {
@@ -192,20 +199,20 @@ Deno.test("training stops where it is told to, and where it does not get better"
     protocol: { ...quick, ...epochsOf },
   });
   const [{ folds: [{ validation, epoch }], epochs: trained }] = perfect!;
-  assert.equal(validation, 1);
-  assert.equal(trained, epoch);
+  assertStrictEquals(validation, 1);
+  assertStrictEquals(trained, epoch);
   // Sums of these overflow: there is nothing to wait for, and no score.
   const splits = embeddings.splits.map((of) => of.slice().fill(1e38));
   const options = { seeds: [0], protocol: quick };
   const found = await probeTask(trainers, task, { ...embeddings, splits }, options);
-  assert.equal(found![0].epochs, 2 * quick.every);
-  assert.ok(Number.isNaN(found![0].scores.top1_acc));
+  assertStrictEquals(found![0].epochs, 2 * quick.every);
+  assert(Number.isNaN(found![0].scores.top1_acc));
 });
 
 Deno.test("an interrupted evaluation gives nothing", async () => {
   const { task, embeddings } = easy("multiclass");
   let rounds = 0;
   const options = { seeds: [0], protocol: quick, interrupted: () => ++rounds === 2 };
-  assert.equal(await probeTask(trainers, task, embeddings, options), undefined);
-  assert.equal(rounds, 2);
+  assertStrictEquals(await probeTask(trainers, task, embeddings, options), undefined);
+  assertStrictEquals(rounds, 2);
 });

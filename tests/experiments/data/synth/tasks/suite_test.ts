@@ -1,6 +1,15 @@
 // The synthetic suite: the same for the same seed, whole tasks in HEAR's layout, and tasks that can be
 // learnt and are not trivial.
-import assert from "assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertNotEquals,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import {
   suiteErrorText,
@@ -19,14 +28,15 @@ import { bandStatistics, logisticRegression } from "../../../../support/baseline
 Deno.test("the same seed gives the same clips, however many are made; another seed others", () => {
   for (const task of syntheticTasks) {
     const clips = [...taskClips(task, { seed: 3, clips: 7 })];
-    assert.deepEqual([...taskClips(task, { seed: 3, clips: 9 })].slice(0, 7), clips);
+    assertEquals([...taskClips(task, { seed: 3, clips: 9 })].slice(0, 7), clips);
     const others = [...taskClips(task, { seed: 4, clips: 7 })];
-    clips.forEach(({ samples }, k) => assert.notDeepEqual(others[k].samples, samples));
+    clips.forEach(({ samples }, k) => assertNotEquals(others[k].samples, samples));
   }
-  assert.equal(new Set(syntheticTasks.map(({ name }) => name)).size, 10);
-  assert.throws(
+  assertStrictEquals(new Set(syntheticTasks.map(({ name }) => name)).size, 10);
+  assertThrows(
     () => taskClips(syntheticTasks[0], { seed: 0.5, clips: 1 }).next(),
-    /the seed 0.5 is not a whole number/,
+    Error,
+    "the seed 0.5 is not a whole number",
   );
 });
 
@@ -35,17 +45,19 @@ Deno.test("clips are finite, heard and of the stated length; every split has eve
     const counts = new Map<string, number>();
     for (const { split, labels, samples } of taskClips(task, { seed: 1, clips: fewestClips })) {
       const peak = samples.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-      assert.ok(peak > 0.09 && peak < 0.91, `${task.name} ${labels}: ${peak}`);
-      if (task.seconds !== null) assert.equal(samples.length, Math.round(task.seconds * 16000));
-      assert.ok(labels.length === 1 || task.prediction === "multilabel");
-      assert.deepEqual(labels, task.labels.filter((label) => labels.includes(label)));
+      assert(peak > 0.09 && peak < 0.91, `${task.name} ${labels}: ${peak}`);
+      if (task.seconds !== null) {
+        assertStrictEquals(samples.length, Math.round(task.seconds * 16000));
+      }
+      assert(labels.length === 1 || task.prediction === "multilabel");
+      assertEquals(labels, task.labels.filter((label) => labels.includes(label)));
       for (const label of labels) {
         counts.set(`${split} ${label}`, (counts.get(`${split} ${label}`) ?? 0) + 1);
       }
     }
     for (const split of splitsOf(task)) {
       for (const label of task.labels) {
-        assert.ok((counts.get(`${split} ${label}`) ?? 0) > 0, `${task.name} ${split} ${label}`);
+        assertGreater(counts.get(`${split} ${label}`) ?? 0, 0, `${task.name} ${split} ${label}`);
       }
     }
   }
@@ -58,34 +70,34 @@ Deno.test("a suite is written as whole tasks, kept when it is there, and never h
     Deno.writeTextFileSync(`${folder}/.synthetic_pitch.partial/16000/train/x.wav`, "");
     const options = { seed: 0, clips: fewestClips };
     const written = await writeSuite(folder, options)();
-    assert.ok(E.isRight(written));
-    assert.deepEqual(
+    assert(E.isRight(written));
+    assertEquals(
       [...Deno.readDirSync(folder)].map(({ name }) => name).sort(),
       syntheticTasks.map(({ name }) => name).sort(),
     );
     for (const task of syntheticTasks) {
       const read = await readTask(`${folder}/${task.name}`)();
-      assert.ok(E.isRight(read), E.isLeft(read) ? taskErrorText(read.left) : "");
-      assert.deepEqual(read.right.labels, task.labels);
+      assert(E.isRight(read), E.isLeft(read) ? taskErrorText(read.left) : "");
+      assertEquals(read.right.labels, task.labels);
       const all = read.right.splits.flatMap(({ clips }) => clips);
-      assert.equal(all.length, fewestClips);
+      assertStrictEquals(all.length, fewestClips);
       const [first] = taskClips(task, options);
       const there = all.find(({ file }) => file === first.file)!;
-      assert.deepEqual(there.labels.map((k) => task.labels[k]), first.labels);
-      assert.equal(there.samples, first.samples.length);
+      assertEquals(there.labels.map((k) => task.labels[k]), first.labels);
+      assertStrictEquals(there.samples, first.samples.length);
     }
     const again = await writeSuite(folder, options)();
-    assert.ok(E.isRight(again) && again.right.every(({ wasThere }) => wasThere));
+    assert(E.isRight(again) && again.right.every(({ wasThere }) => wasThere));
     const other = await writeSuite(folder, { ...options, seed: 1 })();
-    assert.ok(E.isLeft(other));
-    assert.match(
+    assert(E.isLeft(other));
+    assertMatch(
       suiteErrorText(other.left),
       /synthetic_stroke is there already, and was made with/,
     );
     // In the place of a folder there is a file.
     const blocked = await writeSuite(`${folder}/synthetic_pitch/train.json`, options)();
-    assert.ok(E.isLeft(blocked));
-    assert.match(suiteErrorText(blocked.left), /train\.json/);
+    assert(E.isLeft(blocked));
+    assertMatch(suiteErrorText(blocked.left), /train\.json/);
   });
 });
 
@@ -112,7 +124,7 @@ Deno.test("every task can be learnt by a plain baseline, and none is trivial", (
       task.labels.length;
     // Two and a half standard errors above chance.
     const least = guess + 2.5 * Math.sqrt(guess * (1 - guess) / test.length);
-    assert.ok(right > least, `${task.name}: ${right} where a guess gives ${guess}`);
-    assert.ok(right < 0.98, `${task.name}: ${right} is too easy`);
+    assertGreater(right, least, `${task.name}: ${right} where a guess gives ${guess}`);
+    assertLess(right, 0.98, `${task.name}: ${right} is too easy`);
   }
 });
