@@ -1,7 +1,6 @@
 // The probe as programs: its steps against PyTorch's, and that trials do not notice each other.
 import {
   assert,
-  assertEquals,
   assertLess,
   assertLessOrEqual,
   assertNotEquals,
@@ -14,6 +13,7 @@ import { parameters } from "../../dsl/parameters.ts";
 import { probePredictions, type ProbeSizes, probeStart, probeStep } from "../../models/probe.ts";
 import { devices } from "../support/device.ts";
 import reference from "../support/hear/probe_reference.json" with { type: "json" };
+import { assertSameNumbers } from "../support/same_numbers.ts";
 
 const backends: readonly (readonly [string, Backend | undefined])[] = [
   ["the reference", referenceBackend()],
@@ -171,17 +171,17 @@ for (const [name, backend] of backends) {
         await run(1, false);
         const before = await own();
         await run(2, true);
-        assertEquals(await own(), before, "a trial without rows has changed");
+        assertSameNumbers(await own(), before, "a trial without rows has changed");
         // Another one begins anew; this one goes on.
         const fresh = Float32Array.from(others(0, () => 1));
         await machine.run("start", { fresh, ...keys });
-        assertEquals(await own(), before, "a trial has begun anew with another");
+        assertSameNumbers(await own(), before, "a trial has begun anew with another");
         machine.close();
         return { before, changed };
       };
       const alone = await trained(1, 0), second = await trained(3, 1);
-      assertEquals((await trained(3, 2)).before, second.before);
-      if (backend!.name !== "wasm") assertEquals(second.before, alone.before);
+      assertSameNumbers((await trained(3, 2)).before, second.before);
+      if (backend!.name !== "wasm") assertSameNumbers(second.before, alone.before);
       // As WebAssembly, a program of another size may add in another order: then what batch norm takes
       // out again drifts, and all else stays near.
       second.before.forEach((values, k) => {

@@ -1,7 +1,7 @@
 // PyTorch beside the tests: the Python that has it, if any, and the models whose checkpoints it
 // writes with checkpoints/make.py. Run by itself, this file writes the committed ones again:
 // deno run -A tests/support/torch.ts
-import { assertEquals, assertMatch, assertStrictEquals, fail } from "@std/assert";
+import { assertMatch, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { wholeModel } from "../../experiments/commands/import.ts";
 import { openPth, type Pth, pthErrorText } from "../../experiments/formats/pth.ts";
@@ -9,6 +9,7 @@ import { bytesSource } from "../../experiments/formats/zip.ts";
 import type { TensorData } from "../../experiments/formats/safetensors.ts";
 import type { Recognised } from "../../experiments/encoders/identify.ts";
 import { type FamilyEncoder, type FamilyName, publishedEncoder } from "../../models/sizes.ts";
+import { assertSameNumbers } from "./same_numbers.ts";
 
 const changes: { readonly [F in FamilyName]: object } = {
   transformer: { dim: 8, depth: 1, heads: 2, mlp: 2 },
@@ -71,14 +72,14 @@ export const checkCheckpoints = (folder: string): void => {
       expected.delete("mask_token");
       expected.set("head.weight", f32([3, 8], Array.from({ length: 24 }, () => 1)));
     }
-    assertEquals(found, expected);
+    assertSameNumbers(found, expected);
   }
 
   const base = valuesOf(0, [4, 6]), at = (row: number, column: number) => base[6 * row + column];
   const grid = (rows: readonly number[], columns: readonly number[]) =>
     rows.flatMap((row) => columns.map((column) => at(row, column)));
   const range = (n: number) => Array.from({ length: n }, (_, k) => k);
-  assertEquals(
+  assertSameNumbers(
     Object.fromEntries(tensorsIn(file("views.pth"))),
     {
       base: f32([4, 6], base),

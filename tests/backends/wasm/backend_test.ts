@@ -2,7 +2,6 @@
 // equal kernels, machines beside each other, and refusals in words.
 import {
   assert,
-  assertEquals,
   assertGreater,
   assertLessOrEqual,
   assertMatch,
@@ -15,6 +14,7 @@ import { type AnyTensor, type Axes, volume } from "../../../dsl/axes.ts";
 import { node, reachable } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { type Case, numbers, program } from "../../support/check.ts";
+import { assertSameNumbers } from "../../support/same_numbers.ts";
 
 const axes: Readonly<Record<string, Axes>> = {
   x: { batch: 3, token: 37, channel: 24 },
@@ -58,7 +58,7 @@ Deno.test("results are the same bits with one thread, two, three and seven", asy
     backend.close();
   }
   assertGreater(Object.keys(found[0]).length, 3);
-  for (const other of found.slice(1)) assertEquals(other, found[0]);
+  for (const other of found.slice(1)) assertSameNumbers(other, found[0]);
 });
 
 Deno.test("without workers or shared memory one thread does all the work, with the same bits", async () => {
@@ -82,7 +82,7 @@ Deno.test("without workers or shared memory one thread does all the work, with t
       if (had !== undefined) Reflect.set(globalThis, name, had);
     }
   }
-  for (const other of found.slice(1)) assertEquals(other, found[0]);
+  for (const other of found.slice(1)) assertSameNumbers(other, found[0]);
 });
 
 Deno.test("a scan back over a recurrence computes its exponential once", async () => {
@@ -120,7 +120,7 @@ Deno.test("many short programs, machines opened and closed between them", async 
       const data = new Float32Array(33 * i).fill(1);
       for (let run = 0; run < 20; run++) {
         const { of } = await machine.run("main", { x: data });
-        assertEquals(of, new Float32Array(i).fill(33 * (i - 5)));
+        assertSameNumbers(of, new Float32Array(i).fill(33 * (i - 5)));
       }
     }
   }

@@ -23,6 +23,7 @@ import { corrected, faithful } from "../../../models/fidelity.ts";
 import { publishedFrontEnd } from "../../../models/frontend.ts";
 import { type FamilyName, publishedEncoder } from "../../../models/sizes.ts";
 import { numbers } from "../../support/check.ts";
+import { assertSameNumbers } from "../../support/same_numbers.ts";
 
 const families: readonly FamilyName[] = ["transformer", "mamba", "xlstm"];
 const small = { dim: 16, depth: 2 };
@@ -68,7 +69,7 @@ for (const family of families) {
     if (E.isLeft(found)) fail(checkpointErrorText(found.left));
     const { values, ...description } = found.right;
     assertEquals(description, of);
-    assertEquals(
+    assertSameNumbers(
       values,
       Object.fromEntries([...tensors].map(([name, { data }]) => [name, data])),
     );

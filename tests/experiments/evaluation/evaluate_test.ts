@@ -50,6 +50,7 @@ import {
   metadataOf,
   writeFiles,
 } from "../../support/hear/made.ts";
+import { assertSameNumbers } from "../../support/same_numbers.ts";
 
 const patch = { time: 2, frequency: 4 };
 const model: EmbeddingModel = (() => {
@@ -336,7 +337,7 @@ Deno.test("embeddings are kept by content, and an interrupted task goes on", asy
       Deno.truncateSync(file, Deno.statSync(file).size - 5);
       const rest = await whole(scenes, cache);
       assertStrictEquals(rest.computed, 11);
-      assertEquals(rest.splits, apart.splits);
+      assertSameNumbers(rest.splits, apart.splits);
       assertStrictEquals((await whole(scenes, cache)).computed, 0);
       // Other audio under the same name is other audio.
       const { path } = task.splits[0].clips[3], before = Deno.readFileSync(path);
@@ -345,10 +346,10 @@ Deno.test("embeddings are kept by content, and an interrupted task goes on", asy
       assertStrictEquals(changed.computed, 1);
       assertNotEquals(changed.splits, apart.splits);
       Deno.writeFileSync(path, before);
-      assertEquals(await whole(scenes, cache), { computed: 0, splits: apart.splits });
+      assertSameNumbers(await whole(scenes, cache), { computed: 0, splits: apart.splits });
       // Neither is a file of something else taken for one of embeddings.
       Deno.writeTextFileSync(files()[0], "something else");
-      assertEquals(await whole(scenes, cache), { computed: 21, splits: apart.splits });
+      assertSameNumbers(await whole(scenes, cache), { computed: 21, splits: apart.splits });
       scenes.close();
     }
     const values = { ...model.values, "encoder_norm.bias": new Float32Array(8).fill(0.5) };
@@ -513,6 +514,6 @@ Deno.test("principal components are those of a known shape", () => {
   assertLess(correlation(1, second), -0.99, `${correlation(1, second)}`);
   assert(Math.abs(explained[0] + explained[1] - 1) < 0.005 && explained[0] > 0.85);
   const flat = principalComponents(new Float32Array(8).fill(3), 4);
-  assertEquals([...flat.points, ...flat.explained], [0, 0, 0, 0, 0, 0]);
+  assertSameNumbers([...flat.points, ...flat.explained], [0, 0, 0, 0, 0, 0]);
   assertStrictEquals(principalComponents(Float32Array.of(1, 2, 4), 1).explained[1], 0);
 });

@@ -14,6 +14,7 @@ import {
 import { lastWords } from "../../../experiments/runs/sigterm_notice.ts";
 import { dice } from "../../../experiments/data/synth/random.ts";
 import { worlds } from "../../support/worlds.ts";
+import { assertSameNumbers } from "../../support/same_numbers.ts";
 
 const together = (size: number) => worlds(size).map(processesOf);
 
@@ -45,7 +46,7 @@ Deno.test("sums are made in the order of the ranks, with the same bits for all",
           for (const of of given) sum += of[name][i];
           return sum;
         });
-        for (const sums of got) assertEquals(sums[name], want, `${name} of ${size}`);
+        for (const sums of got) assertSameNumbers(sums[name], want, `${name} of ${size}`);
       }
     }
   }
@@ -57,7 +58,7 @@ Deno.test("sums can be asked for again and again, of other sizes too", async () 
     const sums = await Promise.all(
       processes.map(({ reduce }, rank) => reduce({ x: new Float32Array(length).fill(rank + 1) })),
     );
-    sums.forEach(({ x }) => assertEquals(x, new Float32Array(length).fill(3)));
+    sums.forEach(({ x }) => assertSameNumbers(x, new Float32Array(length).fill(3)));
   }
 });
 

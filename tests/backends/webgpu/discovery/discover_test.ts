@@ -28,6 +28,7 @@ import { untar } from "../../../../backends/webgpu/discovery/swiftshader.ts";
 import { timeDispatches } from "../../../../backends/webgpu/device/timing.ts";
 import { napAfter } from "../../../../backends/webgpu/device/settle.ts";
 import { add, contract, input, mul, named, on, scalarOf, sum } from "../../../../dsl/ops.ts";
+import { assertSameNumbers } from "../../../support/same_numbers.ts";
 
 const required = Deno.env.get("FORMANT_REQUIRE_WEBGPU") === "1";
 
@@ -61,8 +62,8 @@ const computes = async (device: OpenDevice): Promise<void> => {
   const values = Float32Array.from({ length: 300 }, (_, k) => k);
   const { line, total } = await machine.run("both", { x: values });
   machine.close();
-  assertEquals(line, values.map((value) => 2 * value + 1));
-  assertEquals(total, Float32Array.of(300 * 299 / 2));
+  assertSameNumbers(line, values.map((value) => 2 * value + 1));
+  assertSameNumbers(total, Float32Array.of(300 * 299 / 2));
 };
 
 Deno.test("an unknown device is refused with the names that are known", () => {
@@ -257,7 +258,7 @@ Deno.test("kernels with more values than the device binds reach them through one
     for (const onCpu of [true, false]) {
       const packed = await compute({ maxStorageBuffersPerShaderStage: 8 }, onCpu);
       assertLessOrEqual(packed.most, 8, `a kernel still binds ${packed.most}`);
-      assertEquals(packed.y, plain.y);
+      assertSameNumbers(packed.y, plain.y);
       // Two values fit into a binding: the eleven of the last kernel take six.
       const windows = await compute({
         maxStorageBuffersPerShaderStage: 10,
@@ -265,7 +266,7 @@ Deno.test("kernels with more values than the device binds reach them through one
       }, onCpu);
       assertLessOrEqual(windows.most, 10, `a kernel still binds ${windows.most}`);
       assertMatch(windows.text, /> arena5: /);
-      assertEquals(windows.y, plain.y);
+      assertSameNumbers(windows.y, plain.y);
     }
   });
 });

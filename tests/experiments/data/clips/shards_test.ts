@@ -14,6 +14,7 @@ import { synthesise } from "../../../../experiments/data/synth/corpus.ts";
 import { publishedFrontEnd } from "../../../../models/frontend.ts";
 import { inFolder } from "../../../support/hear/made.ts";
 import { gzip, tar } from "../../../support/hear/tarball.ts";
+import { assertSameNumbers } from "../../../support/same_numbers.ts";
 
 const right = <A>(result: E.Either<unknown, A>): A => {
   if (E.isLeft(result)) fail(JSON.stringify(result.left));
@@ -133,7 +134,7 @@ Deno.test("crops of audio in shards are those of the whole clips' spectrograms",
       for (const { name, frames: values } of source.heldOut) {
         const sound = sounds.find(({ name: one }) => name.endsWith(`/${one}.wav`))!;
         const decoded = right(await decodeRecording(wav16(sound.samples, 16000))());
-        assertEquals(values, crop(standardised(extract(decoded)), 0, frames));
+        assertSameNumbers(values, crop(standardised(extract(decoded)), 0, frames));
       }
       const batch = right(await source.batch(0, 8));
       assert(batch.every(Number.isFinite));
@@ -162,7 +163,7 @@ Deno.test("precomputed spectrograms are those that audio would give, in any floa
       assertStrictEquals(source.clips + source.heldOut.length, 10);
       for (const { name, frames: values } of source.heldOut) {
         const of = logMels[Number(/(\d+)\.npy$/.exec(name)![1])];
-        assertEquals(values, crop(standardised(of), 0, frames));
+        assertSameNumbers(values, crop(standardised(of), 0, frames));
       }
     });
     // Halves are near.
@@ -186,7 +187,7 @@ Deno.test("precomputed spectrograms are those that audio would give, in any floa
       }, { threads: 1 }),
     );
     const wanted = standardised({ frames: 2, mels: 2, values: Float32Array.of(1, -2, 0.5, 0) });
-    assertEquals(opened.heldOut[0].frames, wanted.values);
+    assertSameNumbers(opened.heldOut[0].frames, wanted.values);
     opened.close();
   }));
 
