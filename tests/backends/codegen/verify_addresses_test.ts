@@ -101,24 +101,23 @@ Deno.test("a kernel as WebAssembly whose address lies outside is not printed", (
     Error,
     "outside of the temporary of a 4, which has the elements 0 to 3: element unit is from 0 to 4",
   );
+  const tooMany = () =>
+    run((emit) =>
+      emit.vectors(8, ([x]) => {
+        emit.store(made, at(x), emit.load(given, at(x)));
+      })
+    );
   assertMatch(
-    assertThrows(() =>
-      run((emit) =>
-        emit.vectors(8, ([x]) => {
-          emit.store(made, at(x), emit.load(given, at(x)));
-        })
-      ), Error).message,
+    assertThrows(tooMany, Error).message,
     /outside of the input of a 6, .* from 0 to 7/,
   );
   // An address that is handed to a function, which reaches more than its first element.
+  const tooFar = () =>
+    run((emit) =>
+      emit.address(made, affine.int(4), affine.sum(affine.int(4), affine.variable("row", 5)))
+    );
   assertMatch(
-    assertThrows(
-      () =>
-        run((emit) =>
-          emit.address(made, affine.int(4), affine.sum(affine.int(4), affine.variable("row", 5)))
-        ),
-      Error,
-    ).message,
+    assertThrows(tooFar, Error).message,
     /outside of the temporary of a 8, .* from 4 to 8/,
   );
   assertMatch(
