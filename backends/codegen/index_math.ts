@@ -1,6 +1,7 @@
-// Integer expressions of addresses: a constant plus multiples of atoms, whose ranges are known, so
-// that division, remainder and bounds checks fold away wherever they can be proved. Atoms are loop
-// variables and what could not be folded, by their text in the C-like syntax that targets share.
+// Integer arithmetic of addresses: a constant plus multiples of atoms with known ranges, so that
+// division, remainder and bounds checks fold away wherever they can be proved. Atoms are loop
+// variables, and subexpressions that could not be folded, as text in the C-like syntax that both
+// targets share.
 
 /** A loop variable or an opaque integer expression, from `low` to `high` inclusive. */
 export interface Atom {
@@ -9,17 +10,17 @@ export interface Atom {
   readonly high: number;
   /** The loop variables that it depends on. */
   readonly depends: readonly string[];
-  /** True for what differs among the invocations of a workgroup. */
+  /** True if it differs among the invocations of a workgroup. */
   readonly varies?: boolean;
-  /** Set for a quotient or remainder: what was divided, and by how much. */
+  /** Set for a quotient or remainder: the dividend and the divisor. */
   readonly cut?: Cut;
-  /** True for the variable of a loop, which takes all values of its range whatever others do. */
+  /** True for a loop variable that takes all values of its range, independently of others. */
   readonly free?: boolean;
-  /** Set for an expression that is known to keep a narrower range than its terms would: that. */
+  /** Set for an expression with a narrower range than its terms imply: that expression. */
   readonly is?: Int;
 }
 
-/** One of the two parts of an expression that is not negative: floor(of / by), or what remains. */
+/** Quotient or remainder of a non-negative expression. */
 export interface Cut {
   readonly of: Int;
   readonly by: number;
@@ -34,7 +35,7 @@ export interface Int {
 
 export const int = (constant: number): Int => ({ constant, terms: [] });
 
-/** A variable that runs from 0 to size - 1; one of size 1 is the constant 0. */
+/** A variable from 0 to size - 1; one of size 1 is the constant 0. */
 export const variable = (text: string, size: number): Int =>
   size === 1 ? int(0) : {
     constant: 0,
@@ -42,8 +43,8 @@ export const variable = (text: string, size: number): Int =>
   };
 
 /**
- * An expression that is known to lie from `least` to `most`, whatever its terms alone would allow: by
- * the bounds of the loops around, which the caller sees to.
+ * An expression that lies from `least` to `most` whatever its terms imply; the caller guarantees it
+ * by the bounds of the enclosing loops.
  */
 export const within = (of: Int, least: number, most: number): Int => {
   if (low(of) >= least && high(of) <= most) return of;
@@ -58,7 +59,7 @@ export const within = (of: Int, least: number, most: number): Int => {
   return { constant: 0, terms: [{ atom, times: 1 }] };
 };
 
-/** The expression as its terms have it, for code: without what is known of their range. */
+/** The expression for code: without the narrowed ranges. */
 export const spelled = (a: Int): Int =>
   a.terms.every(({ atom }) => atom.is === undefined) ? a : a.terms.reduce(
     (s, { atom, times: by }) =>
@@ -83,7 +84,7 @@ export const sum = (a: Int, b: Int): Int => {
   });
 };
 
-/** floor(floor(x / n) / by) = floor(x / (n * by)): what is divided in one go, and by how much. */
+/** floor(floor(x / n) / by) = floor(x / (n * by)): merges nested divisions. */
 const wholeOf = (of: Int, by: number): { readonly of: Int; readonly by: number } => {
   const [only, ...others] = of.terms;
   const cut = only?.atom.cut;
@@ -92,7 +93,7 @@ const wholeOf = (of: Int, by: number): { readonly of: Int; readonly by: number }
   return isQuotient ? { of: cut.of, by: cut.by * by } : { of, by };
 };
 
-/** by * floor(x / by) + (x mod by) = x: flattening what was unflattened costs nothing. */
+/** by * floor(x / by) + (x mod by) = x: flattening an unflattened index costs nothing. */
 const healed = (a: Int): Int => {
   for (const rest of a.terms) {
     const { cut } = rest.atom;
@@ -141,7 +142,7 @@ export const show = (a: Int): string => {
   return parts.length === 1 ? parts[0] : `(${parts.join(" + ")})`;
 };
 
-/** One part of the division of an expression that is not negative. */
+/** A quotient or remainder that could not be folded. */
 const opaque = (text: string, cut: Cut, low: number, high: number): Int =>
   low === high ? int(low) : {
     constant: 0,
@@ -151,7 +152,7 @@ const opaque = (text: string, cut: Cut, low: number, high: number): Int =>
     }],
   };
 
-/** The part of an expression whose terms `by` divides, and the rest. */
+/** Splits an expression into terms divisible by `by`, divided, and the rest. */
 const separate = (a: Int, by: number): { readonly whole: Int; readonly rest: Int } => {
   const divides = (n: number) => n % by === 0;
   const whole = a.terms.filter((term) => divides(term.times));
@@ -174,7 +175,7 @@ export const quotient = (a: Int, by: number): Int => {
   if (Math.floor(from / by) === Math.floor(to / by)) {
     return sum(whole, int(Math.floor(from / by)));
   }
-  // Division cuts towards zero on targets, so the dividend is made non-negative first.
+  // Targets divide towards zero, so the dividend is made non-negative first.
   const lift = Math.max(0, Math.ceil(-from / by));
   const lifted = sum(rest, int(lift * by));
   const cut = { ...wholeOf(lifted, by), remains: false };

@@ -1,29 +1,29 @@
-// How deep printers of expressions go. They are recursive, as expressions are, and the steps of scans,
-// which are never cut, may be deeper than a stack. What lies too deep in an expression is printed before
-// it: printing is broken off there, begins again from there, and then once more from the top, where all
-// that has been printed is known.
+// Bounds the recursion of printers. Printers of expressions are recursive, and the steps of scans,
+// which are never cut, may be deeper than the stack. An expression that is too deep is printed
+// first by itself: printing is aborted, restarts at that subexpression, and then once more from the
+// top, with the subexpression known.
 
 /**
- * Most values that are nested in each other as they are printed: each takes a few calls, so that all
- * take a quarter of a stack. No kernel of training is that deep.
+ * Deepest nesting while printing: each level takes a few calls, so that this takes a quarter of a
+ * stack. No kernel in training is that deep.
  */
 const mostNested = 512;
 
-/** Thrown where printing is broken off. */
+/** Thrown to abort printing. */
 const tooDeep = new Error("an expression is too deep");
 
-/** Counts how deep a printer is in an expression. */
+/** Tracks the depth of a printer in an expression. */
 export interface Nestings {
   /**
-   * Runs `inside`. Where that is too deep, everything is broken off, `alone` is called at the top, and
-   * all begins again: `alone` does the same as `inside` in a way that it need not be done twice.
+   * Runs `inside`. If that is too deep, printing is aborted, `alone` is called at the top, and
+   * printing restarts: `alone` does the same as `inside` and remembers the result.
    */
   readonly nested: <T>(inside: () => T, alone: () => void) => T;
-  /** Runs `inside` where nothing can be broken off around it: a block of its own. */
+  /** Runs `inside` as a new top: for a block of its own, which must not be aborted from within. */
   readonly apart: (inside: () => void) => void;
 }
 
-/** Nothing is nested yet. */
+/** A new tracker at depth 0. */
 export const nestings = (): Nestings => {
   let depth = 0;
   let deepest = () => {};
@@ -40,7 +40,7 @@ export const nestings = (): Nestings => {
         depth--;
       }
     }
-    // Here is the top. What is waited for is printed from here as well, the last first.
+    // At the top. Subexpressions that were too deep are printed from here, the last first.
     const waiting: (() => void)[] = [];
     for (;;) {
       depth = 1;

@@ -1,6 +1,6 @@
-// What the printer of scans must know of a step before it prints it: where a carry is read, what no
-// step changes, what need not wait for the steps, what two scans compute alike, and a second copy of a
-// step to stand beside the first.
+// Analyses of a scan's step before it is printed: where a carry is read, what is loop-invariant,
+// what can be precomputed for all steps, which values two scans share, and a copy of a step for
+// printing it next to another one.
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import { costOf } from "../lower/cost_model.ts";
@@ -8,7 +8,7 @@ import { isKeptInStep } from "../lower/scans/phases.ts";
 import { dependents, movedAxes } from "../lower/graph/queries.ts";
 
 /**
- * How a value reads a leaf: not at all, at its own position, or at others too. What a step keeps is
+ * How a value reads a leaf: not at all, at its own position, or at others too. A kept value is
  * complete before it is read, so it reads nothing itself.
  */
 export const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
@@ -31,8 +31,8 @@ export const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
 };
 
 /**
- * What the steps read but do not change, as large as can be: values that depend on `changing` leaves
- * in no way. None where steps move along axes, as such values would be read at other lanes too.
+ * The largest loop-invariant values of a step: those that depend on no `changing` leaf. None if a
+ * step moves along axes, as such values would be read at other lanes too.
  */
 export const steadyIn = (roots: readonly Node[], changing: readonly Node[]): readonly Node[] => {
   const nodes = reachable(roots);
@@ -42,10 +42,10 @@ export const steadyIn = (roots: readonly Node[], changing: readonly Node[]): rea
   return [...new Set([...roots, ...read])].filter((of) => !moving.has(of) && of.op !== "const");
 };
 
-/** Values take so much to compute, in additions, that it pays to keep them in scratch memory. */
+/** Least work, in additions, that makes a value worth keeping in scratch memory. */
 const worthKeeping = 8;
 
-/** What the steps of a scan compute, and what their leaves stand for. */
+/** A scan's step with its leaves and roots. */
 export interface Steps {
   readonly scan: Node;
   readonly leaves: ReturnType<typeof locals>;
@@ -57,29 +57,29 @@ export interface Around {
   /** Whether a value is computed from its arguments, or is stored. */
   readonly isOpen: (of: Node) => boolean;
   readonly isStored: (of: Node) => boolean;
-  /** The axes that lanes hold, which are looped over. */
+  /** The held axes, which each lane loops over. */
   readonly held: ReadonlySet<string>;
 }
 
-/** What is known of a value of a step. */
+/** The analysis of one value of a step. */
 interface Found {
-  /** The node that it is with leaves replaced by what they stand for. */
+  /** The node with leaves replaced by the arguments that they stand for. */
   readonly as: Node;
-  /** It does not change with carries; and whether it does with time. */
+  /** `fixed`: independent of carries; `timed`: it changes with time. */
   readonly fixed: boolean;
   readonly timed: boolean;
-  /** What it takes to compute it from what is stored, in additions. */
+  /** Work to compute it from stored values, in additions. */
   readonly cost: number;
 }
 
 interface Looked {
   readonly seen: ReadonlyMap<Node, Found>;
-  /** What is read at other places than where it is computed. */
+  /** Values that are read at other positions than they are computed at. */
   readonly elsewhere: ReadonlySet<Node>;
   readonly standsFor: ReadonlyMap<Node, Node>;
 }
 
-/** Looks at all that steps compute, through their leaves to what those stand for. */
+/** Analyses all values of a step, through its leaves to the arguments. */
 const lookAt = (
   { scan, leaves, roots }: Steps,
   { isOpen, isStored, held }: Around,
@@ -131,9 +131,8 @@ const lookAt = (
 };
 
 /**
- * Values of steps that are worth keeping, each by the node that it is with leaves replaced by what
- * they stand for: those that change with time but not with carries, and are read where they are
- * computed.
+ * Values worth keeping, keyed by the node with leaves replaced by arguments: those that change with
+ * time but not with carries, and are read at their own position.
  */
 const worthwhile = (steps: Steps, around: Around): ReadonlyMap<Node, Node> => {
   const { seen, elsewhere } = lookAt(steps, around);
@@ -147,8 +146,8 @@ const worthwhile = (steps: Steps, around: Around): ReadonlyMap<Node, Node> => {
 };
 
 /**
- * What is worth computing before steps run, as large as can be: values that change with time but not
- * with carries, and have none of the axes that are held.
+ * The largest values worth precomputing before the steps: those that change with time but not with
+ * carries, and have no held axis.
  */
 export const aheadIn = (steps: Steps, around: Around): readonly Node[] => {
   const { seen, elsewhere, standsFor } = lookAt(steps, around);
@@ -168,7 +167,7 @@ export const aheadIn = (steps: Steps, around: Around): readonly Node[] => {
   return [...found];
 };
 
-/** What is worth keeping of the first steps for the second ones: a value of those, and of these. */
+/** Values worth keeping from the first scan's steps for the second's: pairs of nodes. */
 export const alike = (
   first: Steps,
   second: Steps,
@@ -181,11 +180,11 @@ export const alike = (
   });
 };
 
-/** Axes without some. */
+/** Axes without some of them. */
 export const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
   Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
 
-/** The step of a scan on locals of its own, so that it can stand beside another's. */
+/** The step of a scan on new locals, so that it can be printed next to another scan's. */
 export const renewed = (scan: Node) => {
   const leaves = locals(scan);
   const by = new Map<Node, Node>();

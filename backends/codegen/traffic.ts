@@ -1,11 +1,14 @@
-// The traffic of a program without fusion: what would be moved if every operation read its arguments
-// from memory and wrote its result. It is what fusion is measured against.
+// Memory traffic of a program without fusion: the bytes moved if every operation read its arguments
+// from memory and wrote its result. Fusion is measured against it.
 import { type AnyTensor, known, volume } from "../../dsl/axes.ts";
 import { type Node, node, type Op, reachable } from "../../dsl/node.ts";
 import { ascend } from "../../dsl/walk.ts";
 import type { Program } from "../backend.ts";
 
-/** What costs nothing: constants, what is already in memory, other names for a value, and views. */
+/**
+ * Operations without traffic: constants, values already in memory, other names for a value, and
+ * views.
+ */
 const FREE: ReadonlySet<Op> = new Set<Op>([
   "const",
   "literal",
@@ -22,7 +25,7 @@ const FREE: ReadonlySet<Op> = new Set<Op>([
 
 const bytes = (of: Node): number => 4 * volume(of.axes);
 
-/** Bytes that reading an argument takes; a view reads no more than there is below it. */
+/** Bytes read for an argument; a view reads no more than its argument has. */
 const reading = (of: Node, found: Map<Node, number>): number => {
   const isView = ({ op }: Node) => ["index", "stop", "recompute", "materialise"].includes(op);
   return ascend(of, found, (x) => isView(x) ? x.args : [], (x) => {
@@ -48,7 +51,7 @@ const between = (roots: readonly Node[], isGiven: (of: Node) => boolean): readon
 };
 
 const moved = (roots: readonly Node[], nodes: readonly Node[]): number => {
-  // A product whose only use is to be summed is one operation with the sum: nobody stores it.
+  // A product that is only summed is one operation with the sum, and is not stored.
   const summed = new Set(
     nodes.filter((of) => of.op === "reduce" && of.attributes.how === "add" && isProduct(of.args[0]))
       .map((of) => of.args[0]),
@@ -75,9 +78,9 @@ const moved = (roots: readonly Node[], nodes: readonly Node[]): number => {
 };
 
 /**
- * Bytes that would be moved if every operation from `roots` up to what `isGiven` read its arguments
- * from memory and wrote its result. A sum of products counts as one operation, views are free, and
- * each operation of a scan's step counts once a step.
+ * Bytes moved if every operation from `roots` up to the values that are `isGiven` read its
+ * arguments from memory and wrote its result. A sum of products counts as one operation, views are
+ * free, and each operation of a scan's step counts once a step.
  */
 export const unfusedBytes = (
   roots: readonly Node[],

@@ -1,10 +1,11 @@
-// No address outside: devices run without checks of their own (docs/decisions/0003 and 0015), so every
-// address is looked at while kernels are printed. By the ranges of what it is made of it lies inside, or
-// it is a mistake of the printer and says so, or, where neither can be shown, code keeps it inside.
+// Address verification: devices run without bounds checks (docs/decisions/0003 and 0015), so every
+// address is checked while kernels are printed. Either the ranges of its terms show that it lies
+// within the storage, or it is a mistake of the printer and throws, or, where neither can be shown,
+// the printed code clamps it.
 import * as affine from "./index_math.ts";
 import { size, type Storage } from "../lower/kernel_ir.ts";
 
-/** What is read or written: so many elements, and its name in words. */
+/** A storage or array: its number of elements, and its name in messages. */
 export interface Place {
   readonly elements: number;
   readonly words: () => string;
@@ -20,7 +21,7 @@ export const placeOf = (storage: Storage): Place => ({
   },
 });
 
-/** An address that is no element of what it is meant to reach: a mistake of the compiler. */
+/** An address outside of its storage: a mistake of the compiler. */
 export class OutsideError extends Error {}
 
 const complaint = (at: affine.Int, { elements, words }: Place): OutsideError =>
@@ -31,9 +32,9 @@ const complaint = (at: affine.Int, { elements, words }: Place): OutsideError =>
   );
 
 /**
- * Whether an address is shown to lie inside by the ranges of its terms; with vectors, those of all
- * lanes. Throws an {@linkcode OutsideError} where it is shown not to: all of it lies outside, or its
- * terms are variables of loops that take all their values.
+ * Whether the ranges of its terms show that an address lies inside; with vectors, in all lanes.
+ * Throws an {@linkcode OutsideError} if they show that it does not: all of it lies outside, or its
+ * terms are loop variables that take all their values.
  */
 export const isShownInside = (at: affine.Int, place: Place): boolean => {
   const low = affine.low(at), high = affine.high(at), last = place.elements - 1;
@@ -42,12 +43,12 @@ export const isShownInside = (at: affine.Int, place: Place): boolean => {
   return false;
 };
 
-/** Throws an {@linkcode OutsideError} where an address cannot be shown to lie inside. */
+/** Throws an {@linkcode OutsideError} if an address cannot be shown to lie inside. */
 export const mustBeInside = (at: affine.Int, place: Place): void => {
   if (!isShownInside(at, place)) throw complaint(at, place);
 };
 
-/** Prints a kernel; what is wrong with its addresses is said with its path. */
+/** Prints a kernel; errors in its addresses name the kernel's path. */
 export const inKernel = <T>(path: string, print: () => T): T => {
   try {
     return print();

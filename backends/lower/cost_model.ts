@@ -1,18 +1,18 @@
-// What it takes to compute a value, and what kind of loop computes it.
+// The cost model: the work to compute a value, and the kind of loop that computes it.
 import { known, volume } from "../../dsl/axes.ts";
 import type { Node } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/primitives.ts";
 import { type Contraction, dims, size } from "./kernel_ir.ts";
 
 /**
- * Additions that take as long as moving one element to or from memory. A value is computed again in
- * every kernel that uses it where that is less work than writing it once and reading it there.
+ * Cost of moving one element to or from memory, in additions. A value is recomputed in every kernel
+ * that uses it where that is less work than writing and reading it.
  */
 export const perElement = 16;
-/** Reductions of at most this many terms are done in place, as part of an element. */
+/** Reductions of at most this many terms are computed inline, as part of an element. */
 export const smallReduction = 16;
 
-/** True for a movement that reads beyond its argument: it reads somewhere within, and then chooses. */
+/** True for a movement that reads beyond its argument: it reads within bounds and then selects. */
 const isPadded = (of: Node): boolean =>
   Object.entries(of.attributes.places!).some(([axis, { plus, terms, over, modulo }]) => {
     if (modulo > 0) return false;
@@ -25,7 +25,7 @@ const isPadded = (of: Node): boolean =>
       Math.floor((plus + reach(1)) / over) >= known(of.args[0].axes, axis);
   });
 
-/** Additions that take as long as one operation. */
+/** Cost of one operation, in additions. */
 export const costOf = (of: Node): number => {
   switch (of.op) {
     case "exp":
@@ -47,17 +47,22 @@ export const costOf = (of: Node): number => {
   }
 };
 
-/** How often a product reads each element of an operand: once for every tile of the other one. */
+/**
+ * How often a contraction reads each element of an operand: once for every tile of the other one.
+ */
 export const passes = (extent: number): number => 4 * Math.ceil(extent / 64);
-/** Beyond this much work a value that several kernels use is stored in any case: code must end. */
+/**
+ * Above this cost a value with several users is always materialised, which bounds the size of the
+ * code.
+ */
 export const tooMuch = 32;
 
-/** Values of which nothing is stored for its length. */
+/** No cuts. */
 const none: ReadonlySet<Node> = new Set();
 
 /**
- * Work in one element of a value, from what may well be stored up: leaves, scans, reductions and
- * `cuts` are read. What is shared counts once.
+ * Work to compute one element of a value from likely stored values: leaves, scans, reductions and
+ * `cuts` are read. Shared values count once.
  */
 export const work = (of: Node, cuts: ReadonlySet<Node> = none): Work => {
   const seen = new Set<Node>();
@@ -89,22 +94,22 @@ export const work = (of: Node, cuts: ReadonlySet<Node> = none): Work => {
   return { flops: count * (total + 1), reads: count * reads, leaves };
 };
 
-/** What it takes to compute an element of a value. */
+/** The work to compute one element of a value. */
 export interface Work {
   readonly flops: number;
-  /** Elements that it reads, those of smaller values in part. */
+  /** Elements read; an element of a smaller value counts for its share. */
   readonly reads: number;
-  /** Leaves that it reads through bindings of their own. */
+  /** Leaves read through bindings of their own. */
   readonly leaves: ReadonlySet<Node>;
 }
 
-/** Rows, columns and summed positions from which on a product is worth a tiled kernel. */
+/** Least rows, columns and terms of a contraction that is worth a tiled kernel. */
 const leastRows = 4, leastTerms = 8, leastWork = 2048;
 export const isWorthTiles = (rows: number, columns: number, terms: number): boolean =>
   Math.min(rows, columns) >= leastRows && terms >= leastTerms &&
   rows * columns * terms >= leastWork;
 
-/** The roles of the axes of a sum of products, when it is worth a tiled kernel. */
+/** A sum of products as a contraction, if it is worth a tiled kernel. */
 export const contractionOf = (of: Node): Contraction | undefined => {
   if (of.op !== "reduce" || of.attributes.how !== "add" || of.args[0].op !== "mul") {
     return undefined;
@@ -121,28 +126,31 @@ export const contractionOf = (of: Node): Contraction | undefined => {
     : undefined;
 };
 
-/** True for what only says where in its argument a value is read. */
+/** True for operations that compute nothing: movements and markers. */
 export const isMovement = (of: Node): boolean => ["index", "stop", "recompute"].includes(of.op);
-/** What a value is read from. */
+/** The value below any movements and markers. */
 export const origin = (of: Node): Node => {
   let from = of;
   while (isMovement(from)) [from] = from.args;
   return from;
 };
 
-/** How many terms a reduction sums; 1 for all else. */
+/** Terms of a reduction; 1 for other nodes. */
 export const terms = (of: Node): number =>
   of.op === "reduce" ? volume(of.args[0].axes) / volume(of.axes) : 1;
-/** A reduction that is done in place. */
+/** True for a reduction that is computed inline. */
 export const isSmall = (of: Node): boolean =>
   of.op === "reduce" && terms(of) <= smallReduction && contractionOf(of) === undefined;
 
-/** What is given to a program rather than computed by it. */
+/** True for a value that a program is given and does not compute. */
 export const isLeaf = (of: Node): boolean =>
   ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
 
-/** Intermediate values can share one binding; inputs, parameters and literals can not. */
+/** True for leaves with bindings of their own; intermediate values can share one. */
 export const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
 
-/** Most of them in a kernel that does more than it must: devices bind ten buffers in all. */
+/**
+ * Most such leaves in a kernel that has taken in more than it must: devices bind ten buffers in
+ * all.
+ */
 export const mostBound = 7;

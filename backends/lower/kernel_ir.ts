@@ -1,5 +1,5 @@
-// The lowered program: kernels over iteration spaces of named axes, and the buffers between them.
-// It is what all code generators read; axis order and storage exist only from here down.
+// The lowered program: kernels with iteration spaces of named axes, and the storages between them.
+// Code generators read nothing else; order of axes and storage exist only from here down.
 import { type Axes, known } from "../../dsl/axes.ts";
 import type { Dtype, Node } from "../../dsl/node.ts";
 
@@ -16,7 +16,7 @@ export interface Storage {
   /** True when floats are stored in 16 bits. */
   readonly half?: boolean;
   readonly dims: readonly Dim[];
-  /** Inputs, parameters and literals are named or given; the rest are places in the arena. */
+  /** Inputs, parameters and literals have a name or data; the others lie in the arena. */
   readonly role: "input" | "param" | "literal" | "temporary" | "output";
   readonly name?: string;
   readonly data?: Float32Array | Uint32Array;

@@ -1,5 +1,5 @@
-// From a program to kernels: the passes in their order. Those from graph to graph come first, then the
-// graph is divided into kernels, and then what they store is given its place.
+// The compiler's passes in order: from graph to graph, from graph to kernels, from stored values to
+// storages. README.md in this folder explains each pass.
 import { absorb } from "../../dsl/fuse_scans.ts";
 import { copied, type Node, node, rewrite } from "../../dsl/node.ts";
 import type { Program } from "../backend.ts";
@@ -17,7 +17,7 @@ import { planScans } from "./scans/plan.ts";
 import { assemble } from "./storage/assign.ts";
 import { graphVerifier, verifyLowered } from "./verify.ts";
 
-/** The passes from graph to graph. What each gives is verified. */
+/** The passes from graph to graph. The result of each is verified. */
 const prepared = (program: Program, limit: number, breadth: Breadth | undefined): Prepared => {
   const outputs = Object.entries(program.outputs);
   const asked = copied([
@@ -51,9 +51,10 @@ const prepared = (program: Program, limit: number, breadth: Breadth | undefined)
 };
 
 /**
- * Lowers a program: sizes must be numbers by now. Products of more than `limit` bytes that are only
- * summed up again are not stored. Values between kernels of at least `halvesFrom` elements are stored
- * as f16 where they may be. What leaves a device idle of which `breadth` says what fills it is split.
+ * Lowers a program; sizes must be numbers by now. Products of more than `limit` bytes that are only
+ * reduced again are not stored. Values between kernels with at least `halvesFrom` elements are
+ * stored as f16 where rounding is harmless. With a `breadth`, work that would leave the device idle
+ * is split.
  */
 export const lower = (
   program: Program,

@@ -1,6 +1,6 @@
-// Verifies each form that a program takes on its way to kernels, always: bounds of memory are not
-// checked when kernels run, so a mistake of a pass would be a wrong number or a read of somebody
-// else's memory. A violation is an internal error that names the pass or kernel and the place.
+// Verifiers of every form that a program takes on its way to kernels. They always run: kernels have
+// no bounds checks, so a mistake in a pass would be a wrong number or a read outside of a buffer. A
+// violation is an internal error that names the pass or kernel and the node.
 import { type Axes, sameAxes, showAxes } from "../../dsl/axes.ts";
 import { type Node, reachable, showPath } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/primitives.ts";
@@ -17,14 +17,14 @@ import {
 } from "./kernel_ir.ts";
 import { movedIn } from "./scans/plan.ts";
 
-/** What is wrong, where: a fault of the compiler and not of the program. */
+/** An internal error: a fault of the compiler, not of the program. */
 const fault = (form: string, where: string, what: string): Error =>
   new Error(`internal error of the compiler, in ${form}: ${what}\n  in ${where}`);
 
 const without = (axes: Axes, names: readonly string[]): Axes =>
   Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
 
-/** The axes of a part of a scan. */
+/** The axes of a scan's result. */
 const partAxes = (of: Node): Axes | undefined => {
   const [scan] = of.args;
   const { axis, carries, step } = scan.attributes;
@@ -45,7 +45,7 @@ const partAxes = (of: Node): Axes | undefined => {
 
 const dtypeOf = ({ dtype }: Node) => dtype;
 
-/** Whether a node has the axes of its arguments, all of them and no other. */
+/** Whether a node has exactly the axes of its arguments. */
 const joinsAxes = ({ args, axes }: Node): boolean => {
   for (const arg of args) {
     for (const axis in arg.axes) if (arg.axes[axis] !== axes[axis]) return false;
@@ -59,7 +59,7 @@ const isIn = (axis: string, args: readonly Node[]): boolean => {
   return false;
 };
 
-/** The same in words, of a node that has not. */
+/** The message for a node that does not. */
 const wrongJoin = ({ op, args, axes }: Node): string => {
   for (const a of args) {
     for (const b of args) {
@@ -77,7 +77,7 @@ const wrongJoin = ({ op, args, axes }: Node): string => {
 const unlike = (op: string, axes: Axes, expected: Axes): string =>
   `${op} has the axes ${showAxes(axes)} where its arguments give ${showAxes(expected)}`;
 
-/** What is wrong with a node, given its arguments. */
+/** The error in a node, given its arguments, or undefined. */
 const wrongWith = (node: Node): string | undefined => {
   const { op, args, axes, attributes } = node;
   const [x] = args;
@@ -142,21 +142,20 @@ const wrongWithScan = (scan: Node): string | undefined => {
   return foreign && `its step reads '${foreign.attributes.name}', which is no argument of it`;
 };
 
-/** Where an axis of some size has been seen. */
+/** The size of an axis, and a node that has it. */
 interface Seen {
   readonly size: Axes[string];
   readonly node: Node;
 }
 
 /**
- * Verifies the graphs that the passes over one program give, one after the other, steps of scans
- * included; throws what is wrong. Nodes do not change, so what an earlier pass gave is not looked at
- * again.
+ * Verifies the graphs between passes over one program, steps of scans included; throws on an error.
+ * Nodes are immutable, so those of earlier passes are not verified again.
  */
 export const graphVerifier = (): (pass: string, roots: readonly Node[]) => void => {
   let nodes = new Set<Node>();
   const sizes = new Map<string, Seen>();
-  /** The first axis whose size is another one than was seen. */
+  /** The first axis whose size differs from the one seen before. */
   const resized = (node: Node): readonly [string, Seen] | undefined => {
     for (const axis in node.axes) {
       const size = node.axes[axis], seen = sizes.get(axis);
@@ -165,7 +164,7 @@ export const graphVerifier = (): (pass: string, roots: readonly Node[]) => void 
     }
     return undefined;
   };
-  /** Verifies what is new; false where an axis has another size than in some pass. */
+  /** Verifies new nodes; false if an axis has a size that differs from that in an earlier pass. */
   const verifyNew = (pass: string, roots: readonly Node[], isAlone: boolean): boolean => {
     const stack = [...roots].reverse();
     for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
@@ -189,14 +188,14 @@ export const graphVerifier = (): (pass: string, roots: readonly Node[]) => void 
   };
   return (pass, roots) => {
     if (verifyNew(pass, roots, nodes.size === 0)) return;
-    // A pass may give a name to an axis that an earlier one took from another: this graph by itself.
+    // A pass may reuse a name that an earlier one removed: verifies this graph by itself.
     nodes = new Set();
     sizes.clear();
     verifyNew(pass, roots, true);
   };
 };
 
-/** What is wrong with axes beside those that a kernel iterates over. */
+/** The error in axes that a kernel does not iterate over. */
 const outsideOf = (axes: Axes, space: ReadonlyMap<string, number>): string | undefined => {
   const axis = Object.keys(axes).find((one) => space.get(one) !== axes[one]);
   return axis && `'${axis}' is ${axes[axis]}, but the kernel runs over ` +
@@ -260,7 +259,7 @@ const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
   return undefined;
 };
 
-/** What a kernel reads: stored values, by the node that they are of. */
+/** The storages that a kernel reads, by their nodes. */
 const readsOf = (
   kernel: Kernel,
   stored: ReadonlyMap<Node, Storage>,
@@ -282,7 +281,7 @@ const readsOf = (
   if (isScan) {
     const { recomputes } = kernel;
     const inputs = recomputes === undefined ? undefined : roles(recomputes.scan);
-    // What is computed again begins at stored carries, and is not read itself.
+    // Recomputed carries start from stored ones and are not read themselves.
     const again = inputs === undefined ? [] : [...Object.values(inputs.each), ...inputs.rest];
     for (const arg of [...kernel.scan.args, ...again]) {
       const isAgain = arg.op === "part" && arg.args[0] === recomputes?.scan;
@@ -299,7 +298,7 @@ const readsOf = (
   return reads;
 };
 
-/** Verifies a lowered program; throws what is wrong. */
+/** Verifies a lowered program; throws on an error. */
 export const verifyLowered = (lowered: Lowered): void => {
   const { kernels, stored, inputs, params, literals, outputs, copies } = lowered;
   for (const list of [inputs, params]) {
@@ -311,7 +310,7 @@ export const verifyLowered = (lowered: Lowered): void => {
       names.add(name!);
     }
   }
-  /** The value that a storage holds, where it has been written. */
+  /** The value that each written storage holds. */
   const written = new Map<Storage, Node | undefined>();
   [...inputs, ...params, ...literals].forEach((storage) => written.set(storage, undefined));
   for (const kernel of kernels) {

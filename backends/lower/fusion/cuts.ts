@@ -1,37 +1,36 @@
-// Where long expressions are cut into kernels. What a kernel computes is compiled as one function, and
-// compilers take more than twice as long for twice as much: an unrolled loop of 100,000 operations is
-// a hundred kernels rather than one. The values to store are chosen from the leaves up, so that
-// kernels are nearly as large as they may be, and before anything else is decided: everything that
-// looks into an expression ends at them.
+// Bounds the size of a kernel: long expressions are cut at stored values. A kernel is compiled as
+// one function, and compile time grows faster than the function, so an unrolled loop of 100,000
+// operations becomes a hundred kernels. Cuts are chosen from the leaves up, which fills each
+// kernel, and before fusion, whose searches end at them.
 import { AxisError } from "../../../dsl/axes.ts";
 import { type Node, reachable, showPath } from "../../../dsl/node.ts";
 import { contractionOf, costOf, smallReduction, terms } from "../cost_model.ts";
 import { isLeaf } from "../cost_model.ts";
 
 /**
- * Most operations that wait for each other in one expression. The most in training is the gradient
- * norm of the largest transformer: a sum over 400 parameters, one after the other.
+ * Longest chain of dependent operations in one expression. The longest in training is the gradient
+ * norm of the largest transformer: a sum over 400 parameters in sequence.
  */
 export const mostDepth = 1024;
 /**
- * Most operations of one expression, functions counted by what they are made of: WebAssembly has up to
- * 50,000 variables in a function. The gradient norm takes 1,800.
+ * Most operations in one expression, where a function counts as its instructions: WebAssembly
+ * allows 50,000 variables in a function. The gradient norm takes 1,800.
  */
 export const mostOperations = 4096;
 /**
- * Most movements in a row that have to be kept inside of what they read: addresses get longer with
- * each. Those that divide positions, as splitting and merging axes does, may double them.
+ * Most movements in sequence whose addresses must be kept in bounds: each makes addresses longer.
+ * Those that divide positions, as splitting and merging axes does, may double them.
  */
 export const mostMoved = 16;
 const ofDivision = 2;
 
 /**
- * Most operations that wait for each other in a step of a scan: steps are run by one kernel and cannot
- * be cut, and what plans them goes into them by recursion.
+ * Longest chain of dependent operations in the step of a scan: one kernel runs a step, which cannot
+ * be cut, and the planners recurse into it.
  */
 export const mostInStep = 3000;
 
-/** Refuses programs with steps that are too long to be planned. */
+/** Rejects programs with steps that are too long to be planned. */
 export const refuseLongSteps = (roots: readonly Node[]): void => {
   for (const of of reachable(roots)) {
     if (of.op !== "scan") continue;
@@ -54,7 +53,7 @@ export const refuseLongSteps = (roots: readonly Node[]): void => {
   }
 };
 
-/** What has to be done for a value from what is stored. */
+/** The work that computes a value from stored values. */
 interface Effort {
   readonly depth: number;
   readonly operations: number;
@@ -70,8 +69,8 @@ const movedBy = (of: Node): number => {
 };
 
 /**
- * Operations that vectors take for one function, about three quarters of its variables: kernels join
- * up to eight values beside each other.
+ * Vector instructions of one function, about three quarters of its variables: a kernel computes up
+ * to eight values in parallel.
  */
 const functions: Partial<Record<Node["op"], number>> = {
   sin: 84,
@@ -84,14 +83,14 @@ const functions: Partial<Record<Node["op"], number>> = {
 };
 const operationsOf = (of: Node): number => functions[of.op] ?? Math.max(1, 2 * costOf(of) - 1);
 
-/** True for what is stored in any case: given values, and what kernels of other shapes give. */
+/** True for values that are always stored: given ones, and results of scans and contractions. */
 const isStored = (of: Node): boolean =>
   isLeaf(of) || ["part", "scan", "materialise"].includes(of.op) ||
   contractionOf(of) !== undefined;
 
 /**
- * The values to store so that no expression takes more than a kernel should, of nodes in topological
- * order with the numbers of their users. What several values share counts for each in part.
+ * The values to store so that no expression exceeds the limits of a kernel, of nodes in topological
+ * order with their numbers of users. The work of a shared value is divided among its users.
  */
 export const cutsOf = (
   order: readonly Node[],

@@ -1,7 +1,7 @@
-// From expressions to kernels. Consumers are visited before producers, and each value is either
-// computed inside the kernels that use it or stored by one kernel. A row kernel takes in reductions
-// over its one set of axes, a contraction takes in what is done point-wise to its result, and values
-// that several kernels need are stored by the one that computes them anyway, where no cycle forms.
+// Fusion: divides the graph into kernels. Consumers are visited before producers, and each value is
+// either computed in the kernels that use it or stored by one kernel. A row kernel takes in
+// reductions over its row axes, a contraction takes in its point-wise epilogue, and a value with
+// several users is stored by a kernel that computes it anyway, if no cycle forms.
 import { volume } from "../../../dsl/axes.ts";
 import { type Node, reachable } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
@@ -39,38 +39,38 @@ import { waiting } from "./reachability.ts";
 import { dims, size } from "../kernel_ir.ts";
 import type { ScanPlan } from "../scans/plan.ts";
 
-/** Additions that take as long as reading an element once more that was read just before. */
+/** Cost of reading an element again shortly after, in additions. */
 const perRepeat = 2;
-/** Additions that take as long as starting one more kernel. */
+/** Cost of launching one more kernel, in additions. */
 const perKernel = 2 ** 22;
-/** A value that is used after so many products and scans may be computed again rather than kept. */
+/** Contractions and scans after which a value may be rematerialised in place of being kept. */
 const patience = 8;
-/** True for a value of which a kernel computes elements in more than one workgroup. */
+/** True if a kernel would compute each element of a value in more than one workgroup. */
 const isRepeated = (of: Node, count: number): boolean => count > passes(1) * volume(of.axes);
-/** Values of fewer elements are kept however long. */
+/** Smaller values are never rematerialised. */
 const worthKeeping = 2 ** 14;
-/** Kernels of sums that are looked at for one more: the nearest. */
+/** Most reduction kernels, the nearest ones, that are tried for taking in one more reduction. */
 const mostFriends = 64;
-/** Most additions in computing an element again. */
+/** Most additions to recompute an element. */
 const mostOnce = 48;
-/** The same where a kernel does so more than once. */
+/** The same if a kernel recomputes it more than once. */
 const mostRepeated = 8;
 /**
- * Most values of one operation that a kernel computes again: a chain of sums, such as the gradient of
- * a residual stream, is cheap link by link, and all that goes into it would be read.
+ * Most values of one operation that a kernel recomputes. A chain of sums, such as the gradient of a
+ * residual stream, is cheap link by link, but all its terms would be read.
  */
 const mostAlike = 8;
 
-/** A program before it is divided into kernels. */
+/** A program after the graph passes, before fusion. */
 export interface Prepared {
-  /** The program, with the orders of its outputs in the names that the axes of `roots` have. */
+  /** The program, whose outputs have their orders in the axis names of `roots`. */
   readonly program: Program;
   /** The values of the outputs and of the updates, in their order. */
   readonly roots: readonly Node[];
   readonly plans: ReadonlyMap<Node, ScanPlan>;
 }
 
-/** A program divided into kernels, of which each is a draft. */
+/** A program divided into kernels, each a draft. */
 export interface Fused {
   readonly drafts: readonly Draft[];
   /** The draft that stores a value. */
@@ -135,11 +135,11 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     if (draft.over !== undefined) return draft.over.join() === over!.join();
     return draft.roots.every((root) => fills(root, draft.full));
   };
-  /** True when `draft`, a map, may become the row kernel that does `of` and the map at its end. */
+  /** True if `draft`, a map, may become the row kernel that computes `of` and then the map. */
   const becomesRow = (of: Node, draft: Draft) =>
     draft.scan === undefined && draft.contraction === undefined && draft.over === undefined &&
     fills(of, draft.full);
-  /** What is known of the values of a draft's rows, as long as nothing else about it changes. */
+  /** Cached answers of `isRowValue` for a draft; valid while the draft does not change. */
   const rowValues = new Map<
     Draft,
     { readonly state: string; readonly found: Map<Node, boolean> }
@@ -164,7 +164,7 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
       x.attributes.over!.join() === missing && takesReduction(x, draft) &&
       contractionOf(x) === undefined && volume(x.args[0].axes) / volume(x.axes) > smallReduction;
     const made = (x: Node): boolean => {
-      // What is stored for its length is no value of this kernel.
+      // A cut value is stored, so this kernel does not compute it.
       if (x !== of && cuts.has(x)) return false;
       const known = found.get(x);
       if (known !== undefined) return known;
@@ -176,7 +176,7 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     };
     return made(of);
   };
-  /** Kernels whose first root is a sum, by what that is made of. */
+  /** Kernels whose first root is a reduction, by the operands of what it reduces. */
   const sumsNear = new Map<Node, Draft[]>();
   const near = ({ args: [x] }: Node): readonly Node[] =>
     [...new Set([...x.args, ...x.args.flatMap((arg) => arg.args)])].filter((x) => x.op !== "const");
@@ -190,10 +190,12 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     }
     draft.roots.push(of);
   };
-  /** True when storing `of` in `draft` makes no kernel wait for itself, through whatever others. */
+  /**
+   * True if storing `of` in `draft` makes no kernel depend on itself, directly or through others.
+   */
   const acyclic = (of: Node, draft: Draft) => !waits.isBehindUser(draft, of);
 
-  /** Puts a value into a kernel, `count` times: its arguments are used there. */
+  /** Computes a value in a kernel, `count` times: its arguments are used there. */
   const place = (of: Node, draft: Draft, direct: boolean, count: number) => {
     if (of.op === "reduce") {
       const [x] = of.args;
@@ -205,12 +207,12 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
       else use(x, draft, false, count * volume(x.axes) / volume(of.axes));
       return;
     }
-    // What is materialised is stored by a kernel of its own, so that nobody computes it beside it.
+    // A materialised value is stored by a kernel of its own, so that no reader computes it as well.
     const moved = ["index", "gather", "materialise"].includes(of.op);
     of.args.forEach((arg) => use(arg, draft, direct && !moved, count));
   };
 
-  /** Gives a value a kernel that stores it: one that computes it anyway, or a new one. */
+  /** Stores a value: in a kernel that computes it anyway, or in a new one. */
   const store = (of: Node) => {
     const mine = cuts.has(of) ? [] : [...(uses.get(of) ?? [])];
     const contraction = contractionOf(of);
@@ -261,7 +263,7 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     place(of, draft, true, volume(of.axes));
   };
 
-  // Time is counted in products and scans: kernels run about in the order of their first values.
+  // Time counts contractions and scans: kernels run about in the order of their first values.
   const time = new Map<Node, number>();
   order.reduce((before, of) => {
     time.set(of, before);
@@ -274,8 +276,8 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
       ),
     );
   /**
-   * Work in one element of a value from what is in memory anyway while `draft` runs, or could be in
-   * place of the value. Infinite where that would take more memory than the value.
+   * Cost of rematerialising one element of a value in `draft` from values that are in memory then,
+   * or that could be kept in its place. Infinite where those would take more memory than the value.
    */
   const workAgain = (of: Node, draft: Draft): number => {
     const seen = new Set<Node>();
@@ -315,8 +317,9 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     return instead > 1.25 * volume(of.axes) ? Infinity : total + perRepeat * Math.max(0, reads - 1);
   };
   /**
-   * What a kernel uses long after it was computed, as the backward pass does, is computed there again
-   * where that is little work from what is in memory anyway: peak memory is what it saves.
+   * Rematerialisation: a value that a kernel uses long after it was computed, as the backward pass
+   * does, is recomputed there if that is little work from values in memory. This lowers peak
+   * memory.
    */
   const repeatLate = (of: Node, mine: Map<Draft, Use>) => {
     if (scalarRow(of.op) === undefined && !isSmall(of) || volume(of.axes) < worthKeeping) return;
@@ -346,7 +349,7 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
       const { space } = plans.get(of)!;
       const across = new Set(space.map((dim) => dim.axis));
       of.args.forEach((arg) => {
-        // Each lane reads its part of an argument, once a step or once before the first.
+        // Each lane reads its part of an argument, once a step or once before the first step.
         const count = size(space) * size(dims(arg.axes).filter((dim) => !across.has(dim.axis)));
         const isPrev = arg.op === "part" && arg.attributes.name!.startsWith("prev.");
         if (isPrev && plans.get(of)!.recomputes === arg.args[0]) {
@@ -430,7 +433,7 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     } else store(of);
   }
 
-  // Where none of the reductions came that values of whole rows were stored for, there are no rows.
+  // Row kernels that took in no reduction become maps.
   for (const draft of [...drafts]) {
     if (draft.over === undefined || draft.reductions.length > 0) continue;
     if (draft.scan !== undefined || draft.contraction !== undefined) continue;
@@ -444,7 +447,7 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     }
     const first = begin({ roots: [], full: fullOf(ofRows[0]) }, ofRows[0]);
     draft.again.forEach((of) => first.again.add(of));
-    // A value of a row follows from none of more axes without a reduction.
+    // A value without the row axes depends on no value with them except through a reduction.
     for (const of of waits.readBy(draft)) {
       const by = uses.get(of)!, seen = by.get(draft);
       if (seen !== undefined && !others.includes(of)) by.set(first, { ...seen });

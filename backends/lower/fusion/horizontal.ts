@@ -1,38 +1,41 @@
-// Kernels that do the same loops beside each other become one: fewer are started, and what both read
-// is read once. Only kernels that run at about the same time are joined, because otherwise what
-// they read and write would be kept longer.
+// Horizontal fusion: independent kernels with the same iteration space are merged. That saves
+// launches and shared reads. Only kernels that run at about the same time are merged, since
+// otherwise their inputs and outputs would be kept for longer.
 import type { Node } from "../../../dsl/node.ts";
 import { type Draft, mostReductions, type Use } from "./kernel_draft.ts";
 import { isBound, mostBound } from "../cost_model.ts";
 import { reaches } from "./reachability.ts";
 
-/** Kernels farther apart than this, in products and scans, are not joined. */
+/** Most contractions and scans between two kernels that are merged. */
 const near = 4;
-/** Most values that a joined kernel stores. */
+/** Most values that a merged kernel stores. */
 const mostRoots = 8;
-/** Kernels of one time that are looked at for each, and those that may turn out to wait. */
+/** Most kernels of one time that are tried for each, and most of them that may prove dependent. */
 const mostTried = 256, mostWaiting = 16;
 
-/** What a list of drafts says about values. */
+/** Drafts, and what they store and use. */
 export interface Drafted {
   readonly drafts: readonly Draft[];
   /** The kernel that stores a value. */
   readonly home: Map<Node, Draft>;
   readonly uses: ReadonlyMap<Node, Map<Draft, Use>>;
-  /** When a kernel runs, in products and scans. */
+  /** When a kernel runs, counted in contractions and scans. */
   readonly when: (draft: Draft) => number;
-  /** True for kernels of nothing but new values of parameters. */
+  /** True for kernels that only compute new values of parameters. */
   readonly isUpdate: (draft: Draft) => boolean;
 }
 
-/** Drafts of the same loops have the same key; undefined for what is not joined. */
+/**
+ * Drafts with the same iteration space have the same key; undefined for those that are never
+ * merged.
+ */
 const loopsOf = ({ scan, contraction, full, over }: Draft): string | undefined =>
   scan !== undefined || contraction !== undefined ? undefined : [
     [...full].map(([axis, size]) => `${axis} ${size}`).sort().join(),
     [...over ?? []].join(),
   ].join(" | ");
 
-/** Joins drafts of the same loops that do not wait for each other; `home` and `uses` follow. */
+/** Merges independent drafts with the same iteration space; `home` and `uses` are updated. */
 export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): readonly Draft[] => {
   const reads = new Map<Draft, Set<Node>>(drafts.map((draft) => [draft, new Set()]));
   for (const [of, by] of uses) for (const draft of by.keys()) reads.get(draft)?.add(of);
@@ -42,7 +45,7 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
       new Set([...reads.get(draft)!, ...draft.roots].flatMap((of) => home.get(of) ?? [])),
     ]),
   );
-  /** Where a kernel went that has joined another one. */
+  /** The kernel that a merged kernel became part of. */
   const joined = new Map<Draft, Draft>();
   function* needs(draft: Draft): Iterable<Draft> {
     for (const source of sources.get(draft)!) {
@@ -51,7 +54,7 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
       if (now !== draft) yield now;
     }
   }
-  /** True when `from` waits for `to`, itself or through others. What runs earlier cannot. */
+  /** True if `from` depends on `to`, directly or through others. */
   const waits = (from: Draft, to: Draft): boolean => reaches(from, (draft) => draft === to, needs);
   const boundBy = (list: readonly Draft[]) =>
     new Set(list.flatMap((draft) => [...reads.get(draft)!]).filter(isBound)).size;
@@ -89,7 +92,7 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
   const gone = new Set<Draft>();
   for (const group of groups.values()) {
     const position = new Map(group.map((draft, k) => [draft, k]));
-    /** Those that run at a time. A kernel that others have joined has been looked at before them. */
+    /** The group's kernels by time. A kernel that took in others was tried with all before it. */
     const at = new Map<number, Draft[]>();
     const begun = new Map<number, number>();
     for (const draft of group) {
@@ -97,7 +100,7 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
       if (there === undefined) at.set(time, [draft]);
       else there.push(draft);
     }
-    /** The next ones of the group that `into` may get near to as others join it. */
+    /** The later kernels of the group that `into` may come near to as it takes in others. */
     const around = (into: Draft): readonly Draft[] => {
       const time = when(into), found: Draft[] = [];
       for (let t = time - near * mostRoots; t <= time + near; t++) {

@@ -1,21 +1,21 @@
-// What the scheduler decides about before anything has a place in memory: kernels in the making, and
-// who uses which value.
+// Kernel drafts: kernels while fusion decides about them, before anything has a place in memory,
+// and which draft uses which value.
 import type { Program } from "../../backend.ts";
 import { known } from "../../../dsl/axes.ts";
 import type { Node } from "../../../dsl/node.ts";
 
 /** How a kernel uses a value. */
 export interface Use {
-  /** At the kernel's own position, not at others. */
+  /** True if every element is read at the kernel's own position. */
   direct: boolean;
-  /** How many times it is computed in all, if it is computed there. */
+  /** How many elements are computed in all, if the value is computed there. */
   count: number;
 }
 
 /** What a kernel iterates over: axes with their sizes. */
 export type Space = ReadonlyMap<string, number>;
 
-/** Whether a value has an element for each position of a space and no others. */
+/** Whether a value has exactly the axes of a space. */
 export const fills = (of: Node, space: Space): boolean => {
   const axes = Object.keys(of.axes);
   return axes.length === space.size && axes.every((axis) => space.get(axis) === of.axes[axis]);
@@ -26,12 +26,12 @@ export interface Draft {
   readonly id: number;
   readonly scan?: Node;
   readonly roots: Node[];
-  /** All axes of the iteration, those reduced over included. */
+  /** All axes of the iteration, including reduced ones. */
   full: Space;
   over?: readonly string[];
   readonly reductions: Node[];
   contraction?: Node;
-  /** Values that other kernels store, but that this one computes again. */
+  /** Values that other kernels store but this one recomputes. */
   readonly again: Set<Node>;
   readonly path: string;
 }
@@ -40,8 +40,8 @@ export interface Draft {
 export const fullOf = (of: Node): Space =>
   new Map(Object.keys(of.axes).map((axis) => [axis, known(of.axes, axis)]));
 /**
- * Most reductions of a row kernel: each takes an array of a workgroup's lanes, at most 1 KiB, of the
- * 16 KiB of workgroup memory that every device has.
+ * Most reductions of a row kernel. Each takes an array over the workgroup's lanes, at most 1 KiB,
+ * of the 16 KiB of workgroup memory that every device has.
  */
 export const mostReductions = 16;
 

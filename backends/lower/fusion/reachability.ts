@@ -1,26 +1,26 @@
-// Which kernels wait for which, while they are made. Values are visited from the last to the first, so
-// all that uses a value is known when it is stored; a kernel waits for those that store what it reads.
-// Answers are searched for on the way from one kernel to another: what lies between is mostly little,
-// while a table of all pairs would not fit in memory for programs of 100,000 values.
+// Reachability between kernels while fusion runs: which kernel depends on which. Values are visited
+// from the last to the first, so all users of a value are known when it is stored; a kernel depends
+// on those that store what it reads. Answers are found by search, since paths are mostly short and
+// a table of all pairs would not fit in memory for programs of 100,000 values.
 import type { Node } from "../../../dsl/node.ts";
 import type { Draft } from "./kernel_draft.ts";
 
-/** Who waits for whom among the kernels made so far. */
+/** Dependencies among the drafts made so far. */
 export interface Waiting {
-  /** Says that a kernel reads or computes a value. */
+  /** Records that a kernel reads or computes a value. */
   readonly reads: (draft: Draft, of: Node) => void;
-  /** What a kernel reads or computes. */
+  /** The values that a kernel reads or computes. */
   readonly readBy: (draft: Draft) => readonly Node[];
   /** True for a kernel that reads or computes a value. */
   readonly isUser: (draft: Draft, of: Node) => boolean;
-  /** True when a kernel waits, through whatever others, for another one that uses a value. */
+  /** True if a kernel depends, directly or through others, on another user of a value. */
   readonly isBehindUser: (draft: Draft, of: Node) => boolean;
 }
 
 /**
- * True when `from` waits for one of some kernels, `needs` being those that a kernel reads from. All of
- * them are gone through: ids of values do not tell who cannot wait, as a kernel of several values may
- * store early and late ones.
+ * True if `from` depends on one of some kernels; `needs` gives those that a kernel reads from. All
+ * paths are searched: ids of values do not order kernels, as a kernel with several values may store
+ * early and late ones.
  */
 export const reaches = (
   from: Draft,
@@ -28,7 +28,7 @@ export const reaches = (
   needs: (draft: Draft) => Iterable<Draft>,
 ): boolean => {
   const seen = new Set<Draft>([from]);
-  // The nearest first: where there is a way, it is mostly a short one.
+  // Breadth first, since a path is mostly short.
   for (const draft of seen) {
     for (const other of needs(draft)) {
       if (seen.has(other)) continue;
@@ -39,7 +39,7 @@ export const reaches = (
   return false;
 };
 
-/** Nobody waits for anybody yet; `home` will say which kernel stores a value. */
+/** No dependencies yet; `home` will map each value to the kernel that stores it. */
 export const waiting = (home: ReadonlyMap<Node, Draft>): Waiting => {
   const readBy = new Map<Draft, Node[]>();
   const users = new Map<Node, Set<Draft>>();

@@ -1,8 +1,8 @@
-// One size for one axis name, in a whole program. The language gives one name several sizes: a slice,
-// a pad or another input has its own `time`. From here on two values lie in the same iteration space
-// where their axes have the same names, so an axis name that comes with several sizes gets a name
-// of its own for each of them but the most frequent one: `time` of 80 and `time` of 48 become `time`
-// and `time:48`. Movements along an axis are where sizes change, so it is a renaming and no more.
+// One size per axis name in a whole program. The language gives one name several sizes: a slice, a
+// pad or another input has its own `time`. In the compiler, equal axis names mean the same
+// iteration space, so a name with several sizes keeps the most frequent one and gets a new name for
+// each of the others: `time` of 80 and of 48 become `time` and `time:48`. Sizes change only at
+// movements along an axis, so this only renames.
 import { type Axes, known } from "../../../dsl/axes.ts";
 import { type Attributes, inPlaceOf, intern, type Node, reachable } from "../../../dsl/node.ts";
 
@@ -23,10 +23,10 @@ export const withSteps = (roots: readonly Node[]): readonly Node[] => {
   return [...seen];
 };
 
-/** What an axis is called, by its name and size. */
+/** The new name of an axis, by its name and size. */
 type Naming = (axis: string, size: number) => string;
 
-/** A naming under which each name has one size; undefined where that is so already. */
+/** A naming that gives each name one size; undefined if every name has one already. */
 const namingOf = (roots: readonly Node[]): Naming | undefined => {
   const sizes = new Map<string, Map<number, number>>();
   for (const { axes } of withSteps(roots)) {
@@ -53,10 +53,10 @@ const namingOf = (roots: readonly Node[]): Naming | undefined => {
   return names.size === 0 ? undefined : (axis, size) => names.get(`${axis} ${size}`) ?? axis;
 };
 
-/** Values in which each axis name has one size, and what the axes of the given ones are called now. */
+/** Roots in which each axis name has one size, and the new names of their axes. */
 export interface OneSize {
   readonly roots: readonly Node[];
-  /** The names of the axes of the root number `k`, in the order of `axes`. */
+  /** New names of the axes of root `k`, in the order of `axes`. */
   readonly order: (k: number, axes: readonly string[]) => readonly string[];
 }
 
@@ -94,7 +94,7 @@ export const withOneSize = (roots: readonly Node[]): OneSize => {
       };
     }
     if (axis === undefined) return attributes;
-    // A look-up names an axis of what it looks up, positions one of their own.
+    // A gather's axis is one of its first argument; an iota's axis is its own.
     return { ...attributes, axis: nameIn(x === undefined ? axes : x.axes, axis) };
   };
   const rename = (some: readonly Node[]): void => {

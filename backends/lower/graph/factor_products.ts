@@ -1,17 +1,17 @@
-// Products by their factors: sums of products without the factors that they need not have, and what
-// several products have in common computed once.
+// Factors of products: moves factors out of sums that do not depend on the summed axes, and shares
+// common sub-products. The WebAssembly backend applies it to the steps of scans.
 import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
 import { expand, reduce } from "../../../dsl/structure.ts";
 import { ascend } from "../../../dsl/walk.ts";
 import { movedAxes } from "./queries.ts";
 
-/** Whether a value is its argument, at all positions of further axes. */
+/** Whether a value is its argument broadcast to further axes. */
 const isExpanded = (of: Node): boolean =>
   of.op === "index" && movedAxes(of).length === 0 &&
   Object.entries(of.args[0].axes).every(([axis, size]) => of.axes[axis] === size);
 
-/** What a value is at all positions of further axes, if it is that. */
+/** The value below any broadcasts. */
 export const unexpanded = (of: Node): Node => {
   let from = of;
   while (isExpanded(from)) [from] = from.args;
@@ -22,8 +22,8 @@ const factorsOf = (of: Node): readonly Node[] =>
   (of.op === "mul" && of.dtype === "f32") || isExpanded(of) ? of.args.flatMap(factorsOf) : [of];
 
 /**
- * The same values, sums having no factors that lack the summed axes: those are multiplied by once,
- * afterwards, and sums that differ in nothing else are then one.
+ * The same values with factors that lack the summed axes moved out of sums. Sums that differ in
+ * nothing else are then one.
  */
 export const withoutFactors = (roots: readonly Node[]): readonly Node[] =>
   rewrite(roots, (of) => {
@@ -41,7 +41,7 @@ export const withoutFactors = (roots: readonly Node[]): readonly Node[] =>
     });
   });
 
-/** The most frequent pair among some lists, if it is in more than one. */
+/** The most frequent pair of factors, if more than one list has it. */
 const commonPair = (lists: Iterable<readonly Node[]>): readonly [Node, Node] | undefined => {
   const counts = new Map<string, number>();
   let most = 1, best: readonly [Node, Node] | undefined;
@@ -57,7 +57,7 @@ const commonPair = (lists: Iterable<readonly Node[]>): readonly [Node, Node] | u
   return best;
 };
 
-/** A list without a pair, which may be the same node twice; undefined where it lacks one of them. */
+/** A list without a pair, which may be one node twice; undefined if the list lacks the pair. */
 const withoutPair = (
   list: readonly Node[],
   [a, b]: readonly [Node, Node],
@@ -67,8 +67,8 @@ const withoutPair = (
 };
 
 /**
- * The same values, products being built so that what several of them have in common is one value.
- * Only `isInner` factors count; the others are multiplied by each other, outside of loops.
+ * The same values with products regrouped so that common sub-products are one value. Only `isInner`
+ * factors are grouped; the others are multiplied separately, outside of loops.
  */
 export const sharedProducts = (
   roots: readonly Node[],
@@ -99,7 +99,7 @@ export const sharedProducts = (
   }
   const made = new Map<Node, Node>();
   const isChanged = (of: Node) => changed.has(of) && !pairs.has(of);
-  /** The factors of a product that changes, those that are multiplied first in front. */
+  /** The factors of a regrouped product, those to be multiplied first in front. */
   const listsOf = (of: Node): readonly (readonly Node[])[] =>
     [factorsOf(of).filter((one) => !isInner(one)), inner.get(of)!]
       .filter((list) => list.length > 0);

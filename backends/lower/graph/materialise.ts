@@ -1,16 +1,16 @@
-// What is compared for equality is rounded once. Kernels that compute a value again may round it
-// otherwise: factors are multiplied in another order, a product and a sum are one instruction or
-// two. Mostly that is one unit in the last place; but whether x equals the maximum of x, and so which
-// element takes its gradient, would be decided by it, in each kernel anew. So what an `equal` of floats
-// depends on through operations that do not round is stored before it, or kept in a scan's step, and
-// all that use it read that: it becomes the argument of a `materialise` node (an optimisation
-// barrier, as XLA calls it).
+// Values that are compared for equality are rounded once. Kernels that recompute a value may round
+// it differently: factors in another order, or a fused multiply-add in place of two operations.
+// That is mostly one unit in the last place, but it would decide in each kernel anew whether x
+// equals the maximum of x, and so which element takes its gradient. So the values that an `equal`
+// of floats depends on through operations that do not round are stored (or kept in a scan's step)
+// and read by all users: they become arguments of a `materialise` node, an optimisation barrier in
+// XLA's terms.
 import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 
-/** Leaves, and what is stored by a scan: these have one value wherever they are read. */
+/** Leaves and results of scans: these have one value wherever they are read. */
 const given = new Set(["const", "literal", "iota", "input", "param", "part", "materialise"]);
-/** Operations whose result is one of their arguments, or exact: they round nothing. */
+/** Operations that do not round: their result is an argument, or exact. */
 const exact = new Set([
   "neg",
   "max",
@@ -38,11 +38,11 @@ const isExact = ({ op, dtype, args, attributes }: Node): boolean =>
 interface Found {
   /** The values to materialise. */
   readonly values: ReadonlySet<Node>;
-  /** Leaves of the step that are compared, which stand for arguments of the scan. */
+  /** Compared leaves of the step, which stand for arguments of the scan. */
   readonly leaves: ReadonlySet<Node>;
 }
 
-/** What some compared values depend on through operations that do not round. */
+/** The values that compared ones depend on through operations that do not round. */
 const roundedBelow = (compared: readonly Node[]): Found => {
   const values = new Set<Node>(), leaves = new Set<Node>(), seen = new Set<Node>();
   const stack = [...compared];
@@ -63,7 +63,7 @@ const comparedIn = (nodes: readonly Node[]): readonly Node[] =>
 const materialised = (of: Node): Node =>
   inPlaceOf(of, () => intern("materialise", of.dtype, of.axes, [of]));
 
-/** A scan whose step rounds once what it compares, and the arguments that it compares. */
+/** A scan whose step materialises compared values, and the compared arguments. */
 const withinStep = (scan: Node): { readonly scan: Node; readonly compared: readonly Node[] } => {
   const { step } = scan.attributes;
   const { next, out } = step!;
@@ -105,9 +105,9 @@ const withMaterialised = (roots: readonly Node[]) => {
   return { roots: now, leaves };
 };
 
-/** The same values, each of those that are compared for equality rounded once. */
+/** The same values, with those compared for equality materialised. */
 export const roundOnce = (roots: readonly Node[]): readonly Node[] =>
-  // What leaves the program is stored in any case.
+  // Outputs of the program are stored anyway.
   withMaterialised(roots).roots.map((of, k) =>
     of.op === "materialise" && roots[k].op !== "materialise" ? of.args[0] : of
   );

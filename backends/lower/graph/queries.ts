@@ -1,4 +1,4 @@
-// Questions about graphs that several passes ask.
+// Queries on graphs that several passes share.
 import type { Node } from "../../../dsl/node.ts";
 import { isIdentity } from "../../../dsl/structure.ts";
 

@@ -1,12 +1,12 @@
-// Products of three by a product that is there already. The gradient of s · exp(x) for x comes as
-// (g · s) · exp(x); as g · (s · exp(x)) it needs only the product, so s is not kept for it. Where
-// scores are multiplied by decays, that is a whole tokens × tokens matrix less.
+// Reassociation: a product of three reuses a sub-product that exists already. The gradient of s ·
+// exp(x) for x comes as (g · s) · exp(x); as g · (s · exp(x)) it needs only the product, so s is
+// not kept. Where attention scores are multiplied by decays, that saves a tokens × tokens matrix.
 import { intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
 import { sameAxes } from "../../../dsl/axes.ts";
 
 const key = (a: Node, b: Node): string => a.id < b.id ? `${a.id} ${b.id}` : `${b.id} ${a.id}`;
 
-/** The same values, with (a · b) · c as a · (b · c) where b · c is computed before in any case. */
+/** The same values, with (a · b) · c as a · (b · c) where b · c exists anyway. */
 export const shareProducts = (roots: readonly Node[]): readonly Node[] => {
   const users = new Map<Node, number>();
   for (const of of reachable(roots)) {

@@ -1,19 +1,19 @@
-// Pure renamings move down to what is stored. A layer's result is renamed for its consumer (`out` to
-// `channel`); left in place, that hides from the scheduler that producer and consumer walk over the
-// same axes and could be one kernel. Below a renaming everything that only it uses is rebuilt with
-// the new names, so nothing is computed twice.
+// Sinks pure renamings towards the leaves. A layer's result is renamed for its consumer (`out` to
+// `channel`); in place, that hides from fusion that both have the same iteration space. Below a
+// renaming, values without other users are rebuilt under the new names, so nothing is computed
+// twice.
 import { type Axes, known } from "../../../dsl/axes.ts";
 import { inPlaceOf, intern, type Node, type Place, reachable } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
 import { at, index, isIdentity, reduce } from "../../../dsl/structure.ts";
 import { ascend, descend } from "../../../dsl/walk.ts";
 
-/** New names by old ones; axes that it lacks keep theirs. */
+/** New names by old ones; missing axes keep their names. */
 type Names = Readonly<Record<string, string>>;
 
 const none: Names = {};
 
-/** The new names, when an index node does nothing but rename. */
+/** The new names, if an index node only renames. */
 const renaming = (of: Node): Names | undefined => {
   if (of.op !== "index") return undefined;
   const [x] = of.args;
@@ -49,7 +49,7 @@ const renamedPlace = (place: Place, names: Names): Place => ({
   terms: place.terms.map((term) => ({ ...term, axis: names[term.axis] ?? term.axis })),
 });
 
-/** A value under new names: of axes that keep theirs, the value as it is. */
+/** A value under new names; without new names, the value itself. */
 interface Wanted {
   readonly of: Node;
   readonly names: Names;
@@ -64,7 +64,7 @@ interface Way {
 const sameNames = (of: Node, names: Names): boolean =>
   Object.keys(of.axes).every((axis) => (names[axis] ?? axis) === axis);
 
-/** How a value comes about as it is: a renaming by what it renames, under the new names. */
+/** How a value is made under its own names: a renaming from its argument under the new ones. */
 const plainly = (of: Node): Way => {
   const names = renaming(of);
   if (names !== undefined) return { from: [{ of: of.args[0], names }], make: ([x]) => x };
@@ -78,7 +78,7 @@ const plainly = (of: Node): Way => {
   };
 };
 
-/** How a value comes about under new names; only what has this `isAlone` user is rebuilt. */
+/** How a value is made under new names; only values with a single user (`isAlone`) are rebuilt. */
 const renamed = (of: Node, names: Names, isAlone: (of: Node) => boolean): Way => {
   const own = Object.keys(of.axes).filter((axis) => (names[axis] ?? axis) !== axis);
   const mine: Names = Object.fromEntries(own.map((axis) => [axis, names[axis]]));
@@ -128,7 +128,8 @@ const renamedSum = (of: Node, mine: Names, isAlone: (of: Node) => boolean): Way 
   if (fresh.length === 0 || scalarRow(x.op) === undefined || !isAlone(x)) {
     return { from: [{ of: x, names: all }], make: ([x]) => sum(x) };
   }
-  // A name that only makes room here stays here: below, it would part what is one kernel.
+  // A name that only avoids a clash is kept local: further down it would separate what is one
+  // kernel.
   const staysHere = (arg: Node) => Object.keys(arg.axes).some((axis) => fresh.includes(all[axis]));
   return {
     from: x.args.map((arg) => ({ of: arg, names: staysHere(arg) ? none : all })),
@@ -142,7 +143,7 @@ const renamedSum = (of: Node, mine: Names, isAlone: (of: Node) => boolean): Way 
   };
 };
 
-/** The same values with renamings as deep as they go without repeating work. */
+/** The same values with renamings as deep as possible without recomputing anything. */
 export const sinkRenames = (roots: readonly Node[]): readonly Node[] => {
   const order = reachable(roots);
   const users = new Map<Node, number>();
@@ -155,7 +156,7 @@ export const sinkRenames = (roots: readonly Node[]): readonly Node[] => {
   const isPlain = ({ of, names }: Wanted) => sameNames(of, names);
   const wayOf = ({ of, names }: Wanted): Way => inPlaceOf(of, () => renamed(of, names, isAlone));
 
-  // What nobody wants as it is, since its one user wants it under other names, is not made.
+  // A value whose only user wants it under other names is not made under its own.
   const wanted = new Set<Node>();
   descend<Wanted>(roots.map((of) => ({ of, names: none })), (one) => {
     if (!isPlain(one)) return wayOf(one).from;

@@ -1,7 +1,7 @@
-// Long sums of which there are too few to give all of a device something to do. Each becomes two: of
-// parts of what is summed, beside each other, and of what they give. That takes no atomic additions,
-// of which WGSL has none for floats, and is the same for every run. What follows a sum point-wise
-// follows the second stage, which is an ordinary reduction.
+// Splits long reductions with too few results to fill a device: two-stage reductions, and split-K
+// for contractions. The first stage reduces parts in parallel, the second their results. This needs
+// no atomic addition, which WGSL lacks for floats, and gives the same bits in every run. The second
+// stage is an ordinary reduction, so point-wise consumers fuse with it.
 import { known, volume } from "../../../dsl/axes.ts";
 import { type Node, within } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
@@ -9,32 +9,32 @@ import { index, reduce } from "../../../dsl/structure.ts";
 import { contractionOf, isWorthTiles, perElement } from "../cost_model.ts";
 import { type Dim, size } from "../kernel_ir.ts";
 
-/** How much it takes to fill a device, and what starting a kernel costs there. */
+/** How much work fills a device, and what launching a kernel costs there. */
 export interface Breadth {
-  /** Workgroups of a product: fewer leave processors idle. */
+  /** Workgroups of a contraction; fewer leave processors idle. */
   readonly groups: number;
   /** Lanes of a scan. */
   readonly lanes: number;
-  /** Additions that the whole device could do while one more kernel is started. */
+  /** Additions that the whole device does in the time of one launch. */
   readonly perKernel: number;
-  /** How many times faster what is split must be by estimate: less is not worth kernels and memory. */
+  /** Least estimated speed-up: less is not worth the kernels and the memory. */
   readonly gain: number;
 }
 
-/** From this size on a reduction with few results is done in two stages. */
+/** Size from which a reduction with few results is done in two stages. */
 const splitFrom = 1024;
-/** The same along one axis, which has to be cut for that: so many terms, and not more results. */
+/** The same for a single axis, which must be cut: least terms, and most results. */
 const cutFrom = 2 ** 16, fewResults = 64;
-/** Parts of all of a value: few enough that a workgroup does each, and enough for all of a device. */
+/** Most parts of a full reduction: few enough for one workgroup each, enough to fill a device. */
 const mostParts = 512;
-/** Rows and columns of a tile, where a product has enough of them. */
+/** Rows and columns of a full tile. */
 const tile = 64;
 
 // An axis may be cut in several ways in one program, and an axis name has one size.
 const partOf = (axis: string, count: number): string => `${axis}.part:${count}`;
 const placeOf = (axis: string, length: number): string => `${axis}.place:${length}`;
 
-/** An axis as parts of one length, the last one filled up with `fill`. */
+/** An axis cut into parts of one length, the last padded with `fill`. */
 const cut = (x: Node, axis: string, length: number, fill = 0): Node => {
   const count = Math.ceil(known(x.axes, axis) / length);
   const part = partOf(axis, count), place = placeOf(axis, length);
@@ -50,7 +50,7 @@ const cut = (x: Node, axis: string, length: number, fill = 0): Node => {
   );
 };
 
-/** A reduction along one long axis becomes two: of its parts, and of what they give. */
+/** A reduction along one long axis in two stages: within parts, and over them. */
 const inParts = (of: Node): Node => {
   const { how, over } = of.attributes;
   const [axis] = over!, [x] = of.args;
@@ -61,7 +61,9 @@ const inParts = (of: Node): Node => {
   return reduce(inner, how!, [partOf(axis, Math.ceil(size / length))]);
 };
 
-/** A long reduction to few results becomes two, so that the first has parallel work. */
+/**
+ * Two-stage reduction: a long reduction with few results becomes two, the first with parallel work.
+ */
 export const inStages = (of: Node): Node => {
   if (of.op !== "reduce" || contractionOf(of) !== undefined) return of;
   const { how, over } = of.attributes;
@@ -77,12 +79,15 @@ export const inStages = (of: Node): Node => {
 };
 
 /**
- * How many times longer a product takes than on a full device, where that is `idle` times as large as
- * what it fills. Smaller tiles fill up to sixteen times more of it, but read more for each result.
+ * Slowdown of a contraction on a device `idle` times larger than it fills. Smaller tiles fill up to
+ * sixteen times more of the device, but read more for each result.
  */
 const slowness = (idle: number): number => Math.max(1, Math.sqrt(idle), idle / 4);
 
-/** A product of few tiles and many terms becomes the sum of several, where that should be faster. */
+/**
+ * Split-K: a contraction with few tiles and many terms becomes a sum of several where that is
+ * estimated to be faster.
+ */
 export const inSlices = (of: Node, { groups, perKernel, gain }: Breadth): Node => {
   const product = contractionOf(of);
   if (product === undefined) return of;
@@ -98,7 +103,7 @@ export const inSlices = (of: Node, { groups, perKernel, gain }: Breadth): Node =
   for (let n = 2; tiles * n <= 2 * groups && isTiled(n); n *= 2) counts.push(n);
   const [best] = counts.sort((a, b) => time(a) - time(b));
   if (best === undefined || gain * time(best) > time(1)) return of;
-  // The axis that leaves the least of the last part empty.
+  // The axis whose last part has the least padding.
   const lengthOf = (dim: Dim) => Math.ceil(dim.size / best);
   const filled = (dim: Dim) => dim.size / (best * lengthOf(dim));
   const [dim] = [...over].sort((a, b) => filled(b) - filled(a) || b.size - a.size);

@@ -1,25 +1,25 @@
-// Large products that are only summed up again. The scores of attention have tokens × tokens
-// elements, many more than queries and keys; where storing them would take too much, every sum or
-// maximum over them becomes a loop (a scan without outputs) that computes each element where it is
-// used, and nothing of that size exists, forward or backward. A maximum and sums of exponentials below
-// it are one loop: cascaded reductions.
+// Streaming reductions, as in FlashAttention. Attention scores have tokens × tokens elements, many
+// more than queries and keys. If storing them takes too much memory, every sum or maximum over them
+// becomes a loop (a scan without outputs) that computes each element where it is used, forward and
+// backward. A maximum and the sums of exponentials that depend on it share one loop: the online
+// softmax.
 import { volume } from "../../../dsl/axes.ts";
 import { inPlaceOf, type Node, reachable } from "../../../dsl/node.ts";
 import { apply, float, scalarRow } from "../../../dsl/primitives.ts";
 import { part, scanNode, substitute } from "../../../dsl/scan.ts";
 import { expand, reduce } from "../../../dsl/structure.ts";
 
-/** Values of at most so many bytes are stored as ever. */
+/** Values up to this size, in bytes, are materialised as usual. */
 export const storedLimit = 2 ** 26;
-/** How many times larger a product is than its operands, at least, to be worth computing again. */
+/** Least ratio of a product's size to its operands' for it to be worth recomputing. */
 const growth = 8;
 
 const isScalar = (of: Node): boolean => scalarRow(of.op) !== undefined;
-/** True for what is decided by floats that are equal: those are rounded once, and stored for it. */
+/** True for comparisons of floats for equality: those are rounded once, and so stored. */
 const isDecided = ({ op, args }: Node): boolean => op === "equal" && args[0].dtype === "f32";
 const isSum = (of: Node): boolean => of.op === "reduce" && of.attributes.how === "add";
 
-/** What a program never stores, and the loops that take its place. */
+/** The values that are not materialised. */
 interface Virtual {
   /** Large products. */
   readonly products: ReadonlySet<Node>;
@@ -34,11 +34,11 @@ const isLargeProduct = (of: Node, limit: number): boolean => {
   return volume(of.axes) > growth * (volume(a.axes) + volume(b.axes));
 };
 
-/** A sum or maximum over one axis of something virtual: what becomes a loop. */
+/** A sum or maximum over one axis of an unmaterialised value: it becomes a loop. */
 const isLoop = (of: Node, { all }: Virtual): boolean =>
   of.op === "reduce" && !all.has(of) && all.has(of.args[0]) && of.attributes.over!.length === 1;
 
-/** All that can stay virtual: what something else than a loop reads has to be stored. */
+/** All values that need not be materialised; those with other users than loops must be. */
 const virtualIn = (roots: readonly Node[], limit: number): Virtual => {
   const order = reachable(roots);
   const stored = new Set<Node>();
@@ -64,15 +64,17 @@ const virtualIn = (roots: readonly Node[], limit: number): Virtual => {
   }
 };
 
-/** True for what a loop computes itself, when `above` reads it: not the values at its edge. */
+/**
+ * True for a value that a loop computes itself when `above` reads it; false for the loop's inputs.
+ */
 const isInside = (of: Node, above: Node | undefined, { products, all, limit }: Virtual): boolean =>
   all.has(of) ||
   // The factors of a product are read; the array of all of their products is no value.
   (of.op === "mul" && above !== undefined && products.has(above)) ||
-  // Masks and the like: as large, and made of little.
+  // Masks and the like: as large, and made from little.
   (isScalar(of) && !isDecided(of) && 4 * volume(of.axes) > limit);
 
-/** The values at the edge of the loops' bodies. */
+/** The inputs of the loops' bodies. */
 const edgeOf = (bodies: readonly Node[], virtual: Virtual): readonly Node[] => {
   const edge = new Set<Node>(), seen = new Set<Node>();
   const visit = (of: Node, above: Node | undefined) => {
@@ -87,19 +89,19 @@ const edgeOf = (bodies: readonly Node[], virtual: Virtual): readonly Node[] => {
 };
 
 /**
- * A sum over weight · exp(score - top), where `top` is the maximum of the same scores over the same
- * axis: it needs no maximum of all beforehand, since what was summed under a lower one is that of a
- * higher one times exp(lower - higher).
+ * An online sum: weight · exp(score - top), where `top` is the maximum of the same scores over the
+ * same axis. It need not wait for the maximum: a sum under a lower maximum is multiplied by
+ * exp(lower - higher).
  */
 interface Cascaded {
   readonly top: Node;
   readonly weights: readonly Node[];
 }
 
-/** Sums that wait for maxima in this way alone, by what they are summed of. */
+/** Online sums by their reduction node. */
 type Cascades = ReadonlyMap<Node, Cascaded>;
 
-/** How a sum waits for one of some maxima, if that is all that it waits for. */
+/** How a sum depends on one of some maxima, if it is an online sum. */
 const cascadeOf = (
   of: Node,
   tops: readonly Node[],
@@ -123,8 +125,8 @@ const cascadeOf = (
 const withoutStop = (of: Node): Node => of.op === "stop" ? withoutStop(of.args[0]) : of;
 
 /**
- * One scan for loops over the same axis that wait for each other as cascades at most; what to put in
- * their place.
+ * One scan for loops over the same axis that depend on each other only as online sums; gives the
+ * replacements of the loops.
  */
 const scanOf = (
   loops: readonly Node[],
@@ -157,12 +159,12 @@ const scanOf = (
         return value;
       };
       const next: Record<string, Node> = {};
-      // Where all so far is -Infinity, less that would be no number.
+      // With only -Infinity so far, subtracting it would give NaN.
       const below = (of: Node, top: Node) => {
         const finite = apply("max", next[name.get(top)!], float(-3.4028234663852886e38));
         return apply("exp", apply("add", of, apply("neg", finite)));
       };
-      // Maxima stand before the sums that wait for them.
+      // Maxima come before the sums that depend on them.
       for (const of of loops) {
         const own = carry[name.get(of)!], cascaded = cascades.get(of);
         if (cascaded === undefined) {
@@ -180,13 +182,13 @@ const scanOf = (
   return new Map(loops.map((of) => [of, part(made, "final", name.get(of)!)]));
 };
 
-/** The factors of a product of products, those of virtual ones taken apart. */
+/** The factors of a product, with unmaterialised products expanded. */
 const factors = (of: Node, virtual: Virtual): readonly Node[] =>
   of.op === "mul" && virtual.all.has(of) ? of.args.flatMap((arg) => factors(arg, virtual)) : [of];
 
 /**
- * Factors that lack the axis of a sum stand before it: attention's normaliser is then no part of the
- * sum over values, and the two sums are one loop.
+ * Moves factors without the summed axis out of a sum: attention's normaliser leaves the sum over
+ * values, and the two sums share one loop.
  */
 const withoutFactors = (of: Node, virtual: Virtual): Node | undefined => {
   if (!isSum(of) || !isLoop(of, virtual)) return undefined;
@@ -202,7 +204,10 @@ const withoutFactors = (of: Node, virtual: Virtual): Node | undefined => {
   });
 };
 
-/** The same values, without those larger than `limit` bytes that loops can do without. */
+/**
+ * The same values without materialised products larger than `limit` bytes, where loops can replace
+ * them.
+ */
 export const withLoops = (roots: readonly Node[], limit: number): readonly Node[] => {
   let now = roots;
   for (;;) {
@@ -212,7 +217,7 @@ export const withLoops = (roots: readonly Node[], limit: number): readonly Node[
       return better === undefined ? [] : [[of, better] as const];
     });
     if (found.length === 0) break;
-    // The first alone: those below it may change with it.
+    // One at a time: those below it may change with it.
     now = substitute(now, new Map([found[0]]));
   }
   for (;;) {
@@ -221,7 +226,7 @@ export const withLoops = (roots: readonly Node[], limit: number): readonly Node[
     const first = order.find((of) => isLoop(of, virtual));
     if (first === undefined) return now;
     const wide = new Set([...virtual.products].flatMap((of) => Object.keys(of.axes)));
-    // Loops run together when they walk over the same axis and share their lanes.
+    // Loops share a scan if they have the same axis and the same lanes.
     const lanes = (of: Node): string =>
       `${of.attributes.over} ${Object.keys(of.axes).filter((axis) => wide.has(axis)).sort()}`;
     const waiting = new Set<Node>([first]);

@@ -1,8 +1,9 @@
-// Scans with too few lanes to fill a device, in chunks of time beside each other. That takes a
-// recurrence that is linear in what it carries, h' = gate · h + input: a chunk turns whatever comes
-// into it to (product of gates) · h + (what it makes of zero). A first scan finds these two for all
-// chunks at once, a short one goes from chunk to chunk with them, and a last one does the steps of
-// every chunk from its right start. Carries that only add up are summed over the chunks after it.
+// Chunked scans: a scan with too few lanes to fill a device runs in chunks of time in parallel. The
+// recurrence must be linear in its carry, h' = gate · h + input, so that a chunk maps its incoming
+// carry to (product of gates) · h + (its result from zero). The first scan computes both for all
+// chunks at once, a short second one runs from chunk to chunk, and the third runs the steps of all
+// chunks from their right starts. Carries that only accumulate are summed over the chunks
+// afterwards.
 import { type Axes, known, volume } from "../../../dsl/axes.ts";
 import { intern, type Node, reachable, rewrite, within } from "../../../dsl/node.ts";
 import { apply, constant, float } from "../../../dsl/primitives.ts";
@@ -25,15 +26,15 @@ import type { Breadth } from "../graph/split_reductions.ts";
 import { mixedAxes } from "./cooperative.ts";
 import { dependents } from "../graph/queries.ts";
 
-/** What a scan's carries are, where it can be done in chunks; the others stay what they start as. */
+/** The carries of a scan that can be chunked; the others keep their initial value. */
 interface Form {
-  /** What a step multiplies a carry by, for those that it also adds something to. */
+  /** The factors of carries that a step multiplies and adds to. */
   readonly gates: ReadonlyMap<string, Node>;
-  /** Carries that only add up, and that nothing else reads. */
+  /** Carries that only accumulate and are read by nothing else. */
   readonly sums: readonly string[];
 }
 
-/** A scan to do in chunks of so many steps. */
+/** A scan to be chunked, and the steps of a chunk. */
 interface Choice {
   readonly form: Form;
   readonly length: number;
@@ -42,8 +43,8 @@ interface Choice {
 const isPrev = (of: Node): boolean => of.op === "part" && of.attributes.name!.startsWith("prev.");
 
 /**
- * What `carry` is multiplied by on its way to `of`, if that is linear in it and each element follows
- * from its own; `carried` are the values that follow from carries.
+ * The factor of `carry` in `of`, if `of` is linear in it, element by element; `carried` are the
+ * values that depend on carries.
  */
 const gateOf = (of: Node, carry: Node, carried: ReadonlySet<Node>): Node | undefined => {
   const done = new Map<Node, Node | undefined>();
@@ -89,19 +90,19 @@ const valuesOf = (scan: Node): readonly Node[] => {
   return [...Object.values(next), ...Object.values(out)];
 };
 
-/** What the first of the three scans computes in a step. */
+/** The values that the first of the three scans computes in a step. */
 const endsOf = (scan: Node, { gates }: Form): readonly Node[] => [
   ...[...gates.keys()].map((name) => scan.attributes.step!.next[name]),
   ...gates.values(),
 ];
 
-/** The inputs that values of a step are made of. */
+/** The inputs that values of a step depend on. */
 const inputsOf = (scan: Node, values: readonly Node[]): readonly string[] => {
   const inside = new Set(reachable(values)), { each } = locals(scan);
   return Object.keys(each).filter((name) => inside.has(each[name]));
 };
 
-/** All that is read of what is in `order`; a step may leave an input alone. */
+/** All values read by the nodes in `order`; an input that a step does not use is not read. */
 const readIn = (order: readonly Node[]): ReadonlySet<Node> =>
   new Set(order.flatMap((of) => {
     if (of.op !== "scan") return of.args;
@@ -113,7 +114,7 @@ const readIn = (order: readonly Node[]): ReadonlySet<Node> =>
     ];
   }));
 
-/** How a scan can be done in chunks, if it can; `read` is all that the program reads. */
+/** The form of a scan that can be chunked; `read` are all values that the program reads. */
 const formOf = (scan: Node, read: ReadonlySet<Node>): Form | undefined => {
   const { next, out } = scan.attributes.step!;
   const inner = reachable(valuesOf(scan));
@@ -134,7 +135,8 @@ const formOf = (scan: Node, read: ReadonlySet<Node>): Form | undefined => {
     else gates.set(name, gate);
   }
   const form = { gates, sums };
-  // What another scan computes again for this one's last stage would be stored for its first.
+  // Carries that another scan recomputes for the third scan here would have to be stored for the
+  // first.
   const { each } = roles(scan);
   const waits = inputsOf(scan, endsOf(scan, form)).some((name) => isPrev(each[name]));
   return waits ? undefined : form;
@@ -145,7 +147,7 @@ const stepsOf = (scan: Node): number => {
   return known(some.axes, scan.attributes.axis!);
 };
 
-/** Additions that a lane of `space` needs for values of a step, and to read what they are made of. */
+/** Work of one lane of `space` for values of a step and their inputs, in additions. */
 const workOf = (values: readonly Node[], space: readonly Dim[]): number => {
   const lanes = new Set(space.map(({ axis }) => axis));
   return reachable(values).reduce((sum, of) => {
@@ -156,7 +158,7 @@ const workOf = (values: readonly Node[], space: readonly Dim[]): number => {
   }, 0);
 };
 
-/** How many steps to a chunk, if chunks should be enough faster than all steps in a row. */
+/** Steps of a chunk, if chunks are estimated to be enough faster than one sequence. */
 const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined => {
   const steps = stepsOf(scan), { from } = roles(scan);
   const idle = (lanes: number) => Math.max(1, breadth.lanes / lanes);
@@ -165,12 +167,12 @@ const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined 
     return (steps: number, chunks: number) => steps * chunks * work * idle(lanes * chunks);
   };
   const bodies = stage(valuesOf(scan), spaceOf(scan));
-  // A lane for every element that is carried: nothing is summed over them.
+  // One lane for every element of the carry: nothing is summed over them.
   const carried = Object.assign({}, ...[...form.gates.keys()].map((name) => from[name].axes));
   const ends = stage(endsOf(scan, form), dims(carried));
   const elements = (names: Iterable<string>) =>
     [...names].reduce((sum, name) => sum + volume(from[name].axes), 0);
-  // From chunk to chunk, two numbers are read for each that is carried, and one is written.
+  // From chunk to chunk, two numbers are read for each carried one, and one is written.
   const between = 3 * perElement * elements(form.gates.keys()) * idle(volume(carried));
   const summed = 2 * perElement * elements(form.sums);
   const time = (length: number): number => {
@@ -186,8 +188,8 @@ const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined 
 };
 
 /**
- * The scans to do in chunks. A scan back over another one computes the carries that came into its
- * steps again: both have the same chunks, or neither has any.
+ * The scans to be chunked. A scan that runs back over another one recomputes its carries: both have
+ * the same chunks, or neither has any.
  */
 const chosen = (roots: readonly Node[], breadth: Breadth): ReadonlyMap<Node, Choice> => {
   const order = reachable(roots);
@@ -216,8 +218,8 @@ const record = (names: readonly string[], of: (name: string, k: number) => Node)
   Object.fromEntries(names.map((name, k) => [name, of(name, k)]));
 
 /**
- * The parts of a scan by name, made in chunks. `joined` are values over all of time that were made in
- * chunks before, with what they were made of: a scan back over another one reads that.
+ * The results of a chunked scan, by name. `joined` maps values over all of time to their chunked
+ * form, which a scan that runs back over this one reads.
  */
 const inChunks = (
   scan: Node,
@@ -241,21 +243,23 @@ const inChunks = (
   };
   const inAll = (of: Node, axes: Axes = {}): Node => expand(of, { [chunk]: count, ...axes });
 
-  // What fills up the last chunk are no steps: carries stay as they are.
+  // Padding of the last chunk is no step: carries keep their values.
   const isStep = "is a step";
   const first = apply("mul", iota(chunk, count), constant(length, "u32"));
   const there = apply("less", apply("add", first, iota(place, length)), constant(steps, "u32"));
   const kept = (now: Nodes, after: Node, before: Node): Node =>
     expand(isStep in now ? apply("select", now[isStep], after, before) : after, before.axes);
 
-  /** A scan over the steps of all chunks at once, which computes values of the step for its own. */
+  /**
+   * A scan over the steps of all chunks in parallel, which computes values of the step for its own.
+   */
   const overSteps = (
     start: Nodes,
     wanted: Nodes,
     use: (values: Nodes, carry: Nodes) => { readonly next: Nodes; readonly out: Nodes },
   ): Node => {
     const read = inputsOf(scan, Object.values(wanted));
-    // One at least gives the number of steps.
+    // At least one input, which gives the number of steps.
     const some = read.length > 0 ? read : Object.keys(each).slice(0, 1);
     const inputs = {
       ...record(some, (name) => cut(each[name])),
@@ -273,7 +277,7 @@ const inChunks = (
   };
 
   const names = [...gates.keys()];
-  // Of a gate of 1 there is no product.
+  // A gate of 1 needs no product.
   const gated = names.filter((name) => gates.get(name) !== float(1));
   const products = Object.fromEntries(gated.map((name) => [`gates.${name}`, gates.get(name)!]));
   const ends = () =>
@@ -298,7 +302,7 @@ const inChunks = (
         const after = (name: string): Node => {
           const h = carry[name], made = now[name], gate = now[`gates.${name}`];
           if (gate === undefined) return apply("add", h, made);
-          // A product of gates may be infinite where there is nothing to multiply.
+          // A product of gates may be infinite where h is 0.
           const isNothing = apply("equal", h, float(0));
           return apply("select", isNothing, made, apply("add", apply("mul", gate, h), made));
         };
@@ -333,7 +337,7 @@ const inChunks = (
     }
     if (kind === "out") {
       const { dtype, axes } = last.attributes.step!.out[name];
-      // In the order of time, so that joining moves nothing.
+      // In the order of time, so that joining chunks moves nothing.
       const all = { [chunk]: count, [place]: length, ...axes };
       return join(intern("part", dtype, all, [last], { name: full }));
     }
@@ -344,7 +348,7 @@ const inChunks = (
   };
 };
 
-/** The same values, from scans in chunks where that should be faster. */
+/** The same values, with scans chunked where that is estimated to be faster. */
 export const withChunks = (roots: readonly Node[], breadth: Breadth): readonly Node[] => {
   const choices = chosen(roots, breadth);
   const made = new Map<Node, (part: string) => Node>(), joined = new Map<Node, Node>();

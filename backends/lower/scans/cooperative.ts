@@ -1,7 +1,7 @@
-// Steps whose lanes need each other's values: a contraction of the carry, a norm of it, a shift along
-// it. One lane can not hold what such a step mixes, so one workgroup does: carries and sums lie in
-// workgroup memory, its lanes share out the positions of every value, and a barrier ends each phase
-// of the step. Here is when that is done, and what is computed in which phase.
+// Cooperative scans. When a step mixes elements of the carry (a contraction of it, a norm, a shift
+// along it), a whole workgroup runs the scan: carries and sums lie in workgroup memory, the lanes
+// share the positions of every value, and a barrier ends each phase of the step. This file decides
+// when that is done and which value is computed in which phase.
 import { dependents, movedAxes } from "../graph/queries.ts";
 import { known } from "../../../dsl/axes.ts";
 import { type Node, reachable } from "../../../dsl/node.ts";
@@ -10,15 +10,18 @@ import { locals } from "../../../dsl/scan.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "./phases.ts";
 import { type Dim, size } from "../kernel_ir.ts";
 
-/** Most values of the mixed axes that a lane handles alone; beyond, a workgroup shares them. */
+/** Most values of the mixed axes that one lane handles alone; beyond, a workgroup shares them. */
 const aloneLimit = 64;
 /** Most lanes of a workgroup on every device. */
 const mostLanes = 256;
 /** Bytes of workgroup memory that every device has. */
 const memoryLimit = 16384;
-/** Work that is rather done again for each position than once in a phase of its own. */
+/** Most work that is repeated at each position in place of a phase of its own. */
 const cheap = 4;
-/** Most numbers that a lane keeps of what the steps do not change: WGSL's 8 KiB, less some for others. */
+/**
+ * Most numbers of loop-invariant operands that a lane keeps: WGSL's 8 KiB of private memory, less
+ * some for other variables.
+ */
 const rowLimit = 1536;
 /** Terms of a sum that one lane adds before more lanes are worth a second round. */
 const fewTerms = 16;
@@ -30,8 +33,8 @@ const stepNodes = (scan: Node): { readonly chain: readonly Node[]; readonly all:
 };
 
 /**
- * The axes along which a scan's carry is mixed from step to step, when that is more than a lane
- * should handle alone; else undefined.
+ * The axes along which a step mixes the carry, if that is more than one lane should handle; else
+ * undefined.
  */
 export const mixedAxes = (scan: Node): ReadonlySet<string> | undefined => {
   const { chain, all } = stepNodes(scan);
@@ -57,29 +60,32 @@ export const mixedAxes = (scan: Node): ReadonlySet<string> | undefined => {
   return largest > aloneLimit ? axes : undefined;
 };
 
-/** A value that a step keeps from one phase to later ones. */
+/** A value that a step keeps in workgroup memory from one phase to later ones. */
 export interface Kept {
   readonly of: Node;
   readonly dims: readonly Dim[];
   readonly phase: number;
-  /** For a reduction: the axes summed over, last is the fastest. */
+  /** For a reduction: its axes, the fastest last. */
   readonly over: readonly Dim[];
-  /** Lanes that share one sum; readers add up what they found. */
+  /** Lanes that share one sum; readers add up their partial sums. */
   readonly parts: number;
-  /** True when neighbouring lanes share a sum, since the summed axis is the fastest in memory. */
+  /** True if neighbouring lanes share a sum, as the summed axis is the fastest in memory. */
   readonly partsFirst: boolean;
-  /** A factor of what is summed that no step changes: each lane reads its own part of it once. */
+  /** A loop-invariant factor of the summed product: each lane reads its part of it once. */
   readonly constant: Node | undefined;
 }
 
-/** What a step computes when. */
+/** The schedule of a step. */
 export interface Arrangement {
   readonly kept: ReadonlyMap<Node, Kept>;
-  /** The phase in which a value can be computed: all that it reads was kept in earlier ones. */
+  /**
+   * The phase in which a value can be computed: all values that it reads were complete in earlier
+   * ones.
+   */
   readonly phaseOf: (of: Node) => number;
-  /** Carries that are read elsewhere while they are written, so that there must be two of each. */
+  /** Double-buffered carries: those read at other positions while they are written. */
   readonly twice: ReadonlySet<string>;
-  /** Numbers in workgroup memory. */
+  /** Elements in workgroup memory. */
   readonly words: number;
 }
 
@@ -92,8 +98,8 @@ const costOf = (of: Node): number => {
 const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(1, n)));
 
 /**
- * Arranges a step in phases. A value with fewer positions than its reader is kept rather than
- * computed again at each of them, unless it is cheap.
+ * Schedules a step in phases. A value with fewer positions than its reader is kept in place of
+ * being recomputed at each of them, unless it is cheap.
  */
 export const arrange = (
   scan: Node,
@@ -107,7 +113,8 @@ export const arrange = (
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
   const volume = (of: Node): number => size(heldOf(of));
 
-  // What is kept: what every step keeps, and what readers with more positions would compute again.
+  // Kept values: those that every step keeps, and those that readers with more positions would
+  // recompute.
   const chosen = new Set<Node>(inner.filter(isKeptInStep));
   const cost = (of: Node): number => {
     const seen = new Set<Node>();
@@ -118,7 +125,8 @@ export const arrange = (
     };
     return add(of);
   };
-  // What is read at other positions of an axis that is not held has no one value to keep.
+  // A value that is read at other positions of an axis that is not held cannot be kept as one
+  // value.
   const isHeld = new Set(held.map(({ axis }) => axis));
   const elsewhere = new Set(inner.flatMap((of) => {
     const axes = movedAxes(of).filter((axis) => !isHeld.has(axis));
@@ -154,7 +162,8 @@ export const arrange = (
       : body.args.find((arg) => !changing.has(arg) && volume(arg) > 1);
 
   const phases = phasesOf(inner, (of) => chosen.has(of));
-  // A kept value that leaves the step does so where it is computed; what every step keeps, afterwards.
+  // A kept value that is a result of the step is stored in the phase that computes it; sums and
+  // materialised values, in the next one.
   const phaseOf = (of: Node): number => isKeptInStep(of) ? phases.reading(of) : phases.of(of);
 
   let free = rowLimit;
@@ -188,7 +197,7 @@ export const arrange = (
     ...reductions.map(({ of, phase }) => ({ of: of.args[0], phase })),
     ...roots.map((of) => ({ of, phase: phaseOf(of) })),
   ];
-  // A value that leaves where it is computed is computed for that once more.
+  // A kept value that is a result of the step is computed once more for that.
   verifyPhases(
     items.filter(({ of }) => !chosen.has(of) || isKeptInStep(of)),
     phases,
@@ -197,7 +206,7 @@ export const arrange = (
 
   const twice = new Set<string>();
   const leaves = locals(scan).carry;
-  // Readers of a carry: every kept value, next carry and output, with the phase it is computed in.
+  // Readers of a carry: kept values, next carries and outputs, with the phase that computes each.
   const readers = [
     ...[...kept.values()].map(({ of, phase }) => ({
       root: of.op === "reduce" ? of.args[0] : of,
@@ -231,7 +240,7 @@ export const arrange = (
 const sameDims = (a: readonly Dim[], b: readonly Dim[]): boolean =>
   a.length === b.length && a.every((dim, k) => dim.axis === b[k].axis);
 
-/** Whether a value reads a leaf: not at all, only at its own position, or at others too. */
+/** How a value reads a leaf: not at all, only at its own position, or at others too. */
 const readsOf = (
   root: Node,
   leaf: Node,
@@ -256,7 +265,7 @@ const readsOf = (
   return look(root);
 };
 
-/** The held axes in the order of the largest stored value that a sum reads: lanes follow it. */
+/** The held axes in the order of the largest stored value that a sum reads, which lanes follow. */
 const layoutOf = (
   body: Node,
   held: readonly Dim[],
@@ -279,7 +288,7 @@ const layoutOf = (
 };
 
 /**
- * How many lanes share a step over the held axes, or undefined where a workgroup has not the memory.
+ * How many lanes share a step over the held axes; undefined if workgroup memory does not suffice.
  */
 export const lanesFor = (
   scan: Node,

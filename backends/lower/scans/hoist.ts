@@ -1,8 +1,9 @@
-// Takes out of a step what need not wait for the step before. Where a workgroup runs a scan alone,
-// everything inside is slow and everything outside is an ordinary kernel of the whole device: sums
-// that read no carry are computed before the scan, for all steps at once; what only accumulates from
-// step to step is summed after it; and an outer product, too large to leave the scan, leaves it as
-// its factors. The gradient of a recurrent matrix becomes a contraction over time this way.
+// Hoisting: moves work out of a scan's body that does not need the carry, or that the carry does
+// not need (loop-invariant code motion and loop distribution). Inside, one workgroup works step by
+// step; outside, an ordinary kernel uses the whole device. Sums that read no carry are computed
+// before the scan for all steps at once, accumulations are summed after it, and an outer product,
+// too large to be an output of every step, leaves as its factors. The gradient of a recurrent
+// matrix becomes a contraction over time this way.
 import { type Axes, known, volume } from "../../../dsl/axes.ts";
 import { inPlaceOf, intern, type Node, reachable } from "../../../dsl/node.ts";
 import { apply, scalarRow } from "../../../dsl/primitives.ts";
@@ -11,10 +12,12 @@ import { locals, type Nodes, part, roles, scanNode, substitute } from "../../../
 import { expand, gather, index, reduce, sumOver } from "../../../dsl/structure.ts";
 import { dependents } from "../graph/queries.ts";
 
-/** How many times a factor must go into its product to leave a scan whatever its own size. */
+/**
+ * How many times smaller than its product a factor must be to leave a scan whatever its own size.
+ */
 const muchLarger = 8;
 
-/** The node again on other arguments, which may have one more axis. */
+/** Rebuilds a node on other arguments, which may have one more axis. */
 const again = (of: Node, args: readonly Node[]): Node => {
   if (args.every((arg, k) => arg === of.args[k])) return of;
   const { axis, how, over, places, fill } = of.attributes;
@@ -39,7 +42,7 @@ const again = (of: Node, args: readonly Node[]): Node => {
   });
 };
 
-/** What nodes of a step are at all steps at once, or in all chunks, given that of the nodes in `by`. */
+/** Values of a step for all steps at once, or for all chunks; `by` gives those of some nodes. */
 export const lifted = (roots: readonly Node[], by: ReadonlyMap<Node, Node>): readonly Node[] => {
   const done = new Map(by);
   for (const of of between(roots, by)) {
@@ -60,7 +63,7 @@ const between = (roots: readonly Node[], known: ReadonlyMap<Node, Node>): readon
   return [...seen].sort((a, b) => a.id - b.id);
 };
 
-/** What the step adds to a carry that it does nothing else with; undefined where it does more. */
+/** The term that the step adds to a carry and does nothing else with; undefined if it does more. */
 export const added = (next: Node, leaf: Node, elsewhere: readonly Node[]): Node | undefined => {
   if (next.op !== "add" || reachable(elsewhere).includes(leaf)) return undefined;
   const [a, b] = next.args;
@@ -73,7 +76,7 @@ export const isZero = (of: Node): boolean =>
     ? of.attributes.value === 0
     : of.op === "index" && of.attributes.fill === 0 && isZero(of.args[0]);
 
-/** The sum of a value over axes, by terms, since the sum of one product is a contraction. */
+/** The sum of a value over axes, term by term, since the sum of one product is a contraction. */
 const sumOfTerms = (of: Node, over: Axes): Node => {
   if (of.op === "add" || of.op === "neg") {
     return apply(of.op, ...of.args.map((arg) => sumOfTerms(arg, over)));
@@ -82,9 +85,9 @@ const sumOfTerms = (of: Node, over: Axes): Node => {
 };
 
 /**
- * A scan with less inside, as what to put in place of its parts and of reductions of them; undefined
- * where there is nothing to take out. `order` are all nodes of the program. A scan that lanes run
- * `alone` gives away no more at a step than it is given: its carries may be much larger.
+ * The hoisted scan, as replacements of its results and of reductions of them; undefined if nothing
+ * can be hoisted. `order` are all nodes of the program. Where a lane runs the scan `alone`, its
+ * outputs per step are no larger than its inputs: its carries may be much larger.
  */
 export const loosen = (
   scan: Node,
@@ -115,7 +118,8 @@ export const loosen = (
   const inner = reachable([...Object.values(next), ...Object.values(out)]);
   const carried = dependents(inner, stay.map((name) => leaves.carry[name]));
 
-  // A carried value is computed outside if it is a sum or an outer product that no carry needs.
+  // A value that depends on a carry is computed outside if it is a sum or an outer product that no
+  // carry needs.
   const outside = (of: Node): boolean => {
     if (!carried.has(of) || chain.has(of)) return false;
     const growing = of.op === "mul" && of.args.every((arg) => volume(arg.axes) < volume(of.axes));
@@ -128,8 +132,8 @@ export const loosen = (
   };
   const piecesOf = (of: Node): readonly Node[] =>
     !carried.has(of) ? [] : outside(of) ? of.args.flatMap(piecesOf) : [of];
-  // What leaves the scan at a step must be no larger than what the step reads and writes anyway, or
-  // much smaller than what it is a factor of.
+  // An output of every step must be no larger than the step's other inputs and outputs, or much
+  // smaller than the product it is a factor of.
   const largest = Math.max(
     ...Object.values(leaves.each).map((of) => volume(of.axes)),
     ...(alone ? [] : [
@@ -152,7 +156,7 @@ export const loosen = (
     ...pieces,
   ];
   const bound = dependents(inner, Object.values(leaves.carry));
-  // What is rounded once would be computed here and there.
+  // A materialised value would be computed both inside and outside.
   const rounded = dependents(inner, inner.filter(({ op }) => op === "materialise"));
   const ready = reachable(ends).filter((of) =>
     of.op === "reduce" && !bound.has(of) && !rounded.has(of) && volume(of.axes) <= largest
@@ -162,7 +166,7 @@ export const loosen = (
   );
   if (moved.size === 0 && expelled.length === 0 && tops.length === 0) return undefined;
 
-  // Each leaf at all steps: what the scan is given.
+  // Each leaf for all steps: the scan's arguments.
   const given = new Map<Node, Node>();
   for (const name of Object.keys(each)) given.set(leaves.each[name], each[name]);
   leaves.rest.forEach((leaf, k) => given.set(leaf, rest[k]));
@@ -203,7 +207,7 @@ export const loosen = (
         },
         reverse!,
       ));
-  // Inputs that nothing inside reads any more are not read at all; one gives the number of steps.
+  // Inputs that the step no longer reads are dropped; one stays, as it gives the number of steps.
   const all = build(inputs);
   const read = new Set(
     reachable([
@@ -227,7 +231,7 @@ export const loosen = (
       const start = from[own];
       const total = sumOfTerms(term, steps);
       replace.set(of, expand(isZero(start) ? total : apply("add", start, total), of.axes));
-      // A sum of the sum is one sum.
+      // A sum of the sum becomes one sum.
       if (!isZero(start)) continue;
       for (const user of order) {
         if (user.op !== "reduce" || user.args[0] !== of || user.attributes.how !== "add") continue;

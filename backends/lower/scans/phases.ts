@@ -1,21 +1,24 @@
-// The phases of a scan's step. A step keeps some of its values: sums and maxima, which are complete
-// only after a loop over what they reduce, and what is rounded once. What reads a kept value is
-// computed in a later phase than the loop that completes it. One analysis for all that prints steps;
-// what is printed is checked against it, as a value that is read too early is a plausible number.
+// The phases of a scan's step. Some values of a step are kept: sums and maxima, which are complete
+// only after a loop over their terms, and materialised values. A reader of a kept value is computed
+// in a later phase than the loop that completes it. All printers of steps use this analysis, and
+// the printed order is checked against it, since reading too early gives a plausible but wrong
+// number.
 import { type Node, showPath } from "../../../dsl/node.ts";
 
-/** What every step keeps rather than computing it where it is read. */
+/** True for values that every step keeps in place of recomputing them for each reader. */
 export const isKeptInStep = ({ op }: Node): boolean => op === "reduce" || op === "materialise";
 
-/** When the values of a step are computed. */
+/** The phases of a step's values. */
 export interface Phases {
-  /** The phase in which a value can be computed, or what a reduction reduces. */
+  /** The phase that computes a value, or the operand of a reduction. */
   readonly of: (node: Node) => number;
-  /** The phase in which a value can be read where it is kept, or computed otherwise. */
+  /** The first phase that can read a value. */
   readonly reading: (node: Node) => number;
 }
 
-/** The phases of values in topological order, of which those that `isKept` are complete at the end of theirs. */
+/**
+ * The phases of values in topological order; those that `isKept` are complete at the end of theirs.
+ */
 export const phasesOf = (
   nodes: readonly Node[],
   isKept: (node: Node) => boolean = isKeptInStep,
@@ -31,13 +34,13 @@ export const phasesOf = (
   return { of: (node) => phases.get(node)!, reading };
 };
 
-/** Something that a phase computes. */
+/** A value that a phase computes. */
 interface Computed {
   readonly of: Node;
   readonly phase: number;
 }
 
-/** Throws where something is computed in a phase in which a kept value that it reads is not complete. */
+/** Throws if a phase computes a value from a kept one that is not yet complete. */
 export const verifyPhases = (
   items: readonly Computed[],
   { of, reading }: Phases,
@@ -47,7 +50,7 @@ export const verifyPhases = (
     const seen = new Set<Node>([item.of]);
     const stack = [item.of];
     for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
-      // What is kept is read; what computes it is an item of its own.
+      // A kept value is read; its computation is an item of its own.
       if (isKept(node)) {
         if (reading(node) > item.phase) {
           throw new Error(

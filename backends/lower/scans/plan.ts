@@ -1,7 +1,7 @@
-// Plans for scans. A lane is one position of the axes that a step keeps independent; axes that a
-// step reduces, or moves along, are held by the lane, or by a workgroup together where they are too
-// many for a lane. Outputs that sum over lanes become partial sums, finished by an ordinary
-// reduction: the one way to add across workgroups without atomics.
+// Scan planning. A lane is one position of the axes that a step keeps independent. Axes that a step
+// reduces or moves along are held: looped over by the lane, or by a workgroup where they are too
+// long for one lane. Outputs that sum over lanes become partial sums, finished by an ordinary
+// reduction, which adds across workgroups without atomics.
 import { known, volume } from "../../../dsl/axes.ts";
 import { intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
@@ -19,7 +19,7 @@ export interface ScanPlan {
   readonly held: readonly Dim[];
   readonly lanes: Dim | undefined;
   readonly width: number;
-  /** The lanes of a workgroup hold the held axes together. */
+  /** The lanes of a workgroup share the held axes (a cooperative scan). */
   readonly together: boolean;
   readonly outs: Readonly<Record<string, Node>>;
   /** Outputs that are sums across lanes, with the reduction at their top. */
@@ -28,21 +28,24 @@ export interface ScanPlan {
   readonly recomputes?: Node;
 }
 
-/** Lanes of one workgroup: enough to fill it, few enough for its shared partial sums. */
+/** Lanes of a workgroup: enough to fill it, few enough for its shared partial sums. */
 const workgroup = 64;
-/** Axes of fewer positions are not worth to lie along. */
+/** Shorter axes are not used as the lane axis. */
 const fewLanes = 4;
-/** What the axis of chunks of steps is called, after the axis of the steps. */
+/** Suffix of the axis of chunks, after the name of the time axis. */
 export const chunkSuffix = ".chunk";
 /** Bytes of workgroup memory that every WebGPU device has. */
 const sharedLimit = 16384;
-/** Most values that a lane may hold for one carry before an axis is summed across lanes instead. */
+/** Most values of one carry in a lane before an axis is summed across lanes instead. */
 const heldLimit = 64;
-/** Where a lane holds more for one carry, sums leave the step that can: its code gets long. */
+/**
+ * Values of one carry in a lane above which sums are hoisted out of the step, as its code gets
+ * long.
+ */
 const fullLimit = 128;
-/** Most values of one carry in a lane at all: with the next ones half of WGSL's 8 KiB. */
+/** Most values of one carry in a lane in any case: with the next carry, half of WGSL's 8 KiB. */
 const keptLimit = 1024;
-/** Most values that a lane may keep to walk back over: one segment of recomputed carries. */
+/** Most values that a lane keeps for one segment of recomputed carries. */
 const segmentLimit = 512;
 
 const axesIn = (nodes: readonly Node[]): ReadonlySet<string> =>
@@ -51,10 +54,7 @@ const axesIn = (nodes: readonly Node[]): ReadonlySet<string> =>
 const reducedIn = (nodes: readonly Node[]): ReadonlySet<string> =>
   new Set(nodes.flatMap((of) => of.op === "reduce" ? of.attributes.over! : []));
 
-/**
- * Axes that a step moves along where a carry is concerned, or what the step keeps: neighbours lie in
- * other positions.
- */
+/** Axes along which a step reads carries or kept values at other positions. */
 export const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
   const isCarry = ({ op, attributes }: Node) =>
     op === "local" && attributes.name!.startsWith("carry.");
@@ -62,7 +62,7 @@ export const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
   return new Set(nodes.flatMap((of) => inStep.has(of) ? movedAxes(of) : []));
 };
 
-/** Writes sums of reductions as one reduction at the top, where the algebra allows it. */
+/** Rewrites sums of reductions as one outermost reduction, where the algebra allows it. */
 const outermost = (of: Node, over: readonly string[]): Node | undefined => {
   const wanted = (x: Node) =>
     x.op === "reduce" && x.attributes.how === "add" &&
@@ -117,7 +117,7 @@ const mostHeld = (scan: Node, held: readonly string[]): number =>
     ),
   );
 
-/** Those of some axes, the short ones first, that a lane can hold besides others within a limit. */
+/** Those of some axes, shortest first, that a lane can hold with others within a limit. */
 const holdable = (
   scan: Node,
   axes: Iterable<string>,
@@ -133,16 +133,16 @@ const holdable = (
   return held;
 };
 
-/** True where a lane holds so much that what can leave the step should. */
+/** True if a lane holds so much that sums should be hoisted out of the step. */
 const isFull = (scan: Node, { held }: ScanPlan): boolean =>
   mostHeld(scan, held.map(({ axis }) => axis)) > fullLimit &&
   inStep(scan).every((of) => of.op !== "scan" && !(scan.attributes.axis! in of.axes));
 
-/** True for a carry that came into each step of a scan. */
+/** True for the incoming carries of a scan's steps. */
 const isPrevOf = ({ op, args, attributes }: Node, scan: Node | undefined): boolean =>
   op === "part" && args[0] === scan && attributes.name!.startsWith("prev.");
 
-/** The scan that `scan` can run back over by computing its carries again, if there is one. */
+/** The scan that `scan` runs backward over and whose carries it can recompute, if there is one. */
 const recomputable = (
   scan: Node,
   users: ReadonlyMap<Node, readonly Node[]>,
@@ -159,13 +159,15 @@ const recomputable = (
     !(of.op === "part" && of.attributes.name!.startsWith("prev."))
   );
   const nested = stepNodes(source, "next").some((of) => of.op === "scan");
-  // What anybody else reads of the carries, of whichever, is stored.
+  // Carries that have another reader are stored.
   const others = [...users].flatMap(([of, by]) => isPrevOf(of, source) ? by : []);
   const alone = others.every((user) => user.op === "scan" && user === scan);
   return opposite && plain && alone && !nested ? source : undefined;
 };
 
-/** Outputs of a scan that are the same value under several names: all but the first, with the first. */
+/**
+ * Outputs of a scan that are one value under several names: all but the first, mapped to the first.
+ */
 const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node> => {
   const first = new Map<Node, Node>();
   const replace = new Map<Node, Node>();
@@ -182,8 +184,8 @@ const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node
 };
 
 /**
- * Plans every scan below the roots, and puts reductions of partial sums in place of what they give;
- * `change` is made to what leaves a step.
+ * Plans every scan, and replaces outputs summed across lanes by reductions of partial sums.
+ * `change` is applied to what is hoisted out of a step.
  */
 export const planScans = (
   roots: readonly Node[],
@@ -237,12 +239,12 @@ export const planScans = (
   return { roots: now, plans: withSegments(now, plans) };
 };
 
-/** The axis of stored carries where only those that begin a segment of steps are stored. */
+/** The axis of stored carries when only those at the start of a segment are stored. */
 export const segmentAxis = "segment";
 
-/** The axis of so many partial sums of an output. */
+/** The axis of `count` partial sums of an output. */
 const partialAxis = (count: number): string => `partial sum of ${count}`;
-/** The axis of the partial sums of a scan's outputs: one for each workgroup of lanes. */
+/** The axis of a scan's partial sums: one for each workgroup of lanes. */
 export const partialAxisOf = ({ lanes, width }: ScanPlan): Dim => {
   const size = Math.ceil(lanes!.size / width);
   return { axis: partialAxis(size), size };
@@ -273,9 +275,9 @@ const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
 };
 
 /**
- * A plan by which each workgroup runs the scan at one position of the axes that the step keeps
- * independent; undefined where the rest does not fit into workgroup memory. Its carries are stored at
- * every step for a scan back over it: computing them again would be one more contraction a step.
+ * The plan of a cooperative scan: each workgroup runs it at one position of the independent axes;
+ * undefined if the rest does not fit into workgroup memory. Its carries are stored at every step
+ * for a scan back over it: recomputing them would be one more contraction a step.
  */
 const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefined => {
   const { out } = scan.attributes.step!;
@@ -288,7 +290,7 @@ const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefi
   });
   const moved = movedIn(everything);
   const isHeld = (axis: string) => mixed.has(axis) || reduced.has(axis) || moved.has(axis);
-  // In the order of the largest input, so that neighbouring lanes find neighbours in memory.
+  // In the order of the largest input, so that neighbouring lanes read neighbouring elements.
   const inputs = everything.filter((of) =>
     of.op === "local" && !of.attributes.name!.startsWith("carry.")
   );
@@ -296,7 +298,7 @@ const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefi
   const order = Object.keys(largest?.axes ?? {});
   const held = [...axes].filter(isHeld).map(dim)
     .sort((a, b) => order.indexOf(a.axis) - order.indexOf(b.axis));
-  // What lies only below movements has axes that nothing is computed along.
+  // Values that are only read through movements have axes along which nothing is computed.
   const lanes = axesIn([...Object.values(scan.attributes.step!.next), ...Object.values(out)]);
   const space = [...lanes].filter((axis) => !isHeld(axis)).map(dim);
   const width = lanesFor(scan, Object.values(out), held);
@@ -320,8 +322,8 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   for (const of of [...chain, ...outNodes, ...again]) {
     if (of.op === "scan") { for (const axis of axesIn(reachable([of]))) fixed.add(axis); }
   }
-  // A sum is computed once for all of what a lane carries along axes that the sum lacks, as far as
-  // the lane can hold that; beyond, each lane computes it for itself.
+  // A sum is computed once for all elements that a lane carries along axes that the sum lacks, as
+  // far as the lane can hold them; beyond, each lane computes it for itself.
   const sums = chain.filter((of) => of.op === "reduce");
   const lacking = [...axesIn(Object.values(step!.next))]
     .filter((axis) => sums.some((of) => !(axis in of.axes)));
@@ -339,7 +341,7 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
     if (volume <= heldLimit) held.add(axis);
     else across.push(axis);
   }
-  // Sums across lanes must stand at the top of an output; where they do not, the lane holds the axis.
+  // Sums across lanes must be outermost in an output; where they are not, the lane holds the axis.
   for (const [name, of] of Object.entries(step!.out)) {
     const inside = reducedIn(reachable([of]));
     if (!across.some((axis) => inside.has(axis))) continue;
@@ -354,12 +356,12 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
     }
   }
   for (const [name, of] of Object.entries(partial)) {
-    // An axis that came to be held after all may leave nothing to sum across lanes.
+    // An axis that is held after all may leave nothing to sum across lanes.
     if (of.attributes.over!.every((axis) => held.has(axis))) delete partial[name];
   }
   const lanesOf = axesIn([
     ...Object.values(step!.next),
-    // Carries that are computed again, where no cotangent has their axes.
+    // Recomputed carries, where no cotangent has their axes.
     ...recomputes === undefined ? [] : Object.values(recomputes.attributes.step!.next),
     ...Object.values(outs),
     ...Object.values(partial).map((of) => of.args[0]),
@@ -370,7 +372,7 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   }));
   const summed = Object.values(partial).flatMap((of) => of.attributes.over!)
     .filter((axis) => !held.has(axis));
-  // Along chunks neighbours are far apart in memory.
+  // Neighbouring chunks are far apart in memory.
   const isNear = (dim: Dim) => Number(!dim.axis.includes(chunkSuffix) && dim.size >= fewLanes);
   const best = (of: readonly Dim[]) =>
     [...of].sort((a, b) => isNear(b) - isNear(a) || b.size - a.size)[0];
@@ -397,10 +399,13 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   };
 };
 
-/** The axes along which lanes run a scan beside each other; each holds what lies along the others. */
+/** The axes along which lanes run a scan in parallel; each lane holds the others. */
 export const spaceOf = (scan: Node): readonly Dim[] => planScan(scan, undefined).space;
 
-/** Chooses how many steps lie between stored carries: all are stored where nothing is recomputed. */
+/**
+ * Chooses the steps between stored carries (sqrt checkpointing); all are stored where none are
+ * recomputed.
+ */
 const withSegments = (
   roots: readonly Node[],
   plans: ReadonlyMap<Node, ScanPlan>,
@@ -422,7 +427,8 @@ const withSegments = (
       source.attributes.axis!,
     );
     const fit = Math.max(1, Math.floor(segmentLimit / values));
-    // Beyond the root of the steps, as memory for carries is dearer than what a lane keeps to itself.
+    // More than the square root of the steps, as memory for carries costs more than a lane's
+    // registers.
     const every = Math.min(fit, Math.max(1, Math.ceil(1.5 * Math.sqrt(steps))));
     result.set(source, { ...result.get(source)!, every });
     if (every === 1) result.set(scan, { ...result.get(scan)!, recomputes: undefined });

@@ -1,4 +1,5 @@
-// From drafts to kernels: their order, a storage for every stored value, and what is updated in place.
+// From drafts to kernels: their order, a storage for every stored value, and which updates run in
+// place.
 import { known, sameAxes } from "../../../dsl/axes.ts";
 import { type Node, node, reachable } from "../../../dsl/node.ts";
 import { part, roles } from "../../../dsl/scan.ts";
@@ -24,7 +25,10 @@ import { partialAxisOf, type ScanPlan, segmentAxis } from "../scans/plan.ts";
 /** Addresses are 32-bit signed integers on devices. */
 const indexLimit = 2 ** 31 - 1;
 
-/** Orders the drafts, gives every stored value its storage, and decides what is updated in place. */
+/**
+ * Orders the drafts, assigns a storage to every stored value, and chooses the updates that run in
+ * place.
+ */
 export const assemble = (
   program: Program,
   roots: readonly Node[],
@@ -69,14 +73,14 @@ export const assemble = (
     for (const draft of by.keys()) if (draft !== from) needs.get(draft)!.add(from);
   }
   for (const draft of drafts) {
-    // A kernel that only copies a value out reads it from where it is.
+    // A kernel that only copies a value to an output reads it where it is stored.
     for (const root of draft.roots) {
       const from = home.get(root);
       if (from !== undefined && from !== draft) needs.get(draft)!.add(from);
     }
   }
 
-  // A draft of nothing but new parameter values may overwrite them once all others have read them.
+  // A draft that only computes new parameter values may overwrite them after all other readers.
   const updated = updatesOf(program, roots);
   const outputNodes = new Set(roots.slice(0, outputs.length));
   const paramByName = new Map<string, Node>();
@@ -91,7 +95,7 @@ export const assemble = (
     ),
   );
   const inPlace = new Map<Node, Storage>();
-  // What no kernel reads the old value of is stored where it will be read.
+  // If no kernel reads the old value, the new one is stored in the parameter's place.
   for (const [of, [name, ...others]] of updated) {
     if (others.length > 0 || paramByName.has(name) || outputNodes.has(of) || !home.has(of)) {
       continue;
@@ -156,7 +160,7 @@ export const assemble = (
       const { from } = roles(scan);
       const steps = known(prevs[0].axes, scan.attributes.axis!);
       const segments = Math.ceil(steps / plan.every);
-      // All carries are stored where steps are computed again from them; else those asked for.
+      // All carries are stored where steps are recomputed from them; else those that are read.
       const names = plan.every > 1
         ? scan.attributes.carries!
         : prevs.map((of) => of.attributes.name!.slice("prev.".length));
@@ -223,7 +227,7 @@ export const assemble = (
     copies.push({ from, to: target });
   });
 
-  // What is copied out of a leaf is its value before the run, which an update may overwrite.
+  // A leaf is copied to an output before any update overwrites it.
   const isFirst = (kernel: Kernel) =>
     kernel.roots.every((root) => "node" in root && isLeaf(root.node));
   const ordered = sequence.flatMap((draft) => {
@@ -237,7 +241,7 @@ export const assemble = (
     ...ordered,
     ...extra.filter((kernel) => !isFirst(kernel)),
   ];
-  // A parameter that no kernel reads is kept all the same: it may be asked for.
+  // A parameter that no kernel reads is kept, as its value may be requested.
   const asked = [...outputs.map(([, { of }]) => of), ...updates.map(([, of]) => of)];
   const kept = new Set(params.map(({ name }) => name));
   for (const { op, dtype, axes, attributes: { name } } of reachable(asked.map(node))) {
@@ -249,8 +253,9 @@ export const assemble = (
 };
 
 /**
- * The order of axes that most of what a draft reads has, of what has the axes of `root`: values then lie
- * beside each other where they are read and written. A node's own order is how its expression came about.
+ * The most frequent order of axes among the stored values that a draft reads and that have the axes
+ * of `root`: elements then are contiguous where they are read and written. A node's own order
+ * follows from how its expression was written.
  */
 const orderLikeReads = (
   root: Node,
@@ -275,21 +280,21 @@ const orderLikeReads = (
   return [...orders.values()].find(({ reads }) => reads === most)?.axes ?? Object.keys(root.axes);
 };
 
-/** An order in which all that a draft needs comes before it. Updates come as soon as they can. */
+/** A topological order of drafts. Updates come as soon as they can. */
 const topological = (
   drafts: readonly Draft[],
   needs: ReadonlyMap<Draft, ReadonlySet<Draft>>,
   updating: ReadonlySet<Draft>,
 ): readonly Draft[] => {
   const done = new Map<Draft, Draft>();
-  // Later drafts are earlier in the graph.
+  // Drafts made later are earlier in the graph.
   const earlierFirst = (some: Iterable<Draft>) => [...some].sort((a, b) => b.id - a.id);
   for (const draft of earlierFirst(drafts)) {
     ascend(draft, done, (of) => earlierFirst(needs.get(of)!), (of) => of);
   }
   const result = [...done.keys()];
-  // Nothing waits for an update but the end, so it stands right behind the last thing it needs; so
-  // does what only updates wait for, such as parts of a gradient.
+  // Nothing depends on an update, so it comes right after the last draft that it needs; so do
+  // drafts that only updates depend on, such as parts of a gradient.
   const used = new Set<Draft>(), awaited = new Set<Draft>();
   for (const [user, all] of needs) {
     for (const draft of all) {

@@ -1,18 +1,18 @@
-// Which values may be stored as f16. What follows from given floats by arithmetic may be rounded; what
-// follows from counters and random bits alone may not: positions beyond 2048 and ranks of noise would
-// fall together. Nor may what an optimiser keeps and makes its steps of: squares of small gradients
-// would be nothing. Nor may a sum that is only part of a sum, nor that among which a maximum is looked
-// for again, by its bits.
+// Which values may be stored as f16. Values computed from given floats may be rounded. Values
+// computed only from counters and random bits may not: positions above 2048 and ranks of noise
+// would coincide. Optimiser state also stays f32, as squares of small gradients would become zero;
+// so do partial sums, and operands compared with their maximum to find the argmax.
 import { volume } from "../../../dsl/axes.ts";
 import { type Node, reachable } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
 
-/** Values of fewer elements are not worth rounding. */
+/** Smaller values are not worth rounding. */
 export const worthHalving = 2 ** 12;
 
 /**
- * What follows from the state that a program updates without training it, such as moments, and what
- * arithmetic makes for nothing else, such as a gradient without its scale.
+ * Optimiser state and values for it alone: values that depend on parameters that are updated
+ * without being trained, such as moments, and arithmetic that only they use, such as a gradient
+ * divided by its loss scale.
  */
 const stateOf = (order: readonly Node[], updated: ReadonlySet<string>): ReadonlySet<Node> => {
   const state = new Set<Node>(), users = new Map<Node, Node[]>();
@@ -33,7 +33,7 @@ const stateOf = (order: readonly Node[], updated: ReadonlySet<string>): Readonly
   return state;
 };
 
-/** Sums of which nothing but a sum is made. */
+/** Sums whose only users are sums. */
 const partsOf = (order: readonly Node[]): ReadonlySet<Node> => {
   const isSum = (of: Node) => of.op === "reduce" && of.attributes.how === "add";
   const parts = new Set(order.filter(isSum).map((of) => of.args[0]).filter(isSum));
@@ -47,13 +47,13 @@ const isMaximum = (of: Node): boolean => {
   return from.op === "reduce" && from.attributes.how === "max";
 };
 
-/** What decides where a maximum was attained. */
+/** Values that decide where a maximum is attained (the argmax). */
 const sought = (order: readonly Node[]): ReadonlySet<Node> =>
   new Set(reachable(order.filter((of) => of.op === "equal" && of.args.some(isMaximum))));
 
 /**
- * The floats with at least `least` elements that follow from an input or a parameter with an axis, of
- * nodes in topological order; `updated` are the names of the parameters that the program updates.
+ * The floats with at least `least` elements that depend on an input or a parameter with axes, of
+ * nodes in topological order; `updated` are the names of the updated parameters.
  */
 export const roundable = (
   order: readonly Node[],

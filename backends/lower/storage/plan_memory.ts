@@ -1,20 +1,24 @@
-// Where intermediate values live: one arena, places given by lifetime and known before running.
+// Memory planning: offsets of temporary values in one arena, by lifetime, before anything runs
+// (greedy by size).
 import { size, type Storage } from "../kernel_ir.ts";
 
-/** Bytes of a storage: 4 for each element, or 2; no storage is empty, and all end at a whole word. */
+/**
+ * Bytes of a storage: 4 for each element, or 2 for f16; no storage is empty, and sizes are
+ * multiples of 4.
+ */
 export const byteLength = (of: Storage): number =>
   4 * Math.max(1, of.half ? Math.ceil(size(of.dims) / 2) : size(of.dims));
 
-/** Offsets of storages in an arena, and how large it must be. */
+/** Offsets of storages in an arena, and the size of the arena. */
 export interface Arena {
   readonly offsets: ReadonlyMap<number, number>;
   readonly bytes: number;
 }
 
 /**
- * Places every temporary or output. `uses[k]` are the storages that kernel k touches; what is in
- * `kept` is needed after the last kernel. Largest first, each at the lowest offset that is free
- * while it lives.
+ * Places temporaries and outputs. `uses[k]` are the storages that kernel k reads or writes; those
+ * in `kept` live until the end. Largest first, each at the lowest offset that is free during its
+ * lifetime.
  */
 export const plan = (
   uses: readonly (readonly Storage[])[],
@@ -35,7 +39,7 @@ export const plan = (
     if (life !== undefined) life.to = uses.length;
   }
   const offsets = new Map<number, number>();
-  /** What has a place, in the order of places. */
+  /** Placed storages by offset. */
   const placed: { from: number; to: number; start: number; end: number }[] = [];
   let total = 0;
   const order = [...lives.values()].sort((a, b) =>
