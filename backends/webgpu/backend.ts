@@ -1,5 +1,5 @@
-// The WebGPU backend: programs become pipelines once, buffers are planned before anything runs, and
-// a run is one submission in which nothing is read back but what was asked for.
+// The WebGPU backend. Programs become pipelines once and memory is planned before anything runs; a
+// run is one submission, and only requested values are read back.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { worthHalving } from "../lower/storage/half_precision.ts";
 import { inTurn } from "../in_turn.ts";
@@ -16,17 +16,19 @@ import { warmer } from "./device/precompile.ts";
 interface Executable {
   readonly one: Compiled;
   readonly dispatches: readonly Dispatch[];
-  /** Outputs are read from here; undefined when there are none. */
+  /** The staging buffer for outputs; undefined if there are none. */
   readonly staging: GPUBuffer | undefined;
 }
 
-/** What promises give, or the first one's reason why not, once all have ended and use nothing. */
+/**
+ * The results of promises, or the first rejection, once all have settled and use nothing any more.
+ */
 const allEnded = async <T>(promises: readonly Promise<T>[]): Promise<readonly T[]> => {
   await Promise.allSettled(promises);
   return await Promise.all(promises);
 };
 
-/** Most pipelines that are kept for programs to come. */
+/** Most pipelines that are cached for later programs. */
 const mostPipelines = 4096;
 
 /** The backend on an open device. */
@@ -40,7 +42,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
 
   const made = new Map<string, Promise<GPUComputePipeline>>();
   const compilePipeline = async (code: string, path: string): Promise<GPUComputePipeline> => {
-    // The scope keeps what is wrong with this module from being thrown by somebody else's wait.
+    // The error scope keeps an error of this module out of another caller's wait.
     device.pushErrorScope("validation");
     const module = device.createShaderModule({ code, label: path });
     const [wrong, pipeline] = await Promise.allSettled([
@@ -59,7 +61,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   };
   const pipelineOf = (code: string, path: string): Promise<GPUComputePipeline> => {
     const found = made.get(code) ?? compilePipeline(code, path);
-    // Again at the end, so that those that were not asked for the longest come first.
+    // Moved to the end, so that the least recently used come first.
     made.delete(code);
     made.set(code, found);
     found.catch(() => made.delete(code));
@@ -96,7 +98,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
     );
     const buffers = allocate(device, compiled, together);
     const began = performance.now();
-    // All pipelines are asked for before any is awaited: compilers run in parallel.
+    // All pipelines are created before any is awaited, so that compilers run in parallel.
     const ready = [...compiled].map(async ([key, one]) => {
       const dispatches = await allEnded(one.steps.map(async (step): Promise<Dispatch> => {
         const { code } = step, path = pathOf(step);
@@ -171,7 +173,10 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       }
     };
 
-    /** Copies storages one after the other to `staging`, runs what is recorded, and reads them. */
+    /**
+     * Copies storages one after the other to `staging`, submits the recorded commands, and reads
+     * them.
+     */
     const readBack = async (
       encoder: GPUCommandEncoder,
       from: readonly (readonly [Storage, Required<GPUBufferBinding>])[],
@@ -193,7 +198,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       });
     };
 
-    /** As {@linkcode readBack}, to a buffer for this once. */
+    /** As {@linkcode readBack}, with a temporary buffer. */
     const readOnce = async (
       encoder: GPUCommandEncoder,
       from: readonly (readonly [Storage, Required<GPUBufferBinding>])[],
@@ -208,7 +213,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
       }
     };
 
-    /** Runs kernels one at a time, and says which was the first to write a value that is not finite. */
+    /** Runs kernels one at a time, and reports the first that writes a value that is not finite. */
     const runChecked = async (key: string, { one, dispatches }: Executable) => {
       let sound = true;
       for (const [k, each] of dispatches.entries()) {

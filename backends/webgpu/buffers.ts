@@ -1,6 +1,6 @@
 // The buffers of programs that are open together: one arena for all intermediate values, one buffer
-// for all parameters where a device binds that much, one for each input and literal, and where in
-// them each storage lies.
+// for all parameters if the device can bind it, one for each input and literal; and the offset of
+// each storage.
 import { type Axes, volume } from "../../dsl/axes.ts";
 import { node } from "../../dsl/node.ts";
 import { parameters } from "../../dsl/parameters.ts";
@@ -12,7 +12,7 @@ import { inArena, sharedNames } from "./wgsl/bindings.ts";
 import type { Compiled } from "./compile.ts";
 import type { Code } from "./wgsl/module.ts";
 
-/** A storage, the buffer that holds it, and from which byte on. */
+/** A storage, its buffer and its offset in bytes. */
 export interface Held {
   readonly storage: Storage;
   readonly buffer: GPUBuffer;
@@ -24,16 +24,16 @@ export interface Buffers {
   readonly params: ReadonlyMap<string, Held>;
   /** Inputs by program and name. */
   readonly inputs: ReadonlyMap<string, ReadonlyMap<string, Held>>;
-  /** Where a storage of a program lies. */
+  /** The buffer and offset of a program's storage. */
   readonly place: (one: Compiled, storage: Storage) => Required<GPUBufferBinding>;
-  /** What a kernel binds, in order. */
+  /** A kernel's bindings, in order. */
   readonly bindings: (one: Compiled, code: Code, path: string) => readonly GPUBufferBinding[];
-  /** One more buffer, freed with the others. */
+  /** Allocates one more buffer, freed with the others. */
   readonly buffer: (bytes: number, usage: number, label: string) => GPUBuffer;
   readonly destroy: () => void;
 }
 
-/** Sets a buffer to the elements of its storage. */
+/** Writes the elements of a storage to its buffer. */
 export const fill = (
   device: GPUDevice,
   { buffer, offset }: Held,
@@ -47,7 +47,7 @@ export const fill = (
     data.byteLength,
   );
 
-/** The elements of a storage that was copied to `offset` of some bytes. */
+/** The elements of a storage that was copied to an offset of some bytes. */
 export const take = (
   bytes: ArrayBuffer,
   storage: Storage,
@@ -59,13 +59,13 @@ export const take = (
   return new Kind(bytes.slice(offset, offset + 4 * count));
 };
 
-/** Where each parameter lies in one buffer, and how long that is. */
+/** The offset of each parameter in one buffer, and the buffer's size. */
 export interface ParamPlaces {
   readonly starts: ReadonlyMap<string, number>;
   readonly bytes: number;
 }
 
-/** One buffer for the parameters of some programs; undefined where a device binds less at once. */
+/** One buffer for the parameters of some programs; undefined if the device can bind less. */
 export const paramPlaces = (
   programs: readonly Program[],
   limits: GPUSupportedLimits,
@@ -87,7 +87,7 @@ export const paramPlaces = (
   return bytes <= most ? { starts, bytes } : undefined;
 };
 
-/** Makes the buffers of some programs. */
+/** Allocates the buffers of some programs. */
 export const allocate = (
   device: GPUDevice,
   programs: ReadonlyMap<string, Compiled>,
@@ -152,7 +152,10 @@ export const allocate = (
     return { buffer, offset, size };
   };
 
-  /** The stretches of buffers that hold all that a module packs, and where in them each value is. */
+  /**
+   * The ranges of buffers that hold a module's packed storages, and the offset of each value in
+   * them.
+   */
   const packed = (one: Compiled, code: Code, path: string): readonly GPUBufferBinding[] => {
     if (code.packed.length === 0) return [];
     const at = code.packed.map(({ storage, name }) => ({ ...place(one, storage), storage, name }));

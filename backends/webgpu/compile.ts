@@ -1,5 +1,6 @@
-// From a program to what a device needs to run it, without touching a device: kernels as WGSL, places
-// in the arena, and refusals in words where the device is too small. Also the report of all that.
+// From a program to code and a memory plan, without touching a device: kernels as WGSL, offsets in
+// the arena, and an error message if the device is too small. Also the report that `explain`
+// prints.
 import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Precision, Program, ProgramReport } from "../backend.ts";
 import { byteLength, plan } from "../lower/storage/plan_memory.ts";
@@ -31,31 +32,31 @@ export interface Step {
   readonly code: Code;
 }
 
-/** A program as code, with the place of every intermediate value. */
+/** A compiled program, with the offset of every intermediate value. */
 export interface Compiled {
   readonly lowered: Lowered;
   readonly steps: readonly Step[];
-  /** Where in their arena the storages of these ids begin, in bytes. */
+  /** Offsets of storages in their arena, by id, in bytes. */
   readonly offsets: ReadonlyMap<number, number>;
-  /** The size of the arena, and of that of halves. */
+  /** The size of the arena, and of the one for f16. */
   readonly arenaBytes: number;
   readonly halvesBytes: number;
   readonly precision: Precision;
-  /** Milliseconds that lowering took, and that printing took. */
+  /** Milliseconds of lowering and of printing. */
   readonly took: { readonly lowering: number; readonly printing: number };
 }
 
-/** A device as far as code depends on it. */
+/** The properties of a device that code depends on. */
 export interface Place {
-  /** The device in words. */
+  /** The device's description. */
   readonly name: string;
   readonly limits: GPUSupportedLimits;
   readonly target: Target;
-  /** All parameters are in one buffer that one binding can hold. */
+  /** True if all parameters are in one buffer that one binding can hold. */
   readonly oneForParams?: boolean;
 }
 
-/** The shape of a storage in words. */
+/** The shape of a storage, for messages. */
 export const describe = (storage: Storage): string =>
   storage.dims.length === 0
     ? "1 element"
@@ -73,11 +74,11 @@ export const writesOf = (kernel: Kernel): readonly Storage[] => [
   ...(kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []),
 ];
 
-/** Storage buffers that a module binds; every window on what is packed is one more. */
+/** Storage buffers that a module binds; each window on packed storages adds one. */
 const boundBuffers = ({ bindings, packed }: Pick<Code, "bindings" | "packed">): number =>
   bindings.length + sharedNames(packed).length;
 
-/** The kernels of a step in words. */
+/** The kernels of a dispatch, for messages. */
 export const pathOf = ({ kernels }: Step): string => kernels.map(({ path }) => path).join(" + ");
 
 const refuseTooLarge = (
@@ -112,7 +113,7 @@ const refuseTooLarge = (
   });
 };
 
-/** Compiles a program. A RangeError says what a device is too small for. */
+/** Compiles a program. Throws a RangeError if the device is too small for it. */
 export const compile = (program: Program, place: Place): Compiled =>
   apart(() => compileHere(program, place));
 
@@ -141,8 +142,8 @@ const compileHere = (program: Program, place: Place): Compiled => {
     all: new Set(storagesOf(code)),
   }));
   const fits = (together: readonly number[]): boolean => {
-    // Mesa's software driver masks branches instead of jumping over them: it would run all kernels
-    // of a dispatch in every workgroup.
+    // Mesa's software driver masks branches instead of jumping over them, so it would run all
+    // kernels of a dispatch in every workgroup.
     if (target.onCpu || target.apart) return false;
     // A module has one size of workgroups.
     if (together.some((k) => alone[k].workgroup !== alone[together[0]].workgroup)) return false;
@@ -165,7 +166,10 @@ const compileHere = (program: Program, place: Place): Compiled => {
   const arena = planned(false), halves = planned(true);
   const offsets = new Map([...arena.offsets, ...halves.offsets]);
   const packings: readonly Packing[] = ["arena", ...oneForParams ? ["all" as const] : []];
-  /** The code of kernels, in the first of these packings that binds no more than the device does. */
+  /**
+   * The code of kernels, with the first of these packings that does not exceed the device's
+   * bindings.
+   */
   const packed = (together: readonly number[], ways = packings): Code => {
     const storages = together.flatMap((k) => storagesOf(alone[k]));
     const windows = windowsOf(storages, offsets, limits.maxStorageBufferBindingSize);
@@ -181,7 +185,7 @@ const compileHere = (program: Program, place: Place): Compiled => {
     });
     const joined = together.length === 1 ? undefined : packed(together, packings.slice(-1));
     if (joined !== undefined && isBindable(joined)) return [stepOf(together, joined)];
-    // Where kernels beside each other look at too much of the arena, each starts by itself.
+    // If kernels of one dispatch reach too much of the arena, each gets its own dispatch.
     return together.map((k) => stepOf([k], isBindable(alone[k]) ? alone[k] : packed([k])));
   });
   const printing = performance.now() - began - lowering;
@@ -221,7 +225,7 @@ const stepReport = (step: Step, stored: Lowered["stored"]): KernelReport => {
   };
 };
 
-/** What a program was compiled to. */
+/** The report of a compiled program. */
 export const programReport = (
   { lowered, steps, arenaBytes, halvesBytes, precision }: Compiled,
 ): ProgramReport => ({

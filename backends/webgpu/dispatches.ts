@@ -1,6 +1,6 @@
-// Which kernels start together. A dispatch waits for all before it, and small kernels leave most of a
-// device idle; so a kernel that waits for nothing in the dispatch before is run by more workgroups
-// of that dispatch, whatever its shape. The order of all others stays as it is.
+// Merges dispatches. A dispatch waits for all earlier ones, and small kernels leave most of a
+// device idle; so a kernel that depends on nothing in an earlier dispatch joins it with workgroups
+// of its own, whatever its shape. The order of all others stays.
 import type { Storage } from "../lower/kernel_ir.ts";
 
 /** Most kernels in one dispatch. */
@@ -8,10 +8,10 @@ const most = 4;
 /** How many dispatches back a kernel may move. */
 const reach = 6;
 
-/** What a kernel reads or writes. */
+/** All storages that a kernel reads or writes. */
 export interface Touches {
   readonly writes: ReadonlySet<Storage>;
-  /** What it writes included. */
+  /** Including those that it writes. */
   readonly all: ReadonlySet<Storage>;
 }
 
@@ -22,8 +22,8 @@ const conflict = (a: Touches, b: Touches): boolean =>
   meets(a.writes, b.all) || meets(b.writes, a.all);
 
 /**
- * Kernels by their numbers, in dispatches. Each kernel may join an earlier dispatch when nothing that
- * it reads is written in or after it, nothing that it writes is touched there, and `fits`.
+ * Dispatches as lists of kernel numbers. A kernel may join an earlier dispatch if nothing that it
+ * reads is written in or after it, nothing that it writes is read or written there, and `fits`.
  */
 export const dispatchesOf = (
   kernels: readonly Touches[],

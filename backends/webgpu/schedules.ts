@@ -1,5 +1,5 @@
-// What code is printed for, and how: kernels have a schedule that follows from their sizes, and a
-// tuning table may edit it for kernels that were measured on a device.
+// Schedules of kernels: they follow from the kernel's sizes and the target, and a tuning table may
+// override them for kernels that were measured on a device.
 import { type Contraction, type ExpressionKernel, size } from "../lower/kernel_ir.ts";
 import type { Breadth } from "../lower/graph/split_reductions.ts";
 import {
@@ -11,7 +11,7 @@ import {
   workgroupBytes,
 } from "./target.ts";
 
-/** What fields of schedules may be. */
+/** Allowed values of the numeric fields of schedules. */
 export const NUMBERS = {
   side: [4, 8, 16],
   down: [1, 2, 4, 8],
@@ -19,13 +19,13 @@ export const NUMBERS = {
   depth: [8, 16, 32],
   threads: [64, 128, 256],
 } as const;
-/** What fields of schedules may be that are words. */
+/** Allowed values of the text fields of schedules. */
 export const WORDS = {
   from: ["tiles", "memory", "matrices"],
   by: ["invocation", "workgroup", "subgroup"],
 } as const;
 
-/** A schedule after those of its edits that leave it sound. */
+/** A schedule with those edits applied that leave it valid. */
 const edited = <S extends ProductSchedule | RowSchedule>(
   schedule: S,
   key: string,
@@ -39,7 +39,7 @@ const edited = <S extends ProductSchedule | RowSchedule>(
 /** Most results in the registers of an invocation. */
 const mostResults = 64;
 
-/** True when a product's tiles and results fit a device. */
+/** True if a contraction's tiles and results fit a device. */
 const isSoundProduct = (
   { side, down, across, depth, from }: ProductSchedule,
   { matrices }: Target,
@@ -47,18 +47,21 @@ const isSoundProduct = (
   down * across <= mostResults && (from !== "matrices" || matrices !== undefined) &&
   (from === "memory" || 4 * depth * (side * down + threads / side * across) <= workgroupBytes);
 
-/** Kernels of one key have one schedule: those of the same sizes and the same precision. */
+/** The tuning key: kernels of the same sizes and precision share a schedule. */
 export const productKey = ({ batch, rows, columns, over }: Contraction, target: Target): string =>
   `product ${size(batch)} x ${size(rows)} x ${size(columns)} over ${size(over)}` +
   (target.halvesFrom === undefined ? "" : " f16");
 
 const sideOf = (rows: number, columns: number): number => rows <= 4 ? 4 : columns <= 4 ? 16 : 8;
 
-/** More results share what is read of the other axis, as long as there are enough of them. */
+/**
+ * Results per invocation along an axis: more share the reads of the other operand, as long as
+ * enough invocations remain.
+ */
 const resultsOf = (extent: number, side: number): number =>
   extent > 4 * side ? 8 : extent > 2 * side ? 4 : extent > side ? 2 : 1;
 
-/** Where a product's operands are summed from: a CPU's caches do what workgroup memory is for. */
+/** Where operands are read from: on a CPU, caches do the work of workgroup memory. */
 const sourceOf = (
   { rows, columns, over }: Contraction,
   target: Target,
@@ -68,25 +71,27 @@ const sourceOf = (
     [rows, columns, over].every((dims) => size(dims) >= matrices.least);
   return isLarge ? "matrices" : onCpu ? "memory" : "tiles";
 };
-/** Each core of a CPU runs a workgroup at a time. */
+/** A CPU core runs one workgroup at a time. */
 const fewCores = 4;
-/** Estimates are rough, and more kernels and partial results are sure. */
+/** Least gain: estimates are rough, while the cost of kernels and partial results is certain. */
 const gain = 1.75;
 
 /**
- * What fills a device. WebGPU does not tell how many processors there are, so one number stands for
- * all GPUs: integrated ones are full with less, and the largest have about as many as that. The cores
- * of a CPU are not counted either, since bits would follow from how many of them a run is given; and
- * on one, a lane of its own is full: scans in chunks gather what they read, and were often slower.
+ * How much work fills a device. WebGPU does not report the number of processors, so one number
+ * stands for all GPUs: integrated ones fill up with less, and the largest need about as much. CPU
+ * cores are not counted either, since the bits of results would depend on the cores that a run is
+ * given; and one lane fills a CPU core: chunked scans gather their inputs, and were often slower.
  */
 export const breadthOf = ({ onCpu, breadth }: Pick<Target, "onCpu" | "breadth">): Breadth =>
   breadth ??
-    // To start a kernel takes some 40 µs on a CPU of 100 Gflop/s, and 10 on a GPU of 13 Tflop/s.
+    // A launch takes some 40 µs on a CPU of 100 Gflop/s, and 10 on a GPU of 13 Tflop/s.
     (onCpu
       ? { groups: fewCores, lanes: 1, perKernel: 2 ** 22, gain }
       : { groups: fewGroups, lanes: fewGroups * threads, perKernel: 2 ** 27, gain });
 
-/** Results of an invocation along the rows and the columns: fewer where a GPU has too little to do. */
+/**
+ * Results of an invocation along the rows and the columns: fewer if a GPU would be idle otherwise.
+ */
 const resultsFor = (of: Contraction, side: number, onCpu: boolean): readonly [number, number] => {
   const rows = size(of.rows), columns = size(of.columns), sideColumns = threads / side;
   let down = resultsOf(rows, side), across = resultsOf(columns, sideColumns);
@@ -117,10 +122,10 @@ export const productSchedule = (of: Contraction, target: Target): ProductSchedul
 export const rowKey = ({ space, over, reductions }: ExpressionKernel): string =>
   `${size(space)} rows of ${size(over)}, ${reductions.length} reductions`;
 
-/** Up from this many rows there is enough to do with one invocation a row. */
+/** Number of rows from which one invocation per row fills a device. */
 export const manyRows = 1024;
 
-/** How rows are reduced; `along` says that the lanes of a row would read neighbouring elements. */
+/** How rows are reduced; with `along`, the lanes of a row would read neighbouring elements. */
 export const rowSchedule = (
   kernel: ExpressionKernel,
   along: boolean,

@@ -1,24 +1,26 @@
-// What WGSL is printed for: the device as printers see it, and the schedules that say how kernels are
-// computed there. Types alone, and the limits that every device keeps.
+// The target of WGSL: the device as printers see it, the schedules by which kernels are computed,
+// and limits that every device has. Types and constants only.
 import type { Breadth } from "../lower/graph/split_reductions.ts";
 
-/** What the code is printed for. */
+/** The target that code is printed for. */
 export interface Target {
-  /** The driver runs shaders on a CPU: barriers are dear there, and memory is cached. */
+  /** The driver runs shaders on a CPU: barriers are expensive, and memory is cached. */
   readonly onCpu: boolean;
-  /** The driver unrolls loops of constant bounds, however long that takes it. */
+  /** The driver unrolls all loops with constant bounds, whatever the compile time. */
   readonly unrolls?: boolean;
-  /** Products of more bytes that are only summed up again are not stored. */
+  /** Products of more bytes that are only reduced again are not stored. */
   readonly storedLimit?: number;
-  /** The size of all subgroups, where each runs on a CPU's vector, consecutive invocations in one. */
+  /**
+   * The subgroup size, if each subgroup runs on a CPU's SIMD vector with consecutive invocations.
+   */
   readonly subgroup?: number;
-  /** Values between kernels of at least so many elements are stored as f16. */
+  /** Least number of elements from which values between kernels are stored as f16. */
   readonly halvesFrom?: number;
-  /** What the device multiplies in one go, for products of this precision. */
+  /** Subgroup-matrix multiplication for contractions of this precision. */
   readonly matrices?: Matrices;
-  /** Schedules that were found by measuring. */
+  /** Tuned schedules. */
   readonly tuning?: Tuning;
-  /** What fills it, if that is not what {@linkcode breadthOf} thinks. */
+  /** How much work fills it, if not the estimate of {@linkcode breadthOf}. */
   readonly breadth?: Breadth;
   /** Every kernel is a dispatch of its own, so that each can be measured. */
   readonly apart?: boolean;
@@ -32,36 +34,36 @@ export interface ProductSchedule {
   readonly down: number;
   /** Results that an invocation accumulates along the columns: 1, 2, 4 or 8. */
   readonly across: number;
-  /** Positions of the summed axes that are in workgroup memory at a time: 8, 16 or 32. */
+  /** Positions of the summed axes in workgroup memory at a time: 8, 16 or 32. */
   readonly depth: number;
   /**
-   * Whether operands are summed from tiles in workgroup memory, from where they are, or from tiles by
-   * units for small matrices; those have tiles of their own, whatever the other fields say.
+   * Whether operands are read from tiles in workgroup memory, directly from their storages, or from
+   * tiles by subgroup-matrix units; those have tiles of their own, whatever the other fields say.
    */
   readonly from: "tiles" | "memory" | "matrices";
 }
 
-/** How the reductions of rows are shared out. */
+/** How the reductions of rows are divided among invocations. */
 export interface RowSchedule {
-  /** What does a row. */
+  /** What computes a row. */
   readonly by: "invocation" | "workgroup" | "subgroup";
   /** Invocations of a workgroup: 64, 128 or 256. */
   readonly threads: number;
 }
 
-/** Another value for some fields of a schedule. */
+/** Other values for some fields of a schedule. */
 export type Edit = Partial<ProductSchedule & RowSchedule>;
 
-/** Edits by the key of a kernel, made in order. */
+/** Edits by the key of a kernel, applied in order. */
 export type Tuning = Readonly<Record<string, readonly Edit[]>>;
 
 /** Bytes of workgroup memory that every device has. */
 export const workgroupBytes = 16384;
 
-/** Invocations of a workgroup that computes a product, a map, or rows where nothing else is said. */
+/** Invocations of a workgroup that computes a contraction, a map, or rows without a schedule. */
 export const threads = 64;
 
-/** Fewer workgroups than this leave processors of a GPU without work. */
+/** Fewer workgroups than this leave processors of a GPU idle. */
 export const fewGroups = 128;
 
 /** The sizes of the matrices of one multiplication. */
@@ -72,13 +74,13 @@ export interface MatrixSizes {
   readonly over: number;
 }
 
-/** What a device multiplies in one go, and how that is written. */
+/** Subgroup-matrix multiplication of a device, and its spelling. */
 export interface Matrices extends MatrixSizes {
-  /** The type of what is multiplied; it is summed in f32. */
+  /** The type of the operands; sums are f32. */
   readonly component: "f16" | "f32";
   /** Invocations of every subgroup. */
   readonly subgroup: number;
-  /** Products with fewer rows, columns or terms are computed without matrices. */
+  /** Contractions with fewer rows, columns or terms are computed without matrices. */
   readonly least: number;
   readonly spelling: MatrixSpelling;
 }
@@ -90,17 +92,17 @@ export interface MatrixPlace {
   readonly stride: number;
 }
 
-/** How the steps of a multiplication are written: each gives lines of code. */
+/** The spelling of a multiplication's steps: each gives lines of code. */
 export interface MatrixSpelling {
   readonly enables: readonly string[];
   /** Parameters of the entry point. */
   readonly builtins: readonly string[];
-  /** Says which subgroup of the workgroup an invocation belongs to: `subgroup`, a u32. */
+  /** Defines the subgroup of an invocation in its workgroup: `subgroup`, a u32. */
   readonly begin: readonly string[];
   readonly zeros: (name: string) => string;
-  /** A left matrix lies with its columns one after the other, a right one with its rows. */
+  /** The left matrix is column-major, the right one row-major. */
   readonly load: (name: string, side: "left" | "right", from: MatrixPlace) => string;
   readonly multiplyAdd: (sum: string, left: string, right: string) => string;
-  /** The rows of the sum one after the other. */
+  /** The sum is row-major. */
   readonly store: (sum: string, to: MatrixPlace) => string;
 }

@@ -1,26 +1,26 @@
-// Compiling before the first dispatch. Mesa's software driver translates a shader when it is first
-// dispatched, in the one thread of the device's queue, which for a training step is nearly all of a
-// cold start. Another device in the same process has a thread of its own, and what it compiles the
-// first one finds in Mesa's cache on disk; so new pipelines are shared among as many devices as there
-// are processors. Each is dispatched over nothing: no buffer is touched. Where the cache is not
-// written, the other devices' work is in vain and the first compiles what remains, as it would have.
+// Pipeline precompilation. Mesa's software driver compiles a shader at its first dispatch, in the
+// single thread of the device's queue, which is nearly all of a training step's cold start. A
+// second device in the same process has its own thread, and the first one finds its results in
+// Mesa's cache on disk; so new pipelines are divided among as many devices as there are processors.
+// Each is dispatched with zero workgroups, which touches no buffer. Without a writable cache the
+// other devices' work is lost, and the first compiles the rest as it would have.
 import type { WebgpuDevice } from "./device.ts";
 
-/** A pipeline with what it binds. */
+/** A pipeline and its bindings. */
 export interface Cold {
   readonly code: string;
   readonly pipeline: GPUComputePipeline;
   readonly bindGroup: GPUBindGroup;
 }
 
-/** Fewer pipelines than this for each device are not worth opening it. */
+/** Least pipelines for each further device to be worth opening it. */
 const WORTHWHILE = 6;
 /** Most devices: each has its own threads and memory. */
 const MOST = 8;
 
-/** A function that dispatches pipelines of a device over no workgroup, which compiles them. */
+/** A function that dispatches pipelines of a device with zero workgroups, which compiles them. */
 const overNothing = ({ device, settle }: WebgpuDevice) => {
-  // Buffers are zeros at first: so are the counts of workgroups.
+  // New buffers are zero, and so are the counts of workgroups.
   const counts = device.createBuffer({ size: 12, usage: GPUBufferUsage.INDIRECT });
   return async (pipeline: GPUComputePipeline, bindGroup: GPUBindGroup): Promise<void> => {
     const encoder = device.createCommandEncoder();
@@ -70,12 +70,12 @@ const otherWorker = (other: WebgpuDevice): Worker => {
   };
 };
 
-/** Milliseconds after which a pipeline is taken to be compiled, and not found in the cache. */
+/** Milliseconds above which a pipeline was compiled and not found in the cache. */
 const PATIENCE = 100;
 
 /**
- * A function that compiles the pipelines of a device before they are used, where the driver would
- * not, in parallel. Gives how many devices compiled; the others are closed again.
+ * A function that compiles a device's pipelines in parallel before they are used, for drivers that
+ * would not. Returns how many devices took part; the others are closed again.
  */
 export const warmer = (own: WebgpuDevice): (colds: readonly Cold[]) => Promise<number> => {
   const done = new WeakSet<GPUComputePipeline>();
@@ -92,7 +92,7 @@ export const warmer = (own: WebgpuDevice): (colds: readonly Cold[]) => Promise<n
       while (next < queue.length) await worker(queue[next++]);
     };
     const finished = work(ownWorker(own));
-    // As long as pipelines come one after the other they are found in the cache.
+    // While each pipeline is quick, it comes from the cache.
     for (let seen = -1; seen < next && next < queue.length;) {
       seen = next;
       let timer: ReturnType<typeof setTimeout> | undefined;
@@ -107,7 +107,7 @@ export const warmer = (own: WebgpuDevice): (colds: readonly Cold[]) => Promise<n
       if (other === undefined) return;
       await work(otherWorker(other)).finally(() => other.device.destroy());
     };
-    // What fails elsewhere is left to the device itself, which says what is wrong.
+    // Failures on other devices are left to the device itself, which reports them.
     const helped = Array.from({ length: devices - 1 }, () => help().catch(() => {}));
     await Promise.all([finished, ...helped]);
     return devices;

@@ -1,5 +1,5 @@
-// The device's own time, by timestamps: of each dispatch of a program, and of two plain kernels that
-// say what the device reaches at most. Shares of those are what `explain --time` prints.
+// Device times by timestamp queries: of each dispatch of a program, and of two plain kernels that
+// measure peak bandwidth and peak flops. `explain --time` prints shares of those peaks.
 import type { Peaks } from "../../backend.ts";
 import type { WebgpuDevice } from "./device.ts";
 
@@ -62,7 +62,7 @@ const copyCode = `@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 
 /** Chains of multiply-adds in an invocation: enough to hide their latency, few enough for registers. */
 const CHAINS = 8;
-/** Multiply-adds of each chain in one turn of the loop, so that the loop itself does not count. */
+/** Multiply-adds of each chain in one iteration, so that the loop itself does not count. */
 const UNROLLED = 16;
 const TURNS = 64;
 const FLOP_GROUPS = 1 << 11;
@@ -85,13 +85,13 @@ ${body}
 `;
 };
 
-/** The best of a few runs: what the device can do is what it did when nothing was in its way. */
+/** The best of a few runs, which is the least disturbed one. */
 const best = async (webgpu: WebgpuDevice, dispatch: Dispatch): Promise<number> => {
   const times = await timeDispatches(webgpu, Array.from({ length: 6 }, () => dispatch));
   return Math.min(...times.slice(1)) / 1000;
 };
 
-/** Measures how fast a device copies and how fast it multiplies and adds, by small kernels. */
+/** Measures a device's copy bandwidth and multiply-add rate with small kernels. */
 export const measurePeaks = async (webgpu: WebgpuDevice): Promise<Peaks> => {
   const { device, settle } = webgpu;
   const measure = async (

@@ -1,6 +1,6 @@
-// Finding a WebGPU device: a real GPU through Dawn, then an installed software driver, then
-// SwiftShader, then the runtime's own `navigator.gpu`. What a device must offer is checked here, and
-// everything that stands in the way is a value with a sentence.
+// Finds a WebGPU device: a real GPU through Dawn, then an installed software driver, then
+// SwiftShader, then the runtime's own `navigator.gpu`. A device's limits and features are checked
+// here, and every obstacle is a value with a sentence.
 import * as E from "fp-ts/Either.js";
 import type * as TE from "fp-ts/TaskEither.js";
 import type { WebgpuDevice } from "../device/device.ts";
@@ -11,13 +11,13 @@ import { settler } from "../device/settle.ts";
 /** The kinds of devices, in the order in which "auto" tries them. */
 export const KINDS = ["gpu", "software", "swiftshader", "navigator"] as const;
 
-/** Where a device comes from. */
+/** The source of a device. */
 export type DeviceKind = typeof KINDS[number];
 
-/** What may be asked for. */
+/** A device request: a kind, or "auto". */
 export type DeviceRequest = "auto" | DeviceKind;
 
-/** What a device can do beyond the minimum. */
+/** Optional features of a device. */
 export interface DeviceFeatures {
   /** f16 in shaders. */
   readonly shaderF16: boolean;
@@ -29,13 +29,13 @@ export interface DeviceFeatures {
   readonly subgroupMatrix: boolean;
 }
 
-/** An open device: what the WebGPU backend needs, and what it is. */
+/** An open device: the fields that the WebGPU backend needs, and its description. */
 export interface OpenDevice extends WebgpuDevice {
-  /** Where it comes from. */
+  /** Its source. */
   readonly kind: DeviceKind;
-  /** What it can do beyond the minimum. */
+  /** Its optional features. */
   readonly features: DeviceFeatures;
-  /** Sentences for the user: what was passed over, and why. */
+  /** Sentences for the user: which kinds were skipped, and why. */
   readonly notes: readonly string[];
 }
 
@@ -43,13 +43,13 @@ export interface OpenDevice extends WebgpuDevice {
 export interface Shortfall {
   /** Its name in WebGPU, such as `maxBufferSize`. */
   readonly limit: string;
-  /** What the device offers. */
+  /** The device's value. */
   readonly found: number;
-  /** What kernels count on. */
+  /** The value that kernels require. */
   readonly needed: number;
 }
 
-/** Why one kind of device cannot be had. */
+/** Why one kind of device is not available. */
 export type Refusal =
   | { readonly _tag: "NoAdapter"; readonly kind: DeviceKind; readonly why: string }
   | {
@@ -68,10 +68,10 @@ export type DeviceError =
     readonly refusals: readonly Refusal[];
   };
 
-/** Limits that kernels count on; the comment of each says which. */
+/** Limits that kernels require; the comment of each says which. */
 export const NEEDED_LIMITS: Readonly<Record<string, number>> = {
-  // WebGPU's least is 8. Intermediate values can be reached through one binding, however many, but
-  // parameters and inputs are a binding each, and an optimiser's or a norm's kernel has up to 9.
+  // WebGPU guarantees 8. All intermediate values can share one binding, but parameters and inputs
+  // have a binding each, and a kernel of an optimiser or a norm has up to 9.
   maxStorageBuffersPerShaderStage: 10,
   // Tiles of a matrix product.
   maxComputeWorkgroupStorageSize: 16384,
@@ -81,7 +81,7 @@ export const NEEDED_LIMITS: Readonly<Record<string, number>> = {
   maxBufferSize: 268435456,
 };
 
-/** Limits that are asked for as high as the device offers them. */
+/** Limits that are requested at the device's maximum. */
 const RAISED_LIMITS: readonly string[] = [
   ...Object.keys(NEEDED_LIMITS),
   "maxStorageBufferBindingSize",
@@ -94,34 +94,34 @@ const RAISED_LIMITS: readonly string[] = [
 const MATRICES = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
 const FEATURES = ["shader-f16", "subgroups", "timestamp-query", MATRICES] as const;
 
-/** The limits in which a device falls short of what kernels count on; empty if it will do. */
+/** The required limits that a device does not reach; empty if it is usable. */
 export const shortfalls = (limits: Readonly<Record<string, number>>): readonly Shortfall[] =>
   Object.entries(NEEDED_LIMITS)
     .map(([limit, needed]) => ({ limit, found: limits[limit] ?? 0, needed }))
     .filter(({ found, needed }) => !(found >= needed));
 
-/** What tells a real GPU from a driver that computes on the processor. */
+/** The fields that distinguish a real GPU from a driver that computes on the CPU. */
 export interface AdapterWords {
-  /** Who made it: `nvidia`, `mesa`. */
+  /** Its vendor: `nvidia`, `mesa`. */
   readonly vendor: string;
   /** Its family: `ampere`, `software`. */
   readonly architecture: string;
-  /** Its model, where the driver tells. */
+  /** Its model, if the driver reports it. */
   readonly device: string;
   /** Driver and version. */
   readonly description: string;
-  /** What WebGPU itself says about it. */
+  /** Whether WebGPU calls it a fallback adapter. */
   readonly isFallbackAdapter?: boolean;
 }
 
-/** Whether an adapter computes on the processor, by its own words. */
+/** Whether an adapter computes on the CPU, by its own description. */
 export const isSoftware = (info: AdapterWords): boolean =>
   info.isFallbackAdapter === true ||
   /llvmpipe|lavapipe|swiftshader|software|basic render|\bwarp\b/i.test(
     `${info.vendor} ${info.architecture} ${info.device} ${info.description}`,
   );
 
-/** Reads a request as the user wrote it. */
+/** Parses a request as the user wrote it. */
 export const deviceRequest = (asked: string): E.Either<DeviceError, DeviceRequest> => {
   const known: readonly DeviceRequest[] = ["auto", ...KINDS];
   const found = known.find((one) => one === asked);
@@ -135,12 +135,12 @@ const WORDS: Readonly<Record<DeviceKind, string>> = {
   navigator: "the runtime's own navigator.gpu",
 };
 
-/** What to do about a machine on which no device was found. */
+/** Advice for a machine on which no device was found. */
 export const ADVICE: string =
   "install a Vulkan driver of your GPU, or Mesa 25 or newer (Debian 12: mesa-vulkan-drivers and" +
   " libvulkan1 from bookworm-backports)";
 
-/** One clear sentence about a kind that cannot be had. */
+/** One sentence on a kind that is not available. */
 export const refusalMessage = (refusal: Refusal): string =>
   refusal._tag === "NoAdapter"
     ? `${WORDS[refusal.kind]}: ${refusal.why}`
@@ -150,7 +150,7 @@ export const refusalMessage = (refusal: Refusal): string =>
       ).join("; ")
     }`;
 
-/** One clear sentence: what was wrong, what was expected, what to do. */
+/** One sentence: what was wrong, what was expected, what to do. */
 export const deviceErrorMessage = (error: DeviceError): string =>
   error._tag === "UnknownDevice"
     ? `there is no device '${error.asked}'; known are ${error.known.join(", ")}`
@@ -158,7 +158,7 @@ export const deviceErrorMessage = (error: DeviceError): string =>
       error.refusals.map(refusalMessage).join(" | ")
     }; to get one, ${ADVICE}`;
 
-/** An adapter that will do, not yet opened. */
+/** A usable adapter, not yet opened. */
 interface Candidate {
   readonly kind: DeviceKind;
   readonly name: string;
@@ -167,7 +167,8 @@ interface Candidate {
   readonly limits: Readonly<Record<string, number>>;
 }
 
-// Dawn's objects must outlive everything made from them: collected early, they crash the process.
+// Dawn's objects must outlive everything made from them: if they are collected early, the process
+// crashes.
 const kept: unknown[] = [];
 
 const why = (cause: unknown): string => cause instanceof Error ? cause.message : String(cause);
@@ -183,7 +184,7 @@ const hasVulkanLoader = (): boolean => {
   }
 };
 
-/** Dawn reads the driver's variable while it looks for adapters, which it does before it returns. */
+/** Dawn reads the driver's variable while it searches for adapters, before it returns. */
 const withDriver = <A>(driver: string, action: () => A): A => {
   const before = Deno.env.get("VK_DRIVER_FILES");
   Deno.env.set("VK_DRIVER_FILES", driver);
@@ -202,10 +203,10 @@ const requestFrom = async (gpu: GPU): Promise<GPUAdapter | null> => {
   return adapter;
 };
 
-// Generated code reads and divides within bounds by construction (lower/affine.ts keeps ranges), so
+// Generated code reads and divides within bounds by construction (codegen/verify_addresses.ts), so
 // Dawn need not check again: a step on a software driver takes 0.6 of the time. Timestamps are not
-// rounded to 0.1 ms: that is for pages that may not be trusted with a clock. Subgroup matrices count
-// as unsafe because they are new.
+// rounded to 0.1 ms: that protects against untrusted pages. Subgroup matrices count as unsafe
+// because they are new.
 const toggles = [
   "enable-dawn-features=disable_robustness,disable_polyfills_on_integer_div_and_mod,allow_unsafe_apis",
   "disable-dawn-features=timestamp_quantization",
@@ -257,8 +258,8 @@ const adapterOf = async (kind: DeviceKind): Promise<GPUAdapter | string> => {
 };
 
 /**
- * Looks for one kind of device without opening it. On the left, why there is none, or the limits in
- * which it falls short.
+ * Searches for one kind of device without opening it. On the left, why there is none, or the limits
+ * that it does not reach.
  */
 const candidate = (kind: DeviceKind): TE.TaskEither<Refusal, Candidate> => async () => {
   try {
@@ -286,7 +287,7 @@ const candidate = (kind: DeviceKind): TE.TaskEither<Refusal, Candidate> => async
   }
 };
 
-/** Takes the errors of a device that nobody has heard of yet, oldest first. */
+/** Takes the unreported errors of a device, oldest first. */
 const watch = (device: GPUDevice): () => readonly string[] => {
   const errors: string[] = [];
   device.addEventListener("uncapturederror", (event) => {
@@ -300,7 +301,7 @@ const watch = (device: GPUDevice): () => readonly string[] => {
 };
 
 /**
- * Whether Mesa compiles for this device at the first dispatch and keeps the result on disk: then a
+ * Whether Mesa compiles for this device at the first dispatch and caches the result on disk: then a
  * second device in the same process can compile for it.
  */
 const sharesCode = (adapter: GPUAdapter): boolean =>
@@ -317,7 +318,7 @@ const open = async (
   });
   kept.push(device);
   const unheard = watch(device);
-  // Errors that nobody awaited are thrown by the next wait, or by closing: none is lost.
+  // Errors that were not awaited are thrown by the next wait, or by closing: none is lost.
   const throwUnheard = () => {
     const errors = unheard();
     if (errors.length > 0) throw new Error(`${name}: ${errors.join("; ")}`);
@@ -328,7 +329,7 @@ const open = async (
     try {
       value = await wait(promise);
     } catch (cause) {
-      // What the caller awaited comes first; the device's own words may say more.
+      // The error that the caller awaited comes first; the device's own may say more.
       throw new Error([why(cause), ...unheard()].join("; "), { cause });
     }
     throwUnheard();

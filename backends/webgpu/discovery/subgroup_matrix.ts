@@ -1,5 +1,6 @@
-// Which units for small matrices a device has, as it says itself, and which of them are used: the
-// extension is new, so each is first seen to compute the same product as ordinary code does.
+// Discovery of subgroup-matrix units (tensor cores): which multiplications a device reports, and
+// which of them are used. The extension is new, so each must first compute the same product as
+// ordinary code does.
 import type { Program, Values } from "../../backend.ts";
 import { contract, input } from "../../../dsl/ops.ts";
 import { webgpuBackend } from "../backend.ts";
@@ -16,12 +17,12 @@ export interface MatrixConfig {
   readonly K: number;
 }
 
-/** Sizes from which matrices are used: of less, most would be edges. */
+/** Least sizes for which matrices are used: below, most of the work would be padding. */
 const LEAST = 16;
 
 /**
- * What kernels use of the multiplications that a device offers, whose subgroups all have one size: of
- * each precision the largest whose sums are f32.
+ * The multiplications that kernels use, on devices with one subgroup size: of each precision the
+ * largest whose sums are f32.
  */
 export const matricesOf = (
   offered: readonly MatrixConfig[],
@@ -30,7 +31,7 @@ export const matricesOf = (
   (["f16", "f32"] as const).flatMap((component) => {
     const [largest] = offered
       .filter((one) => one.componentType === component && one.resultComponentType === "f32")
-      // Whole powers of two, none longer than a patch of a subgroup.
+      // Powers of two, none larger than a subgroup's part of a tile.
       .filter(({ M, N, K }) => [M, N, K].every((n) => [4, 8, 16, 32].includes(n)))
       .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K);
     if (largest === undefined) return [];
@@ -39,9 +40,12 @@ export const matricesOf = (
     return [{ ...sizes, component, subgroup, least: LEAST, spelling }];
   });
 
-/** Sizes of the product that is computed both ways: more than a tile, and no multiple of a matrix. */
+/** Sizes of the test product: more than a tile, and no multiple of a matrix. */
 const SIZES = { item: 2, row: 150, inner: 70, column: 75 };
-/** Most difference, of the largest result: the order of sums, but no rounding on the way. */
+/**
+ * Largest difference relative to the largest result: allows another order of sums, but no rounding
+ * of intermediate results.
+ */
 const TOLERANCE = 1e-5;
 
 const product = (precision: "f16" | "f32"): Program => {
@@ -60,7 +64,7 @@ const operands = (): Values => {
   return { x: noise(item * row * inner, 1), y: noise(item * inner * column, 2) };
 };
 
-/** Why the matrices are not to be used on a device, in words; undefined when they are sound. */
+/** Why a device's matrices are not used, as a sentence; undefined if they are correct. */
 const refusal = async (device: WebgpuDevice, one: Matrices): Promise<string | undefined> => {
   const open = { product: product(one.component) };
   const compute = async (matrices: readonly Matrices[]) => {
@@ -73,7 +77,7 @@ const refusal = async (device: WebgpuDevice, one: Matrices): Promise<string | un
   try {
     const [want, got] = [await compute([]), await compute([one])];
     const largest = want.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-    // Whatever is not a number is a difference as well.
+    // NaN is a difference as well.
     const wrong = want.findIndex((x, k) => !(Math.abs(x - got[k]) <= TOLERANCE * largest));
     return wrong < 0
       ? undefined
@@ -84,7 +88,7 @@ const refusal = async (device: WebgpuDevice, one: Matrices): Promise<string | un
   }
 };
 
-/** Those of the matrices with which a device computes what it does without, and why the others not. */
+/** The matrices that pass the test on a device, and why the others do not. */
 export const soundMatrices = async (
   device: WebgpuDevice,
   offered: readonly Matrices[],

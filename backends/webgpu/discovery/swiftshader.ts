@@ -1,7 +1,7 @@
-// SwiftShader without installing anything: the npm package `@sparticuz/chromium` carries one, with a
-// Vulkan loader, as a compressed archive. It is fetched only when asked for (it is large), unpacked
-// once into the user's cache folder (where that can not be written, into a temporary one), and named
-// to Vulkan by an environment variable.
+// SwiftShader without an installation: the npm package `@sparticuz/chromium` contains it, with a
+// Vulkan loader, as a compressed archive. It is large, so it is fetched only on request, unpacked
+// once into the user's cache folder (or a temporary one if that is not writable), and named to
+// Vulkan by an environment variable.
 import { Buffer } from "node:buffer";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
 import * as TE from "fp-ts/TaskEither.js";
 
-/** Where an unpacked SwiftShader lies. */
+/** The paths of an unpacked SwiftShader. */
 export interface SwiftShader {
   /** The driver's description, the value of `VK_DRIVER_FILES`. */
   readonly driver: string;
@@ -84,8 +84,8 @@ interface PackageInfo {
 }
 
 /**
- * Fetches the package if need be and finds its folder. An `import` would fetch it for everybody, even
- * where it is not used, and could not reach its archives; so Deno itself is asked.
+ * Fetches the package if needed and finds its folder. An `import` would fetch it for all users,
+ * even if unused, and could not reach its archives; so a Deno process is run.
  */
 const packageFolder = async (): Promise<{ readonly path: string; readonly version: string }> => {
   // A file if the lock file names the package, otherwise `npm:` and the range in the import map.
@@ -142,7 +142,7 @@ const unpacked = async (archive: string, version: string): Promise<string> => {
     await unpack(archive, folder);
     return folder;
   } catch (cause) {
-    // A cache folder that can not be written or is full; what else is wrong shows again below.
+    // The cache folder is full or not writable; any other error occurs again below.
     try {
       return await unpackTemporarily(archive);
     } catch {
@@ -152,8 +152,8 @@ const unpacked = async (archive: string, version: string): Promise<string> => {
 };
 
 /**
- * Finds SwiftShader in the cache folder, or fetches and unpacks it. On the left a sentence why it is
- * not to be had on this machine.
+ * Finds SwiftShader in the cache folder, or fetches and unpacks it. On the left, a sentence on why
+ * it is not available.
  */
 export const swiftshader = (): TE.TaskEither<string, SwiftShader> =>
   TE.tryCatch(

@@ -1,9 +1,13 @@
-// How kernels reach their values: the roots that they store, and along which axes memory is read.
+// How kernels access memory: stores of their roots, and the axes along which they read
+// contiguously.
 import type { Node } from "../../../dsl/node.ts";
 import type { Dim, ExpressionKernel, Storage } from "../../lower/kernel_ir.ts";
 import type { Emitter, Env } from "./emit.ts";
 
-/** Emits the values of some roots, then their stores: a store may overwrite what another root reads. */
+/**
+ * Emits the values of some roots, then their stores, since a store may overwrite what another root
+ * reads.
+ */
 export const storeRoots = (
   emit: Emitter,
   kernel: ExpressionKernel,
@@ -15,7 +19,7 @@ export const storeRoots = (
   roots.forEach((root, k) => emit.store(root.storage, env, values[k]));
 };
 
-/** True when the fastest axis of what a node mostly reads is one of `over`. */
+/** True if the fastest axis of the storages that a node mostly reads is one of `over`. */
 export const readsAlong = (
   of: Node,
   over: readonly Dim[],

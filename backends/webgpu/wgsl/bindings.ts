@@ -1,6 +1,6 @@
-// How a module reaches its storages: each through a binding of its own while there are few, or those
-// of one buffer through one binding, at places that are told at run time. Equal modules then differ
-// in nothing but what is bound. What lies too far apart for one binding takes several: windows.
+// Bindings of a module: each storage has its own while there are few; else those of one buffer
+// share a binding, at offsets that are passed at run time, so that equal modules differ only in
+// what is bound. Storages too far apart for one binding take several, called windows.
 import { byteLength } from "../../lower/storage/plan_memory.ts";
 import type { Storage } from "../../lower/kernel_ir.ts";
 
@@ -11,49 +11,49 @@ export interface Binding {
   readonly written: boolean;
 }
 
-/** What shares a binding: nothing, intermediate values, or parameters among themselves as well. */
+/** Which storages share a binding: none, intermediate values, or parameters as well. */
 export type Packing = "none" | "arena" | "all";
 
-/** How a storage is reached: by its name, from the place of this number on if it shares a binding. */
+/** How a storage is accessed: its name, and the number of its offset if it shares a binding. */
 export interface Reach {
   readonly name: string;
   readonly place?: number;
 }
 
-/** A storage that is reached through a binding that others may share, and the name of that. */
+/** A storage with a possibly shared binding, and the name of the binding. */
 export interface Packed {
   readonly storage: Storage;
   readonly name: string;
 }
 
-/** The storages of a module, in the order in which they were first reached. */
+/** The storages of a module, in the order of first access. */
 export interface Binder {
   readonly reach: (storage: Storage, written: boolean) => Reach;
   readonly bindings: () => readonly Binding[];
   readonly packed: () => readonly Packed[];
 }
 
-/** True for what lives in an arena. */
+/** True for storages in an arena. */
 export const inArena = ({ role }: Storage): boolean => role === "temporary" || role === "output";
 
 /**
- * The shared buffer of what is packed. Halves have an arena of their own, as no two bindings of a
+ * The buffer of packed storages. f16 values have an arena of their own, as no two bindings of a
  * module may overlap.
  */
 export const sharedBuffer = (of: Storage): string =>
   of.role === "param" ? "params" : of.half ? "halves" : "arena";
 
-/** The names of the bindings that packed storages share, in the order of modules. */
+/** The names of the shared bindings, in the order of modules. */
 export const sharedNames = (packed: readonly Packed[]): readonly string[] => [
   ...new Set(packed.map(({ name }) => name)),
 ];
 
-/** By the id of a storage, which of the bindings of its buffer shows it. */
+/** The window of a storage, by its id. */
 export type Windows = ReadonlyMap<number, number>;
 
 /**
- * The fewest windows on arenas, of `most` bytes or less, that show all that a module reaches there.
- * They do not overlap, since what is alive together does not.
+ * The fewest windows on arenas, of `most` bytes at most, that cover all accesses of a module. They
+ * do not overlap, since storages that are alive together do not.
  */
 export const windowsOf = (
   storages: readonly Storage[],
@@ -77,7 +77,7 @@ export const windowsOf = (
   return windows;
 };
 
-/** A binder of one module; without windows, one binding shows all of an arena. */
+/** A binder of one module; without windows, one binding covers an arena. */
 export const binder = (packing: Packing = "none", windows: Windows = new Map()): Binder => {
   const bindings = new Map<number, { storage: Storage; name: string; written: boolean }>();
   const packed = new Map<number, Packed & { readonly place: number }>();

@@ -1,5 +1,6 @@
-// WGSL for contractions: each workgroup computes a tile of the result, each invocation a small grid of
-// it in registers, and what is done point-wise to the operands and to the result is done in passing.
+// WGSL for contractions: each workgroup computes a tile of the result, each invocation a small grid
+// of it in registers. Point-wise producers of the operands and the epilogue are computed on the
+// way.
 import type { Node } from "../../../dsl/node.ts";
 import * as affine from "../../codegen/index_math.ts";
 import {
@@ -42,11 +43,11 @@ export const printContraction = (
   emit.line(`let ty = lane / ${sideColumns};`);
   const { grid, outer } = placeTile(of, tileRows, tileColumns, emit);
   for (const i of down) for (const j of across) emit.line(`var acc${i}_${j} = 0.0;`);
-  // Products of halves are exact in f32, in which they are summed.
+  // Products of f16 are exact in f32, in which they are summed.
   const halves = target.halvesFrom !== undefined;
   const tileAt = (text: string) => halves ? `f32(${text})` : text;
 
-  /** Sums straight from where the operands are. */
+  /** Sums with operands read directly from their storages. */
   const sumDirectly = () => {
     const positions = (
       origin: string,
@@ -58,12 +59,12 @@ export const printContraction = (
       const extent = size(dims);
       return Array.from({ length: count }, (_, i) => {
         const at = emit.fresh("m");
-        // Positions beyond the edge work on the last one and are not stored.
+        // Positions beyond the edge compute the last one and are not stored.
         emit.line(`let ${at} = min(${origin} + ${i * side} + ${own}, ${extent - 1});`);
         return emit.unflatten(named(at, extent), dims);
       });
     };
-    // The lanes of a subgroup have the same row of threads and read rows in turn, one for each other.
+    // The lanes of a subgroup share a row of threads: each reads some rows for all of them.
     const { subgroup = 1 } = target;
     const inTurn = sideColumns % subgroup === 0 ? Math.min(subgroup, down.length) : 1;
     const turn = `i32(sg) % ${inTurn} * ${sideRows} + ty`;

@@ -1,6 +1,6 @@
-// WGSL for scans that a workgroup runs together: one workgroup for each position of the independent
-// axes, time a loop inside it. Carries, sums and what several positions need are in workgroup memory;
-// the lanes share out the positions of each, and a barrier ends each phase of the step.
+// WGSL for cooperative scans: one workgroup for each position of the independent axes, time a loop
+// inside it. Carries, sums and values with several readers are in workgroup memory; the lanes share
+// the positions of each, and a barrier ends each phase of the step.
 import { known } from "../../../dsl/axes.ts";
 import type { Node } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
@@ -12,7 +12,7 @@ import type { Binder } from "./bindings.ts";
 import { type Area, type Body, fold } from "./module.ts";
 import { atMost, below, bindLocals, named, position, timeOf } from "./scan_values.ts";
 
-/** What a phase computes at every position of some axes, and does with the value. */
+/** A value that a phase computes at every position of some axes, and what is done with it. */
 interface Item {
   readonly of: Node;
   readonly phase: number;
@@ -20,7 +20,7 @@ interface Item {
   readonly run: (env: Env, value: string) => void;
 }
 
-/** Where a value is: a variable that every lane has for itself, or an array that they share. */
+/** Where a value is: a variable of every lane, or a shared array. */
 interface Cell {
   readonly name: string;
   readonly dims: readonly Dim[];
@@ -33,23 +33,23 @@ const element = (cell: Cell, env: Env, offset = affine.int(0)): string =>
     ? elementOf(cell.name, affine.sum(position(cell.dims, env), offset), cell.length)
     : cell.name;
 
-/** A sum and where what the lanes find of it is. */
+/** A sum and the place of the lanes' partial sums. */
 interface Sum {
   readonly sum: Kept;
   readonly to: Cell;
 }
 
-/** The axis along which lanes that share a sum lie. */
+/** The axis of lanes that share a sum. */
 const partAxis = "part of a sum";
 
-/** The positions of a kept value, times the lanes that share each where it is a sum. */
+/** The positions of a kept value, times the lanes that share each if it is a sum. */
 const withParts = ({ dims, parts, partsFirst }: Kept): readonly Dim[] => {
   if (parts === 1) return dims;
   const part: Dim = { axis: partAxis, size: parts };
   return partsFirst ? [...dims, part] : [part, ...dims];
 };
 
-/** Prints the kernel of a scan that a workgroup runs together. */
+/** Prints the kernel of a cooperative scan. */
 export const printTogether = (
   kernel: ScanKernel,
   stored: ReadonlyMap<Node, Storage>,
@@ -90,7 +90,7 @@ export const printTogether = (
       inside(new Map([...env, ...emit.unflatten(at, dims)]), at);
     });
   };
-  /** Stores a value; those without held axes by one lane, and those of several workgroups by one. */
+  /** Stores a value: without held axes from one lane, of several workgroups from one. */
   const store = (of: Node, to: Storage, env: Env, value: string): void => {
     const conditions = [
       ...(size(heldOf(of)) === 1 ? ["lane == 0"] : []),
@@ -117,7 +117,7 @@ export const printTogether = (
       [name, declare(from[name], "h", heldOf(from[name]), twice.has(name) ? 2 : 1)] as const
     ),
   );
-  /** Where in its array a carry of this step is, or with `next` that of the step after it. */
+  /** The offset of a carry in its array for this step, or with `next` for the step after it. */
   const side = (name: string, next = false): affine.Int => {
     if (!twice.has(name)) return affine.int(0);
     const count = size(carries[name].dims);
@@ -143,8 +143,8 @@ export const printTogether = (
   };
 
   /**
-   * Runs `inside` for every term of some sums that a lane adds, between `before` and `after` for every
-   * result that it has a part in. `own` counts the terms of the lane.
+   * Runs `inside` for every term that a lane adds to some sums, with `before` and `after` for every
+   * result that it contributes to. `own` counts the terms of the lane.
    */
   const forTerms = (
     sum: Kept,
@@ -170,7 +170,7 @@ export const printTogether = (
         const own = affine.sum(affine.times(round, each), k);
         const run = (q: affine.Int) => inside(new Map([...at, ...emit.unflatten(q, over)]), own);
         if (divides) return run(below(q, terms));
-        // What is beyond the last term is not added, but the last may be read in its place.
+        // Terms beyond the last are not added, but the last may be read in their place.
         const text = affine.show(q);
         const last = emit.index(atMost(q, terms - 1));
         emit.block(`if (${text} < ${terms})`, [], 1, () => run(last));
@@ -186,7 +186,7 @@ export const printTogether = (
   const reading = (name: string, env: Env) => element(carries[name], env, side(name));
   bindLocals(emit, locals(scan), scan, reading, t);
 
-  // What the steps do not change is read before them: every lane has its rows of a matrix.
+  // Loop-invariant operands are read before the steps: every lane has its rows of a matrix.
   const rows = new Map<Node, (own: affine.Int) => string>();
   for (const sum of kept.values()) {
     if (sum.constant === undefined) continue;
@@ -205,7 +205,7 @@ export const printTogether = (
   const isProduct = ({ attributes, args: [body] }: Node) =>
     attributes.how === "add" && body.op === "mul" && !kept.has(body);
 
-  /** Adds up what each lane finds of some sums over the same axes. */
+  /** Adds up each lane's terms of some sums over the same axes. */
   const addUp = (sums: readonly Sum[], env: Env): void => {
     const totals = sums.map(() => emit.fresh("s"));
     const before = () =>
@@ -265,14 +265,14 @@ export const printTogether = (
         dims: carry.dims,
         run: (at, value) => {
           const write = () => emit.line(`${element(carry, at, side(name, true))} = ${value};`);
-          // What every lane has for itself is replaced when nobody needs the old one any more.
+          // Variables of lanes are replaced once the old value has no more readers.
           if (size(carry.dims) === 1) commits.push(write);
           else write();
         },
       });
     }
     const last = Math.max(0, ...items.map((item) => item.phase));
-    /** What was kept is read from where it is, by all later phases. */
+    /** All later phases read kept values from their places. */
     const keep = ({ of, parts }: Kept) => {
       const cell = cells.get(of)!;
       emit.override(of, (at) => {

@@ -1,6 +1,6 @@
 // Prints expressions as WGSL. An environment says at which position of each axis a node is wanted;
 // movement nodes only change the environment. Every value is a `let` in the outermost block that
-// has all it depends on, so what does not vary in a loop is computed before it.
+// has all its dependencies, so loop-invariant values are computed before the loop.
 import { known } from "../../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../../dsl/node.ts";
 import { scalarRow, special, wgslMax } from "../../../dsl/primitives.ts";
@@ -14,7 +14,7 @@ import { type Binder, binder } from "./bindings.ts";
 /** Where each axis is read. */
 export type Env = ReadonlyMap<string, affine.Int>;
 
-/** A printed value and the depth of the block in which it is known. */
+/** A printed value and the depth of the block that declares it. */
 export interface Value {
   readonly text: string;
   readonly level: number;
@@ -31,10 +31,10 @@ interface Block {
 export interface Emitter {
   /** The value of a node at an environment. */
   readonly emit: (of: Node, env: Env) => Value;
-  /** Says what a node is in this kernel, where it is not computed from its arguments. */
+  /** Sets the value of a node in this kernel, where it is not computed from its arguments. */
   readonly override: (of: Node, by: (env: Env) => Value) => void;
   readonly line: (text: string) => void;
-  /** Runs `inside` in a block `header { ... }` whose variables vary in it `trips` times. */
+  /** Runs `inside` in a block `header { ... }` that declares variables and runs `trips` times. */
   readonly block: (
     header: string,
     variables: readonly string[],
@@ -51,18 +51,18 @@ export interface Emitter {
   readonly fresh: (prefix: string) => string;
   readonly depth: () => number;
   readonly lines: () => readonly string[];
-  /** What one lane of each subgroup has, for all of them; control flow must be uniform. */
+  /** Broadcasts the value of one lane of each subgroup; control flow must be uniform. */
   readonly broadcast: (value: string, lane: number) => string;
-  /** The sum or the largest of what the lanes of each subgroup have. */
+  /** The sum or maximum over the lanes of each subgroup. */
   readonly acrossSubgroup: (how: "add" | "max", value: string) => string;
-  /** The larger of two floats; of NaN and any, NaN. */
+  /** The maximum of two floats; NaN if either is NaN. */
   readonly larger: (a: string, b: string) => string;
   readonly usesSubgroups: () => boolean;
   readonly helpers: () => readonly string[];
   readonly flops: () => number;
 }
 
-/** Floats as words of the same order, NaN above all, and back. */
+/** Floats as u32 in the same order, NaN above all, and back. */
 const wgslKeys = `fn key_(x: f32) -> u32 {
   let n = bitcast<u32>(x);
   let key = select(n | 0x80000000u, ~n, n >= 0x80000000u);
@@ -85,14 +85,14 @@ export const literal = (value: number, dtype: Dtype): string => {
 
 const isLiteral = (text: string) => /^\(?-?[\d.]+(e[+-]?\d+)?[fu]?\)?$|^(true|false)$/.test(text);
 
-/** How a dtype is computed with, and how it is stored. */
+/** The WGSL type of a dtype in computations, and in storage. */
 export const computed: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "bool" };
 const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool: "u32" };
 
 /** The type of a storage's elements. */
 export const typeOf = ({ dtype, half }: Storage): string => half ? "f16" : storedAs[dtype];
 
-/** An element of an array that a kernel has for itself. */
+/** An element of a private array of the kernel. */
 export const elementOf = (array: string, at: affine.Int, length: number): string => {
   mustBeInside(at, { elements: length, words: () => `the array '${array}' of a kernel` });
   return `${array}[${affine.show(at)}]`;
@@ -104,14 +104,16 @@ export const rounded = (value: string): string => {
   return Math.abs(number) > 65504 ? `f16(${number > 0 ? "" : "-"}65504.0)` : `f16(${value})`;
 };
 
-/** Names that a counter could make and that are types of WGSL: a variable must not hide them. */
+/**
+ * Names that the counter could make and that are types of WGSL, which variables must not shadow.
+ */
 const types: ReadonlySet<string> = new Set(["i32", "u32", "f32", "f16"]);
 
 /**
- * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in
- * `here` are computed by this kernel although they are stored. `bound` says how storages are reached.
- * With `subgroup`, the size of all subgroups, what is read alike by all lanes in a loop is read by
- * the lanes in turn and handed around: drivers on CPUs gather lane by lane otherwise.
+ * A new emitter. `stored` maps values that other kernels or the caller provide; those in `here` are
+ * computed by this kernel although they are stored. `bound` gives the access to storages. With
+ * `subgroup`, the size of all subgroups, an element that all lanes read in a loop is read by one
+ * lane and broadcast: drivers on CPUs gather lane by lane otherwise.
  */
 export const emitter = (
   stored: ReadonlyMap<Node, Storage>,
@@ -175,7 +177,7 @@ export const emitter = (
     subgroups = true;
     return `subgroupBroadcast(${value}, ${lane}u)`;
   };
-  /** An element that all lanes want, from a stretch of which each lane reads one. */
+  /** An element that all lanes need, from a range of which each lane reads one. */
   const handedAround = (
     storage: Storage,
     address: affine.Int,
@@ -189,7 +191,7 @@ export const emitter = (
     const stretch = known?.text ?? fresh("g");
     if (known === undefined) {
       const own = `${affine.show(first)} + i32(sg)`, last = size(storage.dims) - 1;
-      // What lies beyond the storage nobody asks for.
+      // Elements beyond the storage are not used.
       const isInside = affine.low(first) >= 0 && affine.high(first) + lanes - 1 <= last;
       const at = isInside ? own : `clamp(${own}, 0, ${last})`;
       const read = bind(storage, at, false);
@@ -199,7 +201,7 @@ export const emitter = (
     return broadcast(stretch, lane);
   };
 
-  /** Where an environment is in a storage; kept inside where it cannot be shown to lie there. */
+  /** The address of an environment in a storage, clamped if it cannot be shown to lie inside. */
   const placeIn = (storage: Storage, env: Env): affine.Int => {
     const address = addressOf(storage, env);
     const isShown = isShownInside(address, placeOf(storage));
@@ -254,7 +256,7 @@ export const emitter = (
     const below = affine.low(position) < 0, above = affine.high(position) >= extent;
     if (below) conditions.push(`${affine.show(position)} >= 0`);
     if (above) conditions.push(`${affine.show(position)} < ${extent}`);
-    // What is not wanted is still read, from within bounds: devices run without bounds checks.
+    // Unused elements are still read, within bounds, since devices run without bounds checks.
     return { position: below || above ? clamped(position, extent) : position, conditions };
   };
 
@@ -325,7 +327,7 @@ export const emitter = (
       flops += iterations(level);
       const [a, b, c] = args.map((arg) => arg.text);
       const text = row.wgsl(a, b, c, of.args[0].dtype);
-      // Our own functions are called by names that end so.
+      // Names of our own functions end like this.
       if (/^\w+_\(/.test(text)) row.helpers?.forEach((helper) => helpers.add(helper));
       return define(level, of.dtype, text);
     }
@@ -350,7 +352,8 @@ export const emitter = (
         const { axis } = of.attributes;
         const extent = known(x.axes, axis!);
         const name = fresh("g");
-        // Known from here to the end of its block, which may be of a condition and have no other variable.
+        // Declared from here to the end of its block, which may be a condition's and declare no
+        // other variable.
         blocks[at.level].variables.add(name);
         blocks[at.level].lines.push(`let ${name} = i32(min(${at.text}, ${extent - 1}u));`);
         const atom = {
@@ -386,7 +389,7 @@ export const emitter = (
       const found = blocks[level].memo.get(key);
       if (found !== undefined) return found;
     }
-    // What is too deep in the expression is emitted before it.
+    // Subexpressions that are too deep are emitted first.
     const value = nesting.nested(() => compute(of, env), () => emit(of, env));
     blocks[value.level].memo.set(key, value);
     return value;

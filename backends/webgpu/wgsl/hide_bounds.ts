@@ -1,11 +1,11 @@
-// Loop bounds that a driver can not see through. Mesa unrolls loops whose bounds are constants before
-// LLVM sees them, nested ones too, and LLVM's time grows faster than the code: the loops over a
-// tile's results alone made a product compile four times as long, for no gain when it runs. So on
-// software drivers a bound is its constant plus a zero that is known only when the shader runs.
+// Suppresses loop unrolling by hiding bounds. Mesa unrolls loops with constant bounds before LLVM
+// sees them, nested ones too, and LLVM's time grows faster than the code: the loops over a tile's
+// results alone made a contraction compile four times as long, without running faster. So on
+// software drivers a bound is its constant plus a zero that is known only at run time.
 
-/** Main's first line, after which its names are known. */
+/** The first line of main, after which its names are declared. */
 const MAIN = /^fn main\(.*\bgroup: vec3<u32>.*\) \{\n/m;
-/** The head of a counted loop up to a constant bound. */
+/** The head of a counted loop with a constant bound. */
 const LOOP = /for \(var (\w+) = ([^;]*); \1 < (\d+);/g;
 // A dispatch has at most 65,535 workgroups in a dimension.
 const ZERO = "  let zero = i32(group.x >> 31u);\n";

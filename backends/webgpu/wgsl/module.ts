@@ -1,5 +1,5 @@
-// From printed bodies to a module of WGSL: what is bound, what workgroups share, and one entry point.
-// Several bodies that do not wait for each other can be one module: each has workgroups of its own.
+// From printed bodies to a WGSL module: bindings, workgroup memory, and one entry point. Several
+// independent bodies can be one module: each has workgroups of its own.
 import { infinityBits } from "../../../dsl/primitives.ts";
 import type { Storage } from "../../lower/kernel_ir.ts";
 import { type Binder, type Binding, inArena, type Packed, sharedNames } from "./bindings.ts";
@@ -16,7 +16,7 @@ export interface Area {
   readonly length: number;
 }
 
-/** A kernel's statements, and what they need around them. */
+/** A kernel's statements, and the declarations that they need. */
 export interface Body {
   readonly emit: Emitter;
   /** Invocations of a workgroup. */
@@ -24,9 +24,9 @@ export interface Body {
   readonly areas: readonly Area[];
   readonly grid: Grid;
   readonly flops: number;
-  /** What a tuning table calls it. */
+  /** Its key in tuning tables. */
   readonly tuned?: string;
-  /** Extensions of WGSL that it needs, other than those that its values show. */
+  /** WGSL extensions that it needs besides those its values imply. */
   readonly enables?: readonly string[];
   /** Parameters of the entry point that it needs besides the usual ones. */
   readonly builtins?: readonly string[];
@@ -36,13 +36,13 @@ export interface Body {
 export interface Code {
   readonly wgsl: string;
   readonly bindings: readonly Binding[];
-  /** Storages reached through bindings that they share, after the others, and their places. */
+  /** Storages with shared bindings, after the others, and their offsets. */
   readonly packed: readonly Packed[];
   /** Invocations of a workgroup. */
   readonly workgroup: number;
   readonly grid: Grid;
   readonly flops: number;
-  /** What a tuning table calls the kernels that it can edit. */
+  /** The tuning keys of its kernels. */
   readonly tuned: readonly string[];
 }
 
@@ -59,7 +59,10 @@ export const fold = (groups: number): { readonly x: number; readonly y: number }
 /** Workgroups of a grid. */
 export const groupsIn = ([x, y, z]: Grid): number => x * y * z;
 
-/** Areas of several bodies: of one name and type the largest, as a workgroup runs only one body. */
+/**
+ * Workgroup arrays of several bodies: of one name and type the largest, as a workgroup runs only
+ * one body.
+ */
 export const sharedAreas = (bodies: readonly Body[]): readonly Area[] => {
   const areas = new Map<string, Area>();
   for (const area of bodies.flatMap((body) => body.areas)) {
@@ -72,7 +75,7 @@ export const sharedAreas = (bodies: readonly Body[]): readonly Area[] => {
 const declarations = (binder: Binder): readonly string[] => {
   const own = binder.bindings(), packed = binder.packed();
   const places = Math.ceil(packed.length / 4);
-  // Where any of what shares a buffer is written, all of it is bound for writing.
+  // If any storage of a shared buffer is written, the buffer is bound for writing.
   const isPlaced = (storage: Storage) => inArena(storage) || storage.role === "param";
   const writesParams = own.some(({ storage, written }) => written && storage.role === "param");
   const writable = ({ storage, written }: Binding) =>
@@ -92,7 +95,7 @@ const declarations = (binder: Binder): readonly string[] => {
 
 const indented = (lines: readonly string[]): readonly string[] => lines.map((text) => `  ${text}`);
 
-/** Bodies side by side: the first workgroups run the first one, and so on. */
+/** Bodies in parallel: the first workgroups run the first one, and so on. */
 const sideBySide = (bodies: readonly Body[]): { grid: Grid; lines: readonly string[] } => {
   const total = bodies.reduce((n, body) => n + groupsIn(body.grid), 0);
   const { x, y } = fold(total);
@@ -148,10 +151,11 @@ export const moduleOf = (bodies: readonly Body[], binder: Binder): Code => {
     ...helpers,
     `@compute @workgroup_size(${first.workgroup})`,
     `fn main(${[...parameters].join(", ")}) {`,
-    // Workgroups have one dimension. Mesa's software driver takes half as long to read memory by this
-    // as by the index of an invocation, which it does not see to be consecutive.
+    // Workgroups have one dimension. Mesa's software driver reads memory twice as fast by this
+    // index as by the invocation's, which it does not recognise as consecutive.
     "  let local = invocation.x;",
-    // No dispatch has 2^24 workgroups, but compilers do not know: they must take infinity as it comes.
+    // No dispatch has 2^24 workgroups, but compilers cannot know that, so they must handle
+    // infinity.
     ...hasSpecial ? [`  ${infinityBits} = 0x7f800000u | (group.x >> 24u);`] : [],
     ...indented(lines),
     "}",

@@ -1,5 +1,5 @@
-// WGSL for the kernels that evaluate expressions over a space: maps (one invocation an element) and
-// rows (one invocation or one workgroup a row); contractions have a file of their own.
+// WGSL for kernels that evaluate expressions over a space: maps (one invocation per element) and
+// rows (one invocation, subgroup or workgroup per row); contractions have a file of their own.
 import type { Node } from "../../../dsl/node.ts";
 import { ascend, descend } from "../../../dsl/walk.ts";
 import * as affine from "../../codegen/index_math.ts";
@@ -19,7 +19,7 @@ export const printExpression = (
   target: Target,
   bound?: Binder,
 ): Body => {
-  // A root that is stored elsewhere as well is only copied from there.
+  // A root that another storage holds as well is only copied from there.
   const computed = kernel.roots.filter((root) => stored.get(root.node) === root.storage);
   const here = new Set([
     ...computed.map((root) => root.node),
@@ -70,12 +70,14 @@ const joined = (emit: Emitter, reduction: Node, a: string, b: string): string =>
 const isFull = (kernel: ExpressionKernel) => (of: Node): boolean =>
   kernel.over.length > 0 && kernel.over.every((dim) => dim.axis in of.axes);
 
-/** Elements that an invocation of a map computes one after the other, where starting one is dear. */
+/** Elements that an invocation of a map computes in sequence, where launching one is expensive. */
 const turnsOf = ({ space }: ExpressionKernel, { onCpu }: Target): number =>
   onCpu && size(space) >= manyElements ? elementsInTurn : 1;
 const elementsInTurn = 16, manyElements = 2 ** 14;
 
-/** An invocation for each element of the space, or for `turns` of them a workgroup apart. */
+/**
+ * One invocation for each element of the space, or for `turns` of them, a workgroup's size apart.
+ */
 const printElements = (
   kernel: ExpressionKernel,
   emit: Emitter,
@@ -140,10 +142,10 @@ const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.Int)
   }
 };
 
-/** Rows of so many elements a lane, of so many operations in all, are printed without loops. */
+/** Rows of at most so many elements per lane and operations in all are printed without loops. */
 const unrolled = 32, unrolledOperations = 640;
 
-/** What a row kernel computes for each element; without end where that takes loops of its own. */
+/** Operations of a row kernel per element; infinite if that takes loops of its own. */
 const operationsOf = (kernel: ExpressionKernel, isRead: (of: Node) => boolean): number => {
   const seen = new Set<Node>();
   const starts = [
@@ -159,10 +161,12 @@ const operationsOf = (kernel: ExpressionKernel, isRead: (of: Node) => boolean): 
   return [...seen].some((of) => of.op === "reduce") ? Infinity : seen.size;
 };
 
-/** Rows that a subgroup does one after the other where there are many, with what they share read once. */
+/**
+ * Rows that a subgroup computes in sequence if there are many, with their shared values read once.
+ */
 const rowsInTurn = 4;
 
-/** Subgroups do rows: lanes read neighbouring elements and share the reductions. */
+/** Rows by subgroups: lanes read neighbouring elements and share the reductions. */
 const printRowSubgroups = (
   kernel: ExpressionKernel,
   emit: Emitter,
@@ -181,7 +185,8 @@ const printRowSubgroups = (
   );
   const full = isFull(kernel);
   const printRow = (own: string, depends: readonly string[]) => {
-    // Beyond the last row its work is done again and not stored: control flow stays uniform.
+    // Beyond the last row, the last one is computed again and not stored: control flow stays
+    // uniform.
     emit.line(`let row = ${isExact ? own : `min(${own}, ${count - 1})`};`);
     const row: affine.Int = count === 1 ? affine.int(0) : {
       constant: 0,
@@ -191,7 +196,7 @@ const printRowSubgroups = (
     const loop = (inside: (env: Env) => void) => {
       const at = (position: affine.Int) =>
         new Map([...env, ...emit.unflatten(position, kernel.over)]);
-      // A short row is printed element after element: what is read for one sum is there for the next.
+      // A short row is unrolled: elements read for one sum are reused for the next.
       const lane: affine.Int = {
         constant: 0,
         terms: [{
@@ -276,7 +281,8 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter, threads: number
   };
   emit.line(`let row = i32(group.x) + i32(group.y) * ${x};`);
   emit.line("let lane = i32(local);");
-  // Workgroups beyond the last row do its work again, so that barriers stay uniform; they store nothing.
+  // Workgroups beyond the last row compute it again, so that barriers stay uniform; they store
+  // nothing.
   if (x * y > count) emit.line(`if (row >= ${count}) { return; }`);
   const env = emit.unflatten(row, kernel.space);
   const full = isFull(kernel);

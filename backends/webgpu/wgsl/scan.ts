@@ -1,6 +1,7 @@
-// WGSL for scans: a lane is an invocation, time is a loop inside it, and what a lane holds of the
-// carries is in its registers. Producers are printed into the step where they are read. A scan that
-// runs back over another computes that one's carries again, a segment at a time, from checkpoints.
+// WGSL for scans by lanes: a lane is an invocation, time is a loop inside it, and a lane's part of
+// the carries is in its registers. Producers are printed into the step where they are read. A scan
+// that runs backward over another one recomputes its carries, a segment at a time, from
+// checkpoints.
 import { known } from "../../../dsl/axes.ts";
 import { intern, type Node, reachable } from "../../../dsl/node.ts";
 import { locals, roles, substitute } from "../../../dsl/scan.ts";
@@ -20,10 +21,10 @@ import { type Area, type Body, fold } from "./module.ts";
 import { below, bindLocals, type Kept, named, position, timeOf } from "./scan_values.ts";
 import { printTogether } from "./cooperative_scan.ts";
 
-/** What one step must compute. */
+/** A value that a step computes. */
 interface Item {
   readonly of: Node;
-  /** Reductions that this value needs are done in earlier phases. */
+  /** Its phase: reductions that it needs are in earlier ones. */
   readonly phase: number;
   /** The held axes that its value has. */
   readonly nest: readonly Dim[];
@@ -36,8 +37,8 @@ const element = (kept: Kept, env: Env): string =>
     : elementOf(kept.name, position(kept.dims, env), size(kept.dims));
 
 /**
- * Up to so many positions of the held axes are printed one after the other: what each lane holds is
- * then in registers, and what does not change with time is read before the first step.
+ * Held positions up to which loops over them are unrolled: a lane's carries are then in registers,
+ * and values that do not change with time are read before the first step.
  */
 const unrolled = 64;
 
@@ -60,7 +61,7 @@ const printByLanes = (
 ): Body => {
   const { scan, space, held, lanes, width, roots, recomputes } = kernel;
   const workgroup = lanes === undefined ? 1 : width;
-  // Where subgroups are not full there is nobody to read some of what all want.
+  // Where subgroups are not full, there are too few lanes to read what all of them need.
   const isFull = subgroup !== undefined && workgroup % subgroup === 0;
   const emit = emitter(stored, kernel.again, bound, isFull ? subgroup : undefined);
   const axis = scan.attributes.axis!;
@@ -78,7 +79,7 @@ const printByLanes = (
   const edge = lanes === undefined || lanes.size % width !== 0;
   if (lanes !== undefined) {
     emit.line(`let own = i32(group.x) * ${width} + lane;`);
-    // Lanes beyond the edge work on the last position and store nothing: barriers stay uniform.
+    // Lanes beyond the edge compute the last position and store nothing: barriers stay uniform.
     emit.line(`let at = min(own, ${lanes.size - 1});`);
     start.set(lanes.axis, named("at", lanes.size, [], true));
   }
@@ -386,7 +387,7 @@ const printByLanes = (
           if (kind === "prev") instead[name] = (env) => slot(carry, k, env);
         }
         bindLocals(emit, own, scan, reading(carries), t, instead);
-        // Nobody computes these again: a scan that does so itself is not run back over.
+        // These are never recomputed: a scan that recomputes is not run back over itself.
         saveAt(t);
         step(scan.attributes.step!.next, carries, outs, new Map([...start, [axis, t]]));
       });
@@ -413,7 +414,7 @@ const printByLanes = (
 const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
   Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
 
-/** The step of a scan on locals of its own, so that it can stand beside another's. */
+/** The step of a scan on new locals, so that it can be printed next to another scan's. */
 const fresh = (scan: Node) => {
   const leaves = locals(scan);
   const by = new Map<Node, Node>();

@@ -1,12 +1,12 @@
-// What all scan kernels have in common: the carries as they keep them, and what the locals of a step
-// stand for while it is printed.
+// Shared by both scan printers: the places of carries, and the values of a step's locals while it
+// is printed.
 import type { Node } from "../../../dsl/node.ts";
 import { type locals, roles } from "../../../dsl/scan.ts";
 import * as affine from "../../codegen/index_math.ts";
 import type { Dim } from "../../lower/kernel_ir.ts";
 import type { Emitter, Env } from "./emit.ts";
 
-/** A value as a kernel keeps it: a variable, or an array over the held axes. */
+/** A kept value: a variable, or an array over the held axes. */
 export interface Kept {
   readonly name: string;
   readonly dims: readonly Dim[];
@@ -47,7 +47,7 @@ export const atMost = (of: affine.Int, most: number): affine.Int => ({
   }],
 });
 
-/** A number kept below `extent`. */
+/** A number clamped below `extent`. */
 export const below = (of: affine.Int, extent: number): affine.Int =>
   affine.high(of) < extent ? of : atMost(of, extent - 1);
 
@@ -56,8 +56,8 @@ export const timeOf = (s: affine.Int, steps: number, reverse: boolean): affine.I
   reverse ? affine.sum(affine.int(steps - 1), affine.times(s, -1)) : s;
 
 /**
- * Says what the locals of a scan's step are at time `t`: carries are read by `carry`, inputs where
- * they are stored, or by `instead`.
+ * Defines the locals of a scan's step at time `t`: carries are read by `carry`, inputs from their
+ * storages or by `instead`.
  */
 export const bindLocals = (
   emit: Emitter,

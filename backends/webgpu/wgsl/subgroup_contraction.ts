@@ -1,7 +1,7 @@
-// WGSL for contractions on units that multiply small matrices (tensor cores), which the subgroups of
-// some GPUs have. A subgroup sums up a few of the result's matrices. Operands come from workgroup
-// memory, to which they are brought as in other tiled products; results go there, one matrix a
-// subgroup at a time, so that what follows the product is done by any invocation on any element.
+// WGSL for contractions on subgroup-matrix units (tensor cores), which some GPUs have. A subgroup
+// accumulates a few matrices of the result. Operands come through workgroup memory as in other
+// tiled contractions; results go there too, one matrix per subgroup at a time, so that any
+// invocation can compute the epilogue of any element.
 import type { Node } from "../../../dsl/node.ts";
 import {
   type Contraction,
@@ -27,7 +27,7 @@ export const subgroupMatrices = (
   component: "f16" | "f32",
   { rows, columns, over }: MatrixSizes,
 ): MatrixSpelling => {
-  // The types say columns first, and then rows.
+  // The types name columns first, then rows.
   const types = {
     left: `subgroup_matrix_left<${component}, ${over}, ${rows}>, col_major`,
     right: `subgroup_matrix_right<${component}, ${columns}, ${over}>, row_major`,
@@ -48,18 +48,18 @@ export const subgroupMatrices = (
 
 /** Invocations of a workgroup, unless a subgroup has more: four subgroups of most GPUs. */
 const workgroup = 128;
-/** Most results along each side of what a subgroup sums up. */
+/** Most results along each side of a subgroup's part of a tile. */
 const patch = 32;
-/** Summed positions in workgroup memory at a time, where there is room. */
+/** Summed positions in workgroup memory at a time, if there is room. */
 const deepest = 32;
 /** Elements between the rows of a tile, so that the rows begin in different banks. */
 const padding = 8;
-/** Multiply-adds that take as long as bringing one element of an operand to workgroup memory. */
+/** Cost of loading one element of an operand into workgroup memory, in multiply-adds. */
 const perElement = 32;
-/** The same for reading it from there. */
+/** Cost of reading it from there. */
 const perLoad = 4;
 
-/** How a product is shared out among subgroups. */
+/** How a contraction is divided among subgroups. */
 export interface MatrixTiling {
   readonly threads: number;
   /** Subgroups along the rows and the columns of a workgroup's tile. */
@@ -80,7 +80,10 @@ const tileOf = (
   { rows, columns }: MatrixSizes,
 ) => ({ tileRows: groupRows * down * rows, tileColumns: groupColumns * across * columns });
 
-/** The tiling that computes and reads least, with work for all processors, edges included. */
+/**
+ * The tiling with the least computation and reading, edges included, and with work for all
+ * processors.
+ */
 export const matrixTiling = (of: Contraction, matrices: Matrices): MatrixTiling => {
   const rows = size(of.rows), columns = size(of.columns);
   const threads = Math.max(workgroup, matrices.subgroup);
@@ -111,7 +114,7 @@ export const matrixTiling = (of: Contraction, matrices: Matrices): MatrixTiling 
   return best;
 };
 
-/** A product by matrices; `target` says of which. */
+/** A contraction by subgroup matrices; `target` says of which kind. */
 export const printMatrices = (
   kernel: ExpressionKernel,
   of: Contraction,
@@ -150,7 +153,7 @@ export const printMatrices = (
     halves: component === "f16",
     threads,
   });
-  // All that the matrices of a subgroup are loaded from.
+  // The tiles that a subgroup's matrices are loaded from.
   const all = (groups: number, count: number, one: number) => named("m", groups * count * one);
   mustBeInTile(left, named("k", depth), all(groupRows, down, matrices.rows));
   mustBeInTile(right, named("k", depth), all(groupColumns, across, matrices.columns));
@@ -178,7 +181,7 @@ export const printMatrices = (
     emit.line("workgroupBarrier();");
   });
 
-  // Every subgroup hands over one matrix in each turn.
+  // Every subgroup stores one matrix per round.
   const one = matrices.rows * matrices.columns, groups = groupRows * groupColumns;
   emit.block(`for (var turn = 0; turn < ${grid.length}; turn++)`, ["turn"], grid.length, () => {
     emit.block("switch (turn)", [], 1, () => {

@@ -1,5 +1,5 @@
-// What kernels of tiled products share: which tile of the result a workgroup has, and how it brings the
-// operands of a tile to workgroup memory, with what is done to them in passing.
+// Shared by tiled contractions: which tile of the result a workgroup computes, and how the operands
+// of a tile are loaded into workgroup memory, with their point-wise producers computed on the way.
 import type { Node } from "../../../dsl/node.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { type Contraction, type Dim, size, type Storage } from "../../lower/kernel_ir.ts";
@@ -19,13 +19,13 @@ export const named = (
     terms: [{ atom: { text, low: 0, high: extent - 1, depends }, times: 1 }],
   };
 
-/** The workgroups of a product, one for each tile, and the positions of the batch that they have. */
+/** The workgroups of a contraction, one for each tile, and their positions of the batch. */
 export interface Placed {
   readonly grid: Grid;
   readonly outer: Env;
 }
 
-/** Says where a workgroup's tile begins: `row0`, `column0`, and the item of the batch. */
+/** Defines the origin of a workgroup's tile: `row0`, `column0`, and the item of the batch. */
 export const placeTile = (
   of: Contraction,
   tileRows: number,
@@ -52,21 +52,21 @@ export const placeTile = (
 
 /** An operand's tile in workgroup memory. */
 export interface Stage {
-  /** The array, whose element k * stride + m is that of position m and of the summed position k. */
+  /** The array; element k * stride + m is that of position m and summed position k. */
   readonly area: "left" | "right";
   readonly stride: number;
   readonly operand: Node;
   /** Positions of the tile, and of the whole operand, along its own axes. */
   readonly tile: number;
   readonly dims: readonly Dim[];
-  /** Where the tile begins along them. */
+  /** The origin of the tile along them. */
   readonly origin: string;
   /** Summed positions in memory at a time. */
   readonly depth: number;
   readonly over: readonly Dim[];
   /** True when neighbouring invocations read along the summed axes. */
   readonly along: boolean;
-  /** True when what is stored is rounded to f16. */
+  /** True if the tile is stored as f16. */
   readonly halves: boolean;
   /** The invocations that share the work. */
   readonly threads: number;
@@ -110,7 +110,7 @@ export const areaOf = ({ area, stride, depth, halves }: Stage): Area => ({
   length: depth * stride,
 });
 
-/** Sees to it that all summed positions `k` and positions `m` of a tile are in its array. */
+/** Ensures that all summed positions `k` and positions `m` of a tile are in its array. */
 export const mustBeInTile = (tile: Stage, k: affine.Int, m: affine.Int): void => {
   const { name, length } = areaOf(tile);
   const at = affine.sum(affine.times(k, tile.stride), m);
@@ -144,7 +144,7 @@ export const stage = (tileOf: Stage, outer: Env, emit: Emitter): void => {
       emit.line(`let ${m} = ${along ? `${e} / ${depth}` : `${e} % ${tile}`};`);
       emit.line(`let ${k} = ${along ? `${e} % ${depth}` : `${e} / ${tile}`};`);
       const mm = emit.fresh("m"), kk = emit.fresh("k");
-      // Positions beyond the edge read the last one, and count as zero.
+      // Positions beyond the edge read the last one and count as zero.
       emit.line(`let ${mm} = min(${origin} + ${m}, ${extent - 1});`);
       emit.line(`let ${kk} = min(k0 + ${k}, ${summed - 1});`);
       const env = new Map([
