@@ -1,9 +1,9 @@
-// What every backend offers: programs made of expressions are opened on a device, which holds the
-// parameters; a run takes the inputs, replaces parameters in place, and gives back what was asked
-// for and nothing else. What is promised here is kept by in_turn.ts, for all of them alike.
+// The interface of every backend: programs made of expressions are opened on a device, which holds
+// the parameters; a run takes the inputs, replaces parameters in place, and returns the requested
+// values and nothing else. in_turn.ts keeps these promises for all backends.
 import type { AnyTensor } from "../dsl/axes.ts";
 
-/** An asked-for value, with the order of axes in which its elements are laid out (row-major). */
+/** A requested value, with the order of axes in which its elements are laid out (row-major). */
 export interface Output {
   readonly of: AnyTensor;
   readonly order: readonly string[];
@@ -27,7 +27,7 @@ export interface Program {
   readonly precision?: Precision;
 }
 
-/** Elements by name, row-major; floats, or words (truth values are words 0 and 1). */
+/** Elements by name, row-major; floats, or u32 (a bool is 0 or 1). */
 export type Values = Readonly<Record<string, Float32Array | Uint32Array>>;
 
 /**
@@ -43,56 +43,59 @@ export type Values = Readonly<Record<string, Float32Array | Uint32Array>>;
  */
 export interface Machine {
   /**
-   * Sets parameters by name; names that no program speaks of are passed over. All that a program reads
-   * must have been set before it runs, here or by the update of a program. Throws where the elements
-   * are not those of the parameter.
+   * Sets parameters by name; names that no program has are ignored. All parameters that a program
+   * reads must have been set before it runs, here or by an update. Throws if the elements do not
+   * fit the parameter.
    */
   readonly write: (parameters: Values) => void;
-  /** Runs one program. Rejects where an input is missing or has not the elements it should. */
+  /** Runs one program. Rejects if an input is missing or has the wrong number of elements. */
   readonly run: (program: string, inputs: Values) => Promise<Values>;
   /** Reads parameters back by name. */
   readonly read: (names: readonly string[]) => Promise<Values>;
   /** What was compiled, for `explain` and for tests. */
   readonly report: (program: string) => ProgramReport;
   /**
-   * Runs one program and gives the device's own milliseconds of each kernel, in the order of the
-   * report. Absent where the device does not take timestamps.
+   * Runs one program and returns the device's own milliseconds of each kernel, in the order of the
+   * report. Absent if the device has no timestamps.
    */
   readonly time?: (program: string, inputs: Values) => Promise<readonly number[]>;
-  /** Frees all that the programs hold, once the call that is being answered is; again, does nothing. */
+  /**
+   * Frees all memory of the programs, after the current call has been answered; again, does
+   * nothing.
+   */
   readonly close: () => void;
 }
 
-/** What a compiled program consists of. The reference interpreter reports no kernels. */
+/** The report of a compiled program. The reference interpreter reports no kernels. */
 export interface ProgramReport {
   readonly kernels: readonly KernelReport[];
   /** Distinct pieces of generated code. */
   readonly pipelines: number;
   /** Most bytes of intermediate values and outputs held at once; parameters and inputs not counted. */
   readonly peakBytes: number;
-  /** How it computes on this device. */
+  /** Its precision on this device. */
   readonly precision: Precision;
 }
 
-/** One dispatch: where it comes from, its shape, and how much it moves and computes. */
+/** One dispatch: its source, its shape, its bytes and flops. */
 export interface KernelReport {
   readonly path: string;
-  /** What its workgroups do: one shape, or several beside each other. */
+  /** The shapes of its kernels, which run in parallel. */
   readonly shapes: readonly ("map" | "row" | "contraction" | "scan")[];
   readonly grid: readonly number[];
   readonly flops: number;
   readonly bytesRead: number;
   readonly bytesWritten: number;
-  /** What would be moved if every operation read its arguments from memory and wrote its result. */
+  /** Bytes moved if every operation read its arguments from memory and wrote its result. */
   readonly unfusedBytes: number;
   readonly code: string;
-  /** What a tuning table calls the kernels in it; absent where there is nothing to tune. */
+  /** The tuning keys of its kernels; absent if there is nothing to tune. */
   readonly tuned?: readonly string[];
-  /** Axes of every buffer that it writes. */
+  /** Axes of every storage that it writes. */
   readonly writes: readonly Readonly<Record<string, number>>[];
 }
 
-/** What a device reaches on plain kernels: what kernels are measured against. */
+/** Peak rates of a device on plain kernels, against which kernels are measured. */
 export interface Peaks {
   /** Bytes read and written a second by a large copy. */
   readonly bytesPerSecond: number;
@@ -103,16 +106,16 @@ export interface Peaks {
 /** A device that programs can be opened on. */
 export interface Backend {
   readonly name: "reference" | "webgpu" | "wasm";
-  /** The device in words. */
+  /** The device's description. */
   readonly device: string;
   /**
-   * Compiles programs. Rejects with an `AxisError` where they speak of an input or a parameter in two
-   * ways, where an update is not like its parameter, or an output's order not its axes. What can not be
-   * opened leaves nothing behind.
+   * Compiles programs. Rejects with an `AxisError` if they use an input or a parameter in two ways,
+   * if an update is unlike its parameter, or an output's order unlike its axes. A program that
+   * cannot be opened leaves nothing behind.
    */
   readonly open: (programs: Readonly<Record<string, Program>>) => Promise<Machine>;
-  /** Measures the device. Absent where it does not take timestamps. */
+  /** Measures the device. Absent if it has no timestamps. */
   readonly peaks?: () => Promise<Peaks>;
-  /** The end of the device and of its machines; again, does nothing. */
+  /** Closes the device and its machines; again, does nothing. */
   readonly close: () => void;
 }

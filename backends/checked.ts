@@ -1,18 +1,18 @@
-// What must hold of programs before any backend looks at them, and of values before they are taken:
-// each name stands for one thing, and what is given has its elements. The sentences are the same on
+// Checks of programs before any backend sees them, and of values before they are taken: each name
+// means one thing, and values have the right number of elements. The sentences are the same on
 // every device.
 import { type AnyTensor, type Axes, AxisError, sameAxes, showAxes, volume } from "../dsl/axes.ts";
 import { type Dtype, type Node, node, reachable, showPath } from "../dsl/node.ts";
 import { refuseOther } from "../dsl/parameters.ts";
 import type { Program, Values } from "./backend.ts";
 
-/** What a name stands for: its elements, in the order of the axes. */
+/** The meaning of a name: its elements, in the order of the axes. */
 export interface Slot {
   readonly dtype: Dtype;
   readonly axes: Axes;
 }
 
-/** The names that programs of one machine speak of. */
+/** The names that programs of one machine use. */
 export interface Names {
   /** All parameters, read or only updated. */
   readonly params: ReadonlyMap<string, Slot>;
@@ -61,7 +61,7 @@ const refuseUpdate = (program: string, name: string, of: Node, slot: Slot, isRea
         show(of),
     );
   }
-  // Who does not read a parameter knows the order of its elements from the new value alone.
+  // A program that does not read a parameter knows its order only from the new value.
   if (isRead || Object.keys(of.axes).join() === Object.keys(slot.axes).join()) return;
   throw new AxisError(
     `the parameter '${name}' has the order ${showAxes(slot.axes)}, but the program '${program}', ` +
@@ -69,7 +69,7 @@ const refuseUpdate = (program: string, name: string, of: Node, slot: Slot, isRea
   );
 };
 
-/** The names of programs that are to be opened together. An AxisError says what is wrong with them. */
+/** The names of programs to be opened together. Throws an AxisError if they conflict. */
 export const checked = (programs: Readonly<Record<string, Program>>): Names => {
   const params = new Map<string, Node>();
   const found = Object.entries(programs).map(([key, { outputs, updates = {} }]) => {

@@ -1,9 +1,9 @@
-// What FORMANT_DEBUG shows developers, on standard error: 1, a line for each compiled program; 2, a
-// line for each kernel as well; 3, also its code; 4, also the first value that is not finite in what
-// a kernel wrote, by the kernel's path (kernels then run one at a time).
+// What FORMANT_DEBUG prints for developers, on standard error: 1, a line for each compiled program;
+// 2, a line for each kernel as well; 3, also its code; 4, also the first kernel, by its path, that
+// wrote a value that is not finite (kernels then run one at a time).
 import type { KernelReport, ProgramReport } from "./backend.ts";
 
-/** How much is shown; 0 for nothing. */
+/** The level; 0 for nothing. */
 export const debugLevel = (): number => Number(globalThis.Deno?.env.get("FORMANT_DEBUG") ?? 0) || 0;
 
 const say = (text: string): void => console.error(`formant: ${text}`);
@@ -14,7 +14,7 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
 export interface Took {
   readonly lowering: number;
   readonly printing: number;
-  /** What code is in: "pipelines" or "functions". */
+  /** The unit of code: "pipelines" or "functions". */
   readonly pieces: string;
   /** Compiling the code of all programs opened together, by `devices` devices. */
   readonly compiling: number;
@@ -28,7 +28,7 @@ const kernelLine = (kernel: KernelReport, k: number): string =>
     megabytes(kernel.bytesWritten)
   } out: ${kernel.path}`;
 
-/** Shows a compiled program as far as `level` asks for it. */
+/** Prints a compiled program at a level. */
 export const showProgram = (
   level: number,
   name: string,
@@ -50,7 +50,7 @@ export const showProgram = (
   });
 };
 
-/** Says so when a value that a kernel wrote is not finite; true if it was. */
+/** Reports a value that is not finite; true if there was one. */
 export const showNotFinite = (
   program: string,
   path: string,

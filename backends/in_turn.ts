@@ -1,6 +1,7 @@
-// What every machine promises, whatever device it is on: programs are checked before they are opened,
-// values before they are taken, calls are answered one at a time in the order in which they were made,
-// and after the end each call is a sentence. Backends below it are asked for one thing at a time.
+// The contract of every machine, whatever its device: programs are checked before they are opened,
+// values before they are taken, calls are answered one at a time in the order in which they were
+// made, and calls after `close` fail with a sentence. The backend below is used for one thing at a
+// time.
 import type { Backend, Machine, Program, Values } from "./backend.ts";
 import { checked, type Names, refuseInputs, refuseValue } from "./checked.ts";
 
@@ -11,7 +12,10 @@ interface Device {
 
 const there = (names: Iterable<string>): string => [...names].join(", ");
 
-/** A copy of what a call that has to wait was given: its caller may change the arrays meanwhile. */
+/**
+ * A copy of the arguments of a call that must wait, since its caller may change the arrays
+ * meanwhile.
+ */
 const kept = (values: Values): Values =>
   Object.fromEntries(
     Object.entries(values).map(([name, data]) => [
@@ -22,7 +26,7 @@ const kept = (values: Values): Values =>
 
 const machineInTurn = (machine: Machine, names: Names, device: Device): Machine => {
   const { write, run, read, report, time, close } = machine;
-  /** Parameters that have values, and those of which a run that failed left nobody knows what. */
+  /** Parameters that have values, and those that a failed run left undefined. */
   const set = new Set<string>(), unsure = new Set<string>();
   const waiting: (() => void)[] = [];
   let isBusy = false, isClosed = false;
@@ -52,7 +56,7 @@ const machineInTurn = (machine: Machine, names: Names, device: Device): Machine 
     throw new RangeError(`there is no program '${key}'; there is ${there(names.programs.keys())}`);
   };
 
-  /** Does something when all that was asked for before is done: at once where that is so now. */
+  /** Runs something after all earlier calls: at once if there are none. */
   const inTurn = <R>(task: () => Promise<R>): Promise<R> =>
     new Promise((resolve, reject) => {
       const attempt = async (): Promise<R> => {
@@ -77,7 +81,7 @@ const machineInTurn = (machine: Machine, names: Names, device: Device): Machine 
       else begin();
     });
 
-  /** Runs a program by one of two ways once all that it reads is known to be there. */
+  /** Runs or times a program once everything that it reads is known to be set. */
   const running = <R>(
     key: string,
     inputs: Values,
@@ -115,7 +119,7 @@ const machineInTurn = (machine: Machine, names: Names, device: Device): Machine 
       const own = Object.fromEntries(taken);
       if (!isBusy) return put(own);
       const given = kept(own);
-      // What the device itself says against it is told by the next call that waits for an answer.
+      // An error of the device is reported by the next call that waits for an answer.
       inTurn(async () => await put(given)).catch(() => {});
     },
     run: (key, inputs) => running(key, inputs, run),
@@ -145,7 +149,7 @@ const machineInTurn = (machine: Machine, names: Names, device: Device): Machine 
   };
 };
 
-/** A backend whose machines keep the contract, made of one that is asked for one thing at a time. */
+/** A backend whose machines keep the contract, made from one that does one thing at a time. */
 export const inTurn = (backend: Backend): Backend => {
   const { open, peaks, close } = backend;
   const device: Device = { isClosed: false };

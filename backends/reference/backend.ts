@@ -1,5 +1,5 @@
-// The reference interpreter behind the interface of every backend: float64 inside, slow and
-// obvious. It is what remains on a machine without any device, and what tests compare with.
+// The reference interpreter as a backend: float64, slow and obvious. It is the fallback on a
+// machine without any device, and the oracle of tests.
 import { type Node, node, reachable } from "../../dsl/node.ts";
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { inTurn } from "../in_turn.ts";

@@ -1,12 +1,12 @@
-// The oracle: evaluates expressions in float64, one node after another, as obviously as it can.
-// Every other backend is compared with it. Values are row-major in the order of a node's axes.
+// The oracle: evaluates expressions in float64, node by node, as obviously as possible. Every other
+// backend is compared with it. Values are row-major in the order of a node's axes.
 import { known } from "../../dsl/axes.ts";
 import { type Node, type Place, reachable } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/primitives.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 
 type Numbers = Float64Array;
-/** What the leaves of a graph hold: inputs and parameters. */
+/** The values of a graph's leaves: inputs and parameters. */
 export type Leaves = (leaf: Node) => ArrayLike<number>;
 
 const sizes = (of: Node): readonly number[] =>
@@ -25,9 +25,9 @@ const strides = (of: Node): Readonly<Record<string, number>> => {
 };
 
 /**
- * Calls `row` for every run along the last axis, in row-major order: with the number of its first
- * element, its length, and the offset of that element in each argument. `steps[a]` are the strides of
- * argument `a` along the axes; along a row it moves by the last of them.
+ * Calls `row` for every run along the last axis, in row-major order, with the number of its first
+ * element, its length, and the offset of that element in each argument. `steps[a]` are the strides
+ * of argument `a` along the axes; along a row it moves by the last of them.
  */
 const walk = (
   extents: readonly number[],
@@ -178,7 +178,7 @@ const evaluateGather = (of: Node, x: Numbers, positions: Numbers): Numbers => {
   return result;
 };
 
-/** The parts of a scan that are asked for. */
+/** The requested results of a scan. */
 const evaluateScan = (
   scan: Node,
   args: readonly Numbers[],
@@ -272,7 +272,7 @@ const evaluate = (roots: readonly Node[], leaves: Leaves): readonly Numbers[] =>
     for (const arg of of.args) uses.set(arg, (uses.get(arg) ?? 0) + 1);
   }
   for (const root of roots) uses.set(root, Infinity);
-  // A product that is only summed, over axes that both factors have, is not kept.
+  // A product that is only summed, over axes that both factors have, is not materialised.
   for (const of of order) {
     const [arg] = of.args;
     if (of.op !== "reduce" || of.attributes.how !== "add" || arg.op !== "mul") continue;
@@ -330,7 +330,7 @@ const evaluate = (roots: readonly Node[], leaves: Leaves): readonly Numbers[] =>
           break;
         case "stop":
         case "recompute":
-          // A pass may have put something in the argument's place that has its axes in another order.
+          // A pass may have replaced the argument by a value with another order of axes.
           values.set(of, reordered(x, of.args[0], of));
           break;
         case "scan":

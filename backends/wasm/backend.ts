@@ -1,6 +1,6 @@
 // The WebAssembly backend: programs become one module of functions over one shared memory, whose
-// places are planned before anything runs. Equal kernels share a function, and are told by their
-// arguments where their values lie.
+// layout is planned before anything runs. Equal kernels share a function; its arguments are the
+// addresses of their storages.
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { debugLevel, showNotFinite, showProgram } from "../debug.ts";
 import { inTurn } from "../in_turn.ts";
@@ -14,19 +14,19 @@ import { type Held, layOut } from "./memory_layout.ts";
 import { measurePeaks } from "./peaks.ts";
 import { openPool } from "./threads/pool.ts";
 
-/** How a machine is to be used. */
+/** Options of the backend. */
 export interface WasmOptions {
   /** Threads, the calling one included; by default as many as the machine has. */
   readonly threads?: number;
   /** Fused multiply-add; by default where the engine has it. */
   readonly relaxed?: boolean;
-  /** Vectors of 256 bits; by default where V8 was told to make such of pairs (`wideFlags`). */
+  /** 256-bit vectors; by default if V8 was started with the flags that fuse pairs (`wideFlags`). */
   readonly wide?: boolean;
-  /** Products of more bytes that are only summed up again are not stored; 64 MiB. */
+  /** Products of more bytes that are only reduced again are not stored; 64 MiB. */
   readonly storedLimit?: number;
 }
 
-/** Distinct functions in the order in which they were first seen, after those of every module. */
+/** Distinct functions in order of first use, after those that every module has. */
 const functionTable = (always: readonly Func[]) => {
   const functions: Func[] = [...always];
   const known = new Map<string, number>();
@@ -79,7 +79,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
     const began = performance.now();
     const module = await WebAssembly.compile(assemble(table.functions, layout.pages, pool.shared));
     const compiling = performance.now() - began;
-    // Where kernels are looked at one by one, each call is a program of its own as well.
+    // When kernels are measured or checked one by one, each call is also a program of its own.
     const checked = level >= 4;
     const singles = checked ? calls.flat().map((call) => [call]) : [];
     const team = pool.open({
@@ -117,7 +117,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
         });
       }
     }
-    /** Runs a program of the module to its end. A kernel that fails is told by its path. */
+    /** Runs a program of the module to its end. An error names the kernel's path. */
     const runAll = (key: string, number: number, paths: readonly string[], ended?: Ended) => {
       const failure = team.run(number, ended);
       if (failure === undefined) return;
@@ -125,7 +125,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
       const what = call === undefined ? "" : `the kernel '${paths[call]}' of `;
       throw new Error(`${what}the program '${key}' failed: ${said}`);
     };
-    /** Runs kernels one at a time, and says which was the first to write a value that is not finite. */
+    /** Runs kernels one at a time, and reports the first that writes a value that is not finite. */
     const runChecked = (key: string, { steps }: Compiled) => {
       const before = keys.slice(0, keys.indexOf(key)).flatMap((one) => programOf(one).steps);
       let single = calls.length + before.flatMap(({ launches }) => launches).length;
@@ -171,7 +171,7 @@ export const wasmBackend = (options: WasmOptions = {}): Backend => {
           if (target !== undefined) fill(target, data);
         }
       },
-      // Inputs are taken at once; the microtask lets the caller do what else can be begun now.
+      // Inputs are copied at once; the microtask lets the caller start other work first.
       run: (key, inputs) => {
         give(key, inputs);
         return Promise.resolve().then(() => run(key));

@@ -1,5 +1,5 @@
-// From a program to what a machine needs to run it, without a machine: kernels as functions, and the
-// places of intermediate values. Also the report of all that.
+// From a program to functions and a memory plan, without running anything. Also the report that
+// `explain` prints.
 import { apart } from "../../dsl/node.ts";
 import type { KernelReport, Program, ProgramReport } from "../backend.ts";
 import { plan } from "../lower/storage/plan_memory.ts";
@@ -20,20 +20,20 @@ export interface Step {
   readonly launches: readonly Launch[];
 }
 
-/** A program as functions, with the place of every intermediate value. */
+/** A compiled program, with the offset of every intermediate value. */
 export interface Compiled {
   readonly lowered: Lowered;
   readonly steps: readonly Step[];
-  /** Where in the arena the storages of these ids begin, in bytes. */
+  /** Offsets of storages in the arena, by id, in bytes. */
   readonly offsets: ReadonlyMap<number, number>;
   readonly arenaBytes: number;
   /** Bytes of scratch memory that each thread needs. */
   readonly scratchBytes: number;
-  /** Milliseconds that lowering took, and that printing took. */
+  /** Milliseconds of lowering and of printing. */
   readonly took: { readonly lowering: number; readonly printing: number };
 }
 
-/** Places begin at multiples of so many bytes: a line of the processor's cache. */
+/** Alignment of storages in bytes: a cache line. */
 export const alignment = 64;
 
 /** Bytes of a storage. */
@@ -109,7 +109,7 @@ const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): Kern
     bytesRead: total(read),
     bytesWritten: total(written),
     unfusedBytes: unfusedBytes(roots, (of) => stored.has(of)),
-    // Text is long, and seldom asked for.
+    // Text is long and rarely requested.
     get code() {
       return launches.map(({ func, units, scratch }) =>
         `;; ${units} units of work, ${scratch} bytes of scratch memory\n${showFunc(func)}`
@@ -119,7 +119,7 @@ const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): Kern
   };
 };
 
-/** What a program was compiled to; `functions` is the number of distinct ones. */
+/** The report of a compiled program; `functions` is the number of distinct ones. */
 export const programReport = (
   { lowered, steps, arenaBytes }: Compiled,
   functions: number,

@@ -1,4 +1,4 @@
-// What the engine makes of instructions, by which printers choose them.
+// Capabilities of the JavaScript engine that decide how functions are printed.
 import { hasRelaxed } from "./assembler/encode.ts";
 
 /** How functions are printed. */
@@ -6,22 +6,22 @@ export interface Engine {
   /** Fused multiply-add. */
   readonly relaxed: boolean;
   /**
-   * Vectors in pairs of neighbours, for an engine that makes one of 256 bits of them, and only of
-   * instructions that it knows so. The values are the same bits.
+   * Vectors are printed in adjacent pairs, for an engine that fuses such pairs into 256-bit
+   * instructions, and only where it does. The values are the same bits.
    */
   readonly wide: boolean;
 }
 
-/** Neighbouring vectors that are computed beside each other. */
+/** Adjacent vectors that are computed in parallel. */
 export const atOnce = ({ wide }: Engine): number => wide ? 2 : 1;
 
-/** What V8 must be told for {@linkcode Engine.wide}: it pairs only accesses that it need not check. */
+/** V8's flags for {@linkcode Engine.wide}: it fuses only accesses without bounds checks. */
 export const wideFlags = ["--experimental-wasm-revectorize", "--no-wasm-bounds-checks"] as const;
 
-/** The variable of the environment by which Deno is told V8's flags, with commas between them. */
+/** The environment variable with V8's flags for Deno, separated by commas. */
 export const flagsVariable = "DENO_V8_FLAGS";
 
-/** The flags that this process's V8 was started with, as far as they can be seen. */
+/** The flags that this process's V8 was started with, as far as they are visible. */
 const flagsOf = (): string => {
   const { permissions, env } = Deno;
   const { state } = permissions.querySync({ name: "env", variable: flagsVariable });

@@ -1,12 +1,12 @@
-// Where everything lies in the one memory of a machine: parameters, inputs and literals, the arena
-// that programs share, arguments of functions, and scratch memory for each thread.
+// The layout of a machine's single memory: parameters, inputs and literals, the arena that programs
+// share, argument lists of functions, and scratch memory for each thread.
 import type { Storage } from "../lower/kernel_ir.ts";
 import { alignment, byteLength, type Compiled } from "./compile.ts";
 
-/** Bytes that WebAssembly reaches with 32-bit addresses. */
+/** The size of a 32-bit address space in bytes. */
 const reachable = 2 ** 32;
 const pageBytes = 65536;
-/** Nothing lies at the beginning: an address of 0 would be a mistake. */
+/** The first bytes are unused, so that an address of 0 is a mistake. */
 const firstByte = 1024;
 
 /** A storage at an address. */
@@ -15,7 +15,7 @@ export interface Held {
   readonly address: number;
 }
 
-/** Places in a memory. */
+/** Addresses in a memory. */
 export interface Layout {
   readonly params: ReadonlyMap<string, Held>;
   /** Inputs by program and name. */
@@ -25,12 +25,12 @@ export interface Layout {
   readonly address: (program: string, storage: Storage) => number;
   /** The addresses of the argument lists of a program's launches, in order. */
   readonly args: ReadonlyMap<string, readonly number[]>;
-  /** Where the scratch memory of each thread begins. */
+  /** The address of each thread's scratch memory. */
   readonly scratch: readonly number[];
   readonly pages: number;
 }
 
-/** Lays programs out for some threads. A RangeError says how much is needed where it is too much. */
+/** Lays programs out for some threads. A RangeError states the size if it is too large. */
 export const layOut = (
   programs: ReadonlyMap<string, Compiled>,
   threads: number,

@@ -1,5 +1,5 @@
-// What the processor reaches on plain loops, with all threads: multiply-adds in registers, and a copy
-// that no cache holds. Kernels are measured against these.
+// Peak rates of the processor on plain loops with all threads: multiply-adds in registers, and a
+// copy larger than caches. Kernels are measured against these.
 import type { Peaks } from "../backend.ts";
 import {
   access,
@@ -19,9 +19,9 @@ import type { Pool } from "./threads/pool.ts";
 const [, from, to] = [0, 1, 2];
 const firstLocal = 4;
 
-/** Sums at the same time, so many that no addition waits for another, as many as registers hold. */
+/** Parallel sums: enough that no addition waits for another, and as many as registers hold. */
 const sumsOf = ({ wide }: Engine): number => wide ? 24 : 12;
-/** Times that each sum is added to in a round of the loop. */
+/** Additions to each sum in a round of the loop. */
 const repeats = 4;
 /** Rounds in a unit of work. */
 const rounds = 2 ** 14;
@@ -53,13 +53,13 @@ const adds = (engine: Engine): Func => {
         ],
         get(counter),
       ),
-      // The sums are written, so that the engine does not leave them out; the counter is now 0.
+      // The sums are written, so that the engine does not eliminate them; the counter is now 0.
       ...all.flatMap((sum, k) => [...get(counter), ...get(sum), ...access["v128.store"](16 * k)]),
     ],
   };
 };
 
-/** Bytes in a unit of a copy, and how many of them there are: together more than caches hold. */
+/** Bytes of a copy's unit of work, and the number of units: together more than caches hold. */
 const piece = 2 ** 20;
 const unitsOfCopy = 64;
 

@@ -1,6 +1,6 @@
 // Builds one function: nested blocks of instructions in which every value is a local. A value is
-// computed in the outermost block that has all it depends on, and once there, so loops repeat
-// nothing that does not vary in them.
+// computed once, in the outermost block that has all its dependencies, so loops repeat no
+// loop-invariant work.
 import {
   access,
   type Bytes,
@@ -19,14 +19,14 @@ import {
   words,
 } from "./encode.ts";
 
-/** A value in a local; a whole number that is known has no local. */
+/** A value in a local; a constant integer has no local. */
 export interface Value {
   readonly type: Type;
   readonly local: number;
   readonly known?: number;
-  /** The most that a whole number can be, which then is not negative. */
+  /** The maximum of a non-negative integer. */
   readonly most?: number;
-  /** The depth of the block in which it is known. */
+  /** The depth of the block that computes it. */
   readonly level: number;
   /** Whether it may differ between the lanes of a vector. */
   readonly varies: boolean;
@@ -42,21 +42,21 @@ interface Block {
   readonly code: number[];
   readonly variables: ReadonlySet<string>;
   readonly memo: Map<string, Value>;
-  /** The vectors that are computed in it. */
+  /** The vectors computed in it. */
   readonly vectors: number[];
   readonly trips: number;
 }
 
 /** Builds one function. */
 export interface Builder {
-  /** The value of an instruction on values, computed where they all are known. */
+  /** The value of an instruction, computed in the outermost block that has all its operands. */
   readonly op: (name: Instruction, ...args: readonly Value[]) => Value;
-  /** One lane of a vector: a number of 32 bits for i32, a splat value's own for f32. */
+  /** One lane of a vector: an i32, or for an f32 splat its scalar. */
   readonly extract: (of: Value, lane: number) => Value;
   /** `of` with the first lane of `by` in place of `lane`. */
   readonly replace: (of: Value, lane: number, by: Value) => Value;
   readonly shuffle: (a: Value, b: Value, lanes: readonly number[]) => Value;
-  /** A read of memory that the function does not write before it. */
+  /** A load that the function does not overwrite before. */
   readonly load: (
     how: "i32.load" | "v128.load" | "v128.load32_splat" | "v128.load32_zero" | "v128.load64_zero",
     address: Value,
@@ -64,13 +64,13 @@ export interface Builder {
   ) => Value;
   /** `into` with one lane read from memory. */
   readonly loadLane: (into: Value, lane: number, address: Value, offset: number) => Value;
-  /** A read of memory, now. */
+  /** A load, at this point. */
   readonly loadNow: (
     how: "v128.load" | "v128.load32_splat" | "v128.load32_zero" | "v128.load64_zero",
     address: Value,
     offset: number,
   ) => Value;
-  /** A write to memory, now. */
+  /** A store, at this point. */
   readonly store: (
     how: "v128.store" | "v128.store32_lane" | "v128.store64_lane",
     address: Value,
@@ -79,14 +79,14 @@ export interface Builder {
     lane?: number,
   ) => void;
   readonly whole: (value: number) => Value;
-  /** A vector of four 32-bit words. */
+  /** A vector of four 32-bit values. */
   readonly vector: (of: readonly number[]) => Value;
   readonly splat: (float: number) => Value;
   /** A parameter of the function. */
   readonly parameter: (index: number) => Value;
   readonly variable: (type: Type, from: Value) => Variable;
   readonly assign: (to: Variable, value: Value) => void;
-  /** What a variable holds now. */
+  /** The current value of a variable. */
   readonly current: (of: Variable, varies?: boolean) => Value;
   readonly call: (index: number, args: readonly Value[]) => void;
   /** Runs `inside` in a loop from `from` while below `to`. */
@@ -105,7 +105,7 @@ export interface Builder {
     trips: number,
     inside: (at: Value) => void,
   ) => void;
-  /** Runs `inside` where a condition holds; with a name, that variable is set there. */
+  /** Prints `inside` under a condition; with a name, that variable is set there. */
   readonly when: (
     condition: Value | undefined,
     inside: () => void,
@@ -113,7 +113,7 @@ export interface Builder {
   ) => void;
   readonly depth: () => number;
   readonly levelOf: (names: readonly string[]) => number;
-  /** Vector operations so far, those in loops as often as they run. */
+  /** Vector operations so far, those in loops times their iterations. */
   readonly work: () => number;
   readonly func: () => Func;
 }
@@ -128,8 +128,8 @@ const isVector = (name: string) => !name.startsWith("i32.") && name !== "v128.an
 const isFloat = (name: string) => name.startsWith("f32x4");
 
 /**
- * A fresh builder of a function of `params` whole numbers. With `forgets`, vectors of a block are no
- * more known after it: an engine that pairs vectors would keep what a loop carries on for nothing.
+ * A new builder of a function of `params` integers. With `forgets`, vectors of a block are dropped
+ * after it: an engine that fuses vectors would keep loop-carried ones in registers for nothing.
  */
 export const builder = (params: number, forgets = false): Builder => {
   const block = (names: readonly string[], trips: number): Block => ({
@@ -143,7 +143,7 @@ export const builder = (params: number, forgets = false): Builder => {
   const locals: Type[] = [];
   let work = 0;
   const depth = () => blocks.length - 1;
-  /** A local of a block: of the one at work, or one farther out. */
+  /** A local of a block: the current one, or an enclosing one. */
   const fresh = (type: Type, level = depth()): number => {
     const local = params + locals.push(type) - 1;
     if (type === "v128") blocks[level].vectors.push(local);
@@ -161,7 +161,7 @@ export const builder = (params: number, forgets = false): Builder => {
     return n;
   };
 
-  /** A value of its own local, computed at the level of what it is made of, at most once. */
+  /** A value in a new local, computed at most once, at the level of its operands. */
   const define = (type: Type, key: string, code: Bytes, args: readonly Value[]): Value => {
     const level = Math.max(0, ...args.map((arg) => arg.level));
     const varies = args.some((arg) => arg.varies);

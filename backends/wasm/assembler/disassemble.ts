@@ -1,5 +1,5 @@
-// A function as text that a person can read: an instruction a line, in the names of the
-// specification, blocks indented.
+// The disassembler: a function as text, one instruction per line, in the names of the
+// specification, with blocks indented.
 import { type Func, type Instruction, instruction, onLane } from "./encode.ts";
 
 /** Names of instructions by their bytes. */
@@ -16,7 +16,7 @@ const vectorAccess: Readonly<Record<number, string>> = {
   92: "v128.load32_zero",
   93: "v128.load64_zero",
 };
-/** Those among them that name a lane. */
+/** Those that take a lane index. */
 const withLane: ReadonlySet<number> = new Set([86, 90, 91]);
 const lanes = new Map<number, string>(Object.entries(onLane).map(([name, code]) => [code, name]));
 const onLocals: Readonly<Record<number, string>> = {
@@ -28,7 +28,7 @@ const onLocals: Readonly<Record<number, string>> = {
 };
 const blocks: Readonly<Record<number, string>> = { 0x03: "loop", 0x04: "if" };
 
-/** The text of a function. Throws at bytes that no kernel is made of. */
+/** The text of a function. Throws at bytes that kernels never contain. */
 export const showFunc = ({ params, locals, body }: Func): string => {
   let at = 0;
   const byte = () => body[at++];

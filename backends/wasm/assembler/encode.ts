@@ -1,5 +1,5 @@
-// WebAssembly binaries from instructions: only as much of the format as kernels need. A module has
-// functions over one memory that it imports; instructions are plain bytes.
+// The encoder of WebAssembly binaries: only the part of the format that kernels need. A module has
+// functions over one imported memory; instructions are plain bytes.
 
 /** Bytes of instructions. */
 export type Bytes = readonly number[];
@@ -107,7 +107,7 @@ export const onLane = {
   "i32x4.replace_lane": 28,
 } as const;
 
-/** Alignment, offset: what every access to memory says. */
+/** Alignment and offset, the immediates of every memory access. */
 const place = (align: number, offset: number): Bytes => [align, ...unsigned(offset)];
 
 /** An instruction that reads or writes memory at an offset to the address on the stack. */
@@ -142,7 +142,7 @@ export const shuffle = (lanes: readonly number[]): Bytes => [
   ...lanes.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte)),
 ];
 
-/** v128.const of four 32-bit words. */
+/** v128.const of four 32-bit values. */
 export const words = (of: readonly number[]): Bytes => [
   ...simd(12),
   ...new Uint8Array(Uint32Array.from(of).buffer),
@@ -202,8 +202,9 @@ export const memoryOf = (pages: number, shared: boolean): WebAssembly.Memory =>
   new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
 
 /**
- * A module of functions over a memory of so many pages, imported as `env.memory`. They are exported
- * as `f0`, `f1`... As the engine knows the size, its checks of accesses compare with a constant.
+ * A module of functions over a memory of a fixed number of pages, imported as `env.memory`. They
+ * are exported as `f0`, `f1`... Since the engine knows the size, its bounds checks compare with a
+ * constant.
  */
 export const assemble = (
   functions: readonly Func[],

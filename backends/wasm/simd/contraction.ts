@@ -1,7 +1,7 @@
-// Products: the right operand is packed in panels of columns by a function of its own; then each
-// unit of work packs a block of rows of the left operand, or reads it as it stands, multiplies it with
-// the panels, and does what comes after the product while the block of results is in the cache. What
-// comes before it is done in packing.
+// Contractions, in the manner of BLIS: one function packs the right operand in panels of columns;
+// then each unit of work packs a block of rows of the left operand, or reads it in place,
+// multiplies it with the panels, and computes the epilogue while the block of results is in the
+// cache. Point-wise producers of the operands are computed while packing.
 import type { Node } from "../../../dsl/node.ts";
 import * as affine from "../../codegen/index_math.ts";
 import {
@@ -33,13 +33,13 @@ import {
 const [mostTiles, fewestTiles] = [8, 4];
 /** Most columns of a block of results. */
 const mostColumns = 512;
-/** Columns that are packed together: what is read then begins and ends with lines of the cache. */
+/** Columns that are packed together: reads then begin and end with cache lines. */
 const columnsAtOnce = 64;
-/** Fewest columns of a block of results that may be cut in two. */
+/** Least columns of a block of results that may be cut in two. */
 const severalColumns = 64;
 /** Least terms of a piece. */
 const leastTerms = 64;
-/** Units of work that are enough to share among threads. */
+/** Units of work that are enough for all threads. */
 const enoughUnits = 16;
 
 const [panelAxis, columnAxis, rowAxis, termAxis] = [
@@ -50,13 +50,13 @@ const [panelAxis, columnAxis, rowAxis, termAxis] = [
 ];
 const [tileAxis, tileRowAxis] = ["tile of rows", "row of a tile"];
 
-/** Axes in the order in which a storage has them; others first. */
+/** Axes in the order of a storage; others first. */
 const inOrderOf = (dims: readonly Dim[], storage: Storage): readonly Dim[] => {
   const place = ({ axis }: Dim) => storage.dims.findIndex((dim) => dim.axis === axis);
   return [...dims].sort((a, b) => place(a) - place(b));
 };
 
-/** The product as it is computed: results lie along the columns. */
+/** The contraction with results contiguous along the columns; operands may be swapped. */
 const arranged = (kernel: ExpressionKernel, of: Contraction): Contraction => {
   const widest = [...kernel.roots].sort((a, b) => size(b.storage.dims) - size(a.storage.dims))[0];
   const last = widest.storage.dims.findLast((dim) => dim.size > 1)?.axis;
@@ -68,11 +68,11 @@ const arranged = (kernel: ExpressionKernel, of: Contraction): Contraction => {
   return { ...turned, batch: order(batch), rows: order(rows), columns: order(columns) };
 };
 
-/** A whole number of the kernel, kept below `extent`. */
+/** An integer variable of the kernel, clamped below `extent`. */
 const bounded = (emit: Emitter, of: affine.Int, extent: number): affine.Int =>
   affine.high(of) < extent ? of : emit.named(emit.atMost(of, extent - 1), extent);
 
-/** How many there are from `from` on, of `all` in blocks of `most`. */
+/** The number of elements from `from` on, of `all` in blocks of `most`. */
 const left = (emit: Emitter, all: number, from: affine.Int, most: number): Value =>
   emit.atMost(affine.sum(affine.int(all), affine.times(from, -1)), most);
 
@@ -111,7 +111,7 @@ const printPacking = (
   const groups = Math.ceil(panels * panel / wide);
   const along = over.includes(loop.dims[0]) ? loop.dims[0] : undefined;
   const others = over.filter((dim) => dim !== along);
-  // Where there are few columns, units are pieces of one of the summed axes.
+  // With few columns, units are pieces of one of the summed axes.
   const cut = along ?? over[0];
   const wanted = Math.ceil(enoughUnits / (size(batch) * groups));
   const most = Math.max(1, Math.min(wanted, Math.floor(cut.size / leastTerms)));
@@ -169,7 +169,10 @@ const printPacking = (
   return launchOf(emit, units);
 };
 
-/** Sizes of the blocks that units of work compute: of those that give enough units, what reads least. */
+/**
+ * Block sizes of the units of work: the one with the least reading among those that give enough
+ * units.
+ */
 const blocksOf = (of: Contraction, engine: Engine) => {
   const { panel, rows: tileRows } = tilingOf(engine);
   const batch = size(of.batch), rows = size(of.rows), columns = size(of.columns);
@@ -189,7 +192,7 @@ const blocksOf = (of: Contraction, engine: Engine) => {
     .reduce((best, one) => one.reads < best.reads ? one : best);
 };
 
-/** Prints a product as two functions: packing, and the product with what surrounds it. */
+/** Prints a contraction as two functions: packing, and the product with its epilogue. */
 export const printContraction = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
@@ -202,7 +205,7 @@ export const printContraction = (
   const temporary = { dtype: "f32", role: "temporary" } as const;
   const packed: Storage = {
     ...temporary,
-    // No other kernel writes the storage whose number this is made from.
+    // A unique id: no other kernel writes the storage that it is derived from.
     id: -1 - kernel.roots[0].storage.id,
     dims: [
       ...batch,
@@ -222,8 +225,8 @@ export const printContraction = (
   )!;
   const alongTerms = over.includes(loop.dims[0]);
   const scratch = (id: number, dims: readonly Dim[]): Storage => ({ ...temporary, id, dims });
-  // Rows are computed as they come, one after the other or side by side, and then packed in tiles; where
-  // vectors are wide, those that come one after the other are multiplied as they stand.
+  // Rows that are not contiguous are computed in order, in sequence or in parallel, and then packed
+  // in tiles; with wide vectors, contiguous rows are multiplied in place.
   const raw = scratch(
     -1,
     alongTerms
@@ -246,7 +249,7 @@ export const printContraction = (
   let scratchBytes = 0;
   for (const storage of [raw, tiles, results]) {
     cells.set(storage, scratchBytes);
-    // Each begins at a line of the cache, and not in the same set of it as the one before.
+    // Each begins at a cache line, in another cache set than the one before.
     scratchBytes += Math.ceil(size(storage.dims) / 16 + 1) * 64;
   }
   const fresh = () => emitter(stored, engine, here, cells);
@@ -390,7 +393,7 @@ const printProduct = (
       });
     };
 
-    // Where nothing comes after the product, its sums go where they are wanted.
+    // Without an epilogue, sums are written to their storage directly.
     const [root, ...others] = kernel.roots;
     const isBare = others.length === 0 && root.node === of.node && columns % width === 0;
     const wanted = isBare ? matrixIn(emit, root.storage, of.rows, of.columns, outer) : undefined;

@@ -1,6 +1,6 @@
-// Scans whose steps mix what they carry: each unit of work is one position of the independent axes,
-// and everything a step keeps is an array in scratch memory. Values are computed in phases, each in
-// loops of its own whose vectors lie along the best of the held axes.
+// Scans whose steps mix their carries: each unit of work is one position of the independent axes,
+// and all kept values are arrays in scratch memory. Values are computed in phases, each in loops
+// whose vectors lie along the best of the held axes.
 import type { Node } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 import type * as affine from "../../codegen/index_math.ts";
@@ -15,7 +15,7 @@ import { type Launch, launchOf } from "./launch.ts";
 import { vectorLoop } from "./vector_axis.ts";
 import { bindLocals, onlyOnce, stepsOf, timeOf } from "./scan_values.ts";
 
-/** What a phase computes at every position of some axes, and does with the value. */
+/** A value that a phase computes at every position of some axes, and what is done with it. */
 interface Item {
   readonly of: Node;
   readonly phase: number;
@@ -49,7 +49,8 @@ export const printTogether = (
   const carries = Object.fromEntries(
     names!.map((name) => [name, cell(from[name], heldOf(from[name]))] as const),
   );
-  // The new value of what is still read while it is written, or may be: a single number is at hand.
+  // The new value of a carry that is still read while it is written; a scalar needs no second
+  // place.
   const apart = new Set(names!.filter((name) => twice.has(name) || size(carries[name].dims) === 1));
   const nexts = Object.fromEntries(
     names!.map((name) => [
@@ -60,10 +61,10 @@ export const printTogether = (
   const cellOf = new Map([...kept].map(([of, { dims }]) => [of, cell(of, dims)] as const));
   const fresh = () => emitter(stored, engine, kernel.again, cells);
 
-  /** Says what the leaves of a step are at time `t`. */
+  /** Defines the leaves of a step at time `t`. */
   const prepare = (emit: Emitter, t: affine.Int) =>
     bindLocals(emit, locals(scan), scan, (name, env) => emit.load(carries[name], env), t);
-  /** Says that what was kept before a phase is read from where it is. */
+  /** Makes a phase read the values kept in earlier ones from their places. */
   const readKept = (emit: Emitter, isThere: (one: Kept) => boolean) => {
     for (const one of kept.values()) {
       if (isThere(one)) emit.override(one.of, (env) => emit.load(cellOf.get(one.of)!, env));
@@ -114,7 +115,7 @@ export const printTogether = (
     }
   };
 
-  /** Adds up some sums over the same axes, all at once. */
+  /** Computes some sums over the same axes in one loop. */
   const addUp = (sums: readonly Kept[], env: Env): void => {
     const [{ dims, over, phase }] = sums;
     const along = probe([...dims, ...over], phase, (emit, env) => {
@@ -158,7 +159,7 @@ export const printTogether = (
     });
   };
 
-  /** Computes some values over the same axes, all at once. */
+  /** Computes some values over the same axes in one loop. */
   const computeAll = (items: readonly Item[], env: Env): void => {
     const [{ dims, phase }] = items;
     const along = probe(dims, phase, (emit, env) => items.forEach(({ of }) => emit.emit(of, env)));

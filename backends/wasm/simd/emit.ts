@@ -1,6 +1,6 @@
-// Expressions as WebAssembly. An environment says at which position of each axis a node is wanted;
-// movement nodes only change the environment. Inside a vector loop, values are those of up to four
-// neighbouring positions; what does not vary along them is the same in all lanes.
+// Prints expressions as WebAssembly. An environment says at which position of each axis a node is
+// wanted; movement nodes only change the environment. Inside a vector loop a value has up to four
+// neighbouring positions in its lanes; loop-invariant values are equal in all lanes.
 import { known } from "../../../dsl/axes.ts";
 import type { Dtype, Node, Place } from "../../../dsl/node.ts";
 import * as affine from "../../codegen/index_math.ts";
@@ -15,7 +15,7 @@ import { clamped, clampOf, isKeptTogether, laneStride, shifted, width } from "./
 import { vectorMath } from "./math.ts";
 import { scalarOp } from "./scalar.ts";
 
-/** The factors of a product, and the innermost block in which they are known. */
+/** The factors of a product, and the innermost block that computes one of them. */
 interface Factors {
   readonly list: readonly Value[];
   readonly level: number;
@@ -23,9 +23,9 @@ interface Factors {
 }
 
 /**
- * A fresh emitter. `stored` gives the values that other kernels or the caller provide; those in `here`
- * are computed by this kernel although they are stored. `cells` are places of the scratch memory, by
- * their offsets in bytes.
+ * A new emitter. `stored` maps values that other kernels or the caller provide; those in `here` are
+ * computed by this kernel although they are stored. `cells` are places in scratch memory, by their
+ * offsets in bytes.
  */
 export const emitter = (
   stored: ReadonlyMap<Node, Storage>,
@@ -42,7 +42,7 @@ export const emitter = (
   const accesses: Access[] = [];
   const memo = new Map<string, Value & { readonly token: object }>();
   const knownFactors = new Map<string, Factors>();
-  // Values of a block are known until it ends.
+  // Memoised values of a block are valid until it ends.
   let scopes: readonly object[] = [{}];
   let lanes: Lanes | undefined;
   /** Set while products are computed in the order in which they are written. */
@@ -70,7 +70,7 @@ export const emitter = (
     scratchBytes = Math.max(scratchBytes, bytes);
   };
 
-  /** An address as it is printed: kept inside of the storage where it cannot be shown to lie there. */
+  /** An address for code, clamped if it cannot be shown to lie inside the storage. */
   const inside = (storage: Storage, at: affine.Int): affine.Int => {
     const cell = cells.get(storage);
     if (cell !== undefined) reachScratch(cell + 4 * size(storage.dims));
@@ -89,14 +89,14 @@ export const emitter = (
     }
     const clamp = clampOf(atom);
     if (clamp === undefined) throw new Error(`'${atom.text}' is no variable here`);
-    // Lanes beyond the range are not looked at: a vector as a whole stays within it.
+    // Lanes beyond the range are ignored, but the whole vector stays within it.
     const together = isKeptTogether(clamp, lanes?.name) ? width : 1;
     const of = whole(clamp.of), zero = make.whole(0), last = make.whole(clamp.extent - together);
     const raised = make.op("select", of, zero, make.op("i32.gt_s", of, zero));
     return make.op("select", raised, last, make.op("i32.lt_s", raised, last));
   };
 
-  /** Terms that are known farther out are added first, so that loops add only what varies in them. */
+  /** Terms of outer blocks are added first, so that loops add only what varies in them. */
   const added = (values: readonly Value[]): Value =>
     [...values].sort((a, b) => a.level - b.level)
       .reduce((sum, value) => make.op("i32.add", sum, value));
@@ -119,7 +119,7 @@ export const emitter = (
     return address;
   };
 
-  /** An address in bytes and the constant part that instructions add themselves. */
+  /** An address in bytes, and the constant offset that instructions add themselves. */
   const reach = (storage: Storage, at: affine.Int): readonly [Value, number] => {
     const moving = { constant: 0, terms: at.terms };
     const plain = at.constant >= 0 && affine.low(moving) >= 0 && at.constant < 2 ** 26;
@@ -214,12 +214,12 @@ export const emitter = (
     }
   };
 
-  /** An integer expression as a vector of words: one for each lane. */
+  /** An integer expression as a vector of i32, one for each lane. */
   const vectorOf = (of: affine.Int): Value => {
     const stride = laneStride(of, lanes?.name);
     if (stride === 0) return make.op("i32x4.splat", whole(of));
     if (stride !== undefined) {
-      // The splat is the same for neighbours.
+      // The splat is shared by adjacent vectors.
       const first = make.op("i32x4.splat", whole({ ...of, constant: 0 }));
       const lanes = make.vector([0, 1, 2, 3].map((k) => of.constant + k * stride));
       return vary(make.op("i32x4.add", first, lanes));
@@ -244,7 +244,7 @@ export const emitter = (
     position = affine.quotient(position, place.over);
     if (place.modulo > 0) position = affine.remainder(position, place.modulo);
     const at = position;
-    // One comparison without signs: what is below zero is large.
+    // One unsigned comparison: negative numbers are large.
     if (affine.low(at) < 0 || affine.high(at) >= extent) {
       conditions.push(() => make.op("i32x4.lt_u", vectorOf(at), splatWord(extent)));
     }
@@ -275,9 +275,9 @@ export const emitter = (
   };
 
   /**
-   * The factors of a product of products, those that are known farthest out first: what does not
-   * vary in a loop is multiplied outside of it. A product whose factors are known at the same place
-   * is one of them as it is written, as others may share it; so is one of many factors.
+   * The factors of nested products, those of outer blocks first, so that loop-invariant ones are
+   * multiplied outside of loops. A product whose factors are all in one block stays as written,
+   * since others may share it; so does one with many factors.
    */
   const mostFactors = 64;
   const factors = (of: Node, env: Env): readonly Value[] => {
@@ -306,8 +306,8 @@ export const emitter = (
   };
 
   /**
-   * Whether each side of a product has an axis that the other lacks: one is then known outside of a
-   * loop. Loops do not decide it, so that other programs compute the same bits.
+   * Whether each factor has an axis that the other lacks: one is then invariant in some loop. The
+   * current loops do not decide this, so that other programs compute the same bits.
    */
   const isOuter = (of: Node): boolean => {
     const [a, b] = of.args.map((arg) => Object.keys(unexpanded(arg).axes));
@@ -334,7 +334,7 @@ export const emitter = (
     return math.choose(value, rest, mask);
   };
 
-  /** Terms that are so few that each is printed. */
+  /** Most terms of a reduction that is unrolled. */
   const fewTerms = 4;
   const emitReduce = (of: Node, env: Env): Value => {
     const isSum = of.attributes.how === "add";
@@ -362,7 +362,7 @@ export const emitter = (
     return make.current(total, lanes !== undefined);
   };
 
-  /** True for what is neither stored nor given: it is computed from its arguments where it is read. */
+  /** True for values that are computed from their arguments where they are read. */
   const isPlain = (of: Node): boolean => !overrides.has(of) && (here.has(of) || !stored.has(of));
 
   const emitGather = (of: Node, env: Env): Value => {
@@ -390,7 +390,7 @@ export const emitter = (
     const scalar = scalarOp(of);
     if (scalar !== undefined) {
       if (of.op === "add" && of.dtype === "f32") {
-        // A product that is added to something is one instruction with the addition.
+        // A product and an addition are one instruction.
         const k = of.args.findIndex((arg) => arg.op === "mul" && isPlain(arg));
         if (k >= 0) return plus(emit(of.args[1 - k], env), of.args[k], env);
       }
@@ -453,7 +453,10 @@ export const emitter = (
     }
   };
   const nesting = nestings();
-  /** Goes into an expression; what is too deep in it is emitted before it, for the lanes that want it. */
+  /**
+   * Enters an expression; subexpressions that are too deep are emitted first, for the lanes that
+   * need them.
+   */
   const nested = <T>(inside: () => T, alone: () => void): T => {
     const own = { lanes, inOrder };
     return nesting.nested(inside, () => {
@@ -500,7 +503,7 @@ export const emitter = (
 
   const isBelow = ({ known, most }: Value, extent: number): boolean =>
     known !== undefined ? known >= 0 && known < extent : most !== undefined && most < extent;
-  /** The smaller of a whole number, whatever its sign, and one that is known. */
+  /** The minimum of a signed integer and a constant. */
   const least = (value: Value, most: number): Value => {
     if (value.known !== undefined) return make.whole(Math.min(value.known, most));
     if (isBelow(value, most + 1)) return value;
@@ -524,7 +527,7 @@ export const emitter = (
     return { constant: 0, terms: [{ atom, times: 1 }] };
   };
 
-  /** The variable of a loop, or 0 where it runs once. */
+  /** The variable of a loop, or 0 if it runs once. */
   const counted = (name: string, at: Value, extent: number): affine.Int => {
     variables.set(name, at);
     return affine.variable(name, extent);
@@ -635,7 +638,7 @@ export const emitter = (
     override: (of, by) => {
       if (by === undefined) overrides.delete(of);
       else overrides.set(of, by);
-      // What was computed with an earlier meaning is not that of this one.
+      // Values computed with an earlier definition of a node are dropped.
       memo.clear();
       knownFactors.clear();
     },

@@ -1,16 +1,17 @@
-// How sums and maxima that several vectors hold become one: vector by vector, then lane by lane.
+// Horizontal reduction: several vectors of partial sums or maxima become one value, vector by
+// vector and then lane by lane.
 import type { Node } from "../../../dsl/node.ts";
 import type { Value } from "../assembler/builder.ts";
 import { type Emitter, parameters } from "./emitter.ts";
 
-/** Vectors that are added to at the same time, so that no addition waits for the one before. */
+/** Parallel accumulators, so that no addition waits for the one before. */
 export const sumsAtOnce = 4;
 
-/** Two terms of a reduction joined. */
+/** Combines two terms of a reduction. */
 const joining = ({ make, math }: Emitter, { attributes }: Node) => (a: Value, b: Value): Value =>
   attributes.how === "add" ? make.op("f32x4.add", a, b) : math.max(a, b);
 
-/** All lanes of a vector joined, in every lane. */
+/** The reduction of a vector's lanes, in every lane. */
 export const acrossLanes = (emit: Emitter, reduction: Node, of: Value): Value => {
   const join = joining(emit, reduction);
   const { shuffle } = emit.make;
@@ -18,7 +19,7 @@ export const acrossLanes = (emit: Emitter, reduction: Node, of: Value): Value =>
   return { ...join(two, shuffle(two, two, [1, 0, 3, 2])), varies: false };
 };
 
-/** Neighbours joined, until one is left. */
+/** Combines neighbours pairwise until one is left. */
 const byHalves = (of: readonly Value[], join: (a: Value, b: Value) => Value): Value =>
   of.length === 1 ? of[0] : byHalves(
     Array.from(
@@ -29,8 +30,8 @@ const byHalves = (of: readonly Value[], join: (a: Value, b: Value) => Value): Va
   );
 
 /**
- * Vectors joined. With an `offset` they go there in scratch memory first: an engine that pairs vectors
- * begins at those that are written beside each other.
+ * Combines vectors. With an `offset` they are first stored there in scratch memory: an engine that
+ * fuses vectors starts from adjacent stores.
  */
 export const joinVectors = (
   emit: Emitter,

@@ -1,33 +1,33 @@
-// How integer expressions behave along the four lanes of a vector: the variable of the vector loop
-// counts up by one from lane to lane, and begins each vector at a multiple of four. The range of that
-// variable, and so of all that is made of it, is that of all lanes.
+// Integer expressions across the four lanes of a vector: the variable of the vector loop increases
+// by one from lane to lane and begins each vector at a multiple of four. Its range, and that of all
+// expressions of it, covers all lanes.
 import * as affine from "../../codegen/index_math.ts";
 
 /** Lanes of a vector. */
 export const width = 4;
 
-/** An expression that is kept within 0 to `extent` - 1. */
+/** An expression clamped to 0 to `extent` - 1. */
 interface Clamp {
   readonly of: affine.Int;
   readonly extent: number;
 }
 
-/** An atom that is an expression kept within a range. */
+/** An atom for a clamped expression. */
 interface Clamped extends affine.Atom {
   readonly clamp?: Clamp;
 }
 
-/** What an atom keeps within a range, if it does so. */
+/** The clamp that an atom stands for, if it does. */
 export const clampOf = (atom: affine.Atom): Clamp | undefined => (atom as Clamped).clamp;
 
-/** Four neighbours, which begin at a multiple of four, are kept within a range together. */
+/** True if four neighbours that begin at a multiple of four are clamped together. */
 export const isKeptTogether = (
   { of, extent }: Clamp,
   name: string | undefined,
   stride = laneStride(of, name),
 ): boolean => name !== undefined && extent % width === 0 && stride === 1 && isAligned(of, name);
 
-/** Whether an atom is a multiple of four wherever the vector begins. */
+/** Whether an atom is a multiple of four in the first lane of every vector. */
 const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
   if (atom.text === name) return true;
   const { cut, is } = atom, clamp = clampOf(atom);
@@ -36,12 +36,12 @@ const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
   return cut !== undefined && cut.remains && cut.by % width === 0 && isAligned(cut.of, name);
 };
 
-/** A multiple of four wherever the vector begins. */
+/** Whether an expression is a multiple of four in the first lane of every vector. */
 const isAligned = (of: affine.Int, name: string): boolean =>
   of.constant % width === 0 &&
   of.terms.every(({ atom, times }) => times % width === 0 || isAlignedAtom(atom, name));
 
-/** By how much an expression grows from lane to lane; undefined where that is not always the same. */
+/** The stride of an expression from lane to lane; undefined if it is not constant. */
 export const laneStride = (of: affine.Int, name: string | undefined): number | undefined => {
   if (name === undefined) return 0;
   let total = 0;
@@ -60,7 +60,7 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
     }
     const kept = clamp === undefined ? 0 : laneStride(clamp.of, name);
     if (clamp !== undefined && kept !== 0) {
-      // Given, so that what is clamped again and again is not looked at twice as often each time.
+      // Passed on, so that nested clamps are not analysed twice at each level.
       if (kept === undefined || !isKeptTogether(clamp, name, kept)) return undefined;
       total += times;
       continue;
@@ -74,7 +74,7 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
   return total;
 };
 
-/** The expression at the lane number `lane` of `count`, by the variable, which is that of the first. */
+/** The expression in lane `lane` of `count`, given the variable's value in the first. */
 export const shifted = (
   of: affine.Int,
   name: string,
@@ -98,7 +98,7 @@ const shiftedAtom = (
   const { cut, is, low, high } = atom;
   if (!atom.depends.includes(name)) return { constant: 0, terms: [{ atom, times: 1 }] };
   if (atom.text === name) {
-    // The range is that of all lanes: the first leaves room for the others.
+    // The range covers all lanes: the first leaves room for the others.
     const first = { ...atom, high: high - (count - 1) };
     return { constant: lane, terms: [{ atom: first, times: 1 }] };
   }

@@ -1,5 +1,5 @@
-// What a kernel becomes: functions with the memory they need. Each is called for ranges of its units
-// of work, which do not wait for each other.
+// A compiled kernel: functions and the memory they need. Each is called for ranges of its units of
+// work, which are independent.
 import type { Storage } from "../../lower/kernel_ir.ts";
 import { OutsideError } from "../../codegen/verify_addresses.ts";
 import type { Func } from "../assembler/encode.ts";
@@ -8,12 +8,12 @@ import type { Emitter } from "./emitter.ts";
 /** One function over its units of work. */
 export interface Launch {
   readonly func: Func;
-  /** What its arguments are the addresses of, in order. */
+  /** The storages whose addresses are its arguments, in order. */
   readonly storages: readonly Storage[];
   readonly units: number;
   /** Bytes of scratch memory that each thread needs. */
   readonly scratch: number;
-  /** Additions and multiplications of all units, about. */
+  /** Approximate additions and multiplications of all units. */
   readonly flops: number;
 }
 

@@ -1,8 +1,8 @@
 // Functions of floats on vectors of four, built from additions, products and bit operations. The
-// coefficients are our own least-maximum fits. How far they are off over all floats is measured by
-// `deno task accuracy`, stands in bench/results/accuracy.md and is tested on a sample
-// (tests/experiments/inspect/accuracy_test.ts). expOf is within 2.5e-7 and 1.2e-7 |x| for rounding the product
-// x = a * b; it is 0 where its value is not a normal number.
+// coefficients are our own minimax fits. Their errors over all floats are measured by `deno task
+// accuracy`, listed in bench/results/accuracy.md and tested on a sample
+// (tests/experiments/inspect/accuracy_test.ts). expOf is within 2.5e-7, plus 1.2e-7 |x| for
+// rounding the product x = a * b; it is 0 where its value is not a normal number.
 import { erfcFit, waveFit } from "../../../dsl/primitives.ts";
 import type { Builder, Value } from "../assembler/builder.ts";
 import type { Engine } from "../engine.ts";
@@ -12,11 +12,11 @@ export type VectorFunction = "exp" | "log" | "log1p" | "tanh" | "erf" | "erfc" |
 
 /** The functions for one builder. */
 export interface VectorMath extends Readonly<Record<VectorFunction, (x: Value) => Value>> {
-  /** exp(a * b), where `a` is known farther out: multiplied there by what makes it a power of two. */
+  /** exp(a * b), where `a` is invariant: it is scaled to a power of two outside of the loop. */
   readonly expOf: (a: Value, b: Value) => Value;
   /** a * b + c */
   readonly madd: (a: Value, b: Value, c: Value) => Value;
-  /** The larger of a and b; of NaN and any, NaN. */
+  /** The maximum of a and b; NaN if either is NaN. */
   readonly max: (a: Value, b: Value) => Value;
   /** `yes` in lanes of a mask that are all ones, `no` in those that are all zeros. */
   readonly choose: (yes: Value, no: Value, mask: Value) => Value;
@@ -59,7 +59,7 @@ const tanhTerms = [
   -0.007414170075207949,
   0.0015870387433096766,
 ];
-/** 2^x up to 1/2, closer than what exponentials of products need. */
+/** 2^x up to 1/2, more accurate than exponentials of products need. */
 const power2Terms = [
   1,
   0.6931471824645996,
@@ -82,9 +82,9 @@ const erfTerms = [
 /** ln 2 and pi / 2 in parts, the first of so few bits that small multiples of them are exact. */
 const ln2 = [0.693359375, -0.00021219444005469058];
 const halfPi = [1.5703125, 0.00048351287841796875, 3.1391391530632973e-07, 2.5633440682570896e-12];
-/** Up to here multiples of pi / 2 are taken off in those parts. */
+/** Largest angle that is reduced by those parts. */
 const near = 2048;
-/** The bytes of 1 / (2 pi) after four of zeros, which stand for whole turns. */
+/** The bytes of 1 / (2 pi) after four zero bytes, which stand for whole turns. */
 const turnBytes = [
   [0, 0, 0, 0, 0x28, 0xbe, 0x60, 0xdb, 0x93, 0x91, 0x05, 0x4a, 0x7f, 0x09, 0xd5, 0xf4],
   [0x7d, 0x4d, 0x37, 0x70, 0x36, 0xd8, 0xa5, 0x66, 0x4f, 0x10, 0xe4, 0x10, 0x7f, 0x94, 0x58, 0xea],
@@ -110,7 +110,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
   const polynomial = (terms: readonly number[], x: Value): Value =>
     terms.slice(0, -1).reduceRight((sum, c) => madd(sum, x, splat(c)), splat(terms.at(-1)!));
 
-  // pmin and pmax give their first argument where that is no number.
+  // pmin and pmax return their first argument if it is NaN.
   const between = (x: Value, least: number, most: number) =>
     op("f32x4.pmax", op("f32x4.pmin", x, splat(most)), splat(least));
   const powerOf = (shifted: Value) => op("i32x4.shl", shifted, whole(23));
@@ -125,7 +125,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     return mul(mul(value, power), power);
   };
   const exp = (x: Value): Value => {
-    // Of the least the power is 0 itself, as processors take long over what falls below all numbers.
+    // At the lower end the power is 0 itself, as subnormal numbers are slow.
     const within = between(x, -176.1, 89);
     const shifted = madd(within, splat(Math.LOG2E / 2), splat(powerRounder));
     const n = sub(shifted, splat(powerRounder));
@@ -154,7 +154,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const small = madd(times, splat(ln2[1]), nmadd(square, splat(0.5), tail));
     return madd(times, splat(ln2[0]), add(f, small));
   };
-  /** What is no logarithm of a number above zero: -Infinity, Infinity, or none. */
+  /** Logarithms of other than positive finite numbers: -Infinity, Infinity or NaN. */
   const withEnds = (value: Value, x: Value): Value => {
     const infinite = splat(Infinity), zero = splat(0);
     const sound = op("v128.and", op("f32x4.lt", zero, x), op("f32x4.lt", x, infinite));
@@ -168,7 +168,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
   };
 
   const log1p = (x: Value): Value => {
-    // log of what 1 + x was rounded to, and what the rounding lost.
+    // log of the rounded 1 + x, plus a correction for the rounding.
     const u = add(x, splat(1));
     const lost = op("f32x4.div", sub(x, sub(u, splat(1))), u);
     const counts = op("f32x4.lt", op("f32x4.abs", lost), splat(1));
@@ -219,15 +219,15 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     return choose(near, far, op("f32x4.lt", op("f32x4.abs", x), splat(0.8)));
   };
 
-  /** An angle less a multiple of pi / 2, and that multiple in the low bits of a word. */
+  /** An angle reduced by a multiple of pi / 2, and that multiple in the low bits of a u32. */
   interface Angle {
     readonly rest: Value;
     readonly quadrant: Value;
   }
 
   /**
-   * The same of any float, in words, where whole turns fall away as words overflow: x is a whole
-   * number of 31 bits times a power of 256, and the bytes of 1 / (2 pi) begin where that power says.
+   * The same for any float, in u32 arithmetic, where whole turns vanish by overflow: x is an
+   * integer of 31 bits times a power of 256, which selects the bytes of 1 / (2 pi) to begin with.
    */
   const farAngle = (x: Value): Angle => {
     const exponent = op("i32x4.shr_u", op("i32x4.shl", x, whole(1)), whole(24));
@@ -278,7 +278,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const sign = op("v128.and", op("v128.xor", minus, x), negative());
     const side = op("i32x4.shr_s", x, whole(31));
     return {
-      // Of what is infinite there is no angle.
+      // Infinity has no angle.
       rest: add(op("v128.xor", size, sign), sub(x, x)),
       quadrant: op("i32x4.sub", op("v128.xor", quarters, side), side),
     };
@@ -287,7 +287,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
   const angleOf = (x: Value): Angle => {
     const shifted = madd(x, splat(2 / Math.PI), splat(rounder));
     const n = sub(shifted, splat(rounder));
-    // The products are exact, and so are the first two differences; what the third loses is not lost.
+    // The products and the first two differences are exact; the rounding of the third is corrected.
     const first = nmadd(n, splat(halfPi[1]), nmadd(n, splat(halfPi[0]), x));
     const third = mul(n, splat(halfPi[2])), second = sub(first, third);
     const lost = nmadd(n, splat(halfPi[3]), sub(sub(first, second), third));
@@ -296,7 +296,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const isFar = op("f32x4.ge", op("f32x4.abs", x), splat(near));
     const given = make.variable("v128", x);
     make.when(op("v128.any_true", isFar), () => {
-      // Read here, so that what is made of it is computed here.
+      // Read here, so that its dependents are computed here.
       const far = farAngle(make.current(given));
       make.assign(rest, choose(far.rest, make.current(rest), isFar));
       make.assign(quadrant, choose(far.quadrant, make.current(quadrant), isFar));
@@ -308,7 +308,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const { rest: r, quadrant: turned } = angleOf(x);
     const z = mul(r, r);
     const sine = madd(mul(r, z), polynomial(waveFit.sin, z), r);
-    // 1 - z / 2, and what rounding that loses.
+    // 1 - z / 2, and its rounding error.
     const half = mul(z, splat(0.5)), most = sub(splat(1), half);
     const lost = sub(sub(splat(1), most), half);
     const cosine = add(most, madd(mul(z, z), polynomial(waveFit.cos, z), lost));
@@ -329,7 +329,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     sin: (x) => wave(x, 0),
     cos: (x) => wave(x, 1),
     madd,
-    // pmax gives `a` where one of them is NaN; where `b` is, all ones are.
+    // pmax returns `a` if one of them is NaN; if it is `b`, set all bits.
     max: (a, b) => op("v128.or", op("f32x4.pmax", a, b), op("f32x4.ne", b, b)),
     choose,
   };

@@ -1,9 +1,9 @@
-// The innermost loop of products: a few rows of the left operand times a panel of columns of the right
-// one, in registers. An engine that checks every access (Deno's does) makes reads the bottleneck, so
-// rows are packed in tiles, of which four come with one read and are spread over vectors from there: ten
-// sums of five rows, two vectors of the panel, and the two that are at work fill the fifteen registers
-// that there are. Where vectors are wide nothing is checked: six rows and sixteen columns, and rows whose
-// terms are neighbours are read as they stand, element by element.
+// The micro-kernel of contractions (BLIS's term): a few rows of the left operand times a panel of
+// columns of the right one, in registers. Bounds checks make loads the bottleneck, so rows are
+// packed in tiles, four of whose elements come with one load and are splatted from there: ten sums
+// of five rows, two vectors of the panel and two temporaries fit into the fifteen registers. With
+// wide vectors there are no checks: six rows and sixteen columns, and rows with contiguous terms
+// are read in place, element by element.
 import {
   access,
   doWhile,
@@ -18,7 +18,7 @@ import {
 import type { Engine } from "../engine.ts";
 import { width } from "./lanes.ts";
 
-/** The tile of results that is held in registers. */
+/** The tile of results in registers. */
 export interface Tiling {
   readonly rows: number;
   readonly vectors: number;
@@ -26,7 +26,7 @@ export interface Tiling {
   readonly panel: number;
 }
 
-/** Pairs of vectors are one register where vectors are wide, so that a tile has twice as many. */
+/** With wide vectors, a pair of vectors is one register, so a tile has twice as many. */
 export const tilingOf = ({ wide }: Engine): Tiling => {
   const [rows, vectors] = wide ? [6, 4] : [5, 2];
   return { rows, vectors, panel: width * vectors };
@@ -34,15 +34,15 @@ export const tilingOf = ({ wide }: Engine): Tiling => {
 
 /** Most terms that are summed before the sums go back to memory. */
 export const depth = 256;
-/** Elements of each term in a packed tile: those of the rows, filled up so that reads are aligned. */
+/** Elements of each term in a packed tile: those of the rows, padded so that loads are aligned. */
 export const tileStride = 8;
-/** Elements from one row to the next of rows that are to be packed; rows do not share cache sets. */
+/** The stride of rows that are to be packed; rows do not share cache sets. */
 export const rowStride = depth + 16;
 
-/** The places of its parameters. */
+/** The positions of its parameters. */
 const [left, right, result, pitch, terms, more, leftPitch] = [0, 1, 2, 3, 4, 5, 6];
 
-/** The rows that come with one read. */
+/** The rows that come with one load. */
 const together = 4;
 
 const plus = (local: number, by: number): readonly number[] => [
@@ -55,14 +55,14 @@ const downFrom = (pointers: readonly number[], pitch: number): readonly number[]
     ...[...get(pointers[i]), ...get(pitch), ...instruction["i32.add"], ...set(pointer)],
   ]);
 
-/** How the rows of the left operand come: packed in a tile, or as they stand. */
+/** The rows of the left operand: packed in a tile, or in place. */
 export type Rows = "packed" | "standing";
 
 /**
- * A function of the addresses of the packed tile, the panel and the results, the bytes between rows of
- * results, the number of terms, and whether they are added to what is there. Of a tile with fewer rows
- * the others are not looked at. Of rows that stand, the address of the first stands for the tile's, and
- * the last argument is the bytes between them.
+ * A function of the addresses of the packed tile, the panel and the results, the bytes between rows
+ * of results, the number of terms, and whether to accumulate onto the results. Missing rows of a
+ * tile are ignored. For rows in place, the address of the first one takes the tile's place, and the
+ * last argument is the bytes between them.
  */
 const micro = (rows: number, vectors: number, kind: Rows, engine: Engine): Func => {
   const { panel } = tilingOf(engine);
@@ -71,14 +71,14 @@ const micro = (rows: number, vectors: number, kind: Rows, engine: Engine): Func 
   const across = Array.from({ length: vectors }, (_, j) => first + rows * vectors + j);
   const down = first + rows * vectors + vectors;
   const four = down + 1, place = down + 2;
-  // The address of each row that stands.
+  // The address of each row in place.
   const standing = Array.from({ length: kind === "packed" ? 0 : rows }, (_, i) => place + i);
   const pointers = standing.map((local, i) => i === 0 ? left : local);
   const toRow = [...get(place), ...get(pitch), ...instruction["i32.add"], ...set(place)];
   const rowByRow = (run: (i: number, j: number) => readonly number[]) => [
     ...get(result),
     ...set(place),
-    // The last vector first: two stores in this order become one of 256 bits where vectors are wide.
+    // The last vector first: V8 fuses two stores in this order into a 256-bit one.
     ...Array.from(
       { length: rows },
       (_, i) => [...across.flatMap((_, j) => run(i, vectors - 1 - j)), ...toRow],
@@ -171,9 +171,9 @@ const micro = (rows: number, vectors: number, kind: Rows, engine: Engine): Func 
 };
 
 /**
- * Packs a tile from its rows, each of them contiguous: a function of the address of the first, the
- * address of the tile, the number of terms, and the bytes from one row to the next. Of a tile with
- * fewer rows the last stands for those that are missing.
+ * Packs a tile from contiguous rows: a function of the address of the first row, the address of the
+ * tile, the number of terms, and the bytes from one row to the next. The last row is repeated for
+ * missing ones.
  */
 const fromRows = (tileRows: number, count: number): Func => {
   const [rows, tile, terms, pitch] = [0, 1, 2, 3];
@@ -194,7 +194,7 @@ const fromRows = (tileRows: number, count: number): Func => {
     ...pointers.flatMap((pointer, i) => [
       ...[...get(pointer), ...access["v128.load"](0), ...set(vectors + i)],
     ]),
-    // Two by two, then four by four: the rows become what stands in one term of all of them.
+    // Transposes two by two, then four by four, so that the elements of one term are adjacent.
     ...halves.flatMap(({ half, pair: [a, b] }, n) => [
       ...[...get(vectors + a), ...get(vectors + b)],
       ...shuffle([2 * half, 4 + 2 * half, 2 * half + 1, 5 + 2 * half]),
@@ -226,8 +226,8 @@ const fromRows = (tileRows: number, count: number): Func => {
 };
 
 /**
- * The same where the elements of one term are neighbours: a function of the address of the tile's
- * first row, the address of the tile, the number of terms, and the bytes from one term to the next.
+ * The same for contiguous terms: a function of the address of the tile's first row, the address of
+ * the tile, the number of terms, and the bytes from one term to the next.
  */
 const fromColumns = (count: number): Func => {
   const [columns, tile, terms, pitch] = [0, 1, 2, 3];
@@ -253,7 +253,7 @@ const fromColumns = (count: number): Func => {
   };
 };
 
-/** The functions that stand first in every module. */
+/** The functions that come first in every module. */
 export const helpers = (engine: Engine): readonly Func[] => {
   const { rows, vectors } = tilingOf(engine);
   const kinds: readonly Rows[] = engine.wide ? ["packed", "standing"] : ["packed"];
@@ -271,11 +271,11 @@ export const helpers = (engine: Engine): readonly Func[] => {
   ];
 };
 
-/** Which of them packs a tile of so many rows, from rows or from columns. */
+/** The one that packs a tile of some rows, from rows or from columns. */
 export const packerIndex = (from: "rows" | "columns", rows: number, tiling: Tiling): number =>
   (from === "rows" ? 0 : tiling.rows) + rows - 1;
 
-/** Which of them multiplies so many rows and vectors. */
+/** The one that multiplies some rows and vectors. */
 export const helperIndex = (
   rows: number,
   vectors: number,

@@ -1,6 +1,6 @@
-// Kernels that evaluate expressions over a space: maps, and rows, which sum up or take the maximum
-// over some axes. Vectors lie along whichever axis is contiguous in most of what is read and written:
-// within a row, or across rows that are neighbours in memory.
+// Kernels that evaluate expressions over a space: maps, and rows, which reduce over some axes.
+// Vectors lie along the axis that is contiguous in most memory accesses: within a row, or across
+// rows that are adjacent in memory.
 import type { Node } from "../../../dsl/node.ts";
 import { reduce } from "../../../dsl/structure.ts";
 import { ascend, descend } from "../../../dsl/walk.ts";
@@ -23,27 +23,27 @@ import { type Launch, launchOf } from "./launch.ts";
 import { trailing, type VectorLoop, vectorLoop } from "./vector_axis.ts";
 import { isReadOften, turnedFor } from "./transposed.ts";
 
-/** So many units are enough to share among threads; longer loops are cut where there are fewer. */
+/** Units that are enough for all threads; if there are fewer, longer loops are cut. */
 const enoughUnits = 64;
-/** Least elements of a unit that a loop is cut into. */
+/** Least elements of a piece of a cut loop. */
 const leastElements = 1024;
-/** Rows of at most so many positions of an axis are summed up together: what they share is read once. */
+/** Most positions of an axis whose rows are reduced together, with shared values read once. */
 const fewRows = 4;
-/** Vectors of each of them at the same time. */
+/** Parallel vectors of each of them. */
 const vectorsOfFew = 2;
-/** Values that are looked at to find out whether rows share anything. */
+/** Most values that are searched for sharing between rows. */
 const mostLooks = 1024;
-/** Sums over the same axes of which each may have all the vectors that it wants. */
+/** Most sums over the same axes that each get all their parallel accumulators. */
 const fewSums = 3;
-/** Operations that are rather done again for all vectors of the other side. */
+/** Most operations that are repeated for all vectors of the other operand. */
 const cheap = 4;
 
-/** The values that a kernel computes itself although they are stored. */
+/** The values that a kernel computes although they are stored. */
 export const computedHere = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
 ): ReadonlySet<Node> => {
-  // A root that is stored elsewhere as well is only copied from there.
+  // A root that another storage holds as well is only copied from there.
   const computed = kernel.roots.filter((root) => stored.get(root.node) === root.storage);
   return new Set([
     ...computed.map((root) => root.node),
@@ -53,9 +53,9 @@ export const computedHere = (
 };
 
 /**
- * Emits the values of some roots, then their stores: a store may overwrite what another root reads.
- * Neighbours are stored one after the other, the last of them first: so two become one of 256 bits,
- * which need not keep their order. `before` runs before the values at each environment.
+ * Emits the values of some roots, then their stores, since a store may overwrite what another root
+ * reads. Adjacent vectors are stored in descending order, which lets V8 fuse each pair into one
+ * 256-bit store. `before` runs before the values at each environment.
  */
 export const storeRoots = (
   emit: Emitter,
@@ -75,7 +75,7 @@ export const storeRoots = (
   );
 };
 
-/** Runs `inside` for the vectors of a unit: of all of a loop, or of one of the pieces it is cut into. */
+/** Runs `inside` for the vectors of a unit: of a whole loop, or of one of its pieces. */
 const inPieces = (
   emit: Emitter,
   outer: readonly Dim[],
@@ -98,7 +98,7 @@ const inPieces = (
 const without = (dims: readonly Dim[], some: readonly Dim[]) =>
   dims.filter((dim) => !some.includes(dim));
 
-/** Prints a map or a row kernel, after what turns some of what it reads. */
+/** Prints a map or a row kernel, after kernels that transpose some of its operands. */
 export const printElements = (
   kernel: ExpressionKernel,
   stored: ReadonlyMap<Node, Storage>,
@@ -150,25 +150,25 @@ const printMap = (
   return launchOf(emit, units);
 };
 
-/** How long the pieces of a loop are, so that there are enough units. */
+/** The length of a loop's pieces that gives enough units. */
 const pieceOf = (outer: number, extent: number): number => {
   const wanted = Math.max(leastElements, Math.ceil(outer * extent / enoughUnits));
   return outer >= enoughUnits || wanted >= extent ? extent : Math.ceil(wanted / 16) * 16;
 };
 
-/** Whether a value has all axes that a kernel sums over. */
+/** Whether a value has all reduced axes of a kernel. */
 const isFull = ({ over }: ExpressionKernel, of: Node): boolean =>
   over.every((dim) => dim.axis in of.axes);
 
-/** A kernel that sums up rows, and the sums that stand for its reductions while it is printed. */
+/** A row kernel, and the sums that replace its reductions while it is printed. */
 interface Rows {
   readonly kernel: ExpressionKernel;
   readonly terms: ReadonlyMap<Node, Node>;
 }
 
 /**
- * Sums of sums as one: what rows share is then computed once for all of them. Only where all of a
- * kernel's are over the same axes, and nothing is stored at every position of those.
+ * Merges sums of sums, so that values shared by rows are computed once. Only if all reductions of a
+ * kernel are over the same axes, and nothing is stored at every position of those.
  */
 const inOne = (kernel: ExpressionKernel, stored: ReadonlyMap<Node, Storage>): Rows => {
   const { over, reductions, roots } = kernel;
@@ -244,7 +244,7 @@ const printRows = (
   return launchOf(emit, printWithin(rows, engine, emit, along), scratch);
 };
 
-/** Vectors lie within a row: their lanes are joined at the end of each stage. */
+/** Vectors lie within a row: their lanes are reduced at the end of each stage. */
 const printWithin = (
   { kernel, terms }: Rows,
   engine: Engine,
@@ -277,9 +277,11 @@ const printWithin = (
   emit.units(units, (unit) => {
     const env = emit.unflatten(unit, kernel.space);
     for (const stage of stages(kernel)) {
-      // The same for one sum and for a few: what else a kernel sums up changes no bits of a sum then.
+      // The same number for one sum and for a few: other sums of the kernel then do not change a
+      // sum's bits.
       const beside = stage.length <= fewSums ? sumsAtOnce : sumsAtOnce / 2;
-      // What does not fill them all is added to one more, so that each of them gets the same.
+      // The remainder goes to one more accumulator, so that each of the others gets the same number
+      // of terms.
       const isEven = along !== undefined && along.size % (width * beside) === 0;
       const sums = stage.map((reduction) =>
         Array.from(
@@ -311,7 +313,7 @@ const printWithin = (
   return units;
 };
 
-/** A short axis that something which is summed up lacks: its rows share the work. */
+/** A short axis that a summed value lacks: its rows share the work. */
 const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim | undefined => {
   const lacks = (of: Node, axis: string): boolean => {
     let found = false, looked = 0;
@@ -329,8 +331,8 @@ const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim |
 };
 
 /**
- * A product of which one side has few rows, as a kernel that sums up rows: packing the other side
- * would take longer than reading it once. Nothing where it is not so.
+ * A contraction in which one operand has few rows, as a row kernel: packing the other operand would
+ * take longer than reading it once. Undefined for others.
  */
 export const printThin = (
   kernel: ExpressionKernel,
@@ -357,8 +359,8 @@ export const printThin = (
 };
 
 /**
- * Vectors lie across rows: each lane has a row of its own. Rows along `together` are summed up
- * beside each other.
+ * Vectors lie across rows: each lane has a row of its own. Rows along `together` are reduced in
+ * parallel.
  */
 const printAcross = (
   { kernel, terms }: Rows,

@@ -1,5 +1,5 @@
-// The scalar functions of the language on vectors: what each is in instructions. Truth values are
-// masks of all ones, words are 32-bit lanes.
+// The scalar functions of the language as vector instructions. A bool is a mask of all ones or
+// zeros; a u32 is a 32-bit lane.
 import type { Node } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
 import type { ScalarName } from "../../../dsl/node.ts";
@@ -7,7 +7,7 @@ import type { Instruction } from "../assembler/encode.ts";
 import type { Builder, Value } from "../assembler/builder.ts";
 import type { VectorFunction, VectorMath } from "./math.ts";
 
-/** What the spelling of a function may use. */
+/** The context of a function's spelling. */
 export interface Around {
   readonly make: Builder;
   readonly math: VectorMath;
@@ -17,11 +17,11 @@ type Spelling = (around: Around, args: readonly Value[], of: Node) => Value;
 
 const plain = (name: Instruction): Spelling => ({ make }, args) => make.op(name, ...args);
 const called = (name: VectorFunction): Spelling => ({ math }, [x]) => math[name](x);
-/** A comparison or so of floats, or of words. */
+/** One instruction for floats, another for u32. */
 const either = (floats: Instruction, words: Instruction): Spelling => ({ make }, args, of) =>
   make.op(of.args[0].dtype === "f32" ? floats : words, ...args);
 
-/** An operation that vectors do not have, lane by lane. */
+/** An operation without a vector instruction, lane by lane. */
 const byLanes = (name: Instruction): Spelling => ({ make }, [a, b]) => {
   const lanes = a.varies || b.varies ? 4 : 1;
   let result: Value | undefined;
@@ -33,14 +33,16 @@ const byLanes = (name: Instruction): Spelling => ({ make }, [a, b]) => {
   return result!;
 };
 
-/** Division traps where WebAssembly divides by zero: there the divisor counts as 1. */
+/** WebAssembly traps at division by zero, so a divisor of 0 counts as 1. */
 const dividing = (name: "i32.div_u" | "i32.rem_u"): Spelling => (around, [a, b], of) => {
   const { make } = around;
   const one = make.vector([1, 1, 1, 1]);
   return byLanes(name)(around, [a, make.op("i32x4.max_u", b, one)], of);
 };
 
-/** The larger; where one of two floats is a constant, the instruction that gives the other's NaN. */
+/**
+ * The maximum; if one of two floats is a constant, the instruction that propagates the other's NaN.
+ */
 const larger: Spelling = ({ make, math }, [a, b], { args }) => {
   if (args[0].dtype === "u32") return make.op("i32x4.max_u", a, b);
   const isNumber = ({ op, attributes }: Node) => op === "const" && !Number.isNaN(attributes.value);
@@ -89,7 +91,7 @@ const spellings: Readonly<Record<ScalarName, Spelling>> = {
   remainder: dividing("i32.rem_u"),
 };
 
-/** How a scalar function is spelled, or undefined for another operation. */
+/** The spelling of a scalar function, or undefined for another operation. */
 export const scalarOp = (
   of: Node,
 ): ((around: Around, args: readonly Value[]) => Value) | undefined =>

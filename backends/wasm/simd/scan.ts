@@ -1,8 +1,8 @@
-// Scans by lanes: four neighbours of the space lie in the lanes of vectors, of which a few are beside
-// each other; time is a loop inside, and what a lane holds along further axes is in scratch memory, a
-// vector for each position. Producers are printed into the step where they are read, or before a
-// segment of steps where they are dear and wait for none. A scan that runs back over another computes
-// that one's carries again, a segment at a time, from checkpoints.
+// Scans by lanes: four neighbouring positions of the space are the lanes of a vector, and a few
+// vectors run in parallel; time is a loop inside, and values along held axes are in scratch memory,
+// a vector for each position. Producers are printed into the step where they are read, or before a
+// segment of steps if they are expensive and independent of the carries. A scan that runs backward
+// over another one recomputes its carries, a segment at a time, from checkpoints.
 import { intern, type Node } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 import * as affine from "../../codegen/index_math.ts";
@@ -36,14 +36,14 @@ import {
 } from "../../codegen/scan_analysis.ts";
 import { printTogether } from "./cooperative_scan.ts";
 
-/** Lanes of a unit of work where nothing is summed across them: a line of the cache. */
+/** Lanes of a unit of work without sums across lanes: a cache line. */
 const lanesOfUnit = 16;
 
-/** Most values of one kind that are computed before the steps. */
+/** Most values of one kind that are precomputed before the steps. */
 const mostSteady = 512;
 /** Most vectors of one value that are kept for the steps of a segment. */
 const mostSlots = 1024;
-/** Steps of a segment where nothing says how many. */
+/** Default steps of a segment. */
 const stepsAhead = 16;
 
 /** Prints a scan kernel. */
@@ -54,7 +54,7 @@ export const printScan = (
 ): Launch =>
   kernel.together ? printTogether(kernel, stored, engine) : printByLanes(kernel, stored, engine);
 
-/** The axis that vectors lie along: that of partial sums, or the best for what the steps read. */
+/** The vector axis: that of partial sums, or the best for what the steps read. */
 const vectorAxis = (
   kernel: ScanKernel,
   fresh: () => Emitter,
@@ -87,8 +87,8 @@ const vectorAxis = (
 };
 
 /**
- * Vectors of lanes that are run through time beside each other: they share what does not differ along
- * lanes, and use a line of the cache at once. As many as leave none over, so that code is printed once.
+ * The number of vectors that run through time in parallel: they share lane-invariant values, and
+ * use whole cache lines. It divides the number of vectors, so that code is printed once.
  */
 const besideIn = (extent: number, piece: number): number =>
   [4, 2].find((count) => [extent, piece].every((one) => one % (count * lanesOfVector) === 0)) ?? 1;
@@ -148,7 +148,7 @@ const printByLanes = (
     of: better[nextNames.length + k],
   }));
   const countOf = (of: Node): number => steps * size(heldOf(of));
-  // Sums across lanes, for all steps, while the lanes of a unit are run through.
+  // Sums across lanes, for all steps, over the lanes of a unit.
   const sums = new Map(
     outs.filter(({ root }) => acrossOf(root))
       .map((out) => [out, scratch.take(Math.ceil(steps * size(heldOf(out.of)) / 4))] as const),
@@ -159,7 +159,7 @@ const printByLanes = (
       position(heldOf(of), env),
     );
 
-  /** Prints all steps for the vectors of lanes at some places, beside each other. */
+  /** Prints all steps for some vectors of lanes in parallel. */
   const printSteps = (starts: readonly Env[]): void => {
     const places = keeper(emit, scratch, held, along, starts.length);
     const { declare, read, readSteady, write, slot } = places;
@@ -198,8 +198,8 @@ const printByLanes = (
       read(of[name], env);
 
     /**
-     * Computes what no step changes, once for all positions that the lanes hold. Gives what says so
-     * inside a step. Without held axes, loops leave such values outside anyway.
+     * Computes loop-invariant values once for all held positions; returns what defines them inside
+     * a step. Without held axes, loops leave such values outside anyway.
      */
     const keepSteady = (
       of: Node,
@@ -242,10 +242,10 @@ const printByLanes = (
     };
     const lengthOf = (g: affine.Int): Value =>
       emit.atMost(affine.sum(affine.int(steps), affine.times(g, -length)), length);
-    // A single step is no loop, so that what is written for it stands in the loop around.
+    // A single step is no loop, so that its code is in the enclosing loop.
     const reader = (kept: Kept): Reader => (env) =>
       length > 1 ? readSteady(kept, env) : read(kept, env);
-    /** What steps need not wait for is computed for a whole segment before it. */
+    /** Values that are independent of carries are precomputed for a whole segment. */
     const keepAhead = (of: readonly Steps[]) => {
       const nodes = held.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));
       const list = [...new Set(nodes)].map((x) => declare(x, length));
@@ -297,7 +297,7 @@ const printByLanes = (
       const sourceFrom = roles(source).from;
       const again = renewed(source);
       const steadyAgain = keepSteady(source, again.leaves, Object.values(again.next));
-      // Values of the steps of a segment: those that come into each, and what is worth keeping.
+      // Values for all steps of a segment: incoming carries, and values worth keeping.
       const came = Object.fromEntries(
         names.map((name) => [name, declare(sourceFrom[name], every + 1)]),
       );
@@ -327,7 +327,7 @@ const printByLanes = (
             );
           });
         }
-        // The last step is computed too where something is kept of it; nothing reads its carries.
+        // The last step is computed only if a value of it is kept; nothing reads its carries.
         emit.loop(every, (k) => {
           const t = timeOf(stepAt(g, k), source);
           const into = cameInto(k);
@@ -360,7 +360,7 @@ const printByLanes = (
           for (const { kept, instead } of both) emit.override(instead, reader(slot(kept, k)));
           bindLocals(emit, own, scan, reading(carries), t, instead);
           steady();
-          // Nobody computes these again: a scan that does so itself is not run back over.
+          // These are never recomputed: a scan that recomputes is not run back over itself.
           saveCarries(t);
           printStep(printer, ownStep, plus(starts, axis, t));
         });
@@ -393,7 +393,7 @@ const printByLanes = (
     emit.vectors(
       along.size,
       (ats) => {
-        // All of these loops use the same places.
+        // All of these loops share their scratch memory.
         scratch.giveBack(declared);
         printSteps(ats.map((at) => new Map([...start, [along.axis, at]])));
         most = Math.max(most, scratch.taken());

@@ -1,5 +1,5 @@
-// What the steps of a scan keep, for all vectors of lanes that are run through time beside each other:
-// a local for each vector, or scratch memory where a value has axes that a lane holds.
+// Storage of a scan's kept values, for all vectors that run through time in parallel: a local for
+// each vector, or scratch memory for values with held axes.
 import type { Node } from "../../../dsl/node.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { type Dim, size } from "../../lower/kernel_ir.ts";
@@ -9,26 +9,29 @@ import { type Emitter, type Env, parameters } from "./emitter.ts";
 import { width } from "./lanes.ts";
 import { position } from "./scan_values.ts";
 
-/** A kept value. In scratch memory, the vectors of one held position are neighbours. */
+/** A kept value. In scratch memory, the vectors of one held position are adjacent. */
 export interface Kept {
   readonly dims: readonly Dim[];
   readonly node: Node;
   readonly variables?: readonly Variable[];
   readonly offset: number;
-  /** The positions that it has, those of all steps of a segment. */
+  /** Its positions, including those of all steps of a segment. */
   readonly count: number;
-  /** Where in it the positions of this step begin, if it has some for each step of a segment. */
+  /** The offset of this step's positions, if it has some for each step of a segment. */
   readonly from?: affine.Int;
 }
 
 /** Scratch memory. */
 export interface Scratch {
-  /** Takes some vectors, and gives the offset in bytes of the first. */
+  /** Allocates some vectors, and returns the offset in bytes of the first. */
   readonly take: (vectors: number) => number;
-  /** The address of one of `count` elements of some bytes. Offsets are left to instructions. */
+  /**
+   * The address of one of `count` elements of some bytes. Constant offsets are left to
+   * instructions.
+   */
   readonly address: (at: affine.Int, bytes: number, count: number) => Value;
   readonly taken: () => number;
-  /** Gives back what was taken since so much was. */
+  /** Frees what was allocated since then. */
   readonly giveBack: (to: number) => void;
 }
 
@@ -54,12 +57,12 @@ export const scratchOf = (emit: Emitter): Scratch => {
   };
 };
 
-/** Keeps values of `beside` vectors along an axis. */
+/** Keeps values of `beside` parallel vectors along an axis. */
 export interface Keeper {
-  /** A place for a value, and for that of each of some steps. */
+  /** A place for a value, or for its values in some steps. */
   readonly declare: (of: Node, steps?: number) => Kept;
   readonly read: (kept: Kept, env: Env) => Value;
-  /** Reads what is not written in the loop around, farther out if it is the same there. */
+  /** Reads a value that the enclosing loop does not write, in an outer block if it is invariant. */
   readonly readSteady: (kept: Kept, env: Env) => Value;
   readonly write: (kept: Kept, env: Env, value: Value) => void;
   /** The place of the step `k` of a segment. */
@@ -74,7 +77,7 @@ export const keeper = (
   beside: number,
 ): Keeper => {
   const { make } = emit;
-  /** Which of the vectors an environment is of; any where the value lacks their axis. */
+  /** The index of an environment's vector; any if the value lacks the axis. */
   const numberOf = (env: Env): number => (env.get(along?.axis ?? "")?.constant ?? 0) / width;
   const addressOf = ({ dims, count, from = affine.int(0) }: Kept, env: Env): Value =>
     scratch.address(affine.sum(from, position(dims, env)), 16 * beside, count);

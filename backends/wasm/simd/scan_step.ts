@@ -1,5 +1,5 @@
-// One step of a scan by lanes: its reductions, next carries and outputs, in loops over the axes that
-// lanes hold, each as early as what it needs is there.
+// Prints one step of a scan by lanes: its reductions, next carries and outputs, in loops over the
+// held axes, each in the earliest possible phase.
 import { type Node, reachable } from "../../../dsl/node.ts";
 import type * as affine from "../../codegen/index_math.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "../../lower/scans/phases.ts";
@@ -12,16 +12,16 @@ import type { Keeper, Kept, Scratch } from "./scan_scratch.ts";
 import { readsOf } from "../../codegen/scan_analysis.ts";
 import { onlyOnce } from "./scan_values.ts";
 
-/** What one step must compute. */
+/** A value that a step computes. */
 interface Item {
   readonly of: Node;
-  /** Reductions that this value needs are done in earlier phases. */
+  /** Its phase: reductions that it needs are in earlier ones. */
   readonly phase: number;
-  /** The held axes that its value has. */
+  /** The held axes of its value. */
   readonly nest: readonly Dim[];
-  /** What is computed, where that is not `of` alone. */
+  /** The computed values, if not `of` alone. */
   readonly value?: (env: Env) => Value;
-  /** A sum that all vectors are added to, one after the other. */
+  /** A sum to which all vectors are added in sequence. */
   readonly sum?: {
     readonly reduction: Node;
     /** A place in scratch memory for two vectors. */
@@ -31,13 +31,13 @@ interface Item {
   readonly run: (env: Env, value: Value) => void;
 }
 
-/** What a step gives out. */
+/** An output of a step. */
 export interface Out {
   readonly of: Node;
   readonly root: ScanRoot;
 }
 
-/** What all steps of a scan are printed with. */
+/** The context in which all steps of a scan are printed. */
 export interface StepPrinter {
   readonly emit: Emitter;
   readonly engine: Engine;
@@ -46,32 +46,32 @@ export interface StepPrinter {
   /** The axis of time. */
   readonly axis: string;
   readonly space: readonly Dim[];
-  /** The held axes that a value has. */
+  /** The held axes of a value. */
   readonly heldOf: (of: Node) => readonly Dim[];
-  /** Where in scratch memory the outputs are that are summed across lanes, and which number of them. */
+  /** The scratch memory of outputs that are summed across lanes, and the index of each. */
   readonly sums: ReadonlyMap<Out, number>;
   readonly placeOf: (of: Node, env: Env) => affine.Int;
   readonly countOf: (of: Node) => number;
 }
 
-/** What one step computes. */
+/** The values that one step computes. */
 export interface Step {
   readonly next: Readonly<Record<string, Node>>;
   /** The leaves that stand for the carries. */
   readonly leaves: Readonly<Record<string, Node>>;
   readonly carries: Readonly<Record<string, Kept>>;
   readonly outs: readonly Out[];
-  /** Where next carries are written, if not in place of the carries. */
+  /** The places of next carries, if not those of the carries. */
   readonly places?: Readonly<Record<string, Kept>>;
-  /** More values that are kept. */
+  /** Further kept values. */
   readonly more?: readonly Kept[];
 }
 
 const key = (nest: readonly Dim[]): string => nest.map((dim) => dim.axis).join();
 
 /**
- * Computes values at environments, and does what is to be done with those of neighbours together,
- * the last of them first: so two stores become one of 256 bits, which need not keep their order.
+ * Computes values at environments and uses those of adjacent vectors together, in descending order,
+ * which lets V8 fuse two stores into a 256-bit one.
  */
 export const inTurn = <T>(
   engine: Engine,
@@ -86,7 +86,7 @@ export const inTurn = <T>(
   }
 };
 
-/** The same where there is one value for each environment. */
+/** The same with one value for each environment. */
 export const oneByOne = (
   engine: Engine,
   envs: readonly Env[],
@@ -109,7 +109,7 @@ export const over = (
   });
 };
 
-/** Prints one step for the vectors of lanes at some environments, beside each other. */
+/** Prints one step for some vectors of lanes in parallel. */
 export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]): void => {
   const { emit, engine, scratch, axis, space, heldOf, sums, placeOf } = printer;
   const { make } = emit;
@@ -166,7 +166,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
       sum: {
         reduction: root.partial!.reduction,
         pair: scratch.take(2),
-        // Lanes that do not count are no part of it.
+        // Inactive lanes are left out.
         add: (sum, at) => emit.counted(emit.plus(sum, of, at), sum),
       },
       run: (at, value) =>
@@ -195,7 +195,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
   }));
   for (const { name, of, phase, nest } of nexts) {
     const kept = carries[name];
-    // A carry is replaced at once where nobody reads its old value afterwards.
+    // A carry is replaced at once if its old value has no later reader.
     const isAtOnce = [...items, ...nexts].every((item) => {
       const reads = readsOf(item.of, leaves[name]);
       return reads === "no" || item.phase < phase ||
@@ -229,7 +229,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
     );
     for (const group of nests.values()) {
       over(emit, group[0].nest, envs, (ats) => {
-        // Two sums of each, so that neighbours are added at the same time.
+        // Two accumulators of each, so that adjacent vectors are added in parallel.
         const zeros = [make.splat(0), make.splat(0)].slice(0, ats.length);
         const running = new Map(
           group.filter((item) => item.sum !== undefined).map((item) => [item, [...zeros]]),

@@ -1,5 +1,5 @@
-// What both kinds of scan kernels have in common: what the locals of a step stand for while it is
-// printed, where in time a step is, and who stores what several units of work compute alike.
+// Shared by both scan printers: the values of a step's locals while it is printed, the position of
+// a step in time, and which unit of work stores a value that several compute.
 import { known } from "../../../dsl/axes.ts";
 import type { Node } from "../../../dsl/node.ts";
 import { type locals, roles } from "../../../dsl/scan.ts";
@@ -27,8 +27,8 @@ export const position = (dims: readonly Dim[], env: Env): affine.Int =>
   );
 
 /**
- * Says what the locals of a scan's step are at time `t`: carries are read by `carry`, inputs where
- * they are stored, or by `instead`.
+ * Defines the locals of a scan's step at time `t`: carries are read by `carry`, inputs from their
+ * storages or by `instead`.
  */
 export const bindLocals = (
   emit: Emitter,

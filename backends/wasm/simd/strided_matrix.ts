@@ -1,12 +1,12 @@
-// What stands in memory as a matrix: rows that are equally far apart, and so are elements of a row. Such
-// an operand of a product is read, and such a result written, without a copy in between.
+// Strided matrices: values in memory whose rows, and elements within a row, have constant
+// distances. Such an operand of a contraction is read, and such a result written, without a copy.
 import type { Node } from "../../../dsl/node.ts";
 import type * as affine from "../../codegen/index_math.ts";
 import { type Dim, size, type Storage } from "../../lower/kernel_ir.ts";
 import type { Value } from "../assembler/builder.ts";
 import type { Emitter, Env } from "./emitter.ts";
 
-/** Rows or columns: the first of them, and any. */
+/** Rows or columns: the first, and any of them. */
 export interface Span {
   readonly first: affine.Int;
   readonly any: affine.Int;
@@ -14,13 +14,13 @@ export interface Span {
 
 /** A matrix in memory; distances are in elements. */
 export interface Matrix {
-  /** The address of the first element of some rows and columns, all of which are reached. */
+  /** The address of the first element of some rows and columns, all of which must lie inside. */
   readonly address: (rows: Span, columns: Span) => Value;
   readonly rowPitch: number;
   readonly columnPitch: number;
 }
 
-/** By how much a place grows with a variable; undefined where that is not always the same. */
+/** The stride of an address along a variable; undefined if it is not constant. */
 const growth = (at: affine.Int, variable: affine.Int): number | undefined => {
   const [own] = variable.terms;
   if (own === undefined) return 0;
@@ -51,7 +51,7 @@ const matrix = (
   return { address, rowPitch, columnPitch };
 };
 
-/** A node as a matrix, where nothing is done to what stands in memory. */
+/** A node as a matrix, if it is stored unchanged. */
 export const matrixOf = (
   emit: Emitter,
   of: Node,

@@ -1,24 +1,24 @@
-// Small values whose elements lanes would read one by one, as they are no neighbours along the vectors
-// of a kernel: a copy is made first, in which they are. A head's gates at all keys are read by every
-// token: 8,000 numbers are turned for 2,000,000 that are computed.
+// Transposed copies of small operands whose elements a kernel's lanes would gather one by one: the
+// copy is contiguous along the vectors. Every token reads the gates of a head at all keys, for
+// example: 8,000 numbers are transposed for 2,000,000 computed ones.
 import type { Node } from "../../../dsl/node.ts";
 import { copying, type ExpressionKernel, size, type Storage } from "../../lower/kernel_ir.ts";
 import type { VectorLoop } from "./vector_axis.ts";
 
-/** A kernel reads an element of a value at least so many times, if the value is turned for it. */
+/** Least reads of each element for which a value is transposed. */
 const leastReads = 8;
 
-/** What a kernel reads turned, and the kernels that turn it. */
+/** A kernel's transposed operands, and the kernels that transpose them. */
 export interface Turned {
   readonly copies: readonly ExpressionKernel[];
   readonly stored: ReadonlyMap<Node, Storage>;
 }
 
-/** Whether a kernel reads a value so often that it is turned where that helps. */
+/** Whether a kernel reads a value so often that transposing it pays. */
 export const isReadOften = ({ space, over }: ExpressionKernel) => (of: Storage): boolean =>
   size(of.dims) * leastReads <= size(space) * size(over);
 
-/** The storage with the axes first that are further in than the one along which a step is `stride`. */
+/** The storage with those axes first that are faster than the one whose step is `stride`. */
 const turn = (of: Storage, stride: number, id: number): Storage | undefined => {
   let inner = 1;
   const at = of.dims.findLastIndex((dim) => {
@@ -31,7 +31,7 @@ const turn = (of: Storage, stride: number, id: number): Storage | undefined => {
   return { id, dtype: of.dtype, dims, role: "temporary" };
 };
 
-/** What is read turned by a kernel whose vectors lie along `loop`. */
+/** The operands to transpose for a kernel with vectors along `loop`. */
 export const turnedFor = (
   kernel: ExpressionKernel,
   loop: VectorLoop | undefined,
@@ -40,7 +40,7 @@ export const turnedFor = (
   const often = isReadOften(kernel);
   const strided = [...loop?.strides ?? []].filter(([of, stride]) => stride > 1 && often(of));
   const turned = new Map(strided.flatMap(([storage, stride], k) => {
-    // No other kernel makes storages with the number of this one's, and numbers are small.
+    // A unique id: no other kernel makes storages from this one's, and ids are small.
     const id = -1 - kernel.roots[0].storage.id - (k + 1) * 2 ** 24;
     const made = turn(storage, stride, id);
     return made === undefined ? [] : [[storage, made] as const];

@@ -1,30 +1,27 @@
-// Along which axis vectors lie. Every access to memory of a kernel's body is written down with its
-// address, and the axis that makes most of them neighbours in memory is taken.
+// Chooses the vector axis: every memory access of a kernel's body is recorded with its address, and
+// the axis along which most of them are contiguous is taken.
 import type * as affine from "../../codegen/index_math.ts";
 import { type Dim, size, type Storage } from "../../lower/kernel_ir.ts";
 import type { Access, Emitter, Env } from "./emitter.ts";
 import { laneStride, width } from "./lanes.ts";
 
-/** Work of a vector's access, in vector operations. */
+/** Cost of a vector access, in vector operations. */
 const accessCost = (stride: number | undefined): number =>
   stride === 0 ? 0.5 : stride === 1 ? 1 : 8;
-/** Work around each run of a vector loop, in vector operations. */
+/** Overhead of each run of a vector loop, in vector operations. */
 const loopCost = 6;
-/** Axes shorter than this may be flattened with their neighbours. */
+/** Shorter axes may be flattened with their neighbours. */
 const longEnough = 64;
 
 /** The axes that a vector loop runs over: one, or the last ones flattened. */
 export interface VectorLoop {
   readonly dims: readonly Dim[];
   readonly cost: number;
-  /**
-   * How far apart the elements of a vector are that is read, of what is read by vectors, always as far
-   * apart.
-   */
+  /** The strides of vector accesses whose stride is constant. */
   readonly strides: ReadonlyMap<Storage, number>;
 }
 
-/** The last axes, as many as make a loop long enough; none where the last is so itself. */
+/** The last axes that together make a loop long enough; none if the last alone does. */
 export const trailing = (dims: readonly Dim[]): readonly Dim[] => {
   let from = dims.length;
   while (from > 0 && size(dims.slice(from)) < longEnough) from--;
@@ -46,8 +43,9 @@ const stridesOf = (accesses: readonly Access[], name: string | undefined) => {
 };
 
 /**
- * The best of some axes, or of runs of axes flattened, for `body`, which is printed by fresh emitters;
- * undefined where all are of size 1. What `turns` says yes to is turned, where it would be read strided.
+ * The best of some axes, or of flattened runs of axes, for `body`, which is printed by fresh
+ * emitters; undefined if all sizes are 1. Operands that `turns` accepts are transposed where they
+ * would be strided.
  */
 export const vectorLoop = (
   candidates: readonly (readonly Dim[])[],

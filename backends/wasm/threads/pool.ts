@@ -1,6 +1,7 @@
-// Threads for kernels: workers that share the memory of machines with the main thread, which works as
-// well. Without workers or shared memory the main thread does all the work, with the same results. A
-// kernel that fails on any thread ends the run, and no other; a thread that is gone is not waited for.
+// The thread pool: workers that share the memory of machines with the main thread, which works as
+// well. Without workers or shared memory the main thread does all the work, with the same results.
+// A kernel that fails on any thread ends its run and no other; the pool does not wait for a thread
+// that died.
 import {
   controlWords,
   type Ended,
@@ -25,16 +26,16 @@ import type { Message } from "./worker.ts";
 
 /** A machine that a pool runs. */
 export interface Team {
-  /** Runs a program by its number, to the end; tells why where it could not. */
+  /** Runs a program by its number, to the end; returns the failure, if there is one. */
   readonly run: (program: number, ended?: Ended) => Failure | undefined;
   readonly close: () => void;
 }
 
-/** How threads are started and waited for. */
+/** Options of a pool. */
 export interface PoolOptions {
-  /** The module that workers run. */
+  /** The module of the workers. */
   readonly script?: string;
-  /** Milliseconds without anything done after which threads that take part are taken to be gone. */
+  /** Milliseconds without progress after which participating threads count as dead. */
   readonly patience?: number;
 }
 
@@ -52,8 +53,9 @@ export interface Pool {
 const mostCalls = 65536;
 
 /**
- * What workers may still hold of machines that are closed. A worker sleeps outside of its runs and
- * hardly makes garbage, so its engine collects none, and keeps the memory of whatever it has seen.
+ * Closed machines, and their bytes, that workers may still hold. A worker sleeps between runs and
+ * makes hardly any garbage, so its engine does not collect it and keeps the memory of all machines
+ * that it has seen.
  */
 const mostClosed = { machines: 32, bytes: 2 ** 26 };
 
@@ -76,7 +78,7 @@ const startWorkers = (count: number, script: string): Set<Worker> => {
     for (let k = 0; k < count; k++) {
       const worker = new Worker(script, { type: "module" });
       workers.add(worker);
-      // What a worker can not bear, such as a module that is not there, ends that worker alone.
+      // An error that a worker cannot survive, such as a missing module, ends that worker only.
       worker.onerror = (event) => {
         event.preventDefault();
         workers.delete(worker);
@@ -89,7 +91,7 @@ const startWorkers = (count: number, script: string): Set<Worker> => {
   return workers;
 };
 
-/** A pool of `threads` threads; of one where workers can not be had. */
+/** A pool of `threads` threads; of one if workers are not available. */
 export const openPool = (
   threads: number,
   { script = new URL("./worker.ts", import.meta.url).href, patience = 300_000 }: PoolOptions = {},
@@ -114,10 +116,10 @@ export const openPool = (
     tell((thread) => ({ tell: "control", control, thread, patience }));
     jobs.forEach((job) => tell(() => ({ tell: "open", job })));
   };
-  // A thread that sleeps on shared memory can not be ended from outside.
+  // A thread that sleeps on shared memory cannot be terminated from outside.
   const end = () => tell(() => ({ tell: "end" }));
   let closed = { machines: 0, bytes: 0 };
-  /** Goes on with other workers. */
+  /** Replaces the workers. */
   const renew = () => {
     end();
     workers = startWorkers(threads - 1, script);
@@ -161,14 +163,14 @@ export const openPool = (
           wake();
           try {
             takePart(own, calls, job.scratch[0], control, patience, ended);
-            // Nobody may join any more, and those who have must leave before the next run.
+            // No thread may join any more, and those that have must leave before the next run.
             Atomics.store(control, running, 0);
             waitUntil(control, joined, (there) => there === 0, patience);
             return failureOf(control);
           } catch (error) {
             Atomics.store(control, running, 0);
             if (!(error instanceof Lost)) throw error;
-            // Should the thread still be there, it may write to this machine's memory at any time.
+            // If the thread is still alive, it may write to this machine's memory at any time.
             gone = { said: "a thread does not answer any more; open the machine again" };
             jobs.delete(machine);
             workers.forEach((worker) => worker.terminate());

@@ -1,6 +1,6 @@
-// What a thread does in a run: it takes tasks of the call at hand until there are none left, waits
-// until the others have ended theirs, and goes on to the next call. The tasks of a call are always the
-// same ones, whoever takes them, so results do not depend on the number of threads.
+// The work queue: a thread takes tasks of the current call until none are left, waits until the
+// other threads have finished theirs, and goes on to the next call. The tasks of a call do not
+// depend on the threads, so results do not depend on their number.
 
 /** A function to be called for all of its units. */
 export interface Call {
@@ -10,7 +10,7 @@ export interface Call {
   readonly units: number;
 }
 
-/** Everything that a thread must know of a machine. */
+/** A machine, as threads need it. */
 export interface Job {
   readonly machine: number;
   readonly module: WebAssembly.Module;
@@ -38,12 +38,12 @@ export const ready = ({ module, memory, programs }: Job): Ready => {
   };
 };
 
-/** Most tasks that a call's units are shared out in. */
+/** Most tasks that a call's units are divided into. */
 const mostTasks = 64;
-/** Looks at a number that others change before the thread goes to sleep on it. */
+/** Polls of a value that other threads change before a thread goes to sleep on it. */
 const looks = 2000;
 
-// Words of control memory, all of them changed by atomic operations only.
+// The i32 elements of control memory, all of them changed only by atomic operations.
 /** Counts commands, so that threads notice a new one. */
 export const generation = 0;
 /** The machine and program to run. */
@@ -53,13 +53,13 @@ export const programWord = 2;
 export const running = 3;
 /** How many threads have joined it. */
 export const joined = 4;
-/** How many messages each thread has been sent. */
+/** Messages sent to each thread. */
 export const messages = 5;
-/** Counts tasks that were taken, so that a thread that works is told from one that is gone. */
+/** Counts tasks that were taken, which distinguishes a working thread from a dead one. */
 export const progress = 6;
-/** The call, counted from 1, in which a kernel failed; 0 as long as none has. */
+/** The call, from 1, in which a kernel failed; 0 if none has. */
 const failedWord = 7;
-/** The length of what it said, in bytes. */
+/** The length of its message, in bytes. */
 const saidWord = 8;
 /** From here on: for each call, the next task, and the number of tasks done. */
 const saidFrom = 16;
@@ -67,15 +67,21 @@ const counters = 144;
 const saidBytes = 4 * (counters - saidFrom);
 export const controlWords = (mostCalls: number): number => counters + 2 * mostCalls;
 
-/** Forgets the tasks of the run before, so that one of so many calls can begin. Nobody runs. */
+/**
+ * Resets the tasks of the run before, so that one with so many calls can begin. No thread is
+ * running.
+ */
 export const reset = (control: Int32Array, calls: number): void => {
   control.fill(0, failedWord, controlWords(calls));
 };
 
-/** Added to the number of tasks done of a call in which a kernel failed: nobody waits for the rest. */
+/**
+ * Added to the number of finished tasks of a call in which a kernel failed: no thread waits for the
+ * rest.
+ */
 const failure = 2 * mostTasks;
 
-/** Tells all threads that a kernel failed in a call; what the first one said is kept. */
+/** Reports to all threads that a kernel failed in a call; the first message is kept. */
 const fail = (control: Int32Array, call: number, error: unknown): void => {
   if (Atomics.compareExchange(control, failedWord, 0, call + 1) === 0) {
     const said = new TextEncoder().encode(`${error}`).subarray(0, saidBytes);
@@ -84,9 +90,9 @@ const fail = (control: Int32Array, call: number, error: unknown): void => {
   }
 };
 
-/** Why a run did not come to its end, such as a kernel that trapped. */
+/** Why a run did not finish, such as a kernel that trapped. */
 export interface Failure {
-  /** The place of the kernel's call in the program, where it is known. */
+  /** The index of the kernel's call in the program, if known. */
   readonly call?: number;
   readonly said: string;
 }
@@ -95,17 +101,17 @@ export interface Failure {
 export const failureOf = (control: Int32Array): Failure | undefined => {
   const call = Atomics.load(control, failedWord) - 1;
   if (call < 0) return undefined;
-  // Text is not decoded from shared memory.
+  // TextDecoder does not accept shared memory.
   const said = new Uint8Array(control.buffer, 4 * saidFrom, control[saidWord]).slice();
   return { call, said: new TextDecoder().decode(said) };
 };
 
-/** Thrown where other threads are waited for and none of them has done anything for too long. */
+/** Thrown if the other threads have made no progress for too long. */
 export class Lost extends Error {}
 
 /**
- * Waits until a word of control memory is as wanted: briefly awake, then asleep until notified. Gives
- * up when nothing at all has happened for `patience` milliseconds.
+ * Waits until an element of control memory satisfies a condition: first polling, then asleep until
+ * notified. Gives up after `patience` milliseconds without any progress.
  */
 export const waitUntil = (
   control: Int32Array,
@@ -126,7 +132,7 @@ export const waitUntil = (
   }
 };
 
-/** Is told that a call has ended. */
+/** Called when a call has ended. */
 export type Ended = (call: number) => void;
 
 /** Takes part in a run of a program until all calls have ended, or one has failed. */
@@ -164,7 +170,7 @@ export const takePart = (
   }
 };
 
-/** Runs a program on this thread alone; tells of a failure. */
+/** Runs a program on this thread alone; returns a failure. */
 export const runAlone = (
   { functions }: Ready,
   calls: readonly Call[],

@@ -1,5 +1,5 @@
 // A thread of the pool. It sleeps on the pool's control memory until there is a run, takes part in
-// it, and returns to its messages when it is told of a machine that it does not know yet.
+// it, and returns to its messages when a new machine is announced.
 /// <reference lib="webworker" />
 import {
   generation,
@@ -14,7 +14,7 @@ import {
   takePart,
 } from "./work_queue.ts";
 
-/** What a thread is told. */
+/** A message to a thread. */
 export type Message =
   | {
     readonly tell: "control";
@@ -47,7 +47,7 @@ const serve = (control: Int32Array): void => {
         takePart(job.ready, program, job.scratch, control, patience);
       }
     } catch {
-      // Nobody answers any more. The thread that asked for the run finds that out as well.
+      // The other threads do not respond. The thread that started the run notices that as well.
     } finally {
       Atomics.sub(control, joined, 1);
       Atomics.notify(control, joined);
@@ -66,14 +66,15 @@ self.addEventListener("message", ({ data }: MessageEvent<Message>) => {
       try {
         jobs.set(data.job.machine, { ready: ready(data.job), scratch: data.job.scratch[thread] });
       } catch {
-        // Without memory for it this thread takes no part in the machine's runs; others do them.
+        // Without memory for it, this thread takes no part in the machine's runs; others compute
+        // them.
       }
       break;
     case "close":
       jobs.delete(data.machine);
       break;
     case "end":
-      // A thread that sleeps on shared memory can not be ended from outside.
+      // A thread that sleeps on shared memory cannot be terminated from outside.
       return self.close();
   }
   serve(control!);
