@@ -13,7 +13,7 @@ export declare const axes: unique symbol;
 
 /**
  * An expression whose value has the axes `A`. It is invariant in `A`: a tensor with more axes is
- * not a tensor with fewer, so an axis can not get lost by assignment.
+ * not a tensor with fewer, so an axis cannot get lost by assignment.
  */
 export interface Tensor<A> {
   /** In and out, which makes the type invariant. No tensor has it at run time. */
@@ -51,8 +51,8 @@ export type Mismatch<A, B, K = Clash<A, B>> = K extends keyof A & keyof B
 /** The parameter type of a right operand: itself when the sizes agree, else the sentence. */
 export type Fitting<A, B> = [Clash<A, B>] extends [never] ? Tensor<B> : Mismatch<A, B>;
 
-// How axes are made from axes. They are interfaces, read as `Join<A, B>["axes"]`, and not aliases:
-// an editor or a message then shows the axes themselves, not the way they were made.
+// Type functions from axes to axes. They are interfaces, read as `Join<A, B>["axes"]`, and not
+// aliases: editors and messages then show the resulting axes.
 
 /** The axes `A` as they are, writable. */
 export interface Plain<A> {
@@ -84,7 +84,7 @@ export interface Replace<A, K, B> {
   };
 }
 
-/** The parameter type of a new axis name: itself when it is free (or unknown), else the sentence. */
+/** The parameter type of a new axis name: itself if it is free (or unknown), else the sentence. */
 export type Free<A, T extends string> = string extends keyof A ? T
   : T extends keyof A ? `axis '${T}' already exists`
   : T;
@@ -111,13 +111,13 @@ export const join = (left: Axes, right: Axes): Axes => {
   return { ...left, ...right };
 };
 
-/** The run-time side of `Drop`: throws when an axis to drop is not there. */
+/** The run-time side of `Drop`: throws if an axis to drop is missing. */
 export const drop = (from: Axes, names: readonly string[]): Axes => {
   for (const name of names) requireAxis(from, name);
   return Object.fromEntries(Object.entries(from).filter(([axis]) => !names.includes(axis)));
 };
 
-/** Throws when `axis` is not one of the axes; the message lists those that there are. */
+/** Throws if `axis` is not one of the axes; the message lists the existing ones. */
 export const requireAxis = (from: Axes, axis: string): void => {
   if (!(axis in from)) {
     const there = Object.keys(from).map((name) => `'${name}'`).join(", ") || "no axes";

@@ -1,6 +1,6 @@
-// Puts numbers in place of symbolic sizes: the same expressions, made again with known axes, also
-// inside the steps of scans. What moves along an axis or averages over it needs its size when it is
-// written; everything else can be written once and bound to several sizes.
+// Binds symbolic sizes: rebuilds the same expressions with numbers for sizes, also inside the steps
+// of scans. Movement along an axis and averages over it need its size when they are written;
+// everything else can be written once and bound to several sizes.
 import {
   type AnyTensor,
   type Axes,

@@ -1,8 +1,8 @@
-// Draws the neighbourhood of each scan into its step: element-wise producers of its inputs, the
-// reduction over the carry's own axes that follows, and point-wise followers. What was an array
-// with both the scanned and the carried axes becomes one value per step. It rewrites graph to graph
-// before differentiation, so the gradient of the absorbed scan is again one scan with nothing large
-// beside it, and before lowering, where it decides what one scan kernel reads and writes.
+// Producer/consumer fusion into scans: point-wise producers of a scan's inputs, the contraction
+// over the carry's own axes, and point-wise consumers move into its step. An array with both the
+// scanned and the carried axes becomes one value per step. It runs before differentiation, so that
+// the gradient of the fused scan is again one scan without large arrays, and before lowering, where
+// it decides what one scan kernel reads and writes.
 import { inPlaceOf, type Node, reachable } from "./node.ts";
 import { apply, scalarRow } from "./primitives.ts";
 import { reduce } from "./structure.ts";
@@ -23,7 +23,7 @@ const usersOf = (roots: readonly Node[]): ReadonlyMap<Node, readonly Node[]> => 
   return users;
 };
 
-/** Evaluates a node again on other arguments. Only scalar functions and reductions are absorbed. */
+/** Rebuilds a node on other arguments. Only scalar functions and reductions are fused. */
 const again = (of: Node, args: readonly Node[]): Node => {
   const row = scalarRow(of.op);
   return inPlaceOf(
@@ -35,7 +35,7 @@ const again = (of: Node, args: readonly Node[]): Node => {
   );
 };
 
-/** The scalar functions above the inputs of the scan that belong into its step. */
+/** The scalar functions that produce the scan's inputs and move into its step. */
 const producers = (
   inputs: readonly Node[],
   over: string,
@@ -60,7 +60,7 @@ const producers = (
   return taken;
 };
 
-/** The nodes below the scan's outputs that belong into its step, in topological order. */
+/** The consumers of the scan's outputs that move into its step, in topological order. */
 const followers = (
   scan: Node,
   users: ReadonlyMap<Node, readonly Node[]>,
@@ -91,7 +91,7 @@ const followers = (
       const largest = Math.max(...ours.map(rank));
       if (rank(of) > largest || !has(of, over)) continue;
     } else if (of.op === "reduce") {
-      // A contraction with something from outside, over axes that only the carry has.
+      // A contraction with an outside operand, over axes that only the carry has.
       const product = of.args[0];
       const large = carryAxes.every((axis) => has(product, axis));
       if (of.attributes.how !== "add" || of.attributes.over!.includes(over) || !large) continue;
@@ -175,8 +175,8 @@ const rebuilt = (scan: Node, roots: readonly Node[], kept: ReadonlySet<Node>) =>
 };
 
 /**
- * The same values with every scan's neighbourhood drawn into its step. Nodes in `kept` stay nodes of
- * the graph (they are differentiated for, or asked for). Returns the new roots and kept nodes.
+ * The same values with producers and consumers fused into every scan. Nodes in `kept` stay nodes of
+ * the graph (they are differentiated for, or requested). Returns the new roots and kept nodes.
  */
 export const absorb = (
   roots: readonly Node[],

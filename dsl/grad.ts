@@ -1,5 +1,5 @@
-// Reverse-mode differentiation from graph to graph: one walk from a scalar to what it depends on.
-// The result is made of ordinary expressions, so it can be differentiated again.
+// Reverse-mode differentiation from graph to graph: one walk from a scalar to its dependencies. The
+// result consists of ordinary expressions, so it can be differentiated again.
 import { absorb } from "./fuse_scans.ts";
 import { type AnyTensor, type Axes, AxisError, drop, known, showAxes } from "./axes.ts";
 import { inPlaceOf, type Node, node, reachable, tensor } from "./node.ts";
@@ -23,9 +23,9 @@ const nothing: ReadonlySet<string> = new Set();
 type Apart = ReadonlyMap<string, Node>;
 
 /**
- * Cotangents of `targets`, given those of some nodes. The walk does not go beyond a target.
- * Contributions to targets in `deferred` keep the axes in `keep` instead of being summed over them;
- * those that keep different axes stay apart, as one can not be added to the other's every element.
+ * Cotangents of `targets`, given those of some nodes. The walk stops at targets. Contributions to
+ * targets in `deferred` keep the axes in `keep` in place of being summed over them; those that keep
+ * different axes stay separate, since they cannot be added element by element.
  */
 const walk = (
   seeds: ReadonlyMap<Node, Node>,
@@ -80,15 +80,15 @@ const walk = (
       for (const { arg, cotangent, over } of pull(g, of)) put(arg, cotangent, over);
     }
   };
-  // A derivative is shown at the place of what it is the derivative of.
+  // A derivative has the path of the expression that it is the derivative of.
   for (const of of [...order].reverse()) if (active.has(of)) inPlaceOf(of, () => visit(of));
   return { found, apart };
 };
 
 /**
- * The gradient of a scan is a scan the other way. It carries the cotangent of the carry, and what
- * the steps contribute to the arguments that all of them share; it reads `prev`, the carry that
- * came into each step, which a backend recomputes instead of storing.
+ * The gradient of a scan is a scan in the opposite direction. It carries the cotangent of the
+ * carry, and the steps' contributions to the arguments that all of them share; it reads `prev`, the
+ * incoming carry of each step, which a backend recomputes or stores.
  */
 const pullScan = (
   scan: Node,
@@ -143,7 +143,7 @@ const pullScan = (
   for (const name of floats) {
     start[`g.${name}`] = expand(given.get(`final.${name}`) ?? float(0), from[name].axes);
   }
-  // A first tracing tells which axes the shared arguments' contributions have.
+  // A first tracing finds the axes of the shared arguments' contributions.
   const shared = new Map<
     string,
     { readonly k: number; readonly kept: string; readonly axes: Axes }
@@ -187,7 +187,10 @@ const pullScan = (
 /** Several tensors under the names of a record. */
 export type Tensors = Readonly<Record<string, AnyTensor>>;
 
-/** A parameter that is made in two places is two leaves, and each would have its own part of the gradient. */
+/**
+ * A parameter that is created in two places is two leaves, and each would get its own part of the
+ * gradient.
+ */
 const refuseTwins = (root: Node, wrt: readonly Node[]): void => {
   const leaves = new Map(
     wrt.flatMap((of) => of.op === "param" ? [[of.attributes.name!, of] as const] : []),

@@ -1,9 +1,9 @@
 // The expression graph: immutable nodes, interned, so that structurally equal expressions are one
 // object and common subexpressions cost nothing. Ids grow with creation, so descending id order is
-// a reverse topological order; autodiff and the compiler walk the graph by it.
+// a reverse topological order, which autodiff and the compiler follow.
 import { type AnyTensor, type Axes, AxisError, type Tensor } from "./axes.ts";
 
-/** What an element is: a float (f32 on devices, f64 in the reference), a 32-bit word, a truth value. */
+/** The type of an element: a float (f32 on devices, f64 in the reference), a u32 or a bool. */
 export type Dtype = "f32" | "u32" | "bool";
 
 /** Where an input axis of an `index` node is read: floor((plus + sum(times * axis)) / over) % modulo. */
@@ -17,17 +17,17 @@ export interface Place {
   readonly modulo: number;
 }
 
-/** A random key: two 32-bit words without axes. */
+/** A random key: two u32 without axes. */
 export interface Key {
-  /** The upper word. */
+  /** The upper u32. */
   readonly high: AnyTensor;
-  /** The lower word. */
+  /** The lower u32. */
   readonly low: AnyTensor;
   /** Which of several equal parts of a tensor is drawn; see `partKey`. Without it, all or the first. */
   readonly part?: AnyTensor;
 }
 
-/** How a parameter gets its first value: an expression of the random key made for its name. */
+/** The initialiser of a parameter: an expression of the random key for its name. */
 export type Initialiser = (key: Key, axes: Axes) => AnyTensor;
 
 /** The step of a scan: a closed graph on `local` leaves named `carry.x`, `each.x` and `rest.0`... */
@@ -37,7 +37,7 @@ export interface Step {
   readonly out: Readonly<Record<string, Node>>;
 }
 
-/** What distinguishes nodes of one operation beyond their arguments. */
+/** Attributes that distinguish nodes of one operation besides their arguments. */
 export interface Attributes {
   readonly value?: number;
   readonly name?: string;
@@ -72,7 +72,10 @@ export type Op =
   | "part"
   | "stop"
   | "recompute"
-  /** The compiler's own: its argument as it was rounded when it was stored; lower/materialise.ts. */
+  /**
+   * Only made by the compiler: its argument as rounded when it was stored;
+   * backends/lower/graph/materialise.ts.
+   */
   | "materialise";
 
 /** One expression. At run time a `Tensor<A>` is a `Node`. */
@@ -93,20 +96,23 @@ export const node = (tensor: AnyTensor): Node => tensor as unknown as Node;
 /** A node as a tensor of the axes that the caller vouches for. */
 export const tensor = <A>(of: Node): Tensor<A> => of as unknown as Tensor<A>;
 
-/** The nodes of the process, found as long as somebody has them. */
+/** The intern table of the process, which holds its nodes weakly. */
 const interned = new Map<string, WeakRef<Node>>();
 const collected = new FinalizationRegistry<string>((key) => {
   if (interned.get(key)?.deref() === undefined) interned.delete(key);
 });
 let nextId = 0;
 
-/** The nodes that are made apart, all of them there until it is done; undefined elsewhere. */
+/**
+ * Nodes of the current `apart` call, held so that they cannot be collected; undefined outside of
+ * one.
+ */
 let own: Map<string, Node> | undefined;
 
 /**
- * Runs `build` as the first to make expressions: no node is found that was made before. The order of
- * ids, which decides the order of sums and kernels, then follows from what `build` does alone, and not
- * from what the process made earlier or has forgotten by now.
+ * Runs `build` with an empty intern table, so that node ids depend only on `build`, not on what the
+ * process made earlier or has collected since. The order of ids decides the order of sums and
+ * kernels.
  */
 export const apart = <R>(build: () => R): R => {
   const before = own;
@@ -136,7 +142,10 @@ export const within = <R>(name: string, build: () => R): R => {
   }
 };
 
-/** Runs `build` where the nodes it makes belong to the place of an earlier one: its rewriting, its derivative. */
+/**
+ * Runs `build` so that its nodes get the path of an earlier one: for rewriting it, or for its
+ * derivative.
+ */
 export const inPlaceOf = <R>(of: Node, build: () => R): R => {
   const outer = path;
   path = of.path;
@@ -171,7 +180,7 @@ const attributesKey = ({ init, data, step, ...plain }: Attributes): string => {
   return `${text}${objects}${step === undefined ? "" : stepKey(step)}`;
 };
 
-/** The one node with these fields: made now, or found. */
+/** The one node with these fields: new, or found in the intern table. */
 export const intern = (
   op: Op,
   dtype: Dtype,
@@ -205,7 +214,10 @@ export const intern = (
   return made;
 };
 
-/** Every node that the roots depend on, in ascending (topological) order. Steps are not entered. */
+/**
+ * All nodes that the roots depend on, in ascending (topological) order. Steps of scans are not
+ * entered.
+ */
 export const reachable = (roots: readonly Node[]): readonly Node[] => {
   const seen = new Set<Node>();
   const stack = [...roots];
@@ -218,7 +230,7 @@ export const reachable = (roots: readonly Node[]): readonly Node[] => {
   return [...seen].sort((a, b) => a.id - b.id);
 };
 
-/** Rebuilds `roots` from the leaves up, each node changed once its arguments are; `was` is the old. */
+/** Rebuilds `roots` from the leaves up, each node after its arguments; `was` is the old node. */
 export const rewrite = (
   roots: readonly Node[],
   change: (of: Node, was: Node) => Node,
@@ -237,8 +249,8 @@ export const rewrite = (
 };
 
 /**
- * The same graph, steps included, made anew where nodes are made now, in the same order. How parameters
- * get their first values is left out: those of one name and shape are one leaf.
+ * A copy of a graph, steps included, in the current intern table and in the same order.
+ * Initialisers are left out: parameters with one name and shape are one leaf.
  */
 export const copied = (roots: readonly Node[]): readonly Node[] => {
   const done = new Map<Node, Node>();

@@ -1,5 +1,5 @@
-// The language as its users type it: primitives with their axes in the types, and what is written
-// with them. Axes that a function does not name ride along.
+// The public operations of the language, with axes in the types: primitives, and functions composed
+// of them. Axes that a function does not name are kept.
 import type {
   AnyTensor,
   Axes,
@@ -50,7 +50,7 @@ export const param = <const A extends Axes>(
   { trainable = true }: { readonly trainable?: boolean } = {},
 ): Tensor<Plain<A>["axes"]> => tensor(structure.param(name, axes, init, trainable));
 
-/** The position along an axis, as words: 0, 1, 2, ... */
+/** The position along an axis, as u32: 0, 1, 2, ... */
 export const iota = <const K extends string, const N extends number | string>(
   axis: K,
   size: N,
@@ -75,24 +75,24 @@ export const add: Binary = binary("add");
 export const mul: Binary = binary("mul");
 /** The larger of a and b; at a tie each side gets half of the gradient. */
 export const max: Binary = binary("max");
-/** a < b, as a truth value. */
+/** a < b, as a bool. */
 export const less: Binary = binary("less");
-/** a = b, as a truth value. */
+/** a = b, as a bool. */
 export const equal: Binary = binary("equal");
-/** a xor b, on words. */
+/** a xor b, on u32. */
 export const xor: Binary = binary("xor");
-/** a shifted left by b bits, on words. */
+/** a shifted left by b bits, on u32. */
 export const shiftLeft: Binary = binary("shiftLeft");
-/** a shifted right by b bits, on words. */
+/** a shifted right by b bits, on u32. */
 export const shiftRight: Binary = binary("shiftRight");
-/** The whole part of a / b, on words. */
+/** The integer part of a / b, on u32. */
 export const quotient: Binary = binary("quotient");
-/** What is left of a / b, on words. */
+/** The remainder of a / b, on u32. */
 export const remainder: Binary = binary("remainder");
 /** a - b */
 export const sub: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
   tensor(apply("add", node(a), apply("neg", node(b as AnyTensor))));
-/** a / b; where both are whole numbers and the quotient is one, exactly that. */
+/** a / b; exact if a, b and the quotient are integers. */
 export const div: Binary = binary("div");
 /** The smaller of a and b. */
 export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
@@ -118,21 +118,21 @@ export const sqrt: Unary = unary("sqrt");
 export const tanh: Unary = unary("tanh");
 /** The error function. */
 export const erf: Unary = unary("erf");
-/** 1 - erf(x), with all of its digits where that is small. */
+/** 1 - erf(x), accurate also where that is small. */
 export const erfc: Unary = unary("erfc");
 /** The largest whole number not above x; its gradient is zero. */
 export const floor: Unary = unary("floor");
-/** Words or truth values as floats. */
+/** u32 or bool as floats. */
 export const toFloat: Unary = unary("toFloat");
-/** Non-negative floats (cut towards zero) or truth values as words. */
+/** Non-negative floats (truncated) or bool as u32. */
 export const toWord: Unary = unary("toWord");
-/** The bits of floats as IEEE 754 stores them, as words; their gradient is zero. */
+/** The IEEE 754 bits of floats, as u32; their gradient is zero. */
 export const bits: Unary = unary("bits");
 
 /** x * factor */
 export const scale = <A>(x: Tensor<A>, factor: number): Tensor<A> =>
   tensor(apply("mul", node(x), constant(factor, node(x).dtype)));
-/** Where floats are neither infinite nor NaN: told by their bits, as devices may assume that all are. */
+/** True where floats are finite, decided by their bits, as devices may assume that all are. */
 export const isFinite = <A>(x: Tensor<A>): Tensor<A> => {
   const exponent = apply("shiftLeft", apply("bits", node(x)), constant(1, "u32"));
   return tensor(apply("less", exponent, constant(0xff000000, "u32")));
@@ -141,7 +141,7 @@ export const isFinite = <A>(x: Tensor<A>): Tensor<A> => {
 /** x + amount */
 export const shift = <A>(x: Tensor<A>, amount: number): Tensor<A> =>
   tensor(apply("add", node(x), constant(amount, node(x).dtype)));
-/** Where `condition` holds `a`, elsewhere `b`. */
+/** `a` where `condition` is true, `b` elsewhere. */
 export const select = <C, A, B>(
   condition: Tensor<C>,
   a: Fitting<C, A>,
@@ -152,8 +152,8 @@ export const select = <C, A, B>(
 /** x² */
 export const square = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("mul", node(x), node(x)));
 /**
- * e^-|x|. The magnitude is chosen by `select`, whose branches are smooth: all derivatives of what is
- * made of it are right at zero too, where those of a maximum are not.
+ * e^-|x|. The magnitude is a `select` with smooth branches, so that all derivatives of functions
+ * built on it are right at zero too, where those of a maximum are not.
  */
 const decay = (n: Node, negative: Node): Node =>
   apply("exp", apply("select", negative, n, apply("neg", n)));
@@ -259,7 +259,7 @@ export const contract = <A, B, const K extends keyof A & keyof B & string>(
   return tensor(within("contract", () => structure.reduce(apply("mul", x, y), "add", names(over))));
 };
 
-/** e^x / Σ e^x along an axis. The maximum is taken out first, so it does not overflow. */
+/** e^x / Σ e^x along an axis. The maximum is subtracted first, so that nothing overflows. */
 export const softmax = <A, const K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> =>
   tensor(within("softmax", () => {
     const n = node(x);
@@ -390,7 +390,10 @@ export const parts = <
   return Object.fromEntries(cut);
 };
 
-/** The elements of `x` at `positions` (words) along an axis, which is replaced by those of `positions`. */
+/**
+ * The elements of `x` at `positions` (u32) along an axis, which is replaced by the axes of
+ * `positions`.
+ */
 export const gather = <A, const K extends keyof A & string, B>(
   x: Tensor<A>,
   axis: K,
@@ -404,7 +407,7 @@ export const gather = <A, const K extends keyof A & string, B>(
 export const stop: Unary = <A>(x: Tensor<A>): Tensor<A> =>
   tensor(intern("stop", node(x).dtype, node(x).axes, [node(x)]));
 
-/** The same value, which the compiler computes again where it is needed rather than storing it. */
+/** The same value, which the compiler recomputes where it is needed and does not store. */
 export const recompute: Unary = <A>(x: Tensor<A>): Tensor<A> =>
   tensor(intern("recompute", node(x).dtype, node(x).axes, [node(x)]));
 

@@ -1,4 +1,4 @@
-// The parameters of a model, read off its graph: there is no other list of them.
+// The parameters of a model, found in its graph: there is no other list of them.
 import { type AnyTensor, type Axes, AxisError, showAxes, volume } from "./axes.ts";
 import { type Initialiser, type Node, node, reachable, tensor } from "./node.ts";
 
@@ -8,9 +8,9 @@ export interface Parameter {
   readonly name: string;
   /** Axes in the order in which the values are stored. */
   readonly axes: Axes;
-  /** Makes its first value. */
+  /** Computes its initial value. */
   readonly init: Initialiser;
-  /** False for what training leaves alone. */
+  /** False for parameters that training does not change. */
   readonly trainable: boolean;
   /** The leaf itself, to differentiate for. */
   readonly tensor: AnyTensor;

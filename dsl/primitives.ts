@@ -1,12 +1,12 @@
-// The scalar rows of the table of primitives: everything anyone needs to know about a function of
-// numbers, in one place. Its dtypes, its meaning in float64, its derivative, and its spelling on
-// each target. Broadcasting is by name: the axes of a result are the join of its arguments' axes.
+// The table of scalar primitives, one row per function of numbers: its dtypes, its meaning in
+// float64, its derivative, and its spelling in WGSL (WebAssembly's is in
+// backends/wasm/simd/scalar.ts). Broadcasting is by name: a result has the axes of all arguments.
 import { AxisError, join } from "./axes.ts";
 import { type Dtype, intern, type Node, type ScalarName } from "./node.ts";
 
 /**
- * One scalar primitive. `pull` gives a cotangent per argument over the result's axes, or undefined;
- * `wanted` says of which arguments one is used.
+ * One scalar primitive. `pull` returns a cotangent per argument over the result's axes, or
+ * undefined; `wanted` says which arguments need one.
  */
 export interface ScalarRow {
   readonly arity: 1 | 2 | 3;
@@ -14,7 +14,7 @@ export interface ScalarRow {
   readonly dtype: (args: readonly Dtype[]) => Dtype | undefined;
   readonly expects: string;
   readonly meaning: (a: number, b: number, c: number) => number;
-  /** The meaning on 32-bit words where it differs from the one on floats. */
+  /** The meaning on u32 where it differs from the one on floats. */
   readonly words?: (a: number, b: number, c: number) => number;
   readonly pull: (
     g: Node,
@@ -63,8 +63,8 @@ const onWords = (
 });
 
 /**
- * erf on floats up to 3.92, beyond which it is 1: x P(x²) / Q(x²), a least-maximum fit of our own. The
- * error is below 4e-7 of the value. One fit, since vectors compute both sides of a choice.
+ * erf on floats up to 3.92, beyond which it is 1: x P(x²) / Q(x²), our own minimax fit. The
+ * relative error is below 4e-7. One fit, since vectors compute both branches of a select.
  */
 export const erfFit = {
   most: 3.92,
@@ -100,9 +100,7 @@ export const erfcFit = [
   0.011623593978583813,
 ] as const;
 
-/**
- * sin and cos up to pi / 4: x + x³ S(x²) and 1 - x² / 2 + x⁴ C(x²), least-maximum fits of our own.
- */
+/** sin and cos up to pi / 4: x + x³ S(x²) and 1 - x² / 2 + x⁴ C(x²), our own minimax fits. */
 export const waveFit = {
   sin: [-0.16666655242443085, 0.008332186378538609, -0.0001951769954757765],
   cos: [0.04166664555668831, -0.0013887309469282627, 2.4432321879430674e-5],
@@ -151,9 +149,9 @@ const bitsOf = (x: number): number => {
 
 // ---- WGSL ---------------------------------------------------------------------------------------
 // WGSL lets compilers assume that no float is infinite or NaN, and some devices have no subnormal
-// numbers. So what is special is told by its bits, and made of words that no compiler can know.
+// numbers. So special values are recognised by their bits, and made from u32 that no compiler knows.
 
-/** What WGSL says of NaN by bits, as `x != x` may be dropped. */
+/** The test for NaN in WGSL, by bits, as `x != x` may be optimised away. */
 const isNan = (x: string): string => `((bitcast<u32>(${x}) & 0x7fffffffu) > 0x7f800000u)`;
 /** The variable of a module that holds the bits of infinity, which its entry point sets. */
 export const infinityBits = "infinity_";
@@ -163,15 +161,15 @@ export const special = (value: number): string =>
     ? `bitcast<f32>(${infinityBits})`
     : `bitcast<f32>(${infinityBits} | ${value === -Infinity ? "0x80000000u" : "0x400000u"})`;
 
-/** The larger of two floats; of NaN and any, NaN. */
+/** The maximum of two floats; NaN if either is NaN. */
 export const wgslMax = `fn max_(a: f32, b: f32) -> f32 {
   let most = max(bitcast<u32>(a) & 0x7fffffffu, bitcast<u32>(b) & 0x7fffffffu);
   return select(max(a, b), a + b, most > 0x7f800000u);
 }`;
 
-// Quotients of the mantissas, so that nothing leaves the range of floats on the way, with one step of
-// correction, so that exact quotients are exact where a device multiplies by a reciprocal. The
-// exponents come back by two factors, as the difference of two may be beyond that of any.
+// Divides mantissas, so that intermediate results stay in range, with one correction step, so that
+// exact quotients are exact where a device multiplies by a reciprocal. The exponent is restored by
+// two factors, as the difference of two exponents may exceed the range.
 const wgslDiv = `fn mantissa_(n: u32) -> f32 {
   let whole = bitcast<f32>((n & 0x7fffffu) | 0x3f800000u);
   return select(whole, f32(n) * ${2 ** -23}, n < 0x800000u);
@@ -200,7 +198,7 @@ const wgslExp = `fn exp_(x: f32) -> f32 {
   return select(exp(x), x, ${isNan("x")});
 }`;
 
-// WGSL leaves open what the logarithm of zero and below is: SwiftShader gives that of |x|.
+// WGSL does not define the logarithm of zero and below: SwiftShader returns that of |x|.
 const wgslLog = `fn log_(x: f32) -> f32 {
   let n = bitcast<u32>(x);
   let isTiny = n < 0x800000u;
@@ -215,7 +213,7 @@ const wgslErf = `fn erf_(x: f32) -> f32 {
   return select(a * ${horner(erfFit.over, "z")} / ${horner(erfFit.under, "z")}, x, ${isNan("x")});
 }`;
 
-// e^-a² by a² in two parts, the first of them exact: its rounding would be many units of the result.
+// e^-a² with a² in two parts, the first exact: rounding a² would be many units of the result.
 const wgslErfc = `fn erfc_(x: f32) -> f32 {
   let a = min(abs(x), 10.1);
   let high = bitcast<f32>(bitcast<u32>(a) & 0xfffff000u);
@@ -242,14 +240,14 @@ const wgslTanh = `fn tanh_(x: f32) -> f32 {
   return select(near, sign(x) * (1.0 - 2.0 / (exp(2.0 * min(a, 20.0)) + 1.0)), a > 0.5);
 }`;
 
-/** The bits of 1 / (2 pi) as words, after one of zeros, which stands for whole turns. */
+/** The bits of 1 / (2 pi) as u32, after a zero, which stands for whole turns. */
 const turnWords = [0, 0x28be60db, 0x9391054a, 0x7f09d5f4, 0x7d4d3770, 0x36d8a566, 0x4f10e410];
-// WGSL promises of its own sin and cos only an absolute error of 2^-11, and that within pi of zero;
-// some devices are that far off. Ours is within 2e-7 (tests/backends/webgpu/wgsl/wave_test.ts). The angle is
-// reduced in words, where whole turns fall away as they overflow: |x| is a whole number times a power
-// of two, which says where the bits of 1 / (2 pi) begin that matter. What is near zero stays as it
-// is, to keep its digits, and so does what is infinite, to give no number. No && stands here: it is a
-// branch, and SwiftShader does not get done compiling a kernel of 42 of them.
+// WGSL guarantees for its sin and cos only an absolute error of 2^-11, within pi of zero, and some
+// devices are that inaccurate. Ours are within 2e-7 (tests/backends/webgpu/wgsl/wave_test.ts). The
+// angle is reduced in u32 arithmetic, where whole turns vanish by overflow: |x| is an integer times
+// a power of two, which selects the bits of 1 / (2 pi) that matter. Values near zero stay
+// unreduced, to keep their digits, and infinities become NaN. There is no &&: it is a branch, and
+// SwiftShader does not finish compiling a kernel with 42 of them.
 const wgslWave = `fn turns_(k: u32) -> u32 {
   let low = select(select(${turnWords[0]}u, ${turnWords[1]}u, k == 1u), select(${turnWords[2]}u, ${
   turnWords[3]
@@ -318,8 +316,8 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     expects: "two floats or two words",
     meaning: (a, b) => Math.max(a, b),
     pull: (g, [a, b], _, wanted) => {
-      // A tie shares the cotangent, so that max(x, x) pulls back exactly g. Where both sides have a
-      // share, `equal` has both rounded once, so that shares add up to 1 wherever they are computed.
+      // A tie shares the cotangent, so that max(x, x) pulls back exactly g. `equal` makes the
+      // compiler round both sides once, so that shares add up to 1 wherever they are computed.
       const isOneSided = !wanted.every((is) => is);
       const share = (x: Node, y: Node) => {
         const above = (rest: Node) => apply("select", apply("less", y, x), float(1), rest);
@@ -339,7 +337,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     expects: "two floats",
     meaning: (a, b) => a / b,
     pull: (g, [a, b], y) => [
-      // By a constant it is a product, which sums of it need not have.
+      // Division by a constant becomes a product, which can be factored out of sums.
       isConst(b) ? apply("mul", g, float(1 / b.attributes.value!)) : apply("div", g, b),
       // Of a reciprocal, y / b is y * y.
       apply(

@@ -1,5 +1,5 @@
-// Shows an expression the way a person would write it: what is used more than once, or would make a
-// line too long, gets a name, and its axes are told beside it. A scan shows its step as a block.
+// Prints an expression as a person would write it: values that are used more than once, or would
+// make a line too long, get a name, followed by their axes. The step of a scan is a block.
 import { type AnyTensor, showAxes } from "./axes.ts";
 import { type Node, node } from "./node.ts";
 import { binding, type Phrase, phraseOf, type Text } from "./print_ops.ts";
@@ -9,7 +9,7 @@ import { ascend } from "./walk.ts";
 /** Longer texts get a name. */
 const longest = 72;
 
-/** Names that are not taken yet, for one printed text. */
+/** Unused names, for one printed text. */
 type Naming = (wanted?: string) => string;
 
 const naming = (): Naming => {
@@ -89,7 +89,7 @@ const written = (
       : phraseOf(of);
     phrases.set(of, made);
     made.operands.forEach(use);
-    // What a step reads from outside is computed once, before the scan: it is named there.
+    // Values that a step reads from outside are computed once, before the scan, and named there.
     if (of.op === "scan") roles(of).rest.forEach((arg) => shown.add(arg));
     return made.operands;
   };
@@ -101,7 +101,7 @@ const written = (
   const order = [...visited.keys()].filter((of) => phrases.has(of));
   const texts = new Map<Node, Text>(bound);
   const lines: string[] = [];
-  // Leaves have the names that they were given; all others give way to them.
+  // Leaves keep their own names; all other names avoid them.
   for (const of of order) {
     if (isLeaf(of)) texts.set(of, { text: name(of.attributes.name), binds: binding.atom });
   }

@@ -1,21 +1,21 @@
-// How one expression reads: `a - b` rather than `a + (-b)`, `softmax(x, "key")` rather than its
-// parts. A derived operation is recognised by making it again: equal expressions are one object.
-// print.ts puts phrases together.
+// How each operation is printed: `a - b` and not `a + (-b)`, `softmax(x, "key")` and not its parts.
+// A derived operation is recognised by building it again: equal expressions are one object.
+// print.ts combines the phrases.
 import { type Axes, showAxes } from "./axes.ts";
 import { type Node, node, type Place, tensor } from "./node.ts";
 import * as ops from "./ops.ts";
 import { isIdentity } from "./structure.ts";
 
-/** Written text, and how tightly its outermost operation binds. */
+/** Text, and the precedence of its outermost operation. */
 export interface Text {
   readonly text: string;
   readonly binds: number;
 }
 
-/** How tightly operations bind, loosest first; an atom needs no brackets anywhere. */
+/** Precedences, lowest first; an atom never needs brackets. */
 export const binding = { compare: 0, sum: 1, product: 2, sign: 3, atom: 4 } as const;
 
-/** A node as a person writes it: its operands, and the text that theirs make. */
+/** A phrase: a node's operands, and the text made from theirs. */
 export interface Phrase {
   readonly operands: readonly Node[];
   readonly write: (texts: readonly Text[]) => Text;
@@ -31,7 +31,7 @@ const infix = (sign: string, binds: number) => (a: Text, b: Text): Text => ({
   text: `${bracketed(a, binds)} ${sign} ${bracketed(b, binds + 1)}`,
   binds,
 });
-/** Operators whose order of precedence nobody remembers: their operands are in brackets. */
+/** Operators with obscure precedence: their operands are in brackets. */
 const bits = (sign: string) => (a: Text, b: Text): Text => ({
   text: `${bracketed(a, binding.atom)} ${sign} ${bracketed(b, binding.atom)}`,
   binds: binding.compare,
@@ -55,7 +55,7 @@ const number = (value: number): Text => ({
   binds: value < 0 ? binding.sign : binding.atom,
 });
 
-/** Functions that ops.ts writes with others: the operation on top, and where the argument is below. */
+/** Functions that ops.ts composes: the outermost operation, and how to find the argument below. */
 const derived: readonly {
   readonly name: string;
   readonly op: Node["op"];
@@ -175,14 +175,14 @@ const showPlace = ({ terms, plus, over, exact, modulo }: Place): string => {
   return modulo > 0 ? `${divided} mod ${modulo}` : divided;
 };
 
-/** The general form: what is read along each axis that is not read as it is. */
+/** The general form: the position read along each axis that is not read unchanged. */
 const anyIndex = (of: Node): Phrase => {
   const places = changed(of).map((axis) => `${axis}: ${showPlace(of.attributes.places![axis])}`);
   const fill = of.attributes.fill === 0 ? "" : ` else ${showNumber(of.attributes.fill!)}`;
   return phrase(of.args, (x) => atom(`${bracketed(x, binding.atom)}[${places.join(", ")}]${fill}`));
 };
 
-/** Tries the constructors of structure.ts: the one that makes this very node is how it was written. */
+/** Tries the constructors of structure.ts: the one that builds this very node is the phrase. */
 const indexPhrase = (of: Node): Phrase => {
   const [x] = of.args;
   const t = tensor<Axes>(x);
@@ -293,7 +293,7 @@ const infixes: Partial<Record<Node["op"], (a: Text, b: Text) => Text>> = {
   remainder: infix("%", binding.product),
 };
 
-/** How a node reads. Scans, leaves with names and parts of scans are the printer's own matter. */
+/** The phrase of a node. print.ts itself handles scans, named leaves and parts of scans. */
 export const phraseOf = (of: Node): Phrase => {
   const { op, args, attributes } = of;
   const known = derivedPhrase(of);

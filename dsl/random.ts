@@ -13,7 +13,7 @@ const plus = (a: Node, b: Node) => apply("add", a, b);
 const rotations = [[13, 15, 26, 6], [17, 29, 16, 24]];
 const parity = 0x1bd11bda;
 
-/** Threefry-2x32-20: two words of key and two of counter to two random words. */
+/** Threefry-2x32-20: a key of two u32 and a counter of two u32 to two random u32. */
 export const threefry = (key: Key, counter: readonly [Node, Node]): readonly [Node, Node] => {
   const high = node(key.high), low = node(key.low);
   const keys = [high, low, apply("xor", word(parity), apply("xor", high, low))];
@@ -30,13 +30,13 @@ export const threefry = (key: Key, counter: readonly [Node, Node]): readonly [No
   return [a, b];
 };
 
-/** The key of a seed, a whole number from 0 to 2^53. */
+/** The key of a seed, an integer from 0 to 2^53. */
 export const randomKey = (seed: number): Key => ({
   high: tensor(word(Math.floor(seed / 2 ** 32))),
   low: tensor(word(seed % 2 ** 32)),
 });
 
-/** Another key, made from a key and a word: a step number, a layer, or a tensor of words. */
+/** A new key from a key and a u32: a step number, a layer, or a tensor of u32. */
 export const foldKey = (key: Key, by: number | Tensor<Record<never, never>>): Key => {
   const [high, low] = threefry(key, [
     typeof by === "number" ? word(by) : node(by),
@@ -46,9 +46,9 @@ export const foldKey = (key: Key, by: number | Tensor<Record<never, never>>): Ke
 };
 
 /**
- * A key that draws one part of what `key` draws: of a tensor that is cut along its first axis into
- * parts of equal size, the part with the number `part`, a word. So a batch that is computed in parts,
- * or on several machines, gets the numbers of the whole batch.
+ * A key that draws one part of what `key` draws: if a tensor is cut along its first axis into equal
+ * parts, the part with the number `part`, a u32. So a batch that is computed in parts, or on
+ * several machines, gets the numbers of the whole batch.
  */
 export const partKey = (key: Key, part: Tensor<Record<never, never>>): Key => ({ ...key, part });
 
@@ -59,7 +59,7 @@ export const nameKey = (key: Key, name: string): Key => {
   return foldKey(key, hash >>> 0);
 };
 
-/** Two independent random words for every element, numbered row-major in the order of `axes`. */
+/** Two independent random u32 for every element, numbered row-major in the order of `axes`. */
 const words = (key: Key, axes: Axes): readonly [Node, Node] => {
   // A part is one step of an axis before the first.
   let counter: Node = key.part === undefined ? word(0) : node(key.part);
@@ -70,7 +70,7 @@ const words = (key: Key, axes: Axes): readonly [Node, Node] => {
   return threefry(key, [counter, word(0)]);
 };
 
-/** The upper 24 bits of a word as a float in [0, 1). */
+/** The upper 24 bits of a u32 as a float in [0, 1). */
 const unit = (bits: Node): Node =>
   apply("mul", apply("toFloat", apply("shiftRight", bits, word(8))), float(2 ** -24));
 

@@ -1,6 +1,7 @@
-// Scan: the one recurrence. A step maps carries and one slice of each input to next carries and one
-// slice of each output. It is traced once to a closed graph over `local` leaves; whatever else it
-// uses becomes a `rest` argument, so a scan is an ordinary node whose arguments say all it reads.
+// Scan: the only recurrence. A step maps carries and one slice of each input to next carries and
+// one slice of each output. It is traced once to a closed graph over `local` leaves; other values
+// that it uses become `rest` arguments, so a scan is an ordinary node whose arguments are all its
+// inputs.
 import { type Axes, AxisError, drop, sameAxes, showAxes } from "./axes.ts";
 import { type Dtype, inPlaceOf, intern, type Node, reachable, type Step } from "./node.ts";
 
@@ -9,10 +10,10 @@ let depth = 0;
 const local = (level: number, name: string, axes: Axes, dtype: Dtype): Node =>
   intern("local", dtype, axes, [], { level, name });
 
-/** What a step returns, and a scan gives back: by name. */
+/** Nodes by name, as a step returns them. */
 export type Nodes = Readonly<Record<string, Node>>;
 
-/** Rebuilds `roots` with some nodes put in place of others; untouched parts stay the same objects. */
+/** Rebuilds `roots` with some nodes replaced; unaffected parts stay the same objects. */
 export const substitute = (
   roots: readonly Node[],
   by: ReadonlyMap<Node, Node>,
@@ -40,7 +41,7 @@ const dependent = (nodes: readonly Node[], level: number): ReadonlySet<Node> => 
 
 const isFree = (of: Node): boolean => of.op === "const" || of.op === "iota";
 
-/** A part of a scan: `final.h`, `prev.h` (what came into each step) or `out.y`. */
+/** A result of a scan: `final.h`, `prev.h` (the carry that came into each step) or `out.y`. */
 export const part = (of: Node, kind: "final" | "prev" | "out", name: string): Node => {
   const { carries, step, axis } = of.attributes;
   const length = of.args[carries!.length].axes[axis!];
@@ -68,8 +69,8 @@ export const roles = (of: Node): { from: Nodes; each: Nodes; rest: readonly Node
 const read = new WeakMap<Step, ReadonlyMap<string, Node>>();
 
 /**
- * The leaves that a step reads, by name. They are found in its graph, wherever and whenever that was
- * made: nodes that are equal but were made apart (see `apart`) are other objects.
+ * The leaves that a step reads, by name. They are looked up in its graph: an equal leaf from
+ * another intern table (see `apart`) is another object.
  */
 const leavesOf = (step: Step): ReadonlyMap<string, Node> => {
   const known = read.get(step);
@@ -83,7 +84,7 @@ const leavesOf = (step: Step): ReadonlyMap<string, Node> => {
   return found;
 };
 
-/** The `local` leaves of a scan's step by role; those that the step does not read are made. */
+/** The `local` leaves of a scan's step by role; those that the step does not read are created. */
 export const locals = (of: Node): { carry: Nodes; each: Nodes; rest: readonly Node[] } => {
   const { from, each, rest } = roles(of);
   const { axis, step } = of.attributes;
@@ -105,7 +106,7 @@ export const locals = (of: Node): { carry: Nodes; each: Nodes; rest: readonly No
   };
 };
 
-/** The untyped scan: returns the scan node; its parts are read with {@link part}. */
+/** The untyped scan: returns the scan node, whose results {@link part} reads. */
 export const scanNode = (
   over: string,
   from: Nodes,
@@ -161,7 +162,7 @@ export const scanNode = (
   return close(over, carries, eachs, from, each, level, traced, reverse);
 };
 
-/** Makes the step closed: what it uses from outside becomes `rest` arguments. */
+/** Closes the step: outside values that it uses become `rest` arguments. */
 const close = (
   over: string,
   carries: readonly string[],

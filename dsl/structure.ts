@@ -1,6 +1,6 @@
-// The structural primitives on nodes: leaves, reduction, the one affine `index` node behind every
-// movement (rename, split, merge, slice, pad, flip, windows, pick, expand), and gather. The typed
-// face of them is ops.ts; these check at run time and build.
+// The structural primitives on nodes: leaves, reduction, gather, and the single affine `index` node
+// behind every movement (rename, split, merge, slice, pad, flip, windows, pick, expand). They check
+// at run time and build; ops.ts gives them types.
 import {
   type Axes,
   AxisError,
@@ -16,7 +16,7 @@ import {
 import { type Dtype, type Initialiser, intern, type Node, type Place } from "./node.ts";
 import { apply, float } from "./primitives.ts";
 
-/** The place that reads an axis as it is, or under another name. */
+/** The place that reads an axis unchanged, or under another name. */
 export const at = (axis: string, times = 1, plus = 0): Place => ({
   terms: [{ axis, times }],
   plus,
@@ -34,7 +34,7 @@ export const fixed = (plus: number): Place => ({
   modulo: 0,
 });
 
-/** Elements along some axes, read at other places; positions outside the input give `fill`. */
+/** An index node: elements read at other places; positions outside of the input give `fill`. */
 export const index = (
   x: Node,
   axes: Axes,
@@ -46,11 +46,11 @@ export const index = (
   const still = Object.keys(all).every((axis) => isIdentity(all[axis], axis)) &&
     sameAxes(axes, x.axes);
   if (still) return x;
-  // Floats only are padded with anything but zero; words and truth values read 0 outside.
+  // Only floats can be padded with anything but zero; u32 and bool read 0 outside.
   return intern("index", x.dtype, axes, [x], { places: all, fill });
 };
 
-/** True for the place that reads `axis` as it is. */
+/** True for the place that reads `axis` unchanged. */
 export const isIdentity = (place: Place, axis: string): boolean =>
   place.terms.length === 1 && place.terms[0].axis === axis && place.terms[0].times === 1 &&
   place.plus === 0 && place.over === 1 && place.modulo === 0;

@@ -1,5 +1,6 @@
-// The derivatives of the structural primitives: what the cotangent of a node's value means for its
-// arguments. The scalar rows carry theirs in scalar.ts; a scan's is in grad.ts, since it is a walk.
+// VJP rules of the structural primitives: from the cotangent of a result to those of the arguments.
+// Those of scalar primitives are in primitives.ts; that of a scan is in grad.ts, since it is a
+// walk.
 import { type Axes, known, sameAxes } from "./axes.ts";
 import { intern, type Node, type Place } from "./node.ts";
 import { apply, float } from "./primitives.ts";
@@ -15,7 +16,7 @@ export interface Pull {
 const pullReduce = (g: Node, of: Node): readonly Pull[] => {
   const [x] = of.args;
   if (of.attributes.how === "add") return [{ arg: x, cotangent: g, over: x.axes }];
-  // Every place that attains the maximum shares the cotangent.
+  // All positions that attain the maximum share the cotangent.
   const attains = apply("select", apply("equal", x, of), float(1), float(0));
   const count = reduce(attains, "add", of.attributes.over!);
   const cotangent = apply("mul", apply("div", g, count), attains);
@@ -23,13 +24,13 @@ const pullReduce = (g: Node, of: Node): readonly Pull[] => {
 };
 
 /**
- * The transpose of an index node. Each input axis is a sum of digits over output axes; where the
- * digits do not overlap they are read back by division, else all but one are summed over.
+ * The transpose of an index node. Each input axis is a sum of digits over output axes; digits that
+ * do not overlap are recovered by division, else all but one are summed over.
  */
 const pullIndex = (given: Node, of: Node): readonly Pull[] => {
   const [x] = of.args;
   const { places } = of.attributes;
-  // A cotangent that lacks axes is constant along them; to move it they must be there.
+  // A cotangent that lacks axes is constant along them; it is expanded before it is moved.
   const g = expand(given, of.axes);
   const back: Record<string, Place> = {};
   const used = new Set<string>();
@@ -40,8 +41,8 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
     string,
     { readonly axis: string; readonly over: number; readonly plus: number }[]
   >();
-  // Input axes that read one output axis settle it first: where several output axes are added, those
-  // that are settled so are no longer free.
+  // Input axes that read a single output axis determine it first: where several output axes are
+  // added, those that are determined already are no longer free.
   const ordered = Object.entries(places!).sort(([, a], [, b]) => a.terms.length - b.terms.length);
   const digitsOf = (of: string) =>
     ordered.filter(([, { terms }]) => terms.length === 1 && terms[0].axis === of).length;
@@ -95,7 +96,7 @@ const pullIndex = (given: Node, of: Node): readonly Pull[] => {
         const open = digits.filter((term) => !settled(term));
         const pivot = exact ? terms.find((term) => !settled(term))! : open[open.length - 1];
         const others = terms.filter((term) => term !== pivot);
-        // The summed axes get names of their own: an output axis may be called as an input axis is.
+        // The summed axes get new names, as an output axis may have the name of an input axis.
         for (const other of others.filter((term) => !settled(term))) {
           const free = `${other.axis} of ${axis}`;
           back[other.axis] = at(free);
@@ -148,8 +149,8 @@ const constantWord = (value: number): Node => intern("const", "u32", {}, [], { v
 const pullGather = (g: Node, of: Node): readonly Pull[] => {
   const [x, positions] = of.args;
   const { axis } = of.attributes;
-  // The transpose of a look-up, as a sum over the look-ups that hit each place: no atomics needed.
-  // Positions beyond the end read the last element, so it is the one that they hit.
+  // The transpose of a gather, as a sum over the positions that read each element: no atomics
+  // needed. Positions beyond the end read the last element, so they count for it.
   const last = constantWord(known(x.axes, axis!) - 1);
   const inside = apply("select", apply("less", positions, last), positions, last);
   const hit = apply("equal", inside, iota(axis!, x.axes[axis!]));
@@ -162,7 +163,7 @@ const pass = (g: Node, of: Node): readonly Pull[] => [
 ];
 const none = (): readonly Pull[] => [];
 
-/** The structural rows; leaves and `stop` pull nothing back. */
+/** The table of structural rules; leaves and `stop` have none. */
 export const pulls = {
   const: none,
   literal: none,

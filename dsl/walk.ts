@@ -1,8 +1,8 @@
-// Walks over graphs without recursion: a chain of 100,000 operations is deeper than any stack.
+// Graph walks without recursion: a chain of 100,000 operations is deeper than any stack.
 
 /**
- * Goes down from some nodes, depth first and in the order of `into`, which is asked once for each
- * node what to visit below it.
+ * Visits nodes depth first, in the order of `into`, which is called once for each node and returns
+ * the nodes to visit below it.
  */
 export const descend = <N>(roots: Iterable<N>, into: (of: N) => readonly N[]): void => {
   const seen = new Set<N>();
@@ -17,8 +17,8 @@ export const descend = <N>(roots: Iterable<N>, into: (of: N) => readonly N[]): v
 };
 
 /**
- * What `make` makes of a node, after all that is `below` it; `done` holds what has been made, and will
- * hold the rest. Throws where a node is below itself.
+ * Maps a node by `make`, after all nodes `below` it; `done` holds results so far and receives the
+ * others. Throws at a cycle.
  */
 export const ascend = <N, T>(
   root: N,
