@@ -2,7 +2,7 @@
 // Results are compared before anything is timed; times are medians of runs in turns, and ratios are
 // of neighbouring runs. What a peer can not do is told and left out.
 import * as E from "fp-ts/Either.js";
-import { parseArgs } from "cli";
+import { readArguments } from "../experiments/io/arguments.ts";
 import type { Backend } from "../backends/backend.ts";
 import { openDevice } from "./device.ts";
 import { loadJax } from "./jax.ts";
@@ -95,24 +95,14 @@ const peakOf = async (backend: Backend): Promise<number | undefined> =>
   (await backend.peaks?.())?.flopsPerSecond;
 
 if (import.meta.main) {
-  const { values: options } = (() => {
-    try {
-      return parseArgs({
-        args: Deno.args,
-        options: {
-          device: { type: "string" },
-          only: { type: "string" },
-          peers: { type: "string" },
-          seconds: { type: "string" },
-          json: { type: "boolean" },
-          help: { type: "boolean" },
-        },
-      });
-    } catch (error) {
-      return refuse(sentence(error));
-    }
-  })();
-  if (options.help) {
+  const given = readArguments(Deno.args, {
+    flags: ["json"],
+    texts: ["device", "only", "peers", "seconds"],
+  });
+  if (E.isLeft(given)) throw refuse(given.left);
+  const { words, help } = given.right, options = { ...given.right.texts, ...given.right.flags };
+  if (words.length > 0) refuse(`there is nothing to do with '${words[0]}'`);
+  if (help) {
     console.log(usage);
     Deno.exit(0);
   }

@@ -3,7 +3,7 @@
 // the probe's size beside them, which is the floor of both. Then a sample of whole trials with early
 // stopping, and what ten seeds with the grid and five folds come to by it.
 // `deno run -A bench/probe.ts [--device D] [--whole]`; with --whole all of them are trained.
-import { parseArgs } from "cli";
+import { readArguments } from "../experiments/io/arguments.ts";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../backends/backend.ts";
 import type { AnyTensor } from "../dsl/axes.ts";
@@ -111,15 +111,13 @@ const rateOf = async (backend: Backend, of: Sizes): Promise<number> => {
   return 2 * row * channel * hidden / median(times.slice(1));
 };
 
-const { values: { device: asked, whole } } = parseArgs({
-  options: { device: { type: "string", default: "wasm" }, whole: { type: "boolean" } },
-});
-const opened = await openDevice(asked);
+const given = readArguments(Deno.args, { flags: ["whole"], texts: ["device"] });
+const opened = E.isLeft(given) ? given : await openDevice(given.right.texts.device ?? "wasm");
 if (E.isLeft(opened)) {
   console.error(opened.left);
   Deno.exit(1);
 }
-const { backend, name } = opened.right;
+const { backend, name } = opened.right, whole = E.isRight(given) && given.right.flags.whole;
 const places = backend.name === "webgpu" ? 20 : 4;
 const fixed = (value: number, digits = 1) => value.toFixed(digits);
 const giga = (perSecond: number) => `${fixed(perSecond / 1e9)} GFLOP/s`;

@@ -3,7 +3,7 @@
 // start from the same values; losses and gradients of the first step are compared, then steps are timed
 // in turns. PyTorch runs in a process of its own, which sleeps while ours runs.
 import * as E from "fp-ts/Either.js";
-import { parseArgs } from "cli";
+import { readArguments } from "../experiments/io/arguments.ts";
 import type { Backend, Values } from "../backends/backend.ts";
 import { wasmBackend } from "../backends/wasm/backend.ts";
 import { engineHere, wideFlags } from "../backends/wasm/engine.ts";
@@ -253,25 +253,14 @@ const line = (row: Row): string =>
   } |`;
 
 if (import.meta.main) {
-  const { values: options } = (() => {
-    try {
-      return parseArgs({
-        args: Deno.args,
-        options: {
-          device: { type: "string" },
-          only: { type: "string" },
-          threads: { type: "string" },
-          python: { type: "string" },
-          seconds: { type: "string" },
-          json: { type: "boolean" },
-          help: { type: "boolean" },
-        },
-      });
-    } catch (error) {
-      return refuse(error instanceof Error ? error.message : `${error}`);
-    }
-  })();
-  if (options.help) {
+  const given = readArguments(Deno.args, {
+    flags: ["json"],
+    texts: ["device", "only", "threads", "python", "seconds"],
+  });
+  if (E.isLeft(given)) throw refuse(given.left);
+  const { words, help } = given.right, options = { ...given.right.texts, ...given.right.flags };
+  if (words.length > 0) refuse(`there is nothing to do with '${words[0]}'`);
+  if (help) {
     console.log(usage);
     Deno.exit(0);
   }

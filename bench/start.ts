@@ -3,7 +3,7 @@
 // on a software driver are mostly the driver's. Run it twice, with MESA_SHADER_CACHE_DIR set to an
 // empty folder, for a cold start and a warm one.
 import * as E from "fp-ts/Either.js";
-import { parseArgs } from "cli";
+import { readArguments } from "../experiments/io/arguments.ts";
 import { openBackend } from "../experiments/machines/device.ts";
 import { openSource } from "../experiments/data/open.ts";
 import { dataErrorText } from "../experiments/data/clips/source.ts";
@@ -12,16 +12,13 @@ import { initialValues } from "../experiments/encoders/initial_values.ts";
 import { readSpec, specReadErrorText } from "../experiments/specs/read.ts";
 import { programsOf } from "../experiments/training/programs.ts";
 
-const { values: { device }, positionals: [name = "mamba"] } = parseArgs({
-  options: { device: { type: "string", default: "software" } },
-  allowPositionals: true,
-});
-
 const right = <A, B>(of: E.Either<A, B>, text: (error: A) => string): B => {
   if (E.isRight(of)) return of.right;
   console.error(text(of.left));
   Deno.exit(1);
 };
+const given = right(readArguments(Deno.args, { texts: ["device"] }), (why) => why);
+const { device = "software" } = given.texts, [name = "mamba"] = given.words;
 
 /** Milliseconds of processor time: of this thread, and of the whole process. */
 const spent = (): readonly [number, number] => {

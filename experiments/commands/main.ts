@@ -2,7 +2,7 @@
 // `import`, `data`, `accuracy`.
 // Only arguments are read here; each command is a file of its own. Exit status 0, 1 when the work
 // failed, 2 when it was not understood.
-import { parseArgs } from "cli";
+import { parseArgs } from "node:util";
 import { OTHERS } from "../machines/device.ts";
 import { deviceRequest } from "../../backends/webgpu/discovery/discover.ts";
 import * as E from "fp-ts/Either.js";

@@ -1,7 +1,8 @@
 // `deno task mutants`: how good are the tests? Makes one small change at a time in the compiler and the
 // derivatives, runs a quick set of tests on a copy of the tree, and lists the changes that no test
 // noticed. Changes that do not type-check are not counted. The same seed draws the same changes.
-import { parseArgs } from "cli";
+import * as E from "fp-ts/Either.js";
+import { readArguments } from "../../experiments/io/arguments.ts";
 import { cpus } from "node:os";
 import { copyTree, failureOf, stopAll } from "./copies.ts";
 import { draw } from "./draw.ts";
@@ -26,23 +27,16 @@ const fail = (sentence: string): never => {
   console.error(`${sentence}\n\n${usage}`);
   Deno.exit(2);
 };
-const asked = (() => {
-  try {
-    return parseArgs({
-      options: {
-        n: { type: "string", default: "100" },
-        seed: { type: "string", default: "1" },
-        in: { type: "string", default: "" },
-        without: { type: "string", multiple: true, default: [] as string[] },
-        list: { type: "boolean", default: false },
-        help: { type: "boolean", default: false },
-      },
-    }).values;
-  } catch (error) {
-    return fail((error as Error).message);
-  }
-})();
-if (asked.help) {
+const given = readArguments(Deno.args, {
+  flags: ["list"],
+  texts: ["n", "seed", "in"],
+  lists: ["without"],
+});
+if (E.isLeft(given)) throw fail(given.left);
+const { flags, lists, words, help } = given.right;
+if (words.length > 0) fail(`there is nothing to do with '${words[0]}'`);
+const asked = { n: "100", seed: "1", in: "", ...given.right.texts, ...flags, ...lists };
+if (help) {
   console.log(usage);
   Deno.exit(0);
 }

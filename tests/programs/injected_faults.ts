@@ -1,17 +1,17 @@
 // `deno task faults [--programs N] [--seed S]`: puts back each fault of faults.ts in a copy of the tree
 // and looks for the first random program that meets it. Without a fault no program may be wrong; the
 // last line says how many faults were met.
-import { parseArgs } from "cli";
+import * as E from "fp-ts/Either.js";
+import { readArguments } from "../../experiments/io/arguments.ts";
 import { copyTree } from "../mutants/copies.ts";
 import { type Fault, faults } from "./faults.ts";
 
-const { values } = parseArgs({
-  options: {
-    programs: { type: "string", default: "300" },
-    seed: { type: "string", default: "20260" },
-    only: { type: "string" },
-  },
-});
+const given = readArguments(Deno.args, { texts: ["programs", "seed", "only"] });
+if (E.isLeft(given)) {
+  console.error(given.left);
+  Deno.exit(2);
+}
+const { programs = "300", seed = "20260", only = "" } = given.right.texts;
 const copy = copyTree(new URL("../../", import.meta.url).pathname);
 
 interface Wrong {
@@ -27,7 +27,7 @@ const failures = async (
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "-A", "--no-check", "--quiet", "tests/programs/first_failure.ts"],
-      ...[what, values.programs, values.seed, `${most}`, JSON.stringify(skipped)],
+      ...[what, programs, seed, `${most}`, JSON.stringify(skipped)],
     ],
     cwd: copy,
     stdin: "null",
@@ -51,7 +51,7 @@ const put = ({ name, changes }: Fault): () => void => {
 };
 
 try {
-  const chosen = faults.filter(({ name }) => name.includes(values.only ?? ""));
+  const chosen = faults.filter(({ name }) => name.includes(only));
   // What is wrong without a fault is told, and says nothing about one.
   const known = new Map<string, readonly Wrong["k"][]>();
   for (const on of new Set(chosen.map(({ on }) => on))) {
