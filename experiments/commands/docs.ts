@@ -1,9 +1,20 @@
 // `deno task docs`: writes what is made from the codec of specs, docs/specs.md and
 // docs/spec.schema.json. A test keeps both as they come out here.
+import * as E from "fp-ts/Either.js";
 import { specPage, specSchemaText } from "../specs/schema.ts";
+import { commandOf, noWords } from "./command.ts";
 
-const docs = new URL("../../docs/", import.meta.url);
-await Deno.writeTextFile(new URL("spec.schema.json", docs), specSchemaText());
-const page = new URL("specs.md", docs);
-await Deno.writeTextFile(page, specPage());
-await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", page.pathname] }).output();
+export const command = commandOf({
+  summary: "writes the pages that are made of the code, for who changes the fields of a spec",
+  notes: "Writes docs/specs.md and docs/spec.schema.json, which are made of the fields of specs.",
+  words: noWords,
+  options: {},
+  run: async () => {
+    const docs = new URL("../../docs/", import.meta.url);
+    await Deno.writeTextFile(new URL("spec.schema.json", docs), specSchemaText());
+    const page = new URL("specs.md", docs);
+    await Deno.writeTextFile(page, specPage());
+    await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", page.pathname] }).output();
+    return E.right(0);
+  },
+});

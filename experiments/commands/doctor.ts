@@ -15,6 +15,7 @@ import {
   refusalMessage,
 } from "../../backends/webgpu/discovery/discover.ts";
 import { input, mul } from "../../dsl/ops.ts";
+import { commandOf, noWords } from "./command.ts";
 
 /** What is known of one kind of device after trying it. */
 export type Finding =
@@ -125,3 +126,11 @@ export const doctor = async (): Promise<number> => {
     ? 0
     : 1;
 };
+
+export const command = commandOf({
+  summary: "says which devices there are, which one is used, what to install",
+  notes: "Says which devices this machine has, which one would be used, and what to install.",
+  words: noWords,
+  options: {},
+  run: async () => E.right(await doctor()),
+});

@@ -20,6 +20,8 @@ import { isEnded, listenForEnd, unlessEnded } from "../io/interrupt.ts";
 import { type NpyFile, openNpy, writeNpy } from "../formats/npy_write.ts";
 import { clock, progress, standardError } from "../io/progress.ts";
 import { irregular } from "../io/regular_files.ts";
+import { commandOf, neededText, whole } from "./command.ts";
+import { device, fidelity } from "./options.ts";
 
 /** What the command line says. */
 export interface EmbedOptions {
@@ -295,3 +297,38 @@ const reasonText = (error: unknown): string => {
   if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
   return error instanceof Error ? error.message : String(error);
 };
+
+export const command = commandOf({
+  summary: "writes embeddings of recordings of any length as .npy files",
+  notes: `\
+Writes embeddings of recordings as .npy files (float32): NAME.embeddings.npy [rows, width], a row per
+time step; NAME.timestamps.npy [rows], in milliseconds; NAME.scene.npy [width], the mean of the rows.
+Recordings are as long as they are. Status 1 when any of them could not be embedded.`,
+  words: {
+    usage: "AUDIO...",
+    help: { AUDIO: "recordings (wav, flac, ogg, mp3), and folders, whose sub-folders are kept" },
+    suggests: { paths: "files" },
+    wrong: (audio) =>
+      audio.length === 0
+        ? "there is nothing to embed; give recordings, or folders of them"
+        : undefined,
+  },
+  options: {
+    checkpoint: neededText(
+      "F",
+      "what 'deno task experiment' wrote, or a safetensors file like it",
+      "the encoder to embed with",
+      { paths: "files" },
+    ),
+    out: neededText("DIR", "where to write", "where to write", { paths: "folders" }),
+    device,
+    batch: whole("N", "stretches of audio that are computed at once", {
+      from: 1,
+      to: 1024,
+      otherwise: 8,
+    }),
+    fidelity: fidelity("as the published code does it", "the checkpoint says"),
+  },
+  run: async ({ words: audio, options: { device = "auto", ...options } }) =>
+    E.right(await embed({ ...options, device, audio })),
+});

@@ -13,6 +13,10 @@ import {
   specReadErrorText,
 } from "../specs/read.ts";
 import { runStudy, type Shard } from "../runs/study.ts";
+import { specSchemaText } from "../specs/schema.ts";
+import { commandOf, flag, type Option, seeHelp, text } from "./command.ts";
+import { device } from "./options.ts";
+import { set, specsAndStudies, surplusNames } from "./spec_options.ts";
 
 /** What the command line says. */
 export interface ExperimentOptions {
@@ -119,3 +123,64 @@ const runTogether = async (
   await processes.finish();
   return speaks ? await evaluateRun(spec, at) : 0;
 };
+
+/** `2/8`, the second of eight shares. */
+const shard: Option<Shard | undefined> = {
+  takes: "text",
+  value: "I/N",
+  help: "only every Nth run of a study, from the Ith, such as I from a Slurm array of 1 to N",
+  read: (name, [given]) => {
+    if (given === undefined) return E.right(undefined);
+    const [, index, of] = /^(\d{1,6})\/(\d{1,6})$/.exec(given)?.map(Number) ?? [];
+    return index >= 1 && index <= of
+      ? E.right({ index, of })
+      : E.left(`--${name}: expected I/N with I from 1 to N, such as 2/8, found '${given}'`);
+  },
+};
+
+export const command = commandOf({
+  summary: "pre-trains the model that a spec describes, or makes a study of many runs",
+  notes: `\
+Pre-trains the model that a spec describes and writes runs/NAME: spec.json, metrics.jsonl,
+checkpoint.safetensors and report.html. A study is many runs: it writes runs/NAME/RUN for each, and
+a report.html, tables.tex and .csv files that compare them. Processes that mpirun or srun starts
+share every batch; see docs/clusters.md.`,
+  words: {
+    ...specsAndStudies,
+    usage: {
+      NAME: ["data", "set", "device", "out", "resume", "shard", "print"],
+      "--list | --schema": [],
+    },
+    wrong: (words, { list, schema }: { readonly list: boolean; readonly schema: boolean }) =>
+      words.length === 0 && !list && !schema ? seeHelp : surplusNames(words),
+  },
+  options: {
+    data: text(
+      "DIR",
+      "a folder of recordings (wav, flac, ogg, mp3); without it sounds are synthesised",
+      { paths: "folders" },
+    ),
+    set,
+    device,
+    out: text("DIR", "where to write instead of runs/NAME", { paths: "folders" }),
+    resume: flag(
+      "goes on from the last checkpoint in that folder; starts where there is none; finished runs " +
+        "of a study are kept",
+    ),
+    shard,
+    print: flag(
+      "shows the whole spec, with what it extends and what is set here, and runs nothing",
+    ),
+    list: flag("the specs that there are, a line for each"),
+    schema: flag("the JSON Schema of specs, for editors; docs/specs.md has the same as tables"),
+  },
+  run: async ({ words: [spec], options: { set: changes, print, list, schema, ...options } }) => {
+    if (schema) {
+      console.log(specSchemaText().trimEnd());
+      return E.right(0);
+    }
+    if (list) return E.right(await printList());
+    const asked = { ...options, spec, changes };
+    return E.right(await (print ? printSpec(asked) : experiment(asked)));
+  },
+});

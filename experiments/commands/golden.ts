@@ -17,6 +17,8 @@ import type { TinyCompanion } from "../inspect/golden/compare.ts";
 import { irregular } from "../io/regular_files.ts";
 import { decode, type Safetensors, safetensorsErrorText } from "../formats/safetensors.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
+import { commandOf, flag, seeHelp } from "./command.ts";
+import { device } from "./options.ts";
 
 export { GoldenError, type Row };
 
@@ -138,3 +140,18 @@ export const golden = async (
   }
   return failed + refused === 0 && total > 0 ? 0 : 1;
 };
+
+export const command = commandOf({
+  summary: "compares reference numbers with what a device computes",
+  notes:
+    "Compares files of reference numbers with what a device computes. Status 0 only when all hold.",
+  words: {
+    usage: "FILE...",
+    help: { FILE: "a golden .safetensors file" },
+    suggests: { paths: "files" },
+    wrong: (files) => files.length === 0 ? seeHelp : undefined,
+  },
+  options: { device, json: flag("one JSON object per tensor: file, tensor, rel, abs, ok") },
+  run: async ({ words, options: { device = "auto", json } }) =>
+    E.right(await golden(words, { device, json })),
+});

@@ -21,6 +21,7 @@ import {
   safetensorsErrorText,
   type TensorData,
 } from "../formats/safetensors.ts";
+import { commandOf, whole } from "./command.ts";
 
 /** How the tensors of a file and those of the model that it holds go together. */
 export interface Keys {
@@ -285,3 +286,33 @@ export const importFile = async (
   console.log(`wrote ${to}`);
   return 0;
 };
+
+export const command = commandOf({
+  summary: "makes a checkpoint of a PyTorch file; runs no code of the file",
+  notes: `\
+Makes a checkpoint that 'embed' reads of one of the published code: tells which encoder it holds,
+which keys matched, were missing or left over, and writes OUT, safetensors with the same names.
+Nothing in the file is run.`,
+  words: {
+    usage: "IN OUT",
+    help: {
+      IN:
+        "what torch.save wrote (a state_dict, or a dict with one under 'model' or 'state_dict'), " +
+        "or a safetensors file",
+      OUT: "where to write",
+    },
+    suggests: { paths: "files" },
+    wrong: (files) =>
+      files.length === 2 ? undefined : "two files are needed: the one to read and the one to write",
+  },
+  options: {
+    heads: whole("N", "attention heads of a Transformer whose width does not tell them", {
+      from: 1,
+      to: 9999,
+      otherwise: undefined,
+      expected: "a whole number from 1",
+    }),
+  },
+  run: async ({ words: [from, to], options: { heads } }) =>
+    E.right(await importFile(from, to, heads === undefined ? {} : { heads })),
+});

@@ -8,6 +8,7 @@ import { differences, differenceText } from "../specs/difference.ts";
 import { studyIn } from "../runs/study_folder.ts";
 import { isBusy, isOfRun, readRecord } from "../training/run_folder.ts";
 import { savedSteps } from "../training/checkpoints.ts";
+import { commandOf, flag, text } from "./command.ts";
 
 /** One run as the list shows it. */
 export interface RunSummary {
@@ -219,3 +220,37 @@ export const runs = ({ command, root, json }: RunsOptions): number => {
   );
   return Math.max(...results);
 };
+
+export const command = commandOf({
+  summary: "lists runs, says in what two of them differ, and deletes them",
+  notes: `\
+Lists the runs in runs/: state, step, losses, time and device. A run whose process was killed says so,
+and goes on with deno task experiment ... --resume.`,
+  words: {
+    usage: { "": ["in", "json"], "diff ONE OTHER": ["in"], "delete NAME...": ["in"] },
+    help: {
+      "diff ONE OTHER": "in which fields the specs of two runs differ",
+      "delete NAME...":
+        "removes runs, or studies with all their runs; refuses what is neither, and what is going on",
+    },
+    suggests: { values: ["diff", "delete"], paths: "folders" },
+    wrong: ([verb, ...names]) => {
+      switch (verb) {
+        case undefined:
+          return undefined;
+        case "diff":
+          return names.length === 2 ? undefined : "diff takes two runs";
+        case "delete":
+          return names.length > 0 ? undefined : "say which run to delete";
+        default:
+          return `there is nothing called '${verb}' to do with runs; there is diff and delete`;
+      }
+    },
+  },
+  options: {
+    in: text("DIR", "where runs are, instead of runs", { paths: "folders" }),
+    json: flag("the list as JSON"),
+  },
+  run: ({ words, options: { in: root = "runs", json } }) =>
+    Promise.resolve(E.right(runs({ command: words, root: root.replace(/\/+$/, ""), json }))),
+});

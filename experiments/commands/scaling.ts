@@ -5,6 +5,8 @@ import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import type { FamilyName } from "../../models/sizes.ts";
 import { openBackend } from "../machines/device.ts";
+import { commandOf, flag, noWords, type Option, text, whole } from "./command.ts";
+import { deviceWithout, jsonTable } from "./options.ts";
 import { ensureFolder, type FileError, fileErrorText, writeWhole } from "../io/files.ts";
 import {
   measured,
@@ -44,47 +46,43 @@ const LENGTHS = "250,500,1000,2000,4000,8000";
 const MOST_TOKENS = 100_000;
 const MOST_BLOCKS = 100;
 
-const wholeIn = (text: string, low: number, high: number): boolean =>
-  /^\d{1,9}$/.test(text) && Number(text) >= low && Number(text) <= high;
+/** Parts of a list with commas, each once. */
+const parts = (list: string): readonly string[] => [
+  ...new Set(list.split(",").map((part) => part.trim())),
+];
 
-/** Options of the command line as what is asked for. On the left, what is wrong with them, in words. */
-export const asked = (
-  values: Readonly<Record<string, string | boolean | readonly string[] | undefined>>,
-): E.Either<string, Asked> => {
-  const list = (option: string, otherwise: string): readonly string[] => [
-    ...new Set(`${values[option] ?? otherwise}`.split(",").map((text) => text.trim())),
-  ];
-  const families = list("families", FAMILIES.join()), tokens = list("tokens", LENGTHS);
-  const depth = `${values.depth ?? 2}`, device = `${values.device ?? "auto"}`;
-  const unknown = families.find((family) => !FAMILIES.some((known) => known === family));
-  if (unknown !== undefined) {
-    return E.left(`--families: there is no family '${unknown}'; there are ${FAMILIES.join(", ")}`);
-  }
-  const odd = tokens.find((text) =>
-    !wholeIn(text, TOKENS_PER_STEP, MOST_TOKENS) || Number(text) % TOKENS_PER_STEP !== 0
-  );
-  if (odd !== undefined) {
-    return E.left(
-      `--tokens: expected multiples of ${TOKENS_PER_STEP} up to ${MOST_TOKENS}, because that many ` +
+const tokens: Option<readonly number[]> = {
+  takes: "text",
+  value: "A,B,...",
+  help: `lengths in patches (default ${LENGTHS})`,
+  read: (name, [given = LENGTHS]) => {
+    const lengths = parts(given);
+    const odd = lengths.find((text) =>
+      !/^\d{1,9}$/.test(text) || Number(text) < TOKENS_PER_STEP || Number(text) > MOST_TOKENS ||
+      Number(text) % TOKENS_PER_STEP !== 0
+    );
+    return odd === undefined ? E.right(lengths.map(Number).sort((a, b) => a - b)) : E.left(
+      `--${name}: expected multiples of ${TOKENS_PER_STEP} up to ${MOST_TOKENS}, because that many ` +
         `patches begin at the same time, found '${odd}'`,
     );
-  }
-  if (!wholeIn(depth, 1, MOST_BLOCKS)) {
-    return E.left(`--depth: expected a whole number from 1 to ${MOST_BLOCKS}, found '${depth}'`);
-  }
-  if (device === "reference") {
-    return E.left("--device: the reference interpreter has no kernels; choose another device");
-  }
-  return E.right({
-    families: FAMILIES.filter((family) => families.includes(family)),
-    tokens: tokens.map(Number).sort((a, b) => a - b),
-    depth: Number(depth),
-    plan: values.plan === true,
-    device,
-    out: `${values.out ?? "runs/scaling"}`,
-    json: values.json === true,
-  });
+  },
 };
+
+const families: Option<readonly FamilyName[]> = {
+  takes: "text",
+  value: "A,B,...",
+  help: `${FAMILIES.join(", ")} (default all); xlstm's mLSTM cell is the chunkwise form`,
+  suggests: { values: FAMILIES },
+  read: (name, [given = FAMILIES.join()]) => {
+    const names = parts(given);
+    const unknown = names.find((family) => !FAMILIES.some((known) => known === family));
+    return unknown === undefined
+      ? E.right(FAMILIES.filter((family) => names.includes(family)))
+      : E.left(`--${name}: there is no family '${unknown}'; there are ${FAMILIES.join(", ")}`);
+  },
+};
+
+const withKernels = deviceWithout("reference");
 
 /** Writes what there is so far, so that an interruption loses one point. */
 const save = async (of: Scaling, out: string): Promise<E.Either<FileError, void>> => {
@@ -148,3 +146,28 @@ export const scaling = async (
   console.error(`${out}/scaling.html`);
   return sound ? 0 : 1;
 };
+
+export const command = commandOf({
+  summary: "measures time and memory per token, 250 to 8,000 tokens, as a table and plots",
+  notes: `\
+Measures time per token and peak memory of tiny encoders over the length of one clip, forward and in
+training: one table, and scaling.html (two plots) and scaling.json in the folder of --out.`,
+  words: noWords,
+  options: {
+    tokens,
+    families,
+    depth: whole("N", "blocks", { from: 1, to: MOST_BLOCKS, otherwise: 2 }),
+    plan: flag("only memory and kernels, which are known without running; no device is needed"),
+    device: {
+      ...withKernels,
+      read: (name, given) =>
+        given[0] === "reference"
+          ? E.left(`--${name}: the reference interpreter has no kernels; choose another device`)
+          : withKernels.read(name, given),
+    } satisfies typeof withKernels,
+    out: text("DIR", "where to write (default runs/scaling)", { paths: "folders" }),
+    json: jsonTable,
+  },
+  run: async ({ options: { device = "auto", out = "runs/scaling", ...options } }) =>
+    E.right(await scaling({ ...options, device, out })),
+});

@@ -19,9 +19,6 @@ export interface Chosen {
   readonly notes: readonly string[];
 }
 
-/** Names of devices that are not kinds of WebGPU devices. */
-export const OTHERS: readonly string[] = ["wasm", "reference"];
-
 /**
  * Opens `auto`, one kind of device, `wasm` or `reference`; where `threads` are given, what computes on
  * the processor uses so many. On the left, why not, in words.

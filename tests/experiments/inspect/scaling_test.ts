@@ -2,7 +2,8 @@
 // real encoders, which needs no device.
 import { assert, assertEquals, assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
-import { asked, scaling } from "../../../experiments/commands/scaling.ts";
+import { readAsked } from "../../../experiments/commands/command.ts";
+import { type Asked, command, scaling } from "../../../experiments/commands/scaling.ts";
 import type { Point } from "../../../experiments/inspect/scaling.ts";
 import {
   type Scaling,
@@ -12,27 +13,30 @@ import {
   tableText,
 } from "../../../experiments/inspect/scaling_page.ts";
 
-const refusal = (values: Record<string, string>): string => {
-  const of = asked(values);
-  assert(E.isLeft(of), JSON.stringify(values));
+const asked = (...args: readonly string[]): E.Either<string, Asked> =>
+  E.map((of) => (of as { options: unknown }).options as Asked)(readAsked(command, args));
+
+const refusal = (...args: readonly string[]): string => {
+  const of = asked(...args);
+  assert(E.isLeft(of), args.join(" "));
   return of.left;
 };
 
 Deno.test("lengths, families and depth are read, and what is wrong with them is said", () => {
-  const of = asked({ tokens: "1000, 250,250", families: "xlstm,mamba", depth: "3", plan: true });
+  const of = asked("--tokens", "1000, 250,250", "--families=xlstm,mamba", "--depth=3", "--plan");
   assert(E.isRight(of));
   assertEquals(of.right.tokens, [250, 1000]);
   assertEquals(of.right.families, ["mamba", "xlstm"]);
   assertStrictEquals(of.right.depth, 3);
   assertStrictEquals(of.right.plan, true);
   assertMatch(
-    refusal({ families: "mamba,rnn" }),
+    refusal("--families", "mamba,rnn"),
     /no family 'rnn'; there are transformer, mamba, xlstm/,
   );
-  assertMatch(refusal({ tokens: "251" }), /multiples of 5 up to 100000, .* found '251'/);
-  assertMatch(refusal({ tokens: "-5" }), /found '-5'/);
-  assertMatch(refusal({ depth: "0" }), /--depth: expected a whole number from 1 to 100, found '0'/);
-  assertMatch(refusal({ device: "reference" }), /no kernels; choose another device/);
+  assertMatch(refusal("--tokens", "251"), /multiples of 5 up to 100000, .* found '251'/);
+  assertMatch(refusal("--tokens=-5"), /found '-5'/);
+  assertMatch(refusal("--depth", "0"), /--depth: expected a whole number from 1 to 100, found '0'/);
+  assertMatch(refusal("--device", "reference"), /no kernels; choose another device/);
 });
 
 const point = (tokens: number, peakBytes: number, ms: number): Point => ({
@@ -84,7 +88,7 @@ Deno.test("the page draws time and memory, and loads nothing", () => {
 Deno.test("a plan opens no device, and is written whole", async () => {
   const out = await Deno.makeTempDir();
   try {
-    const of = asked({ families: "mamba", tokens: "250,500", depth: "1", plan: true, out });
+    const of = asked("--families=mamba", "--tokens=250,500", "--depth=1", "--plan", "--out", out);
     assert(E.isRight(of));
     const { log, error } = console, said: string[] = [];
     console.log = (text: string) => said.push(text);

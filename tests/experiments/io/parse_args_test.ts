@@ -1,6 +1,6 @@
 // The stand-in for `@std/cli/parse-args`, by what the package's documentation says of each option; and
 // what arguments.ts makes of it, which tells users what parseArgs lets pass.
-import { deepStrictEqual } from "assert";
+import { assertEquals } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { parseArgs } from "@std/cli/parse-args";
 import { readArguments } from "../../../experiments/io/arguments.ts";
@@ -8,8 +8,8 @@ import { readArguments } from "../../../experiments/io/arguments.ts";
 const words = (line: string): string[] => line.split(" ").filter((word) => word !== "");
 
 Deno.test("without more said, options are flags, numbers or text", () => {
-  deepStrictEqual(parseArgs(words("-a beep -b boop")), { a: "beep", b: "boop", _: [] });
-  deepStrictEqual(parseArgs(words("-x 3 -y 4 -n5 -abc --beep=boop foo bar baz")), {
+  assertEquals<unknown>(parseArgs(words("-a beep -b boop")), { a: "beep", b: "boop", _: [] });
+  assertEquals<unknown>(parseArgs(words("-x 3 -y 4 -n5 -abc --beep=boop foo bar baz")), {
     x: 3,
     y: 4,
     n: 5,
@@ -19,7 +19,7 @@ Deno.test("without more said, options are flags, numbers or text", () => {
     beep: "boop",
     _: ["foo", "bar", "baz"],
   });
-  deepStrictEqual(parseArgs(words("--on --far 1e3 --near=-5 --hex 0xff -f=1 -o=a=b 7 -")), {
+  assertEquals<unknown>(parseArgs(words("--on --far 1e3 --near=-5 --hex 0xff -f=1 -o=a=b 7 -")), {
     on: true,
     far: 1000,
     near: -5,
@@ -29,31 +29,31 @@ Deno.test("without more said, options are flags, numbers or text", () => {
     _: [7, "-"],
   });
   // What begins with a dash is no value; numbers below 0 take `=`.
-  deepStrictEqual(parseArgs(words("--near -5")), { near: true, 5: true, _: [] });
-  deepStrictEqual(parseArgs(["--a="]), { a: "", _: [] });
+  assertEquals<unknown>(parseArgs(words("--near -5")), { near: true, 5: true, _: [] });
+  assertEquals<unknown>(parseArgs(["--a="]), { a: "", _: [] });
 });
 
 Deno.test("names may be those of what objects inherit", () => {
   const { _, ...given } = parseArgs(words("--__proto__ x --constructor=y"));
-  deepStrictEqual(Object.entries(given), [["__proto__", "x"], ["constructor", "y"]]);
-  deepStrictEqual(Object.getPrototypeOf({}), Object.prototype);
+  assertEquals<unknown>(Object.entries(given), [["__proto__", "x"], ["constructor", "y"]]);
+  assertEquals<unknown>(Object.getPrototypeOf({}), Object.prototype);
 });
 
 Deno.test("boolean: no value is taken but true and false, and false is the default", () => {
   const options = { boolean: ["json", "plan"] } as const;
-  deepStrictEqual(parseArgs(words("--json a.json"), options), {
+  assertEquals<unknown>(parseArgs(words("--json a.json"), options), {
     json: true,
     plan: false,
     _: ["a.json"],
   });
-  deepStrictEqual(parseArgs(words("--json=false --plan true"), options), {
+  assertEquals<unknown>(parseArgs(words("--json=false --plan true"), options), {
     json: false,
     plan: true,
     _: [],
   });
-  deepStrictEqual(parseArgs(["--json", "a"], { boolean: "json" }), { json: true, _: ["a"] });
+  assertEquals<unknown>(parseArgs(["--json", "a"], { boolean: "json" }), { json: true, _: ["a"] });
   // All that begin with two dashes and have no `=`.
-  deepStrictEqual(parseArgs(words("--a b -c d --e=f"), { boolean: true }), {
+  assertEquals<unknown>(parseArgs(words("--a b -c d --e=f"), { boolean: true }), {
     a: true,
     c: "d",
     e: "f",
@@ -63,28 +63,28 @@ Deno.test("boolean: no value is taken but true and false, and false is the defau
 
 Deno.test("string: always text, empty where there is no value", () => {
   const options = { string: ["seed", "out", "_"] } as const;
-  deepStrictEqual(parseArgs(words("--seed 007 5"), options), { seed: "007", _: ["5"] });
-  deepStrictEqual(parseArgs(words("--seed --out=3"), options), { seed: "", out: "3", _: [] });
-  deepStrictEqual(parseArgs(["--seed"], options), { seed: "", _: [] });
-  deepStrictEqual(parseArgs(words("--seed 1 --seed 2"), options), { seed: "2", _: [] });
-  deepStrictEqual(parseArgs([], options), { _: [] });
+  assertEquals<unknown>(parseArgs(words("--seed 007 5"), options), { seed: "007", _: ["5"] });
+  assertEquals<unknown>(parseArgs(words("--seed --out=3"), options), { seed: "", out: "3", _: [] });
+  assertEquals<unknown>(parseArgs(["--seed"], options), { seed: "", _: [] });
+  assertEquals<unknown>(parseArgs(words("--seed 1 --seed 2"), options), { seed: "2", _: [] });
+  assertEquals<unknown>(parseArgs([], options), { _: [] });
 });
 
 Deno.test("collect: all values, none by default", () => {
   const options = { string: "set", collect: ["set", "n"] } as const;
-  deepStrictEqual(parseArgs(words("--set a=1 --set 2 --n 3 --n=4"), options), {
+  assertEquals<unknown>(parseArgs(words("--set a=1 --set 2 --n 3 --n=4"), options), {
     set: ["a=1", "2"],
     n: [3, 4],
     _: [],
   });
-  deepStrictEqual(parseArgs([], options), { set: [], n: [], _: [] });
+  assertEquals<unknown>(parseArgs([], options), { set: [], n: [], _: [] });
 });
 
 Deno.test("negatable: --no-NAME is false, where it is said so", () => {
   const options = { boolean: ["color"], negatable: ["color"], default: { color: true } } as const;
-  deepStrictEqual(parseArgs([], options), { color: true, _: [] });
-  deepStrictEqual(parseArgs(["--no-color"], options), { color: false, _: [] });
-  deepStrictEqual(parseArgs(["--no-color"]), { "no-color": true, _: [] });
+  assertEquals<unknown>(parseArgs([], options), { color: true, _: [] });
+  assertEquals<unknown>(parseArgs(["--no-color"], options), { color: false, _: [] });
+  assertEquals<unknown>(parseArgs(["--no-color"]), { "no-color": true, _: [] });
 });
 
 Deno.test("default and alias: every name has the value", () => {
@@ -96,18 +96,18 @@ Deno.test("default and alias: every name has the value", () => {
   } as const;
   const both = { help: false, h: false, _: [] };
   const of = (device: string) => ({ device, d: device, on: device, ...both });
-  deepStrictEqual({ ...parseArgs([], options) }, of("auto"));
-  deepStrictEqual({ ...parseArgs(words("-d 5"), options) }, of("5"));
-  deepStrictEqual({ ...parseArgs(words("--on wasm"), options) }, of("wasm"));
-  deepStrictEqual({ ...parseArgs(["-h"], options) }, { ...of("auto"), help: true, h: true });
+  assertEquals<unknown>({ ...parseArgs([], options) }, of("auto"));
+  assertEquals<unknown>({ ...parseArgs(words("-d 5"), options) }, of("5"));
+  assertEquals<unknown>({ ...parseArgs(words("--on wasm"), options) }, of("wasm"));
+  assertEquals<unknown>({ ...parseArgs(["-h"], options) }, { ...of("auto"), help: true, h: true });
 });
 
 Deno.test("stopEarly and --: the rest is left as it is", () => {
   const line = words("--a=1 run --b 2");
-  deepStrictEqual(parseArgs(line), { a: 1, b: 2, _: ["run"] });
-  deepStrictEqual(parseArgs(line, { stopEarly: true }), { a: 1, _: ["run", "--b", "2"] });
-  deepStrictEqual(parseArgs(words("x -- --a 1")), { _: ["x", "--a", "1"] });
-  deepStrictEqual(parseArgs(words("x -- --a 1"), { "--": true }), {
+  assertEquals<unknown>(parseArgs(line), { a: 1, b: 2, _: ["run"] });
+  assertEquals<unknown>(parseArgs(line, { stopEarly: true }), { a: 1, _: ["run", "--b", "2"] });
+  assertEquals<unknown>(parseArgs(words("x -- --a 1")), { _: ["x", "--a", "1"] });
+  assertEquals<unknown>(parseArgs(words("x -- --a 1"), { "--": true }), {
     "--": ["--a", "1"],
     _: ["x"],
   });
@@ -120,17 +120,17 @@ Deno.test("unknown: called with what nobody declared, which false leaves out", (
     return call[1] === undefined;
   };
   const line = words("--known 1 -k 2 --odd 3 --other=4 -z word");
-  deepStrictEqual(parseArgs(line, { string: "known", alias: { known: "k" }, unknown }), {
+  assertEquals<unknown>(parseArgs(line, { string: "known", alias: { known: "k" }, unknown }), {
     known: "2",
     k: "2",
     _: [],
   });
-  deepStrictEqual(calls, [
+  assertEquals<unknown>(calls, [
     ["--odd", "odd", 3],
     ["--other=4", "other", 4],
     ["-z", "z", "word"],
   ]);
-  deepStrictEqual(parseArgs(["a", "b"], { unknown: (arg) => arg !== "a" }), { _: ["b"] });
+  assertEquals<unknown>(parseArgs(["a", "b"], { unknown: (arg) => arg !== "a" }), { _: ["b"] });
 });
 
 Deno.test("types say what an option comes to", () => {
@@ -141,7 +141,7 @@ Deno.test("types say what an option comes to", () => {
     default: { out: "runs" },
   });
   const typed: { json: boolean; out: string; set: string[]; _: (string | number)[] } = of;
-  deepStrictEqual(typed.out, "runs");
+  assertEquals<unknown>(typed.out, "runs");
 });
 
 const names = { flags: ["json"], texts: ["seed"], lists: ["set"] } as const;
@@ -151,15 +151,18 @@ const told = (line: string): unknown => {
 };
 
 Deno.test("arguments are options by name and words", () => {
-  deepStrictEqual(told("a"), {
+  assertEquals<unknown>(told("a"), {
     flags: { json: false },
     texts: {},
     lists: { set: [] },
     words: ["a"],
     help: false,
   });
-  deepStrictEqual(told("a --set x=1 --seed -- --json"), "Option '--seed <value>' argument missing");
-  deepStrictEqual(told("a --set x=1 --set=y --seed=-3 007 -- --json"), {
+  assertEquals<unknown>(
+    told("a --set x=1 --seed -- --json"),
+    "Option '--seed <value>' argument missing",
+  );
+  assertEquals<unknown>(told("a --set x=1 --set=y --seed=-3 007 -- --json"), {
     flags: { json: false },
     texts: { seed: "-3" },
     lists: { set: ["x=1", "y"] },
@@ -169,14 +172,14 @@ Deno.test("arguments are options by name and words", () => {
 });
 
 Deno.test("what there is not, is missing or too much is told, but not where help is asked for", () => {
-  deepStrictEqual(told("--steps=3 --odd"), "Unknown option '--steps'");
-  deepStrictEqual(told("a -x 3"), "Unknown option '-x'");
-  deepStrictEqual(told("--no-json"), "Unknown option '--no-json'");
-  deepStrictEqual(told("--schedule.steps 3"), "Unknown option '--schedule.steps'");
-  deepStrictEqual(told("--set --json"), "Option '--set <value>' argument missing");
-  deepStrictEqual(told("--seed="), "Option '--seed <value>' argument missing");
-  deepStrictEqual(told("--json=yes"), "Option '--json' does not take an argument");
+  assertEquals<unknown>(told("--steps=3 --odd"), "Unknown option '--steps'");
+  assertEquals<unknown>(told("a -x 3"), "Unknown option '-x'");
+  assertEquals<unknown>(told("--no-json"), "Unknown option '--no-json'");
+  assertEquals<unknown>(told("--schedule.steps 3"), "Unknown option '--schedule.steps'");
+  assertEquals<unknown>(told("--set --json"), "Option '--set <value>' argument missing");
+  assertEquals<unknown>(told("--seed="), "Option '--seed <value>' argument missing");
+  assertEquals<unknown>(told("--json=yes"), "Option '--json' does not take an argument");
   for (const line of ["--odd --help", "-h", "--seed --help"]) {
-    deepStrictEqual((told(line) as { help: boolean }).help, true, line);
+    assertEquals<unknown>((told(line) as { help: boolean }).help, true, line);
   }
 });

@@ -1,0 +1,50 @@
+// Options that several commands share.
+import * as E from "fp-ts/Either.js";
+import type { DeviceName } from "../specs/spec.ts";
+import { flag, oneOf, type Option } from "./command.ts";
+
+/** What --device takes. */
+export const deviceNames: readonly DeviceName[] = [
+  "auto",
+  "gpu",
+  "wasm",
+  "software",
+  "swiftshader",
+  "navigator",
+  "reference",
+];
+
+const isDevice = (name: string): name is DeviceName => deviceNames.some((known) => known === name);
+
+/** Where a command computes; some say by default what they were told elsewhere. */
+export const device: Option<DeviceName | undefined> = {
+  takes: "text",
+  value: "D",
+  help: deviceNames.join(", "),
+  suggests: { values: deviceNames },
+  read: (_, [given]) =>
+    given === undefined || isDevice(given)
+      ? E.right(given)
+      : E.left(`there is no device '${given}'; the devices are ${deviceNames.join(", ")}`),
+};
+
+/** The same where some devices are of no use. */
+export const deviceWithout = (
+  ...others: readonly DeviceName[]
+): Option<DeviceName | undefined> => {
+  const values = deviceNames.filter((name) => !others.includes(name));
+  return { ...device, help: values.join(", "), suggests: { values } };
+};
+
+/** Which code's quirks a command has; `what` is done in that way. */
+export const fidelity = (
+  what: string,
+  whose: string,
+): Option<"faithful" | "corrected" | undefined> =>
+  oneOf(
+    "F",
+    `faithful: ${what}; corrected: without its quirks; without this option as ${whose}`,
+    ["faithful", "corrected"],
+  );
+
+export const jsonTable: Option<boolean> = flag("one JSON object instead of the table");

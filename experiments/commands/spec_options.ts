@@ -1,0 +1,42 @@
+// What commands on experiments share: the name of one, and --set.
+import { specNames, specNamesText, studyNames } from "../specs/read.ts";
+import { type Option, seeHelp, surplus, texts, type Words } from "./command.ts";
+
+const help = { NAME: `${specNamesText()}; or the path of a JSON file` };
+
+/** The name of one spec; nothing at all is answered with the help. */
+export const oneSpec: Words = {
+  usage: "NAME",
+  help,
+  suggests: { values: specNames(), paths: "files" },
+  wrong: (words) => words.length === 0 ? seeHelp : surplusNames(words),
+};
+
+/** Names of specs, one or more. */
+export const someSpecs: Words = {
+  ...oneSpec,
+  usage: "NAME...",
+  wrong: (words) => words.length === 0 ? seeHelp : undefined,
+};
+
+/** Names of specs and of studies, for what runs both. */
+export const specsAndStudies = {
+  help: {
+    NAME: `${specNamesText()}; a study, ${studyNames.join(" or ")}; or the path of a JSON file`,
+  },
+  suggests: { values: [...specNames(), ...studyNames], paths: "files" },
+} as const;
+
+/** What is wrong with more than one name. */
+export const surplusNames = (words: readonly string[]): string | undefined =>
+  words.length > 1 ? `one experiment is named; ${surplus(words.slice(1))}` : undefined;
+
+/** Other values for fields of a spec. */
+export const set: Option<readonly string[]> = {
+  ...texts(
+    "FIELD=VALUE",
+    "another value for a field of the spec, such as fidelity=faithful, objective.style=mae or " +
+      "encoder.depth=4; as often as you like",
+  ),
+  hint: "a field of the spec is set with --set, such as --set schedule.steps=100",
+};
