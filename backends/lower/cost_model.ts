@@ -111,16 +111,14 @@ export const isWorthTiles = (rows: number, columns: number, terms: number): bool
 
 /** A sum of products as a contraction, if it is worth a tiled kernel. */
 export const contractionOf = (of: Node): Contraction | undefined => {
-  if (of.op !== "reduce" || of.attributes.how !== "add" || of.args[0].op !== "mul") {
-    return undefined;
-  }
+  if (of.attributes.how !== "add" || of.args[0].op !== "mul") return undefined;
   const [left, right] = of.args[0].args;
   const over = dims(of.args[0].axes, of.attributes.over!);
   if (over.some((dim) => !(dim.axis in left.axes) || !(dim.axis in right.axes))) return undefined;
   const result = dims(of.axes);
   const batch = result.filter(({ axis }) => axis in left.axes && axis in right.axes);
-  const rows = result.filter(({ axis }) => axis in left.axes && !(axis in right.axes));
-  const columns = result.filter(({ axis }) => !(axis in left.axes) && axis in right.axes);
+  const rows = result.filter(({ axis }) => !(axis in right.axes));
+  const columns = result.filter(({ axis }) => !(axis in left.axes));
   return isWorthTiles(size(rows), size(columns), size(over))
     ? { node: of, left, right, batch, rows, columns, over }
     : undefined;

@@ -136,9 +136,7 @@ const wrongWithScan = (scan: Node): string | undefined => {
   const { carry, each: slices, rest } = locals(scan);
   const own = new Set([...Object.values(carry), ...Object.values(slices), ...rest]);
   const inside = reachable([...Object.values(step!.next), ...Object.values(step!.out)]);
-  const foreign = inside.find((of) =>
-    of.op === "local" && of.attributes.level === step!.level && !own.has(of)
-  );
+  const foreign = inside.find((of) => of.attributes.level === step!.level && !own.has(of));
   return foreign && `its step reads '${foreign.attributes.name}', which is no argument of it`;
 };
 
@@ -202,12 +200,12 @@ const outsideOf = (axes: Axes, space: ReadonlyMap<string, number>): string | und
       `${space.has(axis) ? space.get(axis) : "no such axis"}`;
 };
 
-const spaceOf = (...dims: readonly (readonly Dim[])[]): ReadonlyMap<string, number> =>
-  new Map(dims.flat().map((dim) => [dim.axis, dim.size]));
+const spaceOf = (dims: readonly Dim[]): ReadonlyMap<string, number> =>
+  new Map(dims.map((dim) => [dim.axis, dim.size]));
 
 const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
   const { space, over, reductions, contraction, roots } = kernel;
-  const all = spaceOf(space, over);
+  const all = spaceOf([...space, ...over]);
   if (all.size !== space.length + over.length) return "it runs over an axis twice";
   for (const { node, storage } of roots) {
     const wrong = outsideOf(node.axes, all);
@@ -221,12 +219,12 @@ const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
     const wrong = outsideOf(of.args[0].axes, all);
     if (wrong !== undefined) return `a reduction does not fit: ${wrong}`;
     const names = over.map(({ axis }) => axis).sort().join(), own = of.attributes.over!.join();
-    if (names !== own) return `it reduces over ${own || "nothing"} in rows of ${names}`;
+    if (names !== own) return `it reduces over ${own} in rows of ${names}`;
     if (Object.keys(of.args[0].axes).length !== all.size) return "a reduction lacks an axis";
   }
   if (contraction !== undefined) {
     const { node, left, right, batch, rows, columns, over: terms } = contraction;
-    const every = spaceOf(batch, rows, columns, terms);
+    const every = spaceOf([...batch, ...rows, ...columns, ...terms]);
     for (const operand of [node, left, right]) {
       const wrong = outsideOf(operand.axes, every);
       if (wrong !== undefined) return `an operand does not fit: ${wrong}`;
@@ -239,7 +237,7 @@ const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
 
 const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
   const { scan, space, held, roots, recomputes } = kernel;
-  const all = spaceOf(space, held);
+  const all = spaceOf([...space, ...held]);
   if (all.size !== space.length + held.length) return "an axis is both held and of the lanes";
   const { step } = scan.attributes;
   const outs = roots.flatMap(({ kind, name, partial }) =>

@@ -2,6 +2,7 @@
 // at zero, at ties, through markers; and derivatives of derivatives. Compositions in general are
 // compared with central differences in tests/backends.
 import {
+  assert,
   assertEquals,
   assertLessOrEqual,
   assertMatch,
@@ -255,4 +256,141 @@ Deno.test("what all steps share counts once, however it is used in them", () => 
   );
   const values = { x: numbers(1, 6), y: numbers(2, 12), z: numbers(3, 3) };
   checkDerivatives("shared", { of: d.sin(final.h as AnyTensor), wrt: { x, y, z }, values });
+});
+
+/** A scan with an input, a start and a matrix that all steps share, and values to put in. */
+const shared = () => {
+  const wrt: Readonly<Record<string, AnyTensor>> = {
+    u: d.input("u", { t: 5, c: 3 }),
+    start: d.input("start", { c: 3 }),
+    w: d.input("w", { c: 3 }),
+    count: d.input("count", {}),
+  };
+  const { u, start, w, count } = wrt;
+  const { out, final } = d.scan(
+    { over: "t", from: { h: start, n: count }, each: { u, twice: d.scale(u, 2) } },
+    ({ h, n }, { u, twice }) => {
+      const next = d.tanh(d.add(d.mul(h, w), d.mul(u, n))) as AnyTensor;
+      return {
+        next: { h: next, n: d.scale(n, 0.5) as AnyTensor },
+        out: { y: d.mul(next, twice), z: d.sin(next) },
+      };
+    },
+  );
+  return { wrt, outs: { ...out, h: final.h } as Readonly<Record<string, AnyTensor>> };
+};
+/** What the scan back carries, reads and puts out, by the names of what is asked for. */
+const backOf = (loss: AnyTensor, wrt: Readonly<Record<string, AnyTensor>>) => {
+  const all = reachable(Object.values(grad(loss, wrt)).map(node)).filter(({ op }) => op === "scan");
+  const backs = all.filter(({ args }) => args.some(({ op }) => op === "part"));
+  assertStrictEquals(backs.length, 1);
+  const [{ attributes }] = backs;
+  return {
+    carries: attributes.carries!,
+    reads: attributes.eachs!,
+    outs: Object.keys(attributes.step!.out),
+  };
+};
+
+Deno.test("a scan back carries and puts out what is asked for, and nothing else", () => {
+  const { wrt, outs } = shared();
+  const { u, start, w, count } = wrt;
+  // Several uses of one input are several outputs; carries all have cotangents.
+  const own = ["g.h", "g.n"];
+  for (
+    const [asked, carries, some] of [
+      [{ u }, own, true],
+      [{ start }, own, false],
+      [{ count }, own, false],
+      [{ w }, [...own, "rest.0.0"], false],
+      [{ u, w }, [...own, "rest.0.0"], true],
+    ] as const
+  ) {
+    const back = backOf(total(d.square(outs.y)), asked as Readonly<Record<string, AnyTensor>>);
+    assertEquals(back.carries, carries);
+    assertStrictEquals(back.outs.length > 0, some, Object.keys(asked).join());
+    assert(back.reads.includes("prev.h") && back.reads.includes("prev.n"), back.reads.join());
+    assertEquals(back.reads.filter((name) => name.startsWith("g.")).length, 1);
+  }
+  // The cotangents of last carries are what it begins with, those of outputs what it reads.
+  assertEquals(backOf(total(outs.h), { w }).reads.filter((one) => one.startsWith("g.")), []);
+  const sum = d.add(total(outs.y), total(d.square(outs.z))) as AnyTensor;
+  assertEquals(backOf(sum, { w }).reads.filter((one) => one.startsWith("g.")).length, 2);
+});
+
+for (const name of ["y", "z", "h"]) {
+  Deno.test(`derivatives for all that a scan has, of its ${name}`, () => {
+    const { wrt, outs } = shared();
+    const values = {
+      ...{ u: numbers(1, 15), start: numbers(2, 3), w: numbers(3, 3) },
+      count: Float32Array.of(0.8),
+    };
+    checkDerivatives(name, { of: d.sin(outs[name]), wrt, values });
+  });
+}
+
+/** Movements of what has axes `a` and `b`, by numbers that are drawn: each gives a value with both. */
+const movements: readonly ((
+  of: AnyTensor,
+  drawn: (low: number, high: number) => number,
+) => AnyTensor)[] = [
+  (of) => d.flip(of, "a" as never),
+  (of) => d.flip(of, "b" as never),
+  (of, drawn) => d.pad(of, "a" as never, drawn(0, 3), drawn(0, 2)),
+  (of) => {
+    const turned = d.rename(d.rename(of, "a" as never, "c") as AnyTensor, "b" as never, "a");
+    return d.rename(turned as never, "c" as never, "b");
+  },
+  (of, drawn) => {
+    const size = node(of).axes.a as number, step = drawn(1, 3), from = drawn(0, size - 1);
+    return d.slice(of, "a" as never, from, Math.ceil((size - from) / step), step);
+  },
+  (of, drawn) => {
+    const { a, b } = node(of).axes as Readonly<Record<string, number>>;
+    const flat = d.merge(of, (drawn(0, 1) === 1 ? ["a", "b"] : ["b", "a"]) as never[], "n");
+    const divisors = Array.from({ length: a * b }, (_, k) => k + 1).filter((k) => a * b % k === 0);
+    const first = divisors[drawn(0, divisors.length - 1)];
+    return d.split(flat, "n" as never, { a: first, b: a * b / first });
+  },
+  (of, drawn) => {
+    const size = drawn(1, 3), dilation = drawn(1, 2), before = drawn(0, 2), after = drawn(0, 2);
+    const span = (size - 1) * dilation + 1;
+    const padded = d.pad(of, "a" as never, 0, Math.max(0, span - (node(of).axes.a as number)));
+    const taps = d.windows(padded, "a" as never, { out: "at", tap: "tap", size }, {
+      ...{ stride: drawn(1, 3), dilation, before, after },
+    });
+    return d.rename(d.merge(taps, ["tap", "b"] as never[], "n"), "at" as never, "a") as AnyTensor;
+  },
+  (of) => d.concat(of, d.flip(of, "a" as never), "a" as never),
+  (of, drawn) => {
+    const one = d.pick(of, "a" as never, drawn(0, (node(of).axes.a as number) - 1));
+    return d.expand(one as AnyTensor, { a: drawn(1, 3) });
+  },
+];
+
+Deno.test("the gradient of movements in a row is the transpose of what they do", () => {
+  for (let k = 0; k < 200; k++) {
+    let next = 0;
+    const random = numbers(1000 + k, 60, 0, 1);
+    const drawn = (low: number, high: number) =>
+      low + Math.min(high - low, Math.floor(random[next++] * (high - low + 1)));
+    const v: AnyTensor = d.input("v", { a: drawn(1, 6), b: drawn(1, 4) });
+    let of = v, what = "";
+    for (let n = drawn(1, 4); n > 0; n--) {
+      const which = drawn(0, movements.length - 1);
+      const axes = node(of).axes as Readonly<Record<string, number>>;
+      if (axes.a * (axes.b ?? axes.n) > 400) break;
+      of = movements[which](of, drawn);
+      if ("n" in node(of).axes) of = d.rename(of, "n" as never, "b");
+      what += `${which} `;
+    }
+    const w: AnyTensor = d.input("w", node(of).axes);
+    const g = grad(total(d.mul(of, w)), { v }).v;
+    const whole = (seed: number, of: AnyTensor) =>
+      Array.from(numbers(seed, volume(node(of).axes), -8, 9), Math.floor);
+    const values = { v: whole(k, v), w: whole(k + 200, w) };
+    // On whole numbers the sums are exact.
+    const [a] = valueOf(total(d.mul(of, w)), values), [b] = valueOf(total(d.mul(g, v)), values);
+    assertStrictEquals(a, b, `movements ${what}of ${JSON.stringify(node(v).axes)}`);
+  }
 });

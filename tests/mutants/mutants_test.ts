@@ -46,6 +46,10 @@ Deno.test("what is only text, or changes nothing, is left alone", () => {
       "type A = 1 | 2;",
       'const x = "1 < 2";',
       'const x = apply("add", a, b);',
+      'const x = make.op("i32x4.add", a, b);',
+      'const x = op("f32x4.mul", a, b);',
+      'const x = op("i32x4.min_u", a, b);',
+      "const x = sameAxes(a, b);",
       "const x = describe(a - 1);",
       "const describe = (x: Axes) => `${x.length - 1}`;",
       "const x = within(`${a - 1} parts`, f);",
@@ -55,6 +59,15 @@ Deno.test("what is only text, or changes nothing, is left alone", () => {
   assertEquals(after("const x = Math.max(a, b);"), ["const x = Math.min(a, b);"]);
   assertEquals(after("const x = madd(a, b, c);"), ["const x = madd(a, c, b);"]);
   assertStrictEquals(after('const x = apply("sub", a, b);').length, 1);
+  assertStrictEquals(after('const x = op("f32x4.sub", a, b);').length, 1);
+  // Of NaN and a number this is the first.
+  assertStrictEquals(after('const x = op("f32x4.pmax", a, b);').length, 1);
+  assertStrictEquals(after('const x = op("f32x4.relaxed_madd", a, b, c);').length, 1);
+  // A function that is one such instruction, and one that is another.
+  const add = 'const add = (a: V, b: V) => op("f32x4.add", a, b);';
+  assertEquals(after(`${add} const x = add(y, z);`), []);
+  const sub = 'const sub = (a: V, b: V) => op("f32x4.sub", a, b);';
+  assertStrictEquals(after(`${sub} const x = sub(y, z);`).length, 2);
   assertStrictEquals(after("const x = within(`${a - 1} parts`, () => a - b);").length, 1);
 });
 

@@ -65,11 +65,15 @@ const confused: Readonly<Record<string, string>> = {
 const listMethods = new Set(["filter", "slice", "reverse", "toReversed", "sort", "toSorted"]);
 
 /** Functions whose arguments may be swapped. */
-const commutes = new Set(["Math.max", "Math.min", "Math.imul"]);
-/** Functions whose first two arguments are factors: they may be swapped. */
-const multiplies = new Set(["madd", "nmadd"]);
+const commutes = new Set(["Math.max", "Math.min", "Math.imul", "sameAxes"]);
+/** Functions whose first two arguments are factors, or count alike: they may be swapped. */
+const multiplies = new Set(["madd", "nmadd", "isWorthTiles"]);
 /** Operations of `apply` whose operands may be swapped. */
 const commutative = new Set(["add", "mul", "max", "min", "equal", "and", "or", "xor"]);
+/** Instructions of WebAssembly whose two operands may be swapped, and those whose first two may be. */
+const commutativeCode =
+  /^[a-z]\d+(x\d+)?\.(add|mul|and|or|xor|eq|ne|(min|max)(_[su])?|extmul_\w+)$/;
+const multiplyingCode = /\.relaxed_n?madd$/;
 
 /** Functions of which only texts for people come: names, reports and what debugging shows. */
 const textOnly = new Set([
@@ -97,10 +101,33 @@ const isLeftAlone = (of: ts.Node): boolean =>
       of.expression.getText().startsWith("console."))) ||
   (ts.isVariableDeclaration(of) && textOnly.has(of.name.getText()));
 
+const instructionOf = (of: ts.CallExpression): string => {
+  const [first] = of.arguments;
+  return calleeName(of) === "op" && first !== undefined && ts.isStringLiteral(first)
+    ? first.text
+    : "";
+};
+/** The name of a function that is one instruction whose operands may be swapped: so may its arguments. */
+const commutativeName = (of: ts.Node): string | undefined => {
+  if (!ts.isVariableDeclaration(of) || of.initializer === undefined) return undefined;
+  const { initializer } = of;
+  return ts.isArrowFunction(initializer) && ts.isCallExpression(initializer.body) &&
+      commutativeCode.test(instructionOf(initializer.body))
+    ? of.name.getText()
+    : undefined;
+};
+
 /** Every change that this knows to a source text, in the order of the text. */
 export const mutationsOf = (file: string, source: string): readonly Mutation[] => {
   const tree = ts.createSourceFile(file, source, ts.ScriptTarget.ESNext, true);
   const found: Mutation[] = [];
+  const named = new Set<string>();
+  const look = (of: ts.Node): void => {
+    const name = commutativeName(of);
+    if (name !== undefined) named.add(name);
+    ts.forEachChild(of, look);
+  };
+  look(tree);
   const put = (kind: Kind, of: ts.Node, text: string) => {
     found.push({ file, kind, start: of.getStart(tree), end: of.getEnd(), text });
   };
@@ -129,10 +156,14 @@ export const mutationsOf = (file: string, source: string): readonly Mutation[] =
     }
     if (name === "within") return;
     const operation = args[0] !== undefined && ts.isStringLiteral(args[0]) ? args[0].text : "";
-    if (commutes.has(textOf(expression)) || name === "apply" && commutative.has(operation)) return;
+    const instruction = instructionOf(of);
+    if (
+      commutes.has(textOf(expression)) || named.has(textOf(expression)) ||
+      name === "apply" && commutative.has(operation) || commutativeCode.test(instruction)
+    ) return;
     for (let k = 0; k + 1 < args.length; k++) {
       const [a, b] = [textOf(args[k]), textOf(args[k + 1])];
-      if (k === 0 && multiplies.has(name)) continue;
+      if (k === 0 && multiplies.has(name) || k === 1 && multiplyingCode.test(instruction)) continue;
       if (a === b || ts.isStringLiteral(args[k]) || ts.isStringLiteral(args[k + 1])) continue;
       found.push({
         file,

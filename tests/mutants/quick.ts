@@ -43,11 +43,24 @@ const backends = (...names: readonly string[]): readonly string[] =>
 const expressions: Stage = {
   files: ["tests/dsl/grad_test.ts", "tests/dsl/scan_test.ts", "tests/dsl/closed_forms_test.ts"],
 };
+/** Passes by themselves: nothing is compiled as a whole, or it is small. */
+const passes: Stage = {
+  files: backends(
+    "lower/cost_model",
+    "lower/verify",
+    "lower/fusion/cuts",
+    "lower/graph/stages",
+    "lower/scans/plan",
+    "lower/passes",
+    "lower/graph/stream_forms",
+    "lower/scans/chunk",
+    "codegen/index_math",
+  ),
+};
 /** Numbers of compiled programs: quick, since nothing runs. */
 const costs: Stage = {
   files: backends(
     "lower/costs",
-    "codegen/index_math",
     "webgpu/wgsl/hide_bounds",
     "lower/block_kernels",
     "lower/fusion/horizontal",
@@ -63,14 +76,12 @@ const matrices: Stage = {
 };
 const limits: Stage = { files: backends("webgpu/limits") };
 const loops: Stage = { files: backends("lower/graph/stream_products") };
+/** Functions, tiles and copies by themselves. */
+const tiles: Stage = {
+  files: backends("wasm/simd/math", "wasm/simd/micro_kernel", "wasm/simd/transposed"),
+};
 const wasm: Stage = {
-  files: backends(
-    "wasm/backend",
-    "wasm/simd/strided_matrix",
-    "wasm/simd/transposed",
-    "wasm/simd/math",
-    "wasm/simd/scan",
-  ),
+  files: backends("wasm/backend", "wasm/simd/strided_matrix", "wasm/simd/scan"),
 };
 const products: Stage = { files: backends("wasm/simd/contraction") };
 const structureOn = (device: string): Stage => ({
@@ -79,7 +90,7 @@ const structureOn = (device: string): Stage => ({
 });
 const structureWasm = structureOn("WebAssembly");
 const structureGpu = structureOn("WebGPU");
-const texts: Stage = { files: backends("webgpu/wgsl/wgsl") };
+const texts: Stage = { files: backends("webgpu/schedules", "webgpu/wgsl/wgsl") };
 const randomOn = (devices: string): Stage => ({
   files: backends("random_programs"),
   filter: `/random programs on (${devices})$/`,
@@ -90,10 +101,10 @@ const split: Stage = { files: backends("lower/graph/split_reductions"), filter: 
 
 /** The stages for a change in a place, the most telling first; the first place that fits counts. */
 const table: readonly (readonly [string, readonly Stage[]])[] = [
-  ["dsl/", [expressions, structureWasm, costs, shapes, loops, randomWasm]],
-  ["backends/wasm/", [wasm, structureWasm, costs, products, randomWasm]],
+  ["dsl/", [expressions, passes, structureWasm, costs, shapes, loops, randomWasm]],
+  ["backends/wasm/", [tiles, wasm, structureWasm, costs, products, randomWasm]],
   ["backends/webgpu/", [texts, costs, structureGpu, matrices, randomGpu, shapes, split, limits]],
-  ["", [costs, structureWasm, shapes, loops, wasm, randomWasm, split, matrices]],
+  ["", [passes, costs, structureWasm, shapes, loops, wasm, tiles, randomWasm, split, matrices]],
 ];
 
 /** What runs for a change in a file. */

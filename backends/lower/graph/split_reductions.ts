@@ -70,7 +70,7 @@ export const inStages = (of: Node): Node => {
   const sizes = over!.map((axis) => known(of.args[0].axes, axis));
   const total = sizes.reduce((a, b) => a * b, 1);
   if (over!.length === 1 && total >= cutFrom && volume(of.axes) <= fewResults) return inParts(of);
-  if (total < splitFrom || over!.length < 2 || volume(of.axes) > 4 * splitFrom) return of;
+  if (total < splitFrom || volume(of.axes) > 4 * splitFrom) return of;
   // The outer stage is the axis whose size is nearest to the square root of the whole.
   const distance = (k: number) => Math.abs(Math.log(sizes[k]) - Math.log(total) / 2);
   const outer = over![sizes.map((_, k) => k).sort((a, b) => distance(a) - distance(b))[0]];
@@ -100,7 +100,7 @@ export const inSlices = (of: Node, { groups, perKernel, gain }: Breadth): Node =
   const isTiled = (parts: number) =>
     isWorthTiles(size(rows), size(columns), Math.floor(terms / parts));
   const counts: number[] = [];
-  for (let n = 2; tiles * n <= 2 * groups && isTiled(n); n *= 2) counts.push(n);
+  for (let n = 2; isTiled(n); n *= 2) counts.push(n);
   const [best] = counts.sort((a, b) => time(a) - time(b));
   if (best === undefined || gain * time(best) > time(1)) return of;
   // The axis whose last part has the least padding.

@@ -111,7 +111,6 @@ const inStep = (scan: Node): readonly Node[] => [
 /** Most values of one carry in a lane that holds these axes. */
 const mostHeld = (scan: Node, held: readonly string[]): number =>
   Math.max(
-    1,
     ...Object.values(roles(scan).from).map(({ axes }) =>
       [...new Set(held)].reduce((n, axis) => axis in axes ? n * known(axes, axis) : n, 1)
     ),

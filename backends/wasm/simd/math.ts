@@ -238,11 +238,7 @@ export const vectorMath = (make: Builder, { relaxed, wide }: Engine): VectorMath
     const number = op("i32x4.trunc_sat_f32x4_u", float);
     const from = op("i32x4.mul", op("i32x4.shr_s", place, whole(3)), bits(0x01010101));
     const [first, second] = turnBytes.map((of) =>
-      vector(
-        [0, 1, 2, 3].map((k) =>
-          of.slice(4 * k, 4 * k + 4).reduce((word, byte, n) => word + byte * 256 ** n, 0)
-        ),
-      )
+      vector([...new Uint32Array(Uint8Array.from(of).buffer)])
     );
     const wordAt = (k: number): Value => {
       const at = op("i32x4.add", from, bits(0x00010203 + 4 * k * 0x01010101));

@@ -26,7 +26,7 @@ const turn = (of: Storage, stride: number, id: number): Storage | undefined => {
     inner *= dim.size;
     return false;
   });
-  if (inner !== stride || at < 0) return undefined;
+  if (inner !== stride) return undefined;
   const dims = [...of.dims.slice(at + 1), ...of.dims.slice(0, at + 1)];
   return { id, dtype: of.dtype, dims, role: "temporary" };
 };

@@ -109,6 +109,23 @@ Deno.test("kernels start together only as far as a device has bindings for them"
   assertLess(apart.kernels.length, 4, "values that are not packed are bound each by itself");
 });
 
+Deno.test("kernels start together up to the last binding of a device", () => {
+  // What is packed is one binding however much it is; inputs are one each.
+  const x: AnyTensor = d.input("x", { i: 40 }), y: AnyTensor = d.input("y", { j: 50 });
+  const program = {
+    outputs: {
+      a: output(d.exp(d.mul(x, weight("a", { i: 40 })))),
+      b: output(d.sin(d.sub(weight("b", { j: 50 }), y))),
+      c: output(d.softmax(weight("c", { row: 30, key: 33 }), "key")),
+    },
+  };
+  const starts = (most: number, oneForParams: boolean) =>
+    compile(program, place({ maxStorageBuffersPerShaderStage: most }, oneForParams)).steps.length;
+  // Two inputs, the arena, and the parameters: in one buffer, or three.
+  assertEquals([4, 3].map((most) => starts(most, true)), [1, 2]);
+  assertEquals([6, 5].map((most) => starts(most, false)), [1, 2]);
+});
+
 Deno.test("kernels that lie too far apart for what a device binds start each by itself", () => {
   // The largest result fills a binding: the others are reached through a second one.
   const limits = { maxStorageBuffersPerShaderStage: 2, maxStorageBufferBindingSize: 145200 };

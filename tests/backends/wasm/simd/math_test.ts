@@ -65,6 +65,11 @@ const bounds: readonly {
   { name: "erf", low: -6, high: 6, error: 4e-7 },
   { name: "sin", low: -1000, high: 1000, error: 2e-7, least: 1 },
   { name: "cos", low: -1000, high: 1000, error: 2e-7, least: 1 },
+  { name: "erfc", low: -6, high: 9, error: 5e-7 },
+  // Up to the largest float, where whole turns are taken off in words.
+  { name: "sin", low: -3.4e38, high: 3.4e38, error: 2e-7 },
+  { name: "cos", low: -3.4e38, high: 3.4e38, error: 2e-7 },
+  { name: "sin", low: 2000, high: 3e6, error: 2e-7 },
   { name: "sin", low: -100000, high: 100000, error: 1e-3, least: 1 },
 ];
 
@@ -115,6 +120,16 @@ for (const relaxed of hasRelaxed() ? [false, true] : [false]) {
       Math.fround(-103.27892990343185),
     ]);
     assertSameNumbers(of("log1p").slice(0, 5), [Infinity, NaN, NaN, 0, -Infinity]);
+    assertSameNumbers(of("erfc").slice(0, 4), [0, 2, NaN, 1]);
+    for (const name of ["sin", "cos"] as const) {
+      const [a, b, c, d, , tiny, zero, far] = of(name);
+      assertSameNumbers([a, b, c], [NaN, NaN, NaN]);
+      assertSameNumbers(
+        [d, tiny, Math.abs(zero)],
+        name === "sin" ? [0, Math.fround(1e-45), 0] : [1, 1, 1],
+      );
+      assert(Math.abs(far - Math[name](Math.fround(1e30))) < 2e-7);
+    }
     for (const name of ["tanh", "erf"] as const) {
       const [a, b, c, d] = of(name);
       assert(Math.abs(a - 1) < 4e-7 && Math.abs(b + 1) < 4e-7);

@@ -47,6 +47,43 @@ Deno.test("what is read a few times is not", () => {
   assertEquals(shown(turned).length, 1);
 });
 
+Deno.test("what is read by steps that no axes make is not turned either", () => {
+  const read = (step: number, more: Readonly<Record<string, number>>) => {
+    const gate: AnyTensor = d.input("gate", { ...more, channel: 40, head: 3 });
+    const q: AnyTensor = d.input("q", { ...more, token: 50, head: 3, key: 20 });
+    const every: AnyTensor = d.rename(
+      d.slice(gate as never, "channel" as never, 0, 20, step) as never,
+      "channel" as never,
+      "key" as never,
+    );
+    const of: AnyTensor = d.mul(q, d.exp(every));
+    const order = [...Object.keys(more), "token", "head", "key"];
+    return shown({ outputs: { y: { of, order } } });
+  };
+  // Every second channel: no order of the axes makes them neighbours.
+  assertEquals([read(2, {}), read(2, { row: 5 })].map(({ length }) => length), [1, 1]);
+  assertEquals(read(1, {})[0], ["channel head", "head channel"]);
+  assertEquals(read(1, { row: 5 })[0], ["row channel head", "head row channel"]);
+});
+
+Deno.test("a value is turned where each element is read eight times or more", () => {
+  const of = (tokens: number) => {
+    const gate: AnyTensor = d.input("gate", { key: 20, head: 3 });
+    const q: AnyTensor = d.input("q", { token: tokens, head: 3, key: 20 });
+    const y: AnyTensor = d.mul(q, d.exp(gate));
+    return shown({ outputs: { y: { of: y, order: ["token", "head", "key"] } } }).length;
+  };
+  assertEquals([of(7), of(8)], [1, 2]);
+  // What is summed up is read as often as what is written.
+  const summed = (tokens: number) => {
+    const gate: AnyTensor = d.input("gate", { key: 20, head: 3 });
+    const q: AnyTensor = d.input("q", { token: tokens, head: 3, key: 20 });
+    const of: AnyTensor = d.sum(d.mul(q, d.exp(gate)), "key" as never);
+    return shown({ outputs: { y: { of, order: ["token", "head"] } } }).length;
+  };
+  assertEquals([summed(7), summed(8)], [1, 2]);
+});
+
 Deno.test("values are the reference's where something is turned", async () => {
   for (
     const [program, inputs] of [
