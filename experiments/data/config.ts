@@ -1,4 +1,4 @@
-// Where a spec says that clips come from; each kind is opened in ../data/open.ts.
+// The `data` part of a spec: the kinds of sources and their fields; each kind is opened in open.ts.
 import type * as t from "io-ts";
 import {
   above0,

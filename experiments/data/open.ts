@@ -1,4 +1,4 @@
-// Opens the data that a spec names.
+// Opens the data that a spec names, as a source of clips.
 import * as E from "fp-ts/Either.js";
 import { listRecordings } from "./audio/recording.ts";
 import { readTasks } from "./hear/task.ts";

@@ -1,6 +1,6 @@
-// A checkpoint with the encoder that it holds: parameters in a safetensors file, and in its metadata
-// what they are the parameters of. Nothing is taken on trust: the encoder is built, and every
-// parameter that it has must be in the file with its shape.
+// A checkpoint with its encoder: parameters in a safetensors file, and their description in its
+// metadata. Nothing is trusted: the encoder is built, and each of its parameters must be in the
+// file with its shape.
 import type * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";

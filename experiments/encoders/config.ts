@@ -1,5 +1,5 @@
-// Codecs of what models take as data: encoders of every family, the front end, masks, the style of
-// pre-training and the points of fidelity. Specs and checkpoints read them alike.
+// Codecs of the model's configuration: encoders of every family, the front end, masks, the style of
+// pre-training and fidelity. Specs and checkpoints share them.
 import * as t from "io-ts";
 import type * as E from "fp-ts/Either.js";
 import type { Shell } from "../../models/encoder.ts";

@@ -1,6 +1,6 @@
-// Embeddings of recordings on a device: samples to log-mel spectrograms to rows of embeddings, in
-// batches of stretches that may come from several clips. Clips are pulled one after another; of each
-// only samples and spectrogram are held, and rows are passed on as they come.
+// Embeds recordings on a device: samples to log-mel spectrograms to rows of embeddings, in batches
+// that may combine pieces of several clips. Clips are read one after another; only the samples and
+// the spectrogram of each are held, and rows are passed on as they come.
 import type { Backend, Values } from "../../backends/backend.ts";
 import { input } from "../../dsl/ops.ts";
 import {

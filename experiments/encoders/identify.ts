@@ -1,5 +1,5 @@
-// Which encoder a checkpoint holds, told from the names and shapes of its tensors alone: published
-// files say nothing of themselves.
+// Identifies the encoder of a checkpoint from the names and shapes of its tensors alone: published
+// files have no description.
 import * as E from "fp-ts/Either.js";
 import { publishedFrontEnd } from "../../models/frontend.ts";
 import {

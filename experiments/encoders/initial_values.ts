@@ -1,5 +1,6 @@
-// The first values of parameters: each one's initialiser, evaluated on the reference interpreter with
-// the key made from the seed and its name, so they are the same on every device.
+// Initial values of parameters: the initialiser of each, evaluated on the reference interpreter
+// with a key made from the seed and the parameter's name, so that they are the same on every
+// device.
 import type { Values } from "../../backends/backend.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { node } from "../../dsl/node.ts";

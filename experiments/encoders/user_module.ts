@@ -1,6 +1,6 @@
-// Architectures of the user's own: a spec names a module, `"encoder": { "module": "./my_encoder.ts" }`,
-// whose export `block` makes blocks of the language. It is loaded when the spec is read, and tried on a
-// small sequence, so that a mistake is told by its sentence before any work.
+// User-defined encoders: a spec names a module, `"encoder": { "module": "./my_encoder.ts" }`, whose
+// export `block` builds blocks. The module is loaded when the spec is read, and its block is tried
+// on a short sequence, so that a mistake is reported before any work.
 import { pathToFileURL } from "node:url";
 import * as E from "fp-ts/Either.js";
 import { type AnyTensor, AxisError, sameAxes, showAxes } from "../../dsl/axes.ts";

@@ -1,5 +1,5 @@
-// `deno task evaluate`: how well embeddings of checkpoints serve downstream tasks, beside the same
-// encoders untrained and a baseline. All tasks are checked before any work.
+// `deno task evaluate`: scores embeddings of checkpoints on downstream tasks, compared with the
+// same encoders untrained and a baseline. All tasks are checked before any work.
 import { basename, dirname } from "node:path";
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../machines/device.ts";

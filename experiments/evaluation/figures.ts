@@ -1,5 +1,5 @@
-// What there is to look at of a task: which classes are taken for which, and where clips lie in the plane
-// of their embeddings' first two principal components.
+// Figures of a task: the confusion of classes, and clips in the plane of their embeddings' first
+// two principal components.
 import { escape, percent } from "../plots/html.ts";
 import type { EvaluatedTask, Picture } from "./results.ts";
 

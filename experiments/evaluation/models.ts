@@ -1,5 +1,5 @@
-// What an evaluation compares: every checkpoint, the same encoder with the values that its training began
-// with, and the statistics of log-mel spectrograms.
+// The models that an evaluation compares: every checkpoint, the same encoder with its initial
+// values, and the statistics of log-mel spectrograms.
 import * as E from "fp-ts/Either.js";
 import { basename, dirname } from "node:path";
 import type { Backend } from "../../backends/backend.ts";

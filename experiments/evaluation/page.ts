@@ -1,4 +1,4 @@
-// An evaluation as one page: the table, how it came about, and of every task what there is to look at.
+// An evaluation as one page: the table, how it was made, and the figures of every task.
 import * as E from "fp-ts/Either.js";
 import { escape } from "../plots/html.ts";
 import { style } from "../plots/style.ts";

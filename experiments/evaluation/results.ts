@@ -1,5 +1,5 @@
-// What an evaluation finds, as data, and single results that are kept on disk, so that an evaluation
-// which was interrupted does not begin anew.
+// Results of an evaluation as data, and single results kept on disk, so that an interrupted
+// evaluation resumes.
 import { createHash } from "node:crypto";
 import * as E from "fp-ts/Either.js";
 import { type FileError, writeWhole } from "../io/files.ts";

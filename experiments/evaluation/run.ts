@@ -1,5 +1,5 @@
-// The work of an evaluation: every model on every task, and the files that it leaves. Embeddings and scores
-// are kept as they come, so that an evaluation which was interrupted goes on where it was.
+// Runs an evaluation: every model on every task, and the files it writes. Embeddings and scores are
+// saved as they are computed, so that an interrupted evaluation resumes where it stopped.
 import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";

@@ -1,5 +1,4 @@
-// The scores of an evaluation as tables: for the terminal, as CSV for other programs, and as LaTeX in
-// the form of papers.
+// The scores of an evaluation as tables: for the terminal, as CSV, and as LaTeX for papers.
 import * as E from "fp-ts/Either.js";
 import {
   columnWidths,

@@ -1,4 +1,5 @@
-// Numbers of 16 bits, as other programs store weights, and tensors of any floating point as float32.
+// float16 values, as other programs store weights, and tensors of any floating-point type as
+// float32.
 import type { TensorData } from "./safetensors.ts";
 
 /** The number that the bits of a half-precision one stand for. */

@@ -1,5 +1,5 @@
-// Arrays in NumPy's .npy format, read: what shards of precomputed spectrograms hold. Floating point of 16,
-// 32 or 64 bits, row-major. Nothing that a header claims is believed before it is compared with the bytes.
+// Reads NumPy's .npy format, which shards of precomputed spectrograms use: floating point of 16, 32
+// or 64 bits, row-major. Every claim of a header is compared with the bytes before it is used.
 import * as E from "fp-ts/Either.js";
 import { half } from "./float16.ts";
 

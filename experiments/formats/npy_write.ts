@@ -1,5 +1,5 @@
-// NumPy's .npy format, version 1.0, for float32: what `numpy.load` and HEAR's tools read. An array
-// can be written at once or row by row, since its shape stands in front.
+// Writes NumPy's .npy format, version 1.0, for float32: `numpy.load` and HEAR's tools read it. An
+// array can be written at once or row by row, since its shape comes first.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { type FileError, writeWhole } from "../io/files.ts";

@@ -1,7 +1,7 @@
-// Python's pickle format, the part of it that PyTorch writes (protocols 2 to 5), read as data. A
-// pickle is a program that may call anything that Python can import; here it can only make numbers,
-// texts, tuples, lists and dicts, and ask for the few names that the caller gives a meaning to. Any
-// other name ends the reading: nothing from a file ever runs.
+// Reads Python's pickle format, as far as PyTorch writes it (protocols 2 to 5), as data. A pickle
+// is a program that may call anything that Python can import; here it can only build numbers,
+// texts, tuples, lists and dicts, and use the few names that the caller defines. Any other name is
+// an error: no code from a file ever runs.
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../io/text.ts";
 

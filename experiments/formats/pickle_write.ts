@@ -1,5 +1,5 @@
-// Python's pickle format, protocol 2, for plain data: what `pickle.load` of any Python 3 gives back as
-// None, bool, int, float, str, list and dict.
+// Writes Python's pickle format, protocol 2, for plain data: `pickle.load` of any Python 3 returns
+// it as None, bool, int, float, str, list and dict.
 
 /** What can be pickled. Whole numbers become int, others float. */
 export type Picklable =

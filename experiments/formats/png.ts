@@ -1,4 +1,4 @@
-// Pictures of at most 256 colours as PNG: the smallest exact form of a spectrogram in a page.
+// PNG images with at most 256 colours: the smallest exact form of a spectrogram in a page.
 import { crc32, deflateSync } from "node:zlib";
 
 /** A picture whose pixels are numbers of colours. */

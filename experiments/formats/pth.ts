@@ -1,6 +1,6 @@
-// Files that torch.save writes: a zip archive with a pickle, `data.pkl`, that describes the tensors,
-// and an entry with the bytes of each storage. Only the tensors of the model are read; what else is
-// in the file, such as the optimiser's, stays where it is.
+// Reads files of torch.save: a zip archive with a pickle, `data.pkl`, that describes the tensors,
+// and an entry with the bytes of each storage. Only the model's tensors are read; the rest of the
+// file, such as the optimiser's state, is ignored.
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../io/text.ts";
 import type { TensorData } from "./safetensors.ts";

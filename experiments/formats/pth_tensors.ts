@@ -1,5 +1,5 @@
-// What PyTorch's names stand for in a pickle: storages, tensors that are views of them, and a few
-// containers. A tensor is checked to lie inside its storage before any of its data are read.
+// The meaning of PyTorch's names in a pickle: storages, tensors that are views of them, and a few
+// containers. A tensor must lie inside its storage before any of its data are read.
 import * as E from "fp-ts/Either.js";
 import { brain, half } from "./float16.ts";
 import { quoted } from "../io/text.ts";

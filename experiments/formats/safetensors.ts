@@ -1,5 +1,5 @@
-// The safetensors format, read strictly and written deterministically: checkpoints here and the
-// published ones interchange, and a damaged file is told apart from a whole one before it is used.
+// The safetensors format, read strictly and written deterministically: our checkpoints and the
+// published ones are interchangeable, and a damaged file is recognised before it is used.
 import * as E from "fp-ts/Either.js";
 import { parseJson } from "../io/json.ts";
 import { plain, quoted } from "../io/text.ts";

@@ -1,5 +1,5 @@
-// A safetensors file on disk. Its header is looked at before the rest is read: a file of another kind, or one
-// that is cut, is told in little memory, however large it is.
+// A safetensors file on disk. Its header is checked before the rest is read: a truncated file, or
+// one of another format, is reported in little memory, however large it is.
 import * as E from "fp-ts/Either.js";
 import { openRegular } from "../io/regular_files.ts";
 import { fault, type SafetensorsError } from "./safetensors.ts";

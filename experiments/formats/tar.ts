@@ -1,5 +1,5 @@
-// The files in a tar archive as it streams by: POSIX and GNU headers, long and non-ASCII names. Whatever
-// could leave the folder that it is unpacked into, by its name or as a link, ends the reading.
+// Reads a tar archive as a stream: POSIX and GNU headers, long and non-ASCII names. An entry that
+// could leave the output folder, by its name or as a link, is an error.
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../io/text.ts";
 

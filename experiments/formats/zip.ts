@@ -1,6 +1,6 @@
-// Zip archives, read as PyTorch writes them: entries are stored, or deflated by another program that
-// packed them again; archives and entries may use the 64-bit fields. Nothing in the file is trusted:
-// each place and size is checked before it is used, and no two entries may share bytes.
+// Reads zip archives as PyTorch writes them: entries are stored, or deflated if another program
+// packed them again; archives and entries may use the 64-bit fields. Nothing in the file is
+// trusted: each offset and size is checked before it is used, and no two entries may share bytes.
 import { crc32, inflateRawSync } from "node:zlib";
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../io/text.ts";

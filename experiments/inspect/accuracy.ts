@@ -1,6 +1,6 @@
-// `deno task accuracy`: how far the functions of one float are from their values in float64, over all
-// floats or every Nth. An error is counted in units in the last place (ulp) of the exact value, and
-// compared with what is promised: on WebAssembly a number of ulp, on WebGPU what WGSL allows.
+// `deno task accuracy`: errors of the functions of one float against float64, over all floats or
+// every Nth. Errors are in units in the last place (ulp) of the exact value, and are compared with
+// the documented bound: on WebAssembly a number of ulp, on WebGPU what WGSL allows.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { tensor } from "../../dsl/node.ts";

@@ -1,5 +1,5 @@
-// `deno task explain NAME`: what the training step of an experiment is compiled to, kernel by kernel,
-// and with `--time` how long each kernel takes and how near it comes to what the device can do.
+// `deno task explain NAME`: the kernels of an experiment's training step, and with `--time` the
+// time of each kernel as a share of the device's peak.
 import * as E from "fp-ts/Either.js";
 import type {
   Backend,

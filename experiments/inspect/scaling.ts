@@ -1,5 +1,5 @@
-// A tiny encoder on one clip of many lengths: what a forward pass and a training step need in memory,
-// which is known from the program alone, and how long they take on a device.
+// Scaling over clip length: memory of a tiny encoder's forward pass and training step, known from
+// the program alone, and their time on a device.
 import * as E from "fp-ts/Either.js";
 import type { Backend, Machine, Program } from "../../backends/backend.ts";
 import { compile, type Place, programReport } from "../../backends/webgpu/compile.ts";

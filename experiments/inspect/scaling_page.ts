@@ -1,4 +1,4 @@
-// What was measured over lengths, to be read: one table in Markdown, and one page with two drawings.
+// The results of scaling: a table in Markdown, and a page with two plots.
 import * as E from "fp-ts/Either.js";
 import type { FamilyName } from "../../models/sizes.ts";
 import { count, escape, wholeText } from "../plots/html.ts";

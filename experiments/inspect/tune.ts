@@ -1,7 +1,7 @@
 // `deno task tune NAME`: measures other schedules of a training step's kernels on this device, and
-// keeps those that are faster in a table that later runs on the device use. Every round tries one edit
-// on all kernels at once, side by side with the best so far, so that a whole program is compiled once
-// for each edit and not for each kernel.
+// saves the faster ones in a table that later runs on the device use. Every round tries one edit on
+// all kernels at once, compared with the best so far, so that the program is compiled once for each
+// edit and not for each kernel.
 import { dirname } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { Machine, Program } from "../../backends/backend.ts";

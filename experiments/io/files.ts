@@ -1,5 +1,5 @@
-// Files that are whole or not there: written under another name in the same folder and renamed when
-// complete, so that neither an error nor a kill leaves half of one, or loses the one before.
+// Atomic files: a file is written under another name in the same folder and renamed when complete,
+// so that neither an error nor a kill leaves half of one, or loses the previous one.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 

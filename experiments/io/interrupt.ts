@@ -1,6 +1,6 @@
-// An end that is asked for, by Ctrl-C (SIGINT) or by a scheduler (SIGTERM), as an AbortSignal. A command
-// listens only while it has something to put in order; outside of that the system ends it at once, even
-// in a call that never returns.
+// Interruption by Ctrl-C (SIGINT) or a scheduler (SIGTERM), as an AbortSignal. A command listens
+// only while it has something to clean up; otherwise the system ends it at once, even in a call
+// that never returns.
 import { setImmediate } from "node:timers/promises";
 
 /** Signals of the system that ask for an end. */

@@ -1,5 +1,4 @@
-// JSON text to a value, where a mistake is told by its line and column: the engine's own message
-// gives a position only for some mistakes.
+// Parses JSON; errors have a line and a column, which the engine's own message gives only for some.
 import * as E from "fp-ts/Either.js";
 
 /** Why a text is not JSON. Line and column count from 1. */

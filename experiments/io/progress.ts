@@ -1,5 +1,5 @@
-// How far a run is: on a terminal one line that is drawn again, elsewhere (a file, a pipe, CI) a
-// plain line every few seconds. What a line says is a pure function of the state.
+// Progress of a run: on a terminal one line that is redrawn, elsewhere (a file, a pipe, CI) a plain
+// line every few seconds. The text of a line is a pure function of the state.
 
 /** Where a run stands. */
 export interface ProgressState {

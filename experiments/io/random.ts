@@ -1,5 +1,5 @@
-// Random numbers of the host: crops and orders. A number is a function of the seed and of what it is
-// for, so a run draws the same whatever happened before.
+// Random numbers on the host, for crops and orders. A number is a function of the seed and its
+// purpose, so that a run draws the same numbers whatever happened before.
 
 /** A number in [0, 1) for a seed and counters. */
 export const draw = (seed: number, ...counters: readonly number[]): number => {

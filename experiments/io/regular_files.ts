@@ -1,5 +1,5 @@
-// Only regular files are opened to be read: a named pipe gives nothing until somebody writes to it, a device
-// may give bytes for ever, and opening either may wait without end.
+// Only regular files are opened for reading: a named pipe gives nothing until another process
+// writes to it, a device may give bytes without end, and opening either may block forever.
 
 /** What something is, in words; undefined for files and folders, which are told apart elsewhere. */
 const kindOf = (info: Deno.FileInfo): string | undefined => {

@@ -1,6 +1,6 @@
-// Codecs for documents that people write: io-ts types whose name is the text that stands after
-// "expected", and objects in which an unknown field is a mistake, told with the nearest known name.
-// Each carries what it takes as JSON Schema, so that editors know a document's fields too.
+// Codecs for documents that people write: io-ts types whose name is the text after "expected" in
+// messages, and objects in which an unknown field is an error that suggests the nearest known name.
+// Each codec has a JSON Schema, so that editors know a document's fields too.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 

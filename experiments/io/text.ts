@@ -1,5 +1,5 @@
-// Names out of files as messages show them: a file decides neither how long a message is nor, by
-// control characters, what a terminal does.
+// Names from files in messages: truncated, and without control characters, which a terminal would
+// execute.
 
 /** A text without control characters, those that reverse the direction of writing, and the like. */
 export const plain = (text: string): string =>

@@ -1,4 +1,4 @@
-// From a device's name on the command line to a backend, with what a user should know about it.
+// From a device's name on the command line to a backend, with notes for the user.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";

@@ -1,7 +1,7 @@
-// MPI through Deno's foreign functions: the few calls that a run needs, in the two binary forms that
-// MPI libraries have, Open MPI's and MPICH's. All calls are made by the main thread and none of them
-// blocks after the start: a transfer is begun and then asked about between turns of the event loop, so
-// that timers and signals are heard while a process waits for others.
+// MPI through Deno's foreign functions: the few calls that a run needs, for both binary interfaces
+// of MPI libraries, Open MPI's and MPICH's. The main thread makes all calls, and none of them
+// blocks after the start: a transfer is started and then polled between turns of the event loop, so
+// that timers and signals are handled while a process waits for others.
 import * as E from "fp-ts/Either.js";
 import { setImmediate } from "node:timers/promises";
 import { napAfter } from "../../backends/webgpu/device/settle.ts";

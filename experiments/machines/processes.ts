@@ -1,6 +1,6 @@
-// The processes that share a run: each computes its share of every batch, and what they must have in
-// common they say to each other. They were started together, by mpirun or srun, and find each other
-// through MPI. Only the first of them, rank 0, writes and speaks.
+// The processes that share a run: each computes its share of every batch, and they exchange what
+// they must have in common. mpirun or srun starts them together, and they find each other through
+// MPI. Only rank 0 writes and logs.
 import * as E from "fp-ts/Either.js";
 import { openWorld, type World } from "./mpi.ts";
 

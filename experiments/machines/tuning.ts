@@ -1,5 +1,5 @@
-// Tuning tables on disk: for each adapter a JSON document in the user's cache folder, with the edits
-// of kernels' schedules that `deno task tune` found to be faster there.
+// Tuning tables on disk: for each adapter a JSON document in the user's cache folder, with the
+// schedule edits that `deno task tune` found to be faster there.
 import { join } from "node:path";
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";

@@ -1,6 +1,6 @@
-// The colours of spectrograms: from a near-black blue over magenta and orange to a pale yellow. The
-// path is drawn in Oklab, where equal distances look equally different, and walked at an even pace,
-// so that equal steps of a value are equal steps to the eye; it also reads in grey.
+// The colour map of spectrograms: from near-black blue over magenta and orange to pale yellow. It
+// is a path in Oklab with constant speed, so that equal steps of a value look equally different; it
+// also works in grey.
 
 /** Red, green and blue of `count` colours from the lowest value to the highest, 3 bytes each. */
 export function colourMap(count: number): Uint8Array {

@@ -1,4 +1,4 @@
-// Text and numbers in a page.
+// Text and numbers in HTML.
 
 /** A text as it must stand in HTML, between tags or in a quoted attribute. */
 export function escape(text: string): string {

@@ -1,5 +1,5 @@
-// Lines as one SVG drawing that fills any page. Over axes that are both logarithmic, a straight line is a
-// power and a level one does not grow; even axes are for what falls or rises by steps, like losses.
+// Line charts as one SVG that fills any page. On two logarithmic axes a straight line is a power
+// law, and a flat one is constant; linear axes are for values over steps, such as losses.
 import { escape, percent, wholeText } from "./html.ts";
 import { marksBelow, place, type Range, type Tick, ticks } from "./scale.ts";
 

@@ -1,4 +1,4 @@
-// Axes: where ticks stand and what they say; and the mel scale, on which spectrograms are drawn.
+// Scales of axes: the positions and labels of ticks; and the mel scale of spectrograms.
 
 import { percent, thousands } from "./html.ts";
 

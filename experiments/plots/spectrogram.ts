@@ -1,6 +1,5 @@
-// Spectrograms as pictures with axes, and how well masked patches were filled in. All pictures of a
-// page share one scale of colours; a masked patch is not painted, and the page's own neutral tone
-// shows through it.
+// Spectrograms as images with axes, and how well masked patches were filled in. All images of a
+// page share one colour scale; masked patches are transparent and show the page's neutral tone.
 import type { FrontEnd } from "../../models/frontend.ts";
 import { colourMap } from "./colour_map.ts";
 import { escape, lossText, percent } from "./html.ts";

@@ -1,5 +1,5 @@
-// What there is to look at of a study: losses over training, scores by task, cost against score, and
-// time and memory by length. Colours are families; within a family lines differ in their dashes.
+// Figures of a study: losses over training, scores by task, cost against score, and time and memory
+// by length. Colours are families; within a family lines have different dashes.
 import type { Interval } from "../evaluation/probe/statistics.ts";
 import { escape, percent } from "../plots/html.ts";
 import { type Line, linesFigure } from "../plots/line_chart.ts";

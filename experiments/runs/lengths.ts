@@ -1,5 +1,5 @@
-// How the encoders of a study take longer clips: time and memory of a forward pass and a training step
-// at the study's lengths, measured once and kept.
+// Time and memory of a study's encoders by clip length: a forward pass and a training step at the
+// study's lengths, measured once and saved.
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../machines/device.ts";
 import { fileErrorText, writeWhole } from "../io/files.ts";

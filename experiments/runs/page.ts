@@ -1,4 +1,4 @@
-// A study as one page: what was compared and what came out, part by part, and the same clips as each
+// A study as one page: the comparison and its results, part by part, and the same clips as each
 // family fills them in. It needs no other file, no script and no network.
 import { count, escape } from "../plots/html.ts";
 import { colourBar, colourRange, panelsOf } from "../plots/spectrogram.ts";

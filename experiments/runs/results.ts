@@ -1,5 +1,5 @@
-// What the runs of a study left in their folders, as data: how each trained, what it cost, how its encoder
-// scored; and rows over runs that differ in their seeds, with intervals.
+// The results of a study's runs, read from their folders: training, cost and scores of each; and
+// rows over runs that differ only in their seeds, with intervals.
 import * as E from "fp-ts/Either.js";
 import { aggregate, placed, type TaskRange } from "../evaluation/probe/aggregate.ts";
 import { type Interval, interval } from "../evaluation/probe/statistics.ts";

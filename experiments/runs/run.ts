@@ -1,6 +1,6 @@
-// One run from its spec to its end: opens the device and the clips, trains, and scores the encoder on
-// downstream tasks where the spec names some. Under mpirun or srun every process trains its share, and
-// the first one speaks and scores for all.
+// One run from its spec to its end: opens the device and the data, trains, and scores the encoder
+// on downstream tasks if the spec names some. Under mpirun or srun every process trains its share,
+// and rank 0 logs and scores for all.
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../machines/device.ts";
 import { openSource } from "../data/open.ts";

@@ -1,6 +1,6 @@
-// A thread of a run that several processes share. What started them ends them with SIGTERM when one has
-// died, and kills soon after; the main thread may be in the middle of a long step and hear nothing. So
-// this one says what happened and how the run goes on.
+// A thread for runs with several processes. If one dies, the launcher ends the others with SIGTERM
+// and kills them soon after; the main thread may be in the middle of a long step and not notice. So
+// this thread reports what happened and how to resume.
 /// <reference lib="webworker" />
 import { isBusy } from "../training/run_folder.ts";
 import { savedSteps } from "../training/checkpoints.ts";

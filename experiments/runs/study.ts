@@ -1,6 +1,6 @@
-// A study: all runs of a sweep, one after the other, or a share of them on each of several machines;
-// then the time and memory of its encoders over lengths, and one page and tables that compare what the
-// runs left. Finished runs are kept, so a study that was stopped goes on with --resume.
+// A study: all runs of a sweep, in sequence, or a share of them on each of several machines; then
+// time and memory of its encoders by length, and a page and tables that compare the runs. Finished
+// runs are kept, so a stopped study continues with --resume.
 import * as E from "fp-ts/Either.js";
 import { ensureFolder, fileErrorText, writeWhole } from "../io/files.ts";
 import { listenForEnd } from "../io/interrupt.ts";

@@ -1,4 +1,5 @@
-// The tables of a study: for the terminal, the page, LaTeX, and as CSV with every number of every run.
+// The tables of a study: for the terminal, the page and LaTeX, and as CSV with every number of
+// every run.
 import { factorOf, scoreText } from "../evaluation/table.ts";
 import type { Interval } from "../evaluation/probe/statistics.ts";
 import { csv, latexText, tabular, textTable as tableLines } from "../formats/tables.ts";

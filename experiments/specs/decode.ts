@@ -1,4 +1,4 @@
-// A JSON value as a spec: every field is read, and all mistakes are told at once.
+// Decodes a JSON value to a spec: every field is checked, and all mistakes are reported at once.
 import * as E from "fp-ts/Either.js";
 import { fieldError, fieldErrorText } from "../io/schema.ts";
 import { specFields } from "./fields.ts";

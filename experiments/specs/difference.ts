@@ -1,4 +1,4 @@
-// Where two documents differ, field by field.
+// The fields in which two documents differ.
 
 /** A field that two documents have differently; `undefined` where one has none. */
 export interface Difference {

@@ -1,4 +1,4 @@
-// Downstream tasks that a spec names for its encoder, once that is trained.
+// The `evaluation` part of a spec: downstream tasks on which the trained encoder is scored.
 import type * as t from "io-ts";
 import {
   type Docs,

@@ -1,5 +1,5 @@
-// The fields of a spec: what each may be and what it is for. Nothing else says so; the schema for
-// editors and docs/specs.md are made from here.
+// The fields of a spec: the codec and the description of each. The JSON Schema for editors and
+// docs/specs.md are generated from here.
 import type * as t from "io-ts";
 import type { DecoderSizes } from "../../models/decoder.ts";
 import {

@@ -1,4 +1,4 @@
-// What there is to run: the specs and studies that come with Formant, a line for each.
+// The specs and studies that come with Formant, one line each.
 import * as E from "fp-ts/Either.js";
 import type { Spec } from "./spec.ts";
 import { readExperiment, readSpec, specNames, specReadErrorText, studyNames } from "./read.ts";

@@ -1,6 +1,6 @@
-// Reading a spec: by name or from a file, on top of the spec that it extends, with fields changed on
-// the command line. What is decoded, and what a run keeps, is the whole document that comes out. A
-// document with a sweep is a study, and comes out as the specs of all its runs.
+// Reads a spec by name or from a file, merged onto the spec that it extends, with fields changed on
+// the command line. The whole merged document is decoded, and saved with the run. A document with a
+// sweep is a study, and gives the specs of all its runs.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { pathToFileURL } from "node:url";

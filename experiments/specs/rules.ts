@@ -1,5 +1,4 @@
-// What fields of a spec must have to do with each other. A rule is asked only when all fields that it
-// reads are right in themselves.
+// Rules between fields of a spec. A rule is checked only if every field it uses is valid by itself.
 import { patchGrid, type Spec, type SpecError, styleOf } from "./spec.ts";
 import { rate } from "../data/synth/voices.ts";
 

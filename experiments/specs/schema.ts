@@ -1,5 +1,5 @@
-// What a spec may hold, for editors and readers: a JSON Schema and a page of tables, both made from the
-// codec, so that neither can say anything else.
+// The JSON Schema of specs and the tables of docs/specs.md, both generated from the codec, so that
+// they cannot contradict it.
 import { type Schema, schemaOf } from "../io/schema.ts";
 import { specFields } from "./fields.ts";
 import { studySchema } from "./sweep.ts";

@@ -1,5 +1,5 @@
-// A pre-training experiment is data: one JSON document. Every field is required, so that the document
-// says all that happens. What it becomes of a JSON value is decode.ts's to say.
+// The type of specs: an experiment as one JSON document. Every field is present, so that the
+// document describes all that happens; decode.ts decodes it.
 import type { Precision } from "../../backends/backend.ts";
 import type { DecoderSizes } from "../../models/decoder.ts";
 import type { FrontEnd } from "../../models/frontend.ts";

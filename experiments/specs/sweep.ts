@@ -1,6 +1,6 @@
-// Sweeps: how one document describes many runs. A sweep is a list of parts; a part's runs are all
-// combinations of its dimensions, and the study is all runs of all parts, each made once however many
-// parts show it. This file knows nothing of files; read.ts makes each combination a spec.
+// Sweeps: one document describes many runs. A sweep is a list of parts; a part's runs are all
+// combinations of its dimensions, and the study is all runs of all parts, each made once even if
+// several parts show it. This file opens no files; read.ts makes each combination a spec.
 import type * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import {

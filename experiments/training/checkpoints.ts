@@ -1,6 +1,6 @@
-// Checkpoints: all that a run needs to go on, whole or not there. The latest few are kept in the run's
-// folder `checkpoints`; each is a safetensors file with the model under its published names and the
-// optimiser's numbers beside it.
+// Training checkpoints, atomic files with everything needed to resume. The latest few are kept in
+// the run's folder `checkpoints`; each is a safetensors file with the model under its published
+// names and the optimiser's state.
 import * as E from "fp-ts/Either.js";
 import type { Values } from "../../backends/backend.ts";
 import { type Axes, volume } from "../../dsl/axes.ts";

@@ -1,5 +1,5 @@
-// Held-out clips as a trained model fills them in, kept beside its run, so that a study can show the
-// same clips as several models see them.
+// Held-out clips as a trained model fills them in, saved with its run, so that a study can show the
+// same clips for several models.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { type FileError, writeWhole } from "../io/files.ts";

@@ -1,4 +1,4 @@
-// What is kept of a step that went wrong: its clips, so that it can be looked into and done again.
+// Saves the clips of a failed step, so that it can be examined and repeated.
 import type * as E from "fp-ts/Either.js";
 import { type FileError, writeWhole } from "../io/files.ts";
 import { encode, type TensorData } from "../formats/safetensors.ts";

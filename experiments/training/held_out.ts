@@ -1,4 +1,4 @@
-// How well a model fills in held-out clips, and what it makes of each.
+// Held-out losses of a model, and its prediction of each held-out clip.
 import type { Machine } from "../../backends/backend.ts";
 import { isEnded } from "../io/interrupt.ts";
 import type { Spec } from "../specs/spec.ts";

@@ -1,4 +1,4 @@
-// What a run tells while it trains: metrics, timings, and both as one table.
+// The log of a run while it trains: metrics, timings, and both as one table.
 import * as E from "fp-ts/Either.js";
 import { type FileError, writeWhole } from "../io/files.ts";
 import {

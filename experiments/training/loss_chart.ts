@@ -1,5 +1,5 @@
-// The loss over a run as one SVG drawing: places are shares of its width and height, so that it
-// fills any page while letters and lines keep their size.
+// The loss over a run as one SVG: positions are shares of its width and height, so that it fills
+// any page while text and line widths keep their size.
 import type { Metric } from "./metrics.ts";
 import { escape, lossText, percent } from "../plots/html.ts";
 import { marksBelow, place, type Range, ticks } from "../plots/scale.ts";

@@ -1,9 +1,8 @@
-// The numbers of a run, one JSON line for each report. `metrics.jsonl` holds what the spec and the
-// device decide, so that two runs of one spec have the same file, bit for bit, whatever stopped them in
-// between; `timing.jsonl` holds what the clock says. Lines are only ever added, whole and at once, so
-// that a killed run leaves readable files; only a resumed run takes back the lines that came after its
-// checkpoint, because it will write them again. What a machine without power made of the last of those
-// does not matter then.
+// The numbers of a run, one JSON line for each report. `metrics.jsonl` holds values that the spec
+// and the device determine, so that two runs of one spec have the same file, bit for bit, however
+// often they were interrupted; `timing.jsonl` holds times. Whole lines are appended, so that a
+// killed run leaves readable files; only a resumed run removes the lines after its checkpoint, as
+// it will write them again. So it does not matter if a power failure damages the last of those.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import { pipe } from "fp-ts/function.js";

@@ -1,5 +1,6 @@
-// From a spec to the programs of its run. A batch that is computed whole is one program for a step; one
-// that is computed in parts, here or on several machines, takes two: gradients, and the update.
+// From a spec to the programs of its run. A batch that is computed whole needs one program per
+// step; one that is computed in parts, here or on several machines, needs two: gradients, and the
+// update.
 import type { Output, Program } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { apart } from "../../dsl/node.ts";

@@ -1,6 +1,6 @@
-// The page that shows a pre-training run: a summary, the numbers, the loss over the run, and
-// spectrograms of held-out clips before and after. One file that asks for nothing else, made from
-// data alone: the same data gives the same page.
+// The report page of a pre-training run: a summary, the numbers, the loss over the run, and
+// spectrograms of held-out clips before and after. It is one file without external resources, and a
+// pure function of data.
 import type { Metric, Timing } from "./metrics.ts";
 import { fidelityOf } from "../encoders/config.ts";
 import type { Spec } from "../specs/spec.ts";

@@ -1,5 +1,5 @@
-// A run's folder: one run at a time writes it, an unfinished one is never overwritten by accident, and
-// what state it is in can be read at any time, also after a kill.
+// A run's folder: only one process at a time writes it, an unfinished run is never overwritten by
+// accident, and its state can be read at any time, also after a kill.
 import * as E from "fp-ts/Either.js";
 import {
   ensureFolder,

@@ -1,5 +1,5 @@
-// One step of training on a machine: whole, or in parts whose gradients are added up here and, where
-// several processes share a batch, over all of them.
+// One training step: whole, or in parts whose gradients are accumulated here and, if several
+// processes share a batch, summed over all of them.
 import * as E from "fp-ts/Either.js";
 import type { Machine, Values } from "../../backends/backend.ts";
 import type { Parameter } from "../../dsl/parameters.ts";

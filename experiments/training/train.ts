@@ -1,5 +1,5 @@
-// One pre-training run: from a source of clips and a spec to metrics, checkpoints and a report. This
-// is where the effects are; what is trained are the programs of train/programs.ts.
+// One pre-training run: from a source of clips and a spec to metrics, checkpoints and a report. All
+// effects of training are here; programs.ts makes the programs.
 import * as E from "fp-ts/Either.js";
 import { setImmediate } from "node:timers/promises";
 import type { Backend, Machine } from "../../backends/backend.ts";

@@ -1,5 +1,6 @@
-// Is the file of a recording whole? Decoders read what there is and say nothing of what is missing,
-// so what a container tells about its own size is compared with the bytes that are there.
+// Recognises audio containers and checks that a file is whole. Decoders decode what they get and do
+// not report what is missing, so the size that a container states is compared with the actual
+// bytes.
 
 /** The containers that recordings are read from. */
 export type Container = "wav" | "flac" | "ogg" | "mp3";

@@ -1,6 +1,6 @@
-// One recording as mono samples: which container, whether it is whole, decoded, resampled. Decoders are
-// WebAssembly and read what anyone may have made, so this runs in a process of its own
-// (decoder_process.ts), whose engine checks what they read and write.
+// Decodes one recording to mono samples: container, integrity, decoding, resampling. Decoders are
+// WebAssembly and read files from anywhere, so this runs in a separate process
+// (decoder_process.ts), whose engine checks their memory accesses.
 import decodeAudio from "audio-decode";
 import libsamplerate from "libsamplerate";
 import * as E from "fp-ts/Either.js";

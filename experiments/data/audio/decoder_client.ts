@@ -1,5 +1,5 @@
-// Decoding in a process of its own, one for each thread that asks: what computes may run in an engine
-// that checks no access of WebAssembly (decision 15), what decodes the files of others may not.
+// Client of the decoder process, one process for each thread that decodes: compute code may run in
+// an engine without WebAssembly bounds checks (decision 15), decoders of foreign files may not.
 import * as E from "fp-ts/Either.js";
 import { flagsVariable } from "../../../backends/wasm/engine.ts";
 import { answerNumbers, greeting, type Wanted } from "./decoder_protocol.ts";

@@ -1,6 +1,5 @@
-// The process that decodes: it reads recordings from its standard input, one after the other, and writes
-// their samples, or why there are none, to its standard output. It has no permissions, and ends when
-// its input does.
+// The decoder process: reads recordings from standard input, one after the other, and writes their
+// samples, or an error, to standard output. It has no permissions, and ends when its input does.
 import * as E from "fp-ts/Either.js";
 import { decoder } from "./decode.ts";
 import { greeting, requestNumbers } from "./decoder_protocol.ts";

@@ -1,4 +1,4 @@
-// What a decoder process and the thread that asks it agree on.
+// The protocol between a decoder process and its client.
 
 /** What is asked of a decoder. */
 export interface Wanted {

@@ -1,4 +1,4 @@
-// Why one recording could not be used, and how much of one is read.
+// Errors of single recordings, and limits on what is read of one.
 
 /** The rates that are read, in Hz. */
 export const recordingRates = { least: 1000, most: 768_000 } as const;

@@ -1,5 +1,6 @@
-// The discrete Fourier transform of any length on the processor, in float64: for spectrograms that are
-// made ahead of a device. A length is split into its prime factors (and fours), so 400 costs what 512 does.
+// The discrete Fourier transform of any length on the CPU, in float64, for spectrograms that are
+// computed ahead of training. A length is split into its prime factors (and fours), so 400 costs as
+// much as 512.
 
 /** Transforms in place of what is given: `re + i·im`, both as long as the transform. */
 export type Fourier = (re: Float64Array, im: Float64Array) => void;

@@ -1,6 +1,6 @@
-// Log-mel spectrograms on the processor, in float64 and rounded once: what models/frontend.ts says, for
-// recordings that are read ahead of training. They do not depend on the device that trains, so a stored
-// one serves every device.
+// Log-mel spectrograms on the CPU, in float64 and rounded once, by the definition in
+// models/frontend.ts, for recordings that are read ahead of training. They do not depend on the
+// training device, so a cached one serves every device.
 import { type FrontEnd, hann, logEpsilon, melFilters } from "../../../models/frontend.ts";
 import type { LogMel } from "./spectrogram.ts";
 import { fourier } from "./fft.ts";

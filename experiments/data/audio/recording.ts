@@ -1,5 +1,5 @@
-// Recordings: which there are in a folder, and one as mono samples at one rate. A file that cannot be used
-// is told with its reason; damaged ones are not taken for whole ones.
+// Recordings: lists those in a folder, and reads one as mono samples at one rate. A file that
+// cannot be used is reported with its reason, and a damaged one is never used as if it were whole.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import type { RecordingError } from "./errors.ts";

@@ -1,4 +1,4 @@
-// Log-mel spectrograms of recordings, computed on the device: clips are cut into stretches of the
+// Log-mel spectrograms of recordings, computed on the device: clips are cut into pieces with the
 // same number of frames, so that one program serves clips of every length.
 import type { Backend } from "../../../backends/backend.ts";
 import { input } from "../../../dsl/ops.ts";

@@ -1,5 +1,5 @@
-// One recording from where it lies to a crop of its standardised spectrogram: read, decoded, transformed,
-// kept. What the workers do; nothing here knows of orders or batches.
+// Reads one recording as a crop of its standardised spectrogram: reads, decodes, transforms,
+// caches. The reader threads run it; it knows nothing of sampling or batches.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { decodeRecording } from "../audio/recording.ts";

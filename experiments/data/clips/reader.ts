@@ -1,5 +1,5 @@
-// Recordings that lie in files and archives, read by threads: what a folder, tasks and shards have in
-// common once their members are known.
+// Recordings in files and archives, read by threads: shared by folders, tasks and shards once their
+// members are known.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { unlessEnded } from "../../io/interrupt.ts";

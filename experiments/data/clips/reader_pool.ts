@@ -1,5 +1,4 @@
-// Threads that read recordings, ahead of a thread that computes; what comes does not depend on how many
-// there are.
+// Prefetching reader threads. The batches are the same for any number of threads.
 import { killDecoder } from "../audio/decoder_client.ts";
 import type { Question, Settings } from "./reader_worker.ts";
 

@@ -1,5 +1,6 @@
 /// <reference lib="deno.worker" />
-// A thread that reads recordings ahead of training, one at a time; pool.ts gives it what to read.
+// A reader thread: reads recordings ahead of training, one at a time, as reader_pool.ts requests
+// them.
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { onDecoder } from "../audio/decoder_client.ts";
 import { type Form, type MemberReader, memberReader, type Place } from "./read_clip.ts";

@@ -1,5 +1,5 @@
-// Recordings that can be read by their numbers in any order: what a source is made of, whatever they lie
-// in. In memory here; in files and archives in files.ts.
+// Recordings by number, readable in any order: the input of the sampler, wherever they are stored.
+// The in-memory kind is here; reader.ts has the one for files and archives.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { logMelOnHost } from "../audio/log_mel.ts";

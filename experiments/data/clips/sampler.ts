@@ -1,7 +1,7 @@
-// The order in which recordings are trained on: which are held out, a shuffle for each pass, a crop for
-// each use. All of it follows from the seed and the number of a use, never from what was read before, so
-// a run goes on anywhere and several processes read their shares of the same batches. A recording that
-// turns out not to be usable is replaced by another that its seed and use decide.
+// The sampler: which recordings are held out, a shuffle for each pass, and a crop for each use. All
+// of it follows from the seed and the number of the use, never from what was read before, so that a
+// run can resume anywhere and several processes read their shares of the same batches. A recording
+// that turns out to be unusable is replaced by another, chosen by seed and use.
 import * as E from "fp-ts/Either.js";
 import { draw, shuffled } from "../../io/random.ts";
 import type { Recordings } from "./recordings.ts";

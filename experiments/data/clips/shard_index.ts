@@ -1,6 +1,6 @@
-// Where the files of a tar archive lie in it, found by reading headers and seeking over what they head, so
-// that members can be read in any order afterwards. A shard that is cut or damaged gives what stands
-// before, and says so.
+// Indexes a tar archive by reading headers and seeking over contents, so that members can be read
+// in any order afterwards. A truncated or damaged shard gives the members before the damage, and is
+// reported.
 import * as E from "fp-ts/Either.js";
 import { plain, quoted } from "../../io/text.ts";
 import { irregular } from "../../io/regular_files.ts";

@@ -1,5 +1,5 @@
-// Shards: tar archives of recordings or of spectrograms, as WebDataset writes them. They are named by paths
-// with braces, `train-{000..127}.tar`, or by the folder they lie in.
+// Shards: tar archives of recordings or spectrograms, as WebDataset writes them, given by paths
+// with braces, `train-{000..127}.tar`, or by their folder.
 import * as E from "fp-ts/Either.js";
 import { parseJson } from "../../io/json.ts";
 import { ensureFolder, writeWhole } from "../../io/files.ts";

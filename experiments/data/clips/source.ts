@@ -1,6 +1,6 @@
-// Where training takes its clips from: standardised log-mel spectrograms, cut to the length that the
-// model sees, in an order that is a function of the seed and of nothing that happened before. So a
-// run goes on anywhere, and several processes each read their share of the same batches.
+// The source of training clips: standardised log-mel spectrograms, cropped to the model's length,
+// in an order that is a function of the seed alone. So a run can resume anywhere, and several
+// processes each read their share of the same batches.
 import type * as E from "fp-ts/Either.js";
 import { type AudioError, audioErrorText } from "../audio/recording.ts";
 import { type TaskError, taskErrorText } from "../hear/task.ts";

@@ -1,7 +1,7 @@
-// A store of spectrograms on disk, so that a recording is decoded once and not in every epoch and run. A
-// file is named after the content that it was made of, and lies in a folder named after the front end;
-// so it is never out of date, serves every corpus with the same recordings, and may be removed at any
-// time. It is only ever faster: what is read from it has the bits of what would be computed.
+// A cache of spectrograms on disk, so that a recording is decoded once and not in every epoch and
+// run. Files are named by the hash of the recording's content, in a folder for the front end; so
+// the cache is never stale, serves every corpus with the same recordings, and may be removed at any
+// time. It only saves time: cached values have the same bits as computed ones.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import type { LogMel } from "../audio/spectrogram.ts";

@@ -1,5 +1,5 @@
-// Audio at a whole multiple of a rate brought to that rate: a low-pass filter, of which only every n-th
-// value is computed.
+// Decimation: resamples audio from a multiple of a rate to that rate, by a low-pass filter of which
+// only every n-th value is computed.
 
 // The filter reaches so many samples of the result to either side.
 const reach = 64;

@@ -1,5 +1,5 @@
-// Files from the net, hours long if need be: what was fetched before an interruption is kept and gone on
-// from, and a file gets its name only when its size and checksum are right.
+// Downloads, which may take hours: an interrupted one resumes, and a file gets its name only when
+// its size and checksum are right.
 import { createHash } from "node:crypto";
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";

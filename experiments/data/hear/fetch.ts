@@ -1,6 +1,6 @@
-// `deno task data hear`: the tasks of HEAR 2021 from their public archive, checked and ready for use. The
-// archive has audio at 48000 Hz only, so it is resampled here; HEAR's own files at 16000 Hz lie where
-// the one who asks pays, and can be given as a file.
+// `deno task data hear`: the tasks of HEAR 2021 from their public archive, checked and ready for
+// use. The archive has audio at 48000 Hz only, so it is resampled here; HEAR's own files at 16000
+// Hz are in storage whose reader pays, and can be given as a file.
 import * as E from "fp-ts/Either.js";
 import { recordingRate } from "../audio/recording.ts";
 import { killDecoder } from "../audio/decoder_client.ts";

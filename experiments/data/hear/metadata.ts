@@ -1,5 +1,5 @@
-// A HEAR task's `task_metadata.json`: the fields that say what is predicted, how it is split, and how it
-// is scored. The others (where the data was downloaded from, how it was made) are passed over.
+// A HEAR task's `task_metadata.json`: the fields on prediction type, splits and scores. Others
+// (where the data was downloaded from, how it was made) are ignored.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import {

@@ -1,4 +1,4 @@
-// What can be wrong with a HEAR task, each with the file it is in and one sentence that says so.
+// Problems of a HEAR task, each with its file and one sentence.
 import { type FieldError, fieldErrorText } from "../../io/schema.ts";
 import { plain, quoted } from "../../io/text.ts";
 

@@ -1,5 +1,5 @@
-// The ten downstream tasks of the comparison, as HEAR 2021 published them: what a whole copy of each
-// must look like, so that a part of one is not taken for the task.
+// The ten downstream tasks of the comparison, as HEAR 2021 published them: the sizes of a complete
+// copy of each, so that an incomplete one is not used as the task.
 import type { ScoreName, SplitMode } from "./metadata.ts";
 
 /** One of the ten tasks. */

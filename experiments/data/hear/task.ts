@@ -1,7 +1,7 @@
 // Downstream tasks in the layout of HEAR, as hear-eval-kit reads them: task_metadata.json,
-// labelvocabulary.csv, a JSON file for each split that gives every clip its labels, and wav files under
-// the sample rate and the split. Everything is checked before any work, and all that is wrong is told
-// at once: a task is read whole or not at all.
+// labelvocabulary.csv, a JSON file for each split with the labels of every clip, and WAV files
+// under the sample rate and the split. Everything is checked before any work, and all problems are
+// reported at once: a task is read whole or not at all.
 import { basename } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";

@@ -1,5 +1,5 @@
-// A task out of its archive: the files under the folder of its name, audio brought to the rate that is
-// wanted. All of it appears at once, or nothing.
+// Unpacks a task from its archive: the files under the folder of its name, with audio resampled to
+// the requested rate. The folder appears complete or not at all.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { decodeRecording, recordingRate } from "../audio/recording.ts";

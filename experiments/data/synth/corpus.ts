@@ -1,5 +1,5 @@
-// A synthesised corpus: what an experiment learns from when there are no recordings. Varied sounds
-// that a program makes, the same for the same seed, with no file and no network.
+// The synthesised corpus: training data for experiments without recordings. Varied sounds made by a
+// program, the same for the same seed, with no file and no network.
 import { type Dice, dice, shuffled, subkey } from "./random.ts";
 import { scenes } from "./scenes.ts";
 import { rate } from "./voices.ts";

@@ -1,5 +1,5 @@
 // Random numbers of the synthesised corpus: a hash of a key and a counter, so that every sound has
-// its own numbers, whatever was drawn for the sounds before it.
+// its own numbers, independent of the sounds before it.
 
 /** A sequence of draws. Each call gives the next; the same key gives the same sequence. */
 export interface Dice {

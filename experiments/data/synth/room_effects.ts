@@ -1,5 +1,5 @@
-// What a sound goes through before it is a clip of a synthetic task: a room's or a microphone's colour,
-// noise behind it, a level. Without them a task would be a matter of exact numbers.
+// Effects on the sounds of synthetic tasks: the colour of a room or a microphone, background noise,
+// level. Without them a task would depend on exact numbers.
 import type { Dice } from "./random.ts";
 
 /** Noise behind a sound: its level against the sound's, in decibels, from `least` to `most`. */

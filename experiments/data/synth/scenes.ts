@@ -1,5 +1,5 @@
-// The kinds of sound in the synthesised corpus. Each has a rule that goes on through the whole sound
-// (a key, a beat, a phrase that comes again, a voice), so that a part can be told from the rest.
+// The kinds of sound in the synthesised corpus. Each follows a rule throughout (a key, a beat, a
+// repeated phrase, a voice), so that a hidden part can be predicted from the rest.
 import type { Dice } from "./random.ts";
 import {
   band,

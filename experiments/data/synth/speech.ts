@@ -1,6 +1,7 @@
-// Artificial speech for the synthetic tasks: a voiced source through moving formants, with hissed and
-// struck consonants. No language and no person, but what tells words, voices and tempers apart in a
-// spectrogram: formant courses, pitch, loudness, rhythm, breath.
+// Artificial speech for the synthetic tasks: a voiced source through moving formants, with
+// fricatives and plosives. It is no language and no person, but has the features that distinguish
+// words, voices and emotions in a spectrogram: formant trajectories, pitch, loudness, rhythm,
+// breath.
 import type { Dice } from "./random.ts";
 import { band, burst, type Curve, falling, period, rate, tone } from "./voices.ts";
 

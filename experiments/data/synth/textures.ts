@@ -1,4 +1,4 @@
-// Sounds of surroundings that the synthesised corpus does not have: for the synthetic task of textures.
+// Environmental sounds for the synthetic task of textures, which are not in the synthesised corpus.
 import { band, burst, falling, period, rate, strike, swell, tone, wander } from "./voices.ts";
 import type { Scene } from "./scenes.ts";
 

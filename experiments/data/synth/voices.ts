@@ -1,5 +1,5 @@
-// The elements of the synthesised sounds: each adds one note, hit or stretch of noise to a signal,
-// from a sample on, as far as the signal reaches. Pitches in Hz, lengths in seconds.
+// The elements of synthesised sounds: each adds one note, hit or noise to a signal, from a given
+// sample on. Pitches are in Hz, lengths in seconds.
 import type { Dice } from "./random.ts";
 
 /** Samples per second. */

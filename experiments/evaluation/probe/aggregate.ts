@@ -1,6 +1,6 @@
-// One number for a model over all tasks, s(m): how far it comes, on the mean of the tasks, from the
-// worst to the best of the models that it is compared with. It depends on who is compared, so the
-// least and the greatest score of each task stand beside it as data.
+// The aggregate score of a model over all tasks, s(m): its position between the worst and the best
+// of the compared models, averaged over tasks. It depends on the compared models, so the least and
+// the greatest score of each task are part of the result.
 import * as E from "fp-ts/Either.js";
 
 /** Scores of a model by task. */

@@ -1,6 +1,6 @@
-// Scene embeddings of a whole task. What is computed is appended at once to a file that is named by the
-// content of what embeds, each under the hash of its audio: a run that was killed goes on where it was,
-// and neither another checkpoint nor changed audio can be mistaken for the one that was.
+// Clip embeddings of a whole task. Each result is appended at once to a file named by the content
+// of the embedding model, under the hash of its audio: a killed run resumes, and neither another
+// checkpoint nor changed audio can be mistaken for the original.
 import { createHash } from "node:crypto";
 import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";

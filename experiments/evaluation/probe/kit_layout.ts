@@ -1,7 +1,8 @@
-// Embeddings of a task as hear-eval-kit's own predictions runner reads them, so that scores can be checked
-// with the original tool. For each split: SPLIT.embeddings.npy, which despite its name is bare float32
-// without a header; SPLIT.embedding-dimensions.json, [rows, width]; and SPLIT.target-labels.pkl, a list
-// of labels for each row. Beside them the task's own files. Rows are in the kit's order.
+// Writes a task's embeddings in the layout of hear-eval-kit's predictions runner, so that scores
+// can be checked with the original tool. For each split: SPLIT.embeddings.npy, which despite its
+// name is raw float32 without a header; SPLIT.embedding-dimensions.json, [rows, width]; and
+// SPLIT.target-labels.pkl, a list of labels for each row. The task's own files are copied next to
+// them. Rows are in the kit's order.
 import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";

@@ -1,4 +1,4 @@
-// The scores of HEAR's tasks with one prediction for a clip, as hear-eval-kit and scikit-learn define
+// The scores of HEAR's tasks with one prediction per clip, as hear-eval-kit and scikit-learn define
 // them, ties included.
 import type { ScoreName } from "../../data/hear/metadata.ts";
 import { normalQuantile } from "./statistics.ts";

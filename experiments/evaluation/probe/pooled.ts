@@ -1,6 +1,6 @@
-// What turns a clip into one vector: an encoder on a device, or the statistics of its log-mel spectrogram,
-// which is the baseline that an encoder has to beat. Each has a key that its content decides, so that
-// what it computed can be kept.
+// Embedding models of whole clips: an encoder on a device, or the statistics of a log-mel
+// spectrogram, the baseline that an encoder has to beat. Each has a key that its content
+// determines, so that its results can be cached.
 import { createHash } from "node:crypto";
 import type { Backend } from "../../../backends/backend.ts";
 import type { FrontEnd } from "../../../models/frontend.ts";

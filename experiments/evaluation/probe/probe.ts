@@ -1,6 +1,6 @@
-// How embeddings of a task are scored, as published: for every seed probes are trained at all points of
-// a grid on the first partition of the task's splits; the point with the best validation is taken for
-// the other partitions too; the score of a seed is the mean of its test scores over partitions.
+// The published probe protocol: for every seed, probes are trained at all points of a grid on the
+// first partition of the task's splits; the point with the best validation score is used for the
+// other partitions too; the score of a seed is the mean of its test scores over partitions.
 import { partitions, type ScoreName } from "../../data/hear/metadata.ts";
 import { averagePrecisions, confusion, type Predictions, score as scoreOf } from "./metrics.ts";
 import { kitOrder } from "./shuffle.ts";

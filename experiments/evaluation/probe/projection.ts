@@ -1,5 +1,5 @@
-// Embeddings in the plane, to be looked at: their first two principal components, found by subspace
-// iteration on the covariance without ever forming it.
+// Projects embeddings onto the plane of their first two principal components, found by subspace
+// iteration without forming the covariance.
 
 /** Points in the plane. */
 export interface Projection {

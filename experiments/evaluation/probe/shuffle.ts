@@ -1,6 +1,6 @@
-// The order in which hear-eval-kit writes the embeddings of a task: Python's `random.Random(0).shuffle` of
-// the clips of one split after the other. It is part of the protocol, because the published probe
-// never shuffles again: which clips share a batch follows from it.
+// The order in which hear-eval-kit writes the embeddings of a task: Python's
+// `random.Random(0).shuffle` of the clips of each split in sequence. It is part of the protocol,
+// because the published probe never shuffles again: it determines which clips share a batch.
 import type { Task } from "../../data/hear/task.ts";
 
 /**

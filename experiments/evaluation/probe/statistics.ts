@@ -1,5 +1,4 @@
-// Means with intervals over repeated runs, and the quantiles that they need, computed rather than looked
-// up.
+// Means with confidence intervals over repeated runs, with computed quantiles.
 
 /** A mean over runs. */
 export interface Interval {

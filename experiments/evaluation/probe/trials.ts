@@ -1,6 +1,7 @@
-// Trains many probes on a device, some at a time: each has a place along the axis of trials, and when one
-// has stopped early the next begins in its place. Embeddings, weights and moments stay on the device;
-// a step is sent which rows it reads. What a probe becomes does not depend on those beside it.
+// Trains many probes on a device, several at a time: each has a position along the trial axis, and
+// when one stops early the next takes its position. Embeddings, weights and moments stay on the
+// device; a step is only sent the indices of its rows. A probe's result does not depend on the
+// other positions.
 import { setImmediate } from "node:timers/promises";
 import type { Backend, Machine, Program, Values } from "../../../backends/backend.ts";
 import { volume } from "../../../dsl/axes.ts";

@@ -1,5 +1,4 @@
-// A golden file and how it is compared: tensors read as expressions, the tolerances, one row per
-// tensor.
+// Compares a golden file: tensors read as expressions, the tolerances, one row per tensor.
 import type { Backend, Output, Values } from "../../../backends/backend.ts";
 import type { AnyTensor, Tensor } from "../../../dsl/axes.ts";
 import * as F from "../../../dsl/ops.ts";

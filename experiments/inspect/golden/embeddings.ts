@@ -1,5 +1,5 @@
-// Golden of the published runtime: clips of two lengths to spectrograms, timestamps and embeddings,
-// through the same code as `deno task embed`.
+// The golden of the published runtime: clips of two lengths to spectrograms, timestamps and
+// embeddings, by the same code as `deno task embed`.
 import type { Backend } from "../../../backends/backend.ts";
 import * as F from "../../../dsl/ops.ts";
 import { faithful } from "../../../models/fidelity.ts";

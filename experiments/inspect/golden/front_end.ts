@@ -1,4 +1,4 @@
-// Goldens of what stands before an encoder: log-mel spectrograms, patches, positions.
+// Goldens of the encoder's input: log-mel spectrograms, patches, positions.
 import type { Backend, Output } from "../../../backends/backend.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
 import * as F from "../../../dsl/ops.ts";

@@ -1,4 +1,4 @@
-// Goldens of whole models with small sizes: predictions, features, losses, gradients, AdamW steps.
+// Goldens of small whole models: predictions, features, losses, gradients, AdamW steps.
 import type { Backend, Output } from "../../../backends/backend.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";

@@ -1,4 +1,5 @@
-// Synthetic tasks of surroundings: which texture is heard, and which of several kinds of sound overlap.
+// Synthetic tasks of environmental sound: which texture it is, and which of several kinds of sound
+// overlap.
 import { shuffled } from "../random.ts";
 import { recorded } from "../room_effects.ts";
 import { type Scene, scenes } from "../scenes.ts";

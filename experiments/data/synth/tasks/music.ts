@@ -1,5 +1,5 @@
-// Synthetic tasks of drums and notes: which stroke, which tonic, which pitch, which instrument. Every clip
-// is of a drum or an instrument of its own.
+// Synthetic tasks of drums and notes: which stroke, which tonic, which pitch, which instrument.
+// Every clip has a drum or an instrument of its own.
 import type { Dice } from "../random.ts";
 import { recorded } from "../room_effects.ts";
 import { band, bell, burst, falling, period, pluck, rate, strike, swell, tone } from "../voices.ts";

@@ -1,5 +1,5 @@
-// Synthetic tasks of artificial speech: which word, in which temper, how many speak at once, which made-up
-// language. Every clip has speakers of its own.
+// Synthetic tasks of artificial speech: which word, which emotion, how many speakers at once, which
+// invented language. Every clip has speakers of its own.
 import type { Dice } from "../random.ts";
 import { recorded } from "../room_effects.ts";
 import {

@@ -1,6 +1,6 @@
-// The synthetic suite: ten labelled tasks that a program makes, so that everything that is done with
-// downstream tasks can be done with no download. They mirror the ten tasks of the comparison in kind;
-// their scores say nothing of recordings.
+// The synthetic suite: ten labelled tasks made by a program, so that everything that uses
+// downstream tasks works without a download. They correspond to the ten tasks of the comparison in
+// kind; their scores say nothing about recordings.
 import { dice, shuffled, subkey } from "../random.ts";
 import { musicTasks } from "./music.ts";
 import { speechTasks } from "./speech_tasks.ts";

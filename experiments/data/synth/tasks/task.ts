@@ -1,5 +1,5 @@
-// What a synthetic task is: classes, and a way to make a sound of them. In kind it mirrors one of the ten
-// downstream tasks; nothing of it is recorded.
+// A synthetic task: classes, and a function that makes a sound of each. It corresponds in kind to
+// one of the ten downstream tasks; nothing in it is recorded.
 import type { Dice } from "../random.ts";
 
 /** A labelled task that a program makes. */

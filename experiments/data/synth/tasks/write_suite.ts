@@ -1,4 +1,4 @@
-// The synthetic suite on disk, in the layout of HEAR, and the command that puts it there.
+// Writes the synthetic suite to disk, in the layout of HEAR, and is the command that does so.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { ensureFolder, type FileError, fileErrorText } from "../../../io/files.ts";
