@@ -194,7 +194,7 @@ Deno.test("a step carries on what it began with, and reads its own arguments", (
     ]);
   (more({ t: 4 }))();
   assertThrows(more({ b: 5 }), Error, "its inputs have 2 lengths along 't'");
-  assertThrows(more({ t: 6 }), Error, "'t' is 4");
+  assertThrows(more({ t: 6 }), Error, "its inputs have 2 lengths along 't'");
 });
 
 /** A sum of rows after a map whose value is kept: two kernels. */
