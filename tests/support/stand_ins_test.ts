@@ -4,7 +4,7 @@ import here from "../../deno.json" with { type: "json" };
 import jsr from "../../deno.jsr.json" with { type: "json" };
 
 /** What JSR has, and the names that stand here for it. */
-const replaced = ["@std/assert", "@std/cli/parse-args", "cli"];
+const replaced = ["@std/assert", "@std/cli/parse-args"];
 
 const others = (imports: Readonly<Record<string, string>>) =>
   Object.entries(imports).filter(([name]) => !replaced.includes(name));

@@ -120,6 +120,21 @@ Deno.test("what is not understood is refused with status 2", () =>
       /there is no device 'cuda'; the devices are auto, gpu, wasm, software, swiftshader,/,
       2,
     );
+    await refused(
+      ["data", "synthetic", "--seed"],
+      folder,
+      /^Option '--seed <value>' argument miss/,
+      2,
+    );
+    await refused(
+      ["doctor", "now"],
+      folder,
+      /there is nothing to do with 'now'; see deno task doc/,
+      2,
+    );
+    await refused(["experiment"], folder, /^deno task experiment NAME /, 2);
+    // Several are explained at once.
+    await refused(["explain", "mamba", "mambo"], folder, /there is no experiment 'mambo'/, 1);
   }));
 
 Deno.test("specs that are not there or have mistakes are refused", () =>

@@ -1,5 +1,5 @@
 // What starts the command line: an engine with vectors of 256 bits where there are some. That the process
-// below is not noticed is seen in cli_test.ts, which starts commands in this way.
+// below is not noticed is seen in main_test.ts, which starts commands in this way.
 import { assertMatch, assertNotMatch, assertStrictEquals } from "@std/assert";
 import { inFolder } from "../../support/hear/made.ts";
 
