@@ -4,13 +4,13 @@
 // in turns. PyTorch runs in a process of its own, which sleeps while ours runs.
 import * as E from "fp-ts/Either.js";
 import { readArguments } from "../experiments/io/arguments.ts";
-import type { Backend, Values } from "../backends/backend.ts";
+import type { Backend } from "../backends/backend.ts";
 import { wasmBackend } from "../backends/wasm/backend.ts";
 import { engineHere, wideFlags } from "../backends/wasm/engine.ts";
-import { encode, type TensorData } from "../experiments/formats/safetensors.ts";
 import { disagreement, interleave, median, ratioOf } from "./measure.ts";
 import { openDevice } from "./device.ts";
-import { type Step, type StepName, STEPS } from "./training.ts";
+import { findPython } from "./python.ts";
+import { fileOf, type StepName, STEPS } from "./training.ts";
 
 /** One comparison. */
 export interface Row {
@@ -45,26 +45,6 @@ const refuse = (why: string): never => {
 
 /** Gradients that differ by more than this are not of the same function. */
 const tolerance = 2e-3;
-
-const hasTorch = async (python: string): Promise<boolean> => {
-  try {
-    const { success } = await new Deno.Command(python, {
-      args: ["-c", "import torch"],
-      stdout: "null",
-      stderr: "null",
-    }).output();
-    return success;
-  } catch {
-    return false;
-  }
-};
-
-const findPython = async (asked: string | undefined): Promise<string | undefined> => {
-  for (const python of asked === undefined ? ["python3", "/usr/bin/python3"] : [asked]) {
-    if (await hasTorch(python)) return python;
-  }
-  return undefined;
-};
 
 /** PyTorch at work on one step. */
 interface PyTorch {
@@ -145,23 +125,6 @@ const runWide = async (device: string): Promise<void> => {
     clearEnv: true,
   }).spawn().status;
   if (!success) Deno.exit(1);
-};
-
-/** The file that PyTorch reads: what is trained, positions, and the batch under "given". */
-const fileOf = (step: Step, mask: Float32Array | undefined): Uint8Array => {
-  const tensors = new Map<string, TensorData>();
-  const put = (name: string, shape: readonly number[], data: Values[string]) => {
-    if (data instanceof Float32Array) tensors.set(name, { dtype: "F32", shape, data });
-  };
-  for (const [name, data] of Object.entries(step.parameters)) {
-    if (!name.startsWith("adamw.")) put(name, step.shapes[name], data);
-  }
-  for (const [name, data] of Object.entries(step.inputs)) {
-    put(`given.${name}`, step.shapes[name], data);
-  }
-  const { spectrogram } = step.shapes;
-  if (mask !== undefined) put("given.mask", [spectrogram[0], mask.length / spectrogram[0]], mask);
-  return encode(tensors);
 };
 
 const compare = async (

@@ -202,23 +202,23 @@ def blocks_loss(p):
     return F.mse_loss(x, p["given.target"])
 
 
-def main():
-    workload, path, threads = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    p = read(path)
+def adam_w(p, **options):
+    """What is trained, by name, and its optimiser; biases and vectors do not decay."""
     trained = {name: of for name, of in p.items() if not name.startswith("given.")}
     trained.pop("pos_embed", None)
     for of in trained.values():
         of.requires_grad_(True)
     plain = [of for name, of in trained.items() if of.ndim < 2 or name.endswith(".bias")]
     decayed = [of for name, of in trained.items() if of.ndim > 1 and not name.endswith(".bias")]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}],
-        lr=RATE,
-        betas=BETAS,
-        eps=EPSILON,
-        foreach=True,
-    )
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+    return trained, torch.optim.AdamW(groups, lr=RATE, betas=BETAS, eps=EPSILON, **options)
+
+
+def main():
+    workload, path, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    p = read(path)
+    trained, optimiser = adam_w(p, foreach=True)
     loss_of = blocks_loss if workload == "blocks" else encoder_loss(workload)
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
     for line in sys.stdin:
@@ -239,4 +239,5 @@ def main():
             print("{}", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 // Training steps that are compared with PyTorch: four Transformer blocks, and the published tiny
 // encoders at a batch of 8 clips of 250 patches and a class token. Everything that a step reads has a
 // value here, so that the other side can be given the same.
-import type { Program, Values } from "../backends/backend.ts";
+import type { Precision, Program, Values } from "../backends/backend.ts";
+import { encode, type TensorData } from "../experiments/formats/safetensors.ts";
 import { leavesOf } from "../experiments/inspect/explain.ts";
 import { initialValues } from "../experiments/encoders/initial_values.ts";
 import { draw } from "../experiments/io/random.ts";
@@ -72,10 +73,22 @@ const titles: Readonly<Record<FamilyName, string>> = {
   xlstm: "AxLSTM (xLSTM) tiny",
 };
 
+/** How a step differs from that of a tiny encoder at a batch of 8 in f32. */
+export interface StepOptions {
+  readonly batch?: number;
+  readonly precision?: Precision;
+  /** One narrow block and short clips, which compile soon: for rehearsals. */
+  readonly small?: boolean;
+  /** What is added to the name. */
+  readonly beside?: string;
+}
+
 /** The step of an encoder as published: a mask token, the loss over all patches. */
-const encoder = (family: FamilyName, beside = ""): Step => {
-  const of = publishedEncoder(family, "tiny");
-  const batch: number = SIZES.batch, frames: number = 200, mels: number = 80;
+export const encoderStep = (family: FamilyName, options: StepOptions = {}): Step => {
+  const published = publishedEncoder(family, "tiny");
+  const { batch = SIZES.batch, precision, small = false, beside = "" } = options;
+  const of = small ? { ...published, dim: 12, depth: 1 } : published;
+  const frames: number = small ? 16 : 200, mels: number = 80;
   const x: Spectrogram = input("spectrogram", { batch, time: frames, mel: mels });
   const step = input("step", {}, "u32"), rate = input("rate", {});
   const masking = { kind: "unstructured", ratio: 0.5 } as const;
@@ -98,6 +111,7 @@ const encoder = (family: FamilyName, beside = ""): Step => {
       mask: { of: mask, order: ["batch", "token"] },
     },
     updates,
+    ...(precision === undefined ? {} : { precision }),
   };
   const zeros = trained.flatMap(({ name, axes }) =>
     Object.values(moments(name)).map((key) => [key, new Float32Array(volume(axes))] as const)
@@ -122,8 +136,25 @@ const encoder = (family: FamilyName, beside = ""): Step => {
 /** All steps by name; each is made when it is asked for. */
 export const STEPS: Readonly<Record<StepName, () => Step>> = {
   blocks,
-  transformer: () => encoder("transformer"),
-  "mamba-by-index": () => encoder("mamba", ", plain loop"),
-  mamba: () => encoder("mamba", ", loop written for speed"),
-  xlstm: () => encoder("xlstm"),
+  transformer: () => encoderStep("transformer"),
+  "mamba-by-index": () => encoderStep("mamba", { beside: ", plain loop" }),
+  mamba: () => encoderStep("mamba", { beside: ", loop written for speed" }),
+  xlstm: () => encoderStep("xlstm"),
+};
+
+/** The file that PyTorch reads: what is trained, positions, and the batch under "given". */
+export const fileOf = (step: Step, mask: Float32Array | undefined): Uint8Array => {
+  const tensors = new Map<string, TensorData>();
+  const put = (name: string, shape: readonly number[], data: Values[string]) => {
+    if (data instanceof Float32Array) tensors.set(name, { dtype: "F32", shape, data });
+  };
+  for (const [name, data] of Object.entries(step.parameters)) {
+    if (!isMoment(name)) put(name, step.shapes[name], data);
+  }
+  for (const [name, data] of Object.entries(step.inputs)) {
+    put(`given.${name}`, step.shapes[name], data);
+  }
+  const { spectrogram } = step.shapes;
+  if (mask !== undefined) put("given.mask", [spectrogram[0], mask.length / spectrogram[0]], mask);
+  return encode(tensors);
 };
