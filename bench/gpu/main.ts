@@ -1,7 +1,8 @@
 // `deno task gpu-day`: packs what a bare machine with a GPU needs, or runs a day of checks and
 // measurements, here or there. README.md beside this file says how.
 import { resolve } from "node:path";
-import { parseArgs } from "cli";
+import * as E from "fp-ts/Either.js";
+import { readArguments } from "../../experiments/io/arguments.ts";
 import { findPython } from "../python.ts";
 import { runDay, stopAll } from "./day.ts";
 import { chosenLibraries } from "./libraries.ts";
@@ -28,23 +29,16 @@ const refuse = (why: string): never => {
 };
 
 const parsed = () => {
-  try {
-    return parseArgs({
-      args: Deno.args,
-      allowPositionals: true,
-      options: {
-        plain: { type: "boolean" },
-        device: { type: "string", default: "gpu" },
-        small: { type: "boolean" },
-        budget: { type: "string" },
-        out: { type: "string", default: "runs/gpu-day" },
-        work: { type: "string" },
-        help: { type: "boolean" },
-      },
-    });
-  } catch (error) {
-    return refuse(error instanceof Error ? error.message.split(". ")[0] : `${error}`);
-  }
+  const given = readArguments(Deno.args, {
+    flags: ["plain", "small"],
+    texts: ["device", "budget", "out", "work"],
+  });
+  if (E.isLeft(given)) return refuse(given.left);
+  const { texts, flags, words, help } = given.right;
+  return {
+    values: { device: "gpu", out: "runs/gpu-day", ...texts, ...flags, help },
+    positionals: words,
+  };
 };
 
 /** What commands run with: no network, and caches in a folder of the day's own. */
@@ -89,7 +83,7 @@ const runPart = async (part: string): Promise<number> => {
   const small = values.small === true || part === "rehearsal";
   const budget = Number(values.budget ?? BUDGETS[part] ?? BUDGETS.second);
   if (!(budget > 0)) return refuse(`--budget takes seconds, not '${values.budget}'`);
-  const out = resolve(values.out!), device = values.device!;
+  const out = resolve(values.out), device = values.device;
   const work = values.work === undefined ? await Deno.makeTempDir() : resolve(values.work);
   const python = await findPython(Deno.env.get("PYTHON"));
   const files = `${out}/files`, scratch = `${work}/scratch`, caches = `${work}/caches`;

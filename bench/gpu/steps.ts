@@ -1,7 +1,7 @@
 // Training steps of the tiny encoders at several batches: time from a step's inputs to its loss, the
 // device's own time, time to compile, memory. And the files from which pytorch_modes.py does the same.
 import * as E from "fp-ts/Either.js";
-import { parseArgs } from "cli";
+import { readArguments } from "../../experiments/io/arguments.ts";
 import type { Backend, Peaks, Precision } from "../../backends/backend.ts";
 import { openBackend } from "../../experiments/machines/device.ts";
 import type { FamilyName } from "../../models/sizes.ts";
@@ -27,22 +27,22 @@ export interface StepRow {
   readonly bytes: number;
 }
 
-const { values: options } = parseArgs({
-  options: {
-    device: { type: "string", default: "gpu" },
-    families: { type: "string", default: "transformer,mamba,xlstm" },
-    batches: { type: "string", default: "8,64,256" },
-    precision: { type: "string", default: "f32" },
-    // Narrow encoders, for a rehearsal.
-    small: { type: "boolean", default: false },
-    // A folder for PyTorch's files, and a file to which a line of JSON is added for each step.
-    dir: { type: "string" },
-    out: { type: "string" },
-    name: { type: "string", default: "" },
-    // Shorter, and without the device's peaks.
-    brief: { type: "boolean", default: false },
-  },
+const given = readArguments(Deno.args, {
+  // Narrow encoders, for a rehearsal; shorter, and without the device's peaks.
+  flags: ["small", "brief"],
+  // A folder for PyTorch's files, and a file to which a line of JSON is added for each step.
+  texts: ["device", "families", "batches", "precision", "dir", "out", "name"],
 });
+if (E.isLeft(given)) {
+  console.error(given.left);
+  Deno.exit(2);
+}
+const options = {
+  ...{ device: "gpu", families: "transformer,mamba,xlstm", batches: "8,64,256" },
+  ...{ precision: "f32", name: "" },
+  ...given.right.texts,
+  ...given.right.flags,
+};
 const sum = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0);
 const timed = async <T>(act: () => Promise<T>): Promise<readonly [number, T]> => {
   const began = performance.now();
@@ -51,7 +51,7 @@ const timed = async <T>(act: () => Promise<T>): Promise<readonly [number, T]> =>
 };
 
 const open = async (): Promise<Backend> => {
-  const opened = await openBackend(options.device!);
+  const opened = await openBackend(options.device);
   if (E.isLeft(opened)) {
     console.log(`no device: ${opened.left}`);
     Deno.exit(1);
@@ -144,10 +144,10 @@ console.log(`| ${header.join(" | ")} |`);
 if (options.dir !== undefined) await Deno.mkdir(options.dir, { recursive: true });
 // A batch that is too large for the device fails alone.
 let measured = 0;
-for (const batch of options.batches!.split(",").map(Number)) {
-  for (const family of options.families!.split(",") as FamilyName[]) {
+for (const batch of options.batches.split(",").map(Number)) {
+  for (const family of options.families.split(",") as FamilyName[]) {
     const precision = options.precision as Precision;
-    const of = { name: options.name!, family, batch };
+    const of = { name: options.name, family, batch };
     const step = encoderStep(family, { batch, precision, small: options.small });
     let isWritten = options.dir === undefined;
     const write = async (mask: Float32Array) => {
