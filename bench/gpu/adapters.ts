@@ -20,7 +20,11 @@ const describe = async (toggles: string, withLimits: boolean): Promise<void> => 
   console.log(
     `adapter: ${words.join(", ")}; subgroups of ${subgroupMinSize} to ${subgroupMaxSize}`,
   );
-  console.log(`features: ${[...adapter.features].map(String).sort().join(" ")}`);
+  const features = [...adapter.features].map(String).sort();
+  // The summary cuts long lines.
+  for (let k = 0; k < features.length; k += 5) {
+    console.log(`features: ${features.slice(k, k + 5).join(" ")}`);
+  }
   const matrices = (info.subgroupMatrixConfigs ?? []) as readonly Record<string, unknown>[];
   for (const { M, N, K, componentType, resultComponentType } of matrices) {
     console.log(`matrix: ${M} x ${N} x ${K}, ${componentType} to ${resultComponentType}`);

@@ -41,7 +41,7 @@ const devices = function* (): Generator<string> {
   const { symbols } = vulkan;
   const application = new Uint8Array(48), instance = new BigUint64Array(1);
   const made = symbols.vkCreateInstance(instanceInfo(application), null, instance);
-  // The buffer must live until the call is over.
+  // Only its address is passed on, so something must hold the buffer until the call is over.
   if (application.length === 0 || made !== 0) {
     return yield `no Vulkan instance: vkCreateInstance gives ${made}${
       made === -9 ? ", no driver that can be loaded" : ""
