@@ -4,31 +4,8 @@
 import { intern, type Node, reachable } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import { costOf } from "../lower/cost_model.ts";
-import { isKeptInStep } from "../lower/scans/phases.ts";
+import type { Dim, ScanRoot } from "../lower/kernel_ir.ts";
 import { dependents, movedAxes } from "../lower/graph/queries.ts";
-
-/**
- * How a value reads a leaf: not at all, at its own position, or at others too. A kept value is
- * complete before it is read, so it reads nothing itself.
- */
-export const readsOf = (root: Node, leaf: Node): "no" | "own" | "others" => {
-  const memo = new Map<Node, "no" | "own" | "others">();
-  const look = (of: Node): "no" | "own" | "others" => {
-    if (of === leaf) return "own";
-    if (isKeptInStep(of)) return "no";
-    const known = memo.get(of);
-    if (known !== undefined) return known;
-    const below = of.args.map(look);
-    const found = below.includes("others") || (movedAxes(of).length > 0 && below.includes("own"))
-      ? "others"
-      : below.includes("own")
-      ? "own"
-      : "no";
-    memo.set(of, found);
-    return found;
-  };
-  return look(root);
-};
 
 /**
  * The largest loop-invariant values of a step: those that depend on no `changing` leaf. None if a
@@ -203,4 +180,18 @@ export const renewed = (scan: Node) => {
   const names = Object.keys(scan.attributes.step!.next);
   const next = substitute(names.map((name) => scan.attributes.step!.next[name]), by);
   return { leaves: made, next: Object.fromEntries(names.map((name, k) => [name, next[k]])) };
+};
+
+/** What an output of a scan's step is; of a partial sum, what a lane adds up over what it holds. */
+export const outputOf = (
+  scan: Node,
+  { name, partial }: ScanRoot,
+  held: readonly Dim[],
+): Node => {
+  if (partial === undefined) return scan.attributes.step!.out[name];
+  const { args: [term], attributes: { over } } = partial.reduction;
+  const inLane = over!.filter((axis) => held.some((dim) => dim.axis === axis));
+  return inLane.length === 0
+    ? term
+    : intern("reduce", "f32", without(term.axes, inLane), [term], { how: "add", over: inLane });
 };

@@ -20,3 +20,31 @@ export const movedAxes = (of: Node): readonly string[] => {
     isIdentity(place, axis) ? [] : [axis, ...place.terms.map((term) => term.axis)]
   );
 };
+
+/**
+ * How a value reads a leaf: not at all, only at its own position, or at others too. A value where it
+ * `stops` is complete before it is read, so it reads nothing itself.
+ */
+export const readsOf = (
+  root: Node,
+  leaf: Node,
+  stops: (of: Node) => boolean,
+): "no" | "own" | "others" => {
+  const memo = new Map<Node, "no" | "own" | "others">();
+  const look = (of: Node): "no" | "own" | "others" => {
+    if (of === leaf) return "own";
+    if (stops(of)) return "no";
+    const known = memo.get(of);
+    if (known !== undefined) return known;
+    const below = of.args.map(look);
+    const moves = movedAxes(of).length > 0 || of.op === "reduce";
+    const found = below.includes("others") || (moves && below.includes("own"))
+      ? "others"
+      : below.includes("own")
+      ? "own"
+      : "no";
+    memo.set(of, found);
+    return found;
+  };
+  return look(root);
+};

@@ -2,7 +2,7 @@
 // along it), a whole workgroup runs the scan: carries and sums lie in workgroup memory, the lanes
 // share the positions of every value, and a barrier ends each phase of the step. This file decides
 // when that is done and which value is computed in which phase.
-import { dependents, movedAxes } from "../graph/queries.ts";
+import { dependents, movedAxes, readsOf } from "../graph/queries.ts";
 import { known } from "../../../dsl/axes.ts";
 import { type Node, reachable } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
@@ -239,31 +239,6 @@ export const arrange = (
 
 const sameDims = (a: readonly Dim[], b: readonly Dim[]): boolean =>
   a.length === b.length && a.every((dim, k) => dim.axis === b[k].axis);
-
-/** How a value reads a leaf: not at all, only at its own position, or at others too. */
-const readsOf = (
-  root: Node,
-  leaf: Node,
-  stops: (of: Node) => boolean,
-): "no" | "own" | "others" => {
-  const memo = new Map<Node, "no" | "own" | "others">();
-  const look = (of: Node): "no" | "own" | "others" => {
-    if (of === leaf) return "own";
-    if (stops(of)) return "no";
-    const known = memo.get(of);
-    if (known !== undefined) return known;
-    const below = of.args.map(look);
-    const moves = movedAxes(of).length > 0 || of.op === "reduce";
-    const found = below.includes("others") || (moves && below.includes("own"))
-      ? "others"
-      : below.includes("own")
-      ? "own"
-      : "no";
-    memo.set(of, found);
-    return found;
-  };
-  return look(root);
-};
 
 /** The held axes in the order of the largest stored value that a sum reads, which lanes follow. */
 const layoutOf = (

@@ -1,9 +1,10 @@
 // Kernels that evaluate expressions over a space: maps, and rows, which reduce over some axes.
 // Vectors lie along the axis that is contiguous in most memory accesses: within a row, or across
 // rows that are adjacent in memory.
+import { rowStages } from "../../codegen/row_stages.ts";
 import type { Node } from "../../../dsl/node.ts";
 import { reduce } from "../../../dsl/structure.ts";
-import { ascend, descend } from "../../../dsl/walk.ts";
+import { descend } from "../../../dsl/walk.ts";
 import { work } from "../../lower/cost_model.ts";
 import * as affine from "../../codegen/index_math.ts";
 import {
@@ -193,26 +194,6 @@ const inOne = (kernel: ExpressionKernel, stored: ReadonlyMap<Node, Storage>): Ro
   };
 };
 
-/** The stages of row reductions: each needs only those of earlier stages. */
-const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
-  const stage = new Map<Node, number>();
-  const known = new Map<Node, number>();
-  const first = kernel.reductions.reduce((low, { id }) => Math.min(low, id), Infinity);
-  const below = (of: Node) => stage.has(of) || of.id < first ? [] : of.args;
-  const lists: Node[][] = [];
-  for (const reduction of kernel.reductions) {
-    const at = ascend(
-      reduction.args[0],
-      known,
-      below,
-      (of) => stage.get(of) ?? Math.max(0, ...below(of).map((arg) => known.get(arg)!)),
-    );
-    stage.set(reduction, at + 1);
-    (lists[at] ??= []).push(reduction);
-  }
-  return lists.filter((list) => list !== undefined);
-};
-
 const startOf = (emit: Emitter, reduction: Node): Value =>
   emit.make.splat(reduction.attributes.how === "add" ? 0 : -Infinity);
 
@@ -276,7 +257,7 @@ const printWithin = (
   const units = size(kernel.space);
   emit.units(units, (unit) => {
     const env = emit.unflatten(unit, kernel.space);
-    for (const stage of stages(kernel)) {
+    for (const stage of rowStages(kernel)) {
       // The same number for one sum and for a few: other sums of the kernel then do not change a
       // sum's bits.
       const beside = stage.length <= fewSums ? sumsAtOnce : sumsAtOnce / 2;
@@ -391,7 +372,7 @@ const printAcross = (
     const key = (env: Env) =>
       [along, ...(together === undefined ? [] : [together])]
         .map(({ axis }) => affine.show(env.get(axis)!)).join();
-    for (const stage of stages(kernel)) {
+    for (const stage of rowStages(kernel)) {
       const sums = places.map(() =>
         stage.map((reduction) => make.variable("v128", startOf(emit, reduction)))
       );

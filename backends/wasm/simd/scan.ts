@@ -3,7 +3,7 @@
 // a vector for each position. Producers are printed into the step where they are read, or before a
 // segment of steps if they are expensive and independent of the carries. A scan that runs backward
 // over another one recomputes its carries, a segment at a time, from checkpoints.
-import { intern, type Node } from "../../../dsl/node.ts";
+import type { Node } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 import * as affine from "../../codegen/index_math.ts";
 import {
@@ -29,10 +29,10 @@ import {
   aheadIn,
   alike,
   type Around,
+  outputOf,
   renewed,
   steadyIn,
   type Steps,
-  without,
 } from "../../codegen/scan_analysis.ts";
 import { printTogether } from "./cooperative_scan.ts";
 
@@ -119,26 +119,12 @@ const printByLanes = (
   const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
   const { from } = roles(scan);
   const own = locals(scan);
-  const outNode = (root: ScanRoot): Node => {
-    const { partial, name } = root;
-    if (partial === undefined) return scan.attributes.step!.out[name];
-    const { reduction } = partial;
-    const inLane = reduction.attributes.over!.filter((axis) =>
-      held.some((dim) => dim.axis === axis)
-    );
-    return inLane.length === 0
-      ? reduction.args[0]
-      : intern("reduce", "f32", without(reduction.args[0].axes, inLane), [reduction.args[0]], {
-        how: "add",
-        over: inLane,
-      });
-  };
   const outRoots = roots.filter((root) => root.kind === "out");
   const nextNames = Object.keys(scan.attributes.step!.next);
   const better = sharedProducts(
     withoutFactors([
       ...nextNames.map((name) => scan.attributes.step!.next[name]),
-      ...outRoots.map(outNode),
+      ...outRoots.map((root) => outputOf(scan, root, held)),
     ]),
     (of) => heldOf(of).length > 0,
   );

@@ -9,7 +9,7 @@ import type { Emitter, Env } from "./emitter.ts";
 import { atOnce, type Engine } from "../engine.ts";
 import { acrossLanes, joinVectors } from "./horizontal_reduce.ts";
 import type { Keeper, Kept, Scratch } from "./scan_scratch.ts";
-import { readsOf } from "../../codegen/scan_analysis.ts";
+import { readsOf } from "../../lower/graph/queries.ts";
 import { onlyOnce } from "./scan_values.ts";
 
 /** A value that a step computes. */
@@ -197,7 +197,7 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
     const kept = carries[name];
     // A carry is replaced at once if its old value has no later reader.
     const isAtOnce = [...items, ...nexts].every((item) => {
-      const reads = readsOf(item.of, leaves[name]);
+      const reads = readsOf(item.of, leaves[name], isKeptInStep);
       return reads === "no" || item.phase < phase ||
         (item.phase === phase && reads === "own" && key(item.nest) === key(nest));
     });

@@ -1,7 +1,8 @@
 // WGSL for kernels that evaluate expressions over a space: maps (one invocation per element) and
 // rows (one invocation, subgroup or workgroup per row); contractions have a file of their own.
+import { rowStages } from "../../codegen/row_stages.ts";
 import type { Node } from "../../../dsl/node.ts";
-import { ascend, descend } from "../../../dsl/walk.ts";
+import { descend } from "../../../dsl/walk.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { type ExpressionKernel, size, type Storage } from "../../lower/kernel_ir.ts";
 import { readsAlong, storeRoots } from "./access.ts";
@@ -40,26 +41,6 @@ export const printExpression = (
     ? printRowGroups(kernel, emit, count)
     : printElements(kernel, emit, count);
   return { ...body, tuned: rowKey(kernel) };
-};
-
-/** The stages of row reductions: each needs only those of earlier stages. */
-const stages = (kernel: ExpressionKernel): readonly (readonly Node[])[] => {
-  const stage = new Map<Node, number>();
-  const known = new Map<Node, number>();
-  const first = kernel.reductions.reduce((low, { id }) => Math.min(low, id), Infinity);
-  const below = (of: Node) => stage.has(of) || of.id < first ? [] : of.args;
-  const lists: Node[][] = [];
-  for (const reduction of kernel.reductions) {
-    const at = ascend(
-      reduction.args[0],
-      known,
-      below,
-      (of) => stage.get(of) ?? Math.max(0, ...below(of).map((arg) => known.get(arg)!)),
-    );
-    stage.set(reduction, at + 1);
-    (lists[at] ??= []).push(reduction);
-  }
-  return lists.filter((list) => list !== undefined);
 };
 
 const startOf = (reduction: Node): string =>
@@ -116,7 +97,7 @@ const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.Int)
   const env = emit.unflatten(flat, kernel.space);
   const full = isFull(kernel);
   const over = size(kernel.over);
-  for (const stage of stages(kernel)) {
+  for (const stage of rowStages(kernel)) {
     const sums = stage.map((reduction) => {
       const name = emit.fresh("s");
       emit.line(`var ${name} = ${startOf(reduction)};`);
@@ -219,7 +200,7 @@ const printRowSubgroups = (
         () => inside(at(affine.variable(r, over))),
       );
     };
-    for (const stage of stages(kernel)) {
+    for (const stage of rowStages(kernel)) {
       const sums = stage.map((reduction) => {
         const name = emit.fresh("s");
         emit.line(`var ${name} = ${startOf(reduction)};`);
@@ -296,7 +277,7 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter, threads: number
       () => inside(new Map([...env, ...emit.unflatten(affine.variable(r, over), kernel.over)])),
     );
   };
-  for (const stage of stages(kernel)) {
+  for (const stage of rowStages(kernel)) {
     const sums = stage.map((reduction) => {
       const name = emit.fresh("s");
       emit.line(`var ${name} = ${startOf(reduction)};`);

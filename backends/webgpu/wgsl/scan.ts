@@ -3,9 +3,10 @@
 // that runs backward over another one recomputes its carries, a segment at a time, from
 // checkpoints.
 import { known } from "../../../dsl/axes.ts";
-import { intern, type Node, reachable } from "../../../dsl/node.ts";
-import { locals, roles, substitute } from "../../../dsl/scan.ts";
+import { type Node, reachable } from "../../../dsl/node.ts";
+import { locals, roles } from "../../../dsl/scan.ts";
 import * as affine from "../../codegen/index_math.ts";
+import { outputOf, renewed } from "../../codegen/scan_analysis.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "../../lower/scans/phases.ts";
 import {
   type Dim,
@@ -283,22 +284,8 @@ const printByLanes = (
     begin(kept, (env) => emit.emit(from[name], env).text);
   }
   const own = locals(scan);
-  const outNode = (root: ScanRoot): Node => {
-    const { partial, name } = root;
-    if (partial === undefined) return scan.attributes.step!.out[name];
-    const { reduction } = partial;
-    const inLane = reduction.attributes.over!.filter((axis) =>
-      held.some((dim) => dim.axis === axis)
-    );
-    return inLane.length === 0
-      ? reduction.args[0]
-      : intern("reduce", "f32", without(reduction.args[0].axes, inLane), [reduction.args[0]], {
-        how: "add",
-        over: inLane,
-      });
-  };
   const outs = roots.filter((root) => root.kind === "out")
-    .map((root) => ({ root, of: outNode(root) }));
+    .map((root) => ({ root, of: outputOf(scan, root, held) }));
 
   const timeAt = (s: affine.Int, reverse: boolean) => timeOf(s, steps, reverse);
   /** Stores the carries that come into a step, or into a segment of steps. */
@@ -336,7 +323,7 @@ const printByLanes = (
     const { every, storage } = recomputes.checkpoints;
     const names = source.attributes.carries!;
     const sourceFrom = roles(source).from;
-    const again = fresh(source);
+    const again = renewed(source);
     const redone = Object.fromEntries(names.map((name) => [name, declare(sourceFrom[name], "f")]));
     const kept = Object.fromEntries(names.map((name) => {
       const dims = heldOf(sourceFrom[name]);
@@ -409,28 +396,4 @@ const printByLanes = (
     grid: [groups, items.x, items.y],
     flops: emit.flops() * size(space),
   };
-};
-
-const without = (axes: Node["axes"], names: readonly string[]): Node["axes"] =>
-  Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
-
-/** The step of a scan on new locals, so that it can be printed next to another scan's. */
-const fresh = (scan: Node) => {
-  const leaves = locals(scan);
-  const by = new Map<Node, Node>();
-  const renew = (of: Node): Node => {
-    const made = intern("local", of.dtype, of.axes, [], { level: -1, name: of.attributes.name });
-    by.set(of, made);
-    return made;
-  };
-  const record = (of: Readonly<Record<string, Node>>) =>
-    Object.fromEntries(Object.entries(of).map(([name, leaf]) => [name, renew(leaf)]));
-  const made = {
-    carry: record(leaves.carry),
-    each: record(leaves.each),
-    rest: leaves.rest.map(renew),
-  };
-  const names = Object.keys(scan.attributes.step!.next);
-  const next = substitute(names.map((name) => scan.attributes.step!.next[name]), by);
-  return { leaves: made, next: Object.fromEntries(names.map((name, k) => [name, next[k]])) };
 };
