@@ -1,18 +1,7 @@
 // Options that several commands share.
 import * as E from "fp-ts/Either.js";
-import type { DeviceName } from "../specs/spec.ts";
+import { type DeviceName, deviceNames } from "../specs/spec.ts";
 import { flag, oneOf, type Option } from "./command.ts";
-
-/** What --device takes. */
-export const deviceNames: readonly DeviceName[] = [
-  "auto",
-  "gpu",
-  "wasm",
-  "software",
-  "swiftshader",
-  "navigator",
-  "reference",
-];
 
 const isDevice = (name: string): name is DeviceName => deviceNames.some((known) => known === name);
 

@@ -18,7 +18,7 @@ import {
   wholeFrom,
 } from "../io/schema.ts";
 import { encoderSpec, fidelitySpec, frontEnd, masking, patchSize } from "../encoders/config.ts";
-import type { ObjectiveSpec, OptimiserSpec, Spec } from "./spec.ts";
+import { deviceNames, type ObjectiveSpec, type OptimiserSpec, type Spec } from "./spec.ts";
 import { dataSpec } from "../data/config.ts";
 import { evaluationSpec } from "./evaluation.ts";
 
@@ -105,7 +105,7 @@ export const specFields: t.Type<Spec> = fields<Given<Spec>>({
     /^[A-Za-z0-9][\w.-]*$/,
   ),
   seed: wholeFrom(0),
-  device: oneOf("auto", "gpu", "wasm", "software", "swiftshader", "navigator", "reference"),
+  device: oneOf(...deviceNames),
   precision: oneOf("f32", "f16"),
   frontEnd,
   clip: fields<Spec["clip"]>({ frames: wholeFrom(1) }, {

@@ -56,14 +56,18 @@ export interface OptimiserSpec extends Optimiser {
 }
 
 /** Names of devices. */
-export type DeviceName =
-  | "auto"
-  | "gpu"
-  | "wasm"
-  | "software"
-  | "swiftshader"
-  | "navigator"
-  | "reference";
+export const deviceNames = [
+  "auto",
+  "gpu",
+  "wasm",
+  "software",
+  "swiftshader",
+  "navigator",
+  "reference",
+] as const;
+
+/** The name of a device. */
+export type DeviceName = typeof deviceNames[number];
 
 /** One mistake in a spec: in one field, or fields that contradict each other. */
 export type SpecError =

@@ -42,13 +42,6 @@ export const excused: readonly Excuse[] = [
     why: "numbers only have to differ from those of all other storages, and do",
   },
   {
-    file: "backends/lower/fusion/horizontal.ts",
-    before:
-      "[...reads.get(draft)!, ...draft.roots].flatMap((of) => home.get(of) ?? []) .filter((other) => other !== draft);",
-    after: "[...reads.get(draft)!, ...draft.roots].flatMap((of) => home.get(of) ?? []);",
-    why: "a kernel that is asked whether it waits for another has been seen by then",
-  },
-  {
     file: "backends/codegen/index_math.ts",
     before: "(s, { atom, times }) => s + times * (times > 0 ? atom.high : atom.low),",
     after: "(s, { atom, times }) => s + times * (times >= 0 ? atom.high : atom.low),",

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { copyTree, failureOf } from "./copies.ts";
 import { draw } from "./draw.ts";
+import { excused } from "./excused.ts";
 import { changed, mutationsOf, shown } from "./mutations.ts";
 import { stagesOf } from "./quick.ts";
 import { typeChecker } from "./types.ts";
@@ -115,5 +116,16 @@ Deno.test("a wrong derivative and a hang are noticed in a copy, and nothing else
     assertStrictEquals(Deno.readTextFileSync(root + file), source);
   } finally {
     Deno.removeSync(copy, { recursive: true });
+  }
+});
+
+Deno.test("each change that is excused is one that could be drawn", () => {
+  for (const { file, before, after } of excused) {
+    const source = Deno.readTextFileSync(root + file);
+    const found = mutationsOf(file, source).map((one) => shown(source, one));
+    assert(
+      found.some((one) => one.before === before && one.after === after),
+      `${file} has no such change any more: ${before}`,
+    );
   }
 });

@@ -17,7 +17,7 @@ import {
 } from "../../../experiments/commands/command.ts";
 import { command as completions } from "../../../experiments/commands/completions.ts";
 import { helpText, listText } from "../../../experiments/commands/help.ts";
-import { deviceNames } from "../../../experiments/commands/options.ts";
+import { deviceNames } from "../../../experiments/specs/spec.ts";
 import { command } from "../../support/commands.ts";
 import { inFolder } from "../../support/hear/made.ts";
 
