@@ -2,7 +2,7 @@
 // means one thing, and values have the right number of elements. The sentences are the same on
 // every device.
 import { type AnyTensor, type Axes, AxisError, sameAxes, showAxes, volume } from "../dsl/axes.ts";
-import { type Dtype, type Node, node, reachable, showPath } from "../dsl/node.ts";
+import { type Dtype, type Node, nodeOf, showPath, topologicalOrder } from "../dsl/node.ts";
 import { refuseOther } from "../dsl/parameters.ts";
 import type { Program, Values } from "./backend.ts";
 
@@ -26,46 +26,48 @@ export interface Names {
 
 const quoted = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(", ");
 
-const refuseOrder = (program: string, name: string, order: readonly string[], of: Node): void => {
-  const axes = Object.keys(of.axes);
+const refuseOrder = (program: string, name: string, order: readonly string[], node: Node): void => {
+  const axes = Object.keys(node.axes);
   const isExact = order.length === axes.length && new Set(order).size === order.length &&
-    order.every((axis) => axis in of.axes);
+    order.every((axis) => axis in node.axes);
   if (isExact) return;
   throw new AxisError(
-    `the output '${name}' of the program '${program}' has ${showAxes(of.axes)}, but its order is ` +
+    `the output '${name}' of the program '${program}' has ${
+      showAxes(node.axes)
+    }, but its order is ` +
       `[${quoted(order)}]; name each of its axes once`,
   );
 };
 
-const refuseOpen = (of: Node): void => {
-  if (of.op === "local") {
+const refuseOpen = (node: Node): void => {
+  if (node.op === "local") {
     throw new AxisError(
-      `'${of.attributes.name}' is known in the step of a scan alone, but is used outside of it; ` +
+      `'${node.attributes.name}' is known in the step of a scan alone, but is used outside of it; ` +
         "return it from the step",
     );
   }
-  for (const axis of Object.keys(of.axes)) {
-    if (typeof of.axes[axis] === "number") continue;
+  for (const axis of Object.keys(node.axes)) {
+    if (typeof node.axes[axis] === "number") continue;
     throw new AxisError(
-      `axis '${axis}' of '${showPath(of)}' has the symbolic size ${String(of.axes[axis])}; ` +
+      `axis '${axis}' of '${showPath(node)}' has the symbolic size ${String(node.axes[axis])}; ` +
         "bind it before the program is opened",
     );
   }
 };
 
-const refuseUpdate = (program: string, name: string, of: Node, slot: Slot, isRead: boolean) => {
+const refuseUpdate = (program: string, name: string, node: Node, slot: Slot, isRead: boolean) => {
   const show = ({ dtype, axes }: Slot) => `${dtype} ${showAxes(axes)}`;
-  if (of.dtype !== slot.dtype || !sameAxes(of.axes, slot.axes)) {
+  if (node.dtype !== slot.dtype || !sameAxes(node.axes, slot.axes)) {
     throw new AxisError(
       `the parameter '${name}' is ${show(slot)}, but the program '${program}' updates it with ` +
-        show(of),
+        show(node),
     );
   }
   // A program that does not read a parameter knows its order only from the new value.
-  if (isRead || Object.keys(of.axes).join() === Object.keys(slot.axes).join()) return;
+  if (isRead || Object.keys(node.axes).join() === Object.keys(slot.axes).join()) return;
   throw new AxisError(
     `the parameter '${name}' has the order ${showAxes(slot.axes)}, but the program '${program}', ` +
-      `which does not read it, updates it in the order ${showAxes(of.axes)}; give both one order`,
+      `which does not read it, updates it in the order ${showAxes(node.axes)}; give both one order`,
   );
 };
 
@@ -76,21 +78,21 @@ export const checked = (programs: Readonly<Record<string, Program>>): Names => {
     const inputs = new Map<string, Node>();
     const reads = new Set<string>();
     for (const [name, { of, order }] of Object.entries(outputs)) {
-      refuseOrder(key, name, order, node(of));
+      refuseOrder(key, name, order, nodeOf(of));
     }
     const tensors: readonly AnyTensor[] = [
       ...Object.values(outputs).map(({ of }) => of),
       ...Object.values(updates),
     ];
-    for (const of of reachable(tensors.map(node))) {
-      refuseOpen(of);
-      if (of.op !== "input" && of.op !== "param") continue;
-      const name = of.attributes.name!;
-      const known = of.op === "input" ? inputs : params;
+    for (const node of topologicalOrder(tensors.map(nodeOf))) {
+      refuseOpen(node);
+      if (node.op !== "input" && node.op !== "param") continue;
+      const name = node.attributes.name!;
+      const known = node.op === "input" ? inputs : params;
       const other = known.get(name);
-      if (other === undefined) known.set(name, of);
-      else refuseOther(of.op === "input" ? "input" : "parameter", other, of);
-      if (of.op === "param") reads.add(name);
+      if (other === undefined) known.set(name, node);
+      else refuseOther(node.op === "input" ? "input" : "parameter", other, node);
+      if (node.op === "param") reads.add(name);
     }
     return { key, inputs, reads, updates };
   });
@@ -98,8 +100,8 @@ export const checked = (programs: Readonly<Record<string, Program>>): Names => {
   for (const { key, reads, updates } of found) {
     for (const [name, of] of Object.entries(updates)) {
       const slot = slots.get(name);
-      if (slot === undefined) slots.set(name, node(of));
-      else refuseUpdate(key, name, node(of), slot, reads.has(name));
+      if (slot === undefined) slots.set(name, nodeOf(of));
+      else refuseUpdate(key, name, nodeOf(of), slot, reads.has(name));
     }
   }
   return {

@@ -8,7 +8,7 @@ import { valueAndGrad } from "../dsl/grad.ts";
 import { contract, input, mul, neg, silu, softmax, softplus, square, sum } from "../dsl/ops.ts";
 import { selectiveScan } from "../models/mamba.ts";
 import { norm, type Sequence } from "../models/layers.ts";
-import { node, reachable } from "../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../dsl/node.ts";
 import { parameters } from "../dsl/parameters.ts";
 import { initialValues } from "../experiments/encoders/initial_values.ts";
 
@@ -19,10 +19,10 @@ console.log(`device: ${backend.device}`);
 
 /** Measures the scalar that a tensor is reduced to, so that nothing large is read back. */
 const measure = async (group: string, name: string, of: AnyTensor): Promise<void> => {
-  const axes = Object.keys(node(of).axes);
+  const axes = Object.keys(nodeOf(of).axes);
   const total = axes.length === 0 ? of : sum(of, axes as never[]) as AnyTensor;
   const machine = await backend.open({ main: { outputs: { total: { of: total, order: [] } } } });
-  const leaves = reachable([node(total)]).filter((leaf) => leaf.op === "input");
+  const leaves = topologicalOrder([nodeOf(total)]).filter((leaf) => leaf.op === "input");
   const inputs = Object.fromEntries(leaves.map((leaf) => [
     leaf.attributes.name!,
     Float32Array.from({ length: volume(leaf.axes) }, (_, k) => Math.sin(k) / 2),
@@ -62,7 +62,7 @@ await measure("selective scan [8, 251, 576, 24]", "forward", y);
 const loss = sum(square(y), ["batch", "token", "channel"]);
 const { gradients } = valueAndGrad(loss, { u, B, C, A });
 const sums = Object.values(gradients).map((g: AnyTensor) =>
-  sum(square(g), Object.keys(node(g).axes) as never[]) as AnyTensor
+  sum(square(g), Object.keys(nodeOf(g).axes) as never[]) as AnyTensor
 );
 await measure(
   "selective scan [8, 251, 576, 24]",

@@ -2,7 +2,7 @@
 import type { Backend, KernelReport } from "../backends/backend.ts";
 import { ordered } from "../backends/reference/interpret.ts";
 import { type AnyTensor, volume } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { nodeOf } from "../dsl/node.ts";
 import type { Running, Values } from "./peer.ts";
 import { leavesOf, orderOf, type Workload } from "./workloads.ts";
 
@@ -47,7 +47,7 @@ export const openOurs = async (
   // Results are written before they are read; a machine wants all that it holds to be set at first.
   const results = stored.filter(([key]) => !isLeaf.has(key));
   machine.write(Object.fromEntries(
-    results.map(([key, of]) => [nameOf(key), new Float32Array(volume(node(of).axes))]),
+    results.map(([key, of]) => [nameOf(key), new Float32Array(volume(nodeOf(of).axes))]),
   ));
   let last = new Float32Array(1);
   const { kernels } = machine.report("main");
@@ -62,7 +62,7 @@ export const openOurs = async (
       const named = stored.map(([key, of]) => {
         const values = Float64Array.from(read[nameOf(key)]);
         // New values of leaves come in the leaves' order.
-        const given = isLeaf.has(key) ? values : ordered(values, node(of), axesOf(key, of));
+        const given = isLeaf.has(key) ? values : ordered(values, nodeOf(of), axesOf(key, of));
         return [key, Float32Array.from(given)];
       });
       return { ...Object.fromEntries(named), ...(loss === undefined ? {} : { loss: last }) };
@@ -73,7 +73,7 @@ export const openOurs = async (
     bytes: sum(kernels.map((kernel) => kernel.bytesRead + kernel.bytesWritten)),
     floorBytes: 4 * sum([
       ...leaves.map(({ axes }) => volume(axes)),
-      ...Object.values(workload.results).map((of) => volume(node(of).axes)),
+      ...Object.values(workload.results).map((of) => volume(nodeOf(of).axes)),
     ]),
     ...(time === undefined ? {} : { time: () => time("main", {}) }),
   };

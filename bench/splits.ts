@@ -12,10 +12,10 @@ import {
   deviceRequest,
   openDevice,
 } from "../backends/webgpu/discovery/discover.ts";
-import { breadthOf } from "../backends/webgpu/schedules.ts";
+import { parallelismOf } from "../backends/webgpu/schedules.ts";
 import { type AnyTensor, type Axes, volume } from "../dsl/axes.ts";
 import { grad, type Tensors } from "../dsl/grad.ts";
-import { node } from "../dsl/node.ts";
+import { nodeOf } from "../dsl/node.ts";
 import * as d from "../dsl/ops.ts";
 import { interleave, median, ratioOf } from "./measure.ts";
 
@@ -25,7 +25,7 @@ interface Workload {
   readonly axes: Readonly<Record<string, Axes>>;
 }
 
-const output = (of: AnyTensor) => ({ of, order: Object.keys(node(of).axes) });
+const output = (of: AnyTensor) => ({ of, order: Object.keys(nodeOf(of).axes) });
 
 const workload = (
   name: string,
@@ -90,20 +90,20 @@ if (E.isLeft(opened)) {
   Deno.exit(1);
 }
 const device = opened.right;
-const usual = breadthOf(device);
+const usual = parallelismOf(device);
 const breadths = [
   { ...usual, lanes: Math.max(8, usual.lanes) },
   { ...usual, gain: Infinity },
 ];
-const backends = breadths.map((breadth) => webgpuBackend({ ...device, breadth }));
+const backends = breadths.map((parallelism) => webgpuBackend({ ...device, parallelism }));
 
 /** What a GPU would be given, split or not. */
 const onGpu = (program: Program, split: boolean): string => {
   const target = { onCpu: false };
-  const breadth = split ? undefined : { ...breadthOf(target), gain: Infinity };
+  const parallelism = split ? undefined : { ...parallelismOf(target), gain: Infinity };
   const { limits } = device.device;
   const report = programReport(
-    compile(program, { name: "a GPU", limits, target: { ...target, breadth } }),
+    compile(program, { name: "a GPU", limits, target: { ...target, parallelism: parallelism } }),
   );
   return summary(report);
 };

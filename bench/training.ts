@@ -6,8 +6,8 @@ import { encode, type TensorData } from "../experiments/formats/safetensors.ts";
 import { leavesOf } from "../experiments/inspect/explain.ts";
 import { initialValues } from "../experiments/encoders/initial_values.ts";
 import { draw } from "../experiments/io/random.ts";
-import { type AnyTensor, known, volume } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { type AnyTensor, sizeOf, volume } from "../dsl/axes.ts";
+import { nodeOf } from "../dsl/node.ts";
 import { input, shift, toFloat } from "../dsl/ops.ts";
 import { parameters } from "../dsl/parameters.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
@@ -45,7 +45,7 @@ const shapesOf = ({ program }: { readonly program: Program }) =>
   Object.fromEntries(
     leavesOf(program).map(({ attributes, axes }) => [
       attributes.name!,
-      Object.keys(axes).map((axis) => known(axes, axis)),
+      Object.keys(axes).map((axis) => sizeOf(axes, axis)),
     ]),
   );
 
@@ -122,7 +122,7 @@ export const encoderStep = (family: FamilyName, options: StepOptions = {}): Step
     parameters: { ...initialValues(all, 0), ...Object.fromEntries(zeros) },
     inputs: {
       spectrogram: Float32Array.from(
-        { length: volume(node(x).axes) },
+        { length: volume(nodeOf(x).axes) },
         (_, k) => 4 * draw(0, k) - 2,
       ),
       step: Uint32Array.of(0),

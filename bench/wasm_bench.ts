@@ -4,7 +4,7 @@
 import { wasmBackend } from "../backends/wasm/backend.ts";
 import { type AnyTensor, volume } from "../dsl/axes.ts";
 import { grad } from "../dsl/grad.ts";
-import { node, reachable, tensor } from "../dsl/node.ts";
+import { nodeOf, tensor, topologicalOrder } from "../dsl/node.ts";
 import * as d from "../dsl/ops.ts";
 
 const threads = Number(Deno.args[0] ?? navigator.hardwareConcurrency);
@@ -33,8 +33,8 @@ const selective = (): AnyTensor => {
 };
 
 const withGradients = (y: AnyTensor): Readonly<Record<string, AnyTensor>> => {
-  const loss = d.sum(d.square(y), Object.keys(node(y).axes));
-  const leaves = reachable([node(loss)]).filter((of) => of.op === "input");
+  const loss = d.sum(d.square(y), Object.keys(nodeOf(y).axes));
+  const leaves = topologicalOrder([nodeOf(loss)]).filter((of) => of.op === "input");
   return grad(loss, Object.fromEntries(leaves.map((of) => [of.attributes.name!, tensor(of)])));
 };
 
@@ -60,10 +60,10 @@ const workloads: Readonly<Record<string, () => Readonly<Record<string, AnyTensor
 console.log(`device: ${backend.device}`);
 for (const [name, make] of Object.entries(workloads)) {
   const outputs = Object.fromEntries(
-    Object.entries(make()).map(([key, of]) => [key, { of, order: Object.keys(node(of).axes) }]),
+    Object.entries(make()).map(([key, of]) => [key, { of, order: Object.keys(nodeOf(of).axes) }]),
   );
   const machine = await backend.open({ main: { outputs } });
-  const leaves = reachable(Object.values(outputs).map(({ of }) => node(of)))
+  const leaves = topologicalOrder(Object.values(outputs).map(({ of }) => nodeOf(of)))
     .filter((of) => of.op === "input");
   const inputs = Object.fromEntries(leaves.map((leaf) => [
     leaf.attributes.name!,

@@ -3,7 +3,7 @@
 // nothing large is read back, and nothing that a peer stores is left out on our side.
 import { type AnyTensor, sameAxes, volume } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
-import { node } from "../dsl/node.ts";
+import { nodeOf } from "../dsl/node.ts";
 import { contract, gelu, mean, mul, named, param, softmax, square, sub, sum } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
 import { zeros } from "../models/initialisers.ts";
@@ -66,7 +66,7 @@ const attentionProducts = () => {
 
 /** The axes of a value in the order of a leaf that has the same, or with batch and token first. */
 export const orderOf = (of: AnyTensor): Readonly<Record<string, number>> => {
-  const axes = node(of).axes as Readonly<Record<string, number>>;
+  const axes = nodeOf(of).axes as Readonly<Record<string, number>>;
   const alike = parameters([of]).find((leaf) => sameAxes(leaf.axes, axes));
   if (alike !== undefined) return alike.axes as Readonly<Record<string, number>>;
   const first = ["batch", "token"].filter((axis) => axis in axes);

@@ -131,7 +131,7 @@ export const requireFree = (from: Axes, axis: string): void => {
 };
 
 /** A size that must be a number by now: movement along an axis needs to know how long it is. */
-export const known = (from: Axes, axis: string): number => {
+export const sizeOf = (from: Axes, axis: string): number => {
   requireAxis(from, axis);
   const size = from[axis];
   if (typeof size === "number") return size;
@@ -147,7 +147,7 @@ export const sameAxes = (left: Axes, right: Axes): boolean =>
 
 /** How many elements a value of these axes has. */
 export const volume = (of: Axes): number =>
-  Object.keys(of).reduce((product, axis) => product * known(of, axis), 1);
+  Object.keys(of).reduce((product, axis) => product * sizeOf(of, axis), 1);
 
 /** `{ batch: 8, time: 250 }`, as a person writes it. */
 export const showAxes = (of: Axes): string => {

@@ -9,7 +9,15 @@ import {
   type Size,
   type Tensor,
 } from "./axes.ts";
-import { inPlaceOf, intern, type Node, node, reachable, showPath, tensor } from "./node.ts";
+import {
+  intern,
+  type Node,
+  nodeOf,
+  showPath,
+  tensor,
+  topologicalOrder,
+  withPathOf,
+} from "./node.ts";
 
 /** Numbers for symbolic sizes, by name. */
 export type Sizes = Readonly<Record<string, number>>;
@@ -19,13 +27,13 @@ export type BoundAxes<A, S> = {
   [K in keyof A]: A[K] extends keyof S ? S[A[K]] : A[K];
 };
 
-const boundSize = (axis: string, size: Size, sizes: Sizes, of: Node): number => {
+const boundSize = (axis: string, size: Size, sizes: Sizes, node: Node): number => {
   if (typeof size === "number") return size;
   if (Object.hasOwn(sizes, size)) return sizes[size];
   const given = Object.keys(sizes).map((name) => `'${name}'`).join(", ") || "none";
   throw new AxisError(
     `axis '${axis}' has the symbolic size ${size}, which is not bound; given: ${given}` +
-      `\n  in ${showPath(of)}`,
+      `\n  in ${showPath(node)}`,
   );
 };
 
@@ -36,17 +44,17 @@ const rebuilt = (roots: readonly Node[], sizes: Sizes): readonly Node[] => {
     const bound = rebuilt(names.map((name) => nodes[name]), sizes);
     return Object.fromEntries(names.map((name, k) => [name, bound[k]]));
   };
-  for (const of of reachable(roots)) {
+  for (const node of topologicalOrder(roots)) {
     const axes: Axes = Object.fromEntries(
-      Object.entries(of.axes).map(([axis, size]) => [axis, boundSize(axis, size, sizes, of)]),
+      Object.entries(node.axes).map(([axis, size]) => [axis, boundSize(axis, size, sizes, node)]),
     );
-    const { step } = of.attributes;
-    const attributes = step === undefined ? of.attributes : {
-      ...of.attributes,
+    const { step } = node.attributes;
+    const attributes = step === undefined ? node.attributes : {
+      ...node.attributes,
       step: { level: step.level, next: record(step.next), out: record(step.out) },
     };
-    const args = of.args.map((arg) => done.get(arg)!);
-    done.set(of, inPlaceOf(of, () => intern(of.op, of.dtype, axes, args, attributes)));
+    const args = node.args.map((arg) => done.get(arg)!);
+    done.set(node, withPathOf(node, () => intern(node.op, node.dtype, axes, args, attributes)));
   }
   return roots.map((root) => done.get(root)!);
 };
@@ -70,7 +78,7 @@ export const bind = <
   sizes: S,
 ): { readonly [K in keyof T]: Tensor<BoundAxes<AxesOf<T[K]>, S>> } => {
   const names = Object.keys(tensors);
-  const bound = rebuilt(names.map((name) => node(tensors[name])), sizes);
+  const bound = rebuilt(names.map((name) => nodeOf(tensors[name])), sizes);
   const record = Object.fromEntries(names.map((name, k) => [name, tensor(bound[k])]));
   return record as { readonly [K in keyof T]: Tensor<BoundAxes<AxesOf<T[K]>, S>> };
 };

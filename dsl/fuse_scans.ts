@@ -3,35 +3,35 @@
 // scanned and the carried axes becomes one value per step. It runs before differentiation, so that
 // the gradient of the fused scan is again one scan without large arrays, and before lowering, where
 // it decides what one scan kernel reads and writes.
-import { inPlaceOf, type Node, reachable } from "./node.ts";
+import { type Node, topologicalOrder, withPathOf } from "./node.ts";
 import { apply, scalarRow } from "./primitives.ts";
 import { reduce } from "./structure.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "./scan.ts";
 
-const has = (of: Node, axis: string) => axis in of.axes;
-const rank = (of: Node) => Object.keys(of.axes).length;
+const has = (node: Node, axis: string) => axis in node.axes;
+const rank = (node: Node) => Object.keys(node.axes).length;
 
 const usersOf = (roots: readonly Node[]): ReadonlyMap<Node, readonly Node[]> => {
   const users = new Map<Node, Node[]>();
-  for (const of of reachable(roots)) {
-    for (const arg of new Set(of.args)) {
+  for (const node of topologicalOrder(roots)) {
+    for (const arg of new Set(node.args)) {
       const list = users.get(arg);
-      if (list === undefined) users.set(arg, [of]);
-      else list.push(of);
+      if (list === undefined) users.set(arg, [node]);
+      else list.push(node);
     }
   }
   return users;
 };
 
 /** Rebuilds a node on other arguments. Only scalar functions and reductions are fused. */
-const again = (of: Node, args: readonly Node[]): Node => {
-  const row = scalarRow(of.op);
-  return inPlaceOf(
-    of,
+const again = (node: Node, args: readonly Node[]): Node => {
+  const row = scalarRow(node.op);
+  return withPathOf(
+    node,
     () =>
       row !== undefined
-        ? apply(of.op as Parameters<typeof apply>[0], ...args)
-        : reduce(args[0], of.attributes.how!, of.attributes.over!),
+        ? apply(node.op as Parameters<typeof apply>[0], ...args)
+        : reduce(args[0], node.attributes.how!, node.attributes.over!),
   );
 };
 
@@ -45,17 +45,19 @@ const producers = (
 ): ReadonlySet<Node> => {
   const taken = new Set<Node>();
   // Consumers come before producers, so "all its users are inside" is decided once.
-  const order = [...reachable(inputs)].reverse();
+  const order = [...topologicalOrder(inputs)].reverse();
   const wanted = new Set(inputs);
-  for (const of of order) {
-    if (!wanted.has(of) || kept.has(of) || scalarRow(of.op) === undefined || !has(of, over)) {
+  for (const node of order) {
+    if (
+      !wanted.has(node) || kept.has(node) || scalarRow(node.op) === undefined || !has(node, over)
+    ) {
       continue;
     }
-    const grows = of.args.every((arg) => rank(arg) < rank(of));
-    const alone = (users.get(of) ?? []).every((user) => inside.has(user) || taken.has(user));
+    const grows = node.args.every((arg) => rank(arg) < rank(node));
+    const alone = (users.get(node) ?? []).every((user) => inside.has(user) || taken.has(user));
     if (!grows && !alone) continue;
-    taken.add(of);
-    of.args.forEach((arg) => wanted.add(arg));
+    taken.add(node);
+    node.args.forEach((arg) => wanted.add(arg));
   }
   return taken;
 };
@@ -71,41 +73,41 @@ const followers = (
   const carryAxes = [
     ...new Set(scan.attributes.carries!.flatMap((_, k) => Object.keys(scan.args[k].axes))),
   ];
-  const isOut = (of: Node) =>
-    of.op === "part" && of.args[0] === scan && of.attributes.name!.startsWith("out.");
+  const isOut = (node: Node) =>
+    node.op === "part" && node.args[0] === scan && node.attributes.name!.startsWith("out.");
   const below = new Set<Node>([scan]);
-  for (const of of order) if (of.args.some((arg) => below.has(arg))) below.add(of);
+  for (const node of order) if (node.args.some((arg) => below.has(arg))) below.add(node);
   const taken: Node[] = [];
-  const value = new Set<Node>(order.filter((of) => isOut(of) && !kept.has(of)));
-  for (const of of order) {
-    const ours = of.args.filter((arg) => value.has(arg));
-    if (ours.length === 0 || value.has(of)) continue;
-    if (of.args.some((arg) => below.has(arg) && !value.has(arg))) continue;
+  const value = new Set<Node>(order.filter((node) => isOut(node) && !kept.has(node)));
+  for (const node of order) {
+    const ours = node.args.filter((arg) => value.has(arg));
+    if (ours.length === 0 || value.has(node)) continue;
+    if (node.args.some((arg) => below.has(arg) && !value.has(arg))) continue;
     const alone = ours.every((arg) =>
       (users.get(arg) ?? []).every((user) =>
         scalarRow(user.op) !== undefined || user.op === "reduce"
       )
     );
     if (!alone) continue;
-    if (scalarRow(of.op) !== undefined) {
+    if (scalarRow(node.op) !== undefined) {
       const largest = Math.max(...ours.map(rank));
-      if (rank(of) > largest || !has(of, over)) continue;
-    } else if (of.op === "reduce") {
+      if (rank(node) > largest || !has(node, over)) continue;
+    } else if (node.op === "reduce") {
       // A contraction with an outside operand, over axes that only the carry has.
-      const product = of.args[0];
+      const product = node.args[0];
       const large = carryAxes.every((axis) => has(product, axis));
-      if (of.attributes.how !== "add" || of.attributes.over!.includes(over) || !large) continue;
+      if (node.attributes.how !== "add" || node.attributes.over!.includes(over) || !large) continue;
       if (product.op !== "mul" || !product.args.some((arg) => !below.has(arg))) continue;
     } else continue;
-    taken.push(of);
-    if (!kept.has(of)) value.add(of);
+    taken.push(node);
+    if (!kept.has(node)) value.add(node);
   }
   return taken;
 };
 
 const rebuilt = (scan: Node, roots: readonly Node[], kept: ReadonlySet<Node>) => {
   const users = usersOf(roots);
-  const order = reachable(roots);
+  const order = topologicalOrder(roots);
   const over = scan.attributes.axis!;
   const below = followers(scan, users, kept, order);
   const inner = new Set<Node>([scan, ...below]);
@@ -114,7 +116,9 @@ const rebuilt = (scan: Node, roots: readonly Node[], kept: ReadonlySet<Node>) =>
   const isOurs = (arg: Node) =>
     inner.has(arg) ||
     (arg.op === "part" && arg.args[0] === scan && !arg.attributes.name!.startsWith("final."));
-  const outside = below.flatMap((of) => of.args.filter((arg) => !isOurs(arg) && has(arg, over)));
+  const outside = below.flatMap((node) =>
+    node.args.filter((arg) => !isOurs(arg) && has(arg, over))
+  );
   const inputs = [...new Set([...Object.values(each), ...outside])];
   const above = producers(inputs, over, inner, users, kept);
   if (below.length === 0 && above.size === 0) return undefined;
@@ -123,22 +127,22 @@ const rebuilt = (scan: Node, roots: readonly Node[], kept: ReadonlySet<Node>) =>
   const look = (arg: Node) => {
     if (has(arg, over) && !above.has(arg) && !isOurs(arg)) frontier.add(arg);
   };
-  above.forEach((of) => of.args.forEach(look));
+  above.forEach((node) => node.args.forEach(look));
   inputs.forEach(look);
   const eachNodes = [...frontier].sort((a, b) => a.id - b.id);
   if (eachNodes.length === 0) return undefined;
-  const outs = order.filter((of) =>
-    of.op === "part" && of.args[0] === scan && of.attributes.name!.startsWith("out.")
+  const outs = order.filter((node) =>
+    node.op === "part" && node.args[0] === scan && node.attributes.name!.startsWith("out.")
   );
   const rootSet = new Set(roots);
-  const needed = [...outs, ...below].filter((of) =>
-    rootSet.has(of) || kept.has(of) || (users.get(of) ?? []).some((user) => !inner.has(user))
+  const needed = [...outs, ...below].filter((node) =>
+    rootSet.has(node) || kept.has(node) || (users.get(node) ?? []).some((user) => !inner.has(user))
   );
   const step = (carried: Nodes, sliced: Nodes) => {
-    const by = new Map<Node, Node>(eachNodes.map((of, k) => [of, sliced[`e${k}`]]));
-    const value = (of: Node): Node => by.get(of) ?? of;
+    const by = new Map<Node, Node>(eachNodes.map((node, k) => [node, sliced[`e${k}`]]));
+    const value = (node: Node): Node => by.get(node) ?? node;
     const ordered = (of: Iterable<Node>) => [...of].sort((a, b) => a.id - b.id);
-    for (const of of ordered(above)) by.set(of, again(of, of.args.map(value)));
+    for (const node of ordered(above)) by.set(node, again(node, node.args.map(value)));
     const bound = new Map<Node, Node>();
     Object.keys(carry).forEach((k) => bound.set(carry[k], carried[k]));
     Object.keys(slices).forEach((k) => bound.set(slices[k], value(each[k])));
@@ -150,26 +154,26 @@ const rebuilt = (scan: Node, roots: readonly Node[], kept: ReadonlySet<Node>) =>
       bound,
     );
     outNames.forEach((k, i) => {
-      const of = outs.find((of) => of.attributes.name === `out.${k}`);
+      const of = outs.find((node) => node.attributes.name === `out.${k}`);
       if (of !== undefined) by.set(of, values[names.length + i]);
     });
-    for (const of of below) by.set(of, again(of, of.args.map(value)));
+    for (const node of below) by.set(node, again(node, node.args.map(value)));
     return {
       next: Object.fromEntries(names.map((k, i) => [k, values[i]])),
-      out: Object.fromEntries(needed.map((of, k) => [`y${k}`, value(of)])),
+      out: Object.fromEntries(needed.map((node, k) => [`y${k}`, value(node)])),
     };
   };
-  const inputsByName = Object.fromEntries(eachNodes.map((of, k) => [`e${k}`, of]));
-  const made = inPlaceOf(
+  const inputsByName = Object.fromEntries(eachNodes.map((node, k) => [`e${k}`, node]));
+  const made = withPathOf(
     scan,
     () => scanNode(over, from, inputsByName, step, scan.attributes.reverse!),
   );
   const replace = new Map<Node, Node>();
-  needed.forEach((of, k) => replace.set(of, part(made, "out", `y${k}`)));
-  for (const of of order) {
-    if (of.op !== "part" || of.args[0] !== scan) continue;
-    const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
-    if (kind === "final" || kind === "prev") replace.set(of, part(made, kind, name));
+  needed.forEach((node, k) => replace.set(node, part(made, "out", `y${k}`)));
+  for (const node of order) {
+    if (node.op !== "part" || node.args[0] !== scan) continue;
+    const [kind, name] = node.attributes.name!.split(/\.(.*)/s);
+    if (kind === "final" || kind === "prev") replace.set(node, part(made, kind, name));
   }
   return replace;
 };
@@ -178,14 +182,14 @@ const rebuilt = (scan: Node, roots: readonly Node[], kept: ReadonlySet<Node>) =>
  * The same values with producers and consumers fused into every scan. Nodes in `kept` stay nodes of
  * the graph (they are differentiated for, or requested). Returns the new roots and kept nodes.
  */
-export const absorb = (
+export const fuseIntoScans = (
   roots: readonly Node[],
   kept: readonly Node[] = [],
 ): { readonly roots: readonly Node[]; readonly kept: readonly Node[] } => {
   let now = roots, pinned = kept;
   const done = new Set<Node>();
   for (;;) {
-    const scan = reachable(now).find((of) => of.op === "scan" && !done.has(of));
+    const scan = topologicalOrder(now).find((node) => node.op === "scan" && !done.has(node));
     if (scan === undefined) return { roots: now, kept: pinned };
     const replace = rebuilt(scan, now, new Set(pinned));
     if (replace === undefined) {

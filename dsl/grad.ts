@@ -1,19 +1,19 @@
 // Reverse-mode differentiation from graph to graph: one walk from a scalar to its dependencies. The
 // result consists of ordinary expressions, so it can be differentiated again.
-import { absorb } from "./fuse_scans.ts";
-import { type AnyTensor, type Axes, AxisError, drop, known, showAxes } from "./axes.ts";
-import { inPlaceOf, type Node, node, reachable, tensor } from "./node.ts";
-import { pulls } from "./vjp.ts";
+import { fuseIntoScans } from "./fuse_scans.ts";
+import { type AnyTensor, type Axes, AxisError, drop, showAxes, sizeOf } from "./axes.ts";
+import { type Node, nodeOf, tensor, topologicalOrder, withPathOf } from "./node.ts";
+import { vjpRules } from "./vjp.ts";
 import { apply, float, scalarRow } from "./primitives.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "./scan.ts";
 import { expand, reduce } from "./structure.ts";
 
 /** Sums a cotangent that stands for the axes `over` down to those of its argument and of `keep`. */
-const settle = (cotangent: Node, over: Axes, arg: Axes, keep: ReadonlySet<string>): Node => {
+const sumToShape = (cotangent: Node, over: Axes, arg: Axes, keep: ReadonlySet<string>): Node => {
   const extra = Object.keys(over).filter((axis) => !(axis in arg));
   const present = extra.filter((axis) => axis in cotangent.axes && !keep.has(axis));
   const times = extra.filter((axis) => !(axis in cotangent.axes))
-    .reduce((product, axis) => product * known(over, axis), 1);
+    .reduce((product, axis) => product * sizeOf(over, axis), 1);
   return apply("mul", reduce(cotangent, "add", present), float(times));
 };
 
@@ -36,16 +36,16 @@ const walk = (
   const found = new Map<Node, Node>();
   const apart = new Map<Node, Map<string, Node>>();
   const isTarget = new Set(targets);
-  const order = reachable([...seeds.keys()]);
+  const order = topologicalOrder([...seeds.keys()]);
   const active = new Set<Node>();
-  for (const of of order) {
-    if (of.op === "stop") continue;
-    if (isTarget.has(of) || of.args.some((arg) => active.has(arg))) active.add(of);
+  for (const node of order) {
+    if (node.op === "stop") continue;
+    if (isTarget.has(node) || node.args.some((arg) => active.has(arg))) active.add(node);
   }
   const put = (arg: Node, cotangent: Node, over: Axes) => {
     if (!active.has(arg)) return;
     const isDeferred = deferred.has(arg);
-    const settled = settle(cotangent, over, arg.axes, isDeferred ? keep : nothing);
+    const settled = sumToShape(cotangent, over, arg.axes, isDeferred ? keep : nothing);
     const plus = (before: Node | undefined) =>
       before === undefined ? settled : apply("add", before, settled);
     if (!isDeferred) found.set(arg, plus(found.get(arg)));
@@ -55,33 +55,37 @@ const walk = (
       apart.set(arg, own.set(kept, plus(own.get(kept))));
     }
   };
-  for (const [of, seed] of seeds) put(of, seed, of.axes);
+  for (const [node, seed] of seeds) put(node, seed, node.axes);
   const parts = new Map<Node, Map<string, Node>>();
-  const visit = (of: Node): void => {
-    if (of.op === "scan") {
-      const cotangents = parts.get(of);
-      if (cotangents !== undefined) pullScan(of, cotangents, active, put);
+  const visit = (node: Node): void => {
+    if (node.op === "scan") {
+      const cotangents = parts.get(node);
+      if (cotangents !== undefined) pullScan(node, cotangents, active, put);
       return;
     }
-    const g = found.get(of);
-    if (g === undefined || isTarget.has(of)) return;
-    const row = scalarRow(of.op);
+    const g = found.get(node);
+    if (g === undefined || isTarget.has(node)) return;
+    const row = scalarRow(node.op);
     if (row !== undefined) {
-      const wanted = of.args.map((arg) => active.has(arg));
-      row.pull(g, of.args, of, wanted).forEach((cotangent, k) => {
-        if (cotangent !== undefined) put(of.args[k], cotangent, of.axes);
+      const wanted = node.args.map((arg) => active.has(arg));
+      row.vjp(g, node.args, node, wanted).forEach((cotangent, k) => {
+        if (cotangent !== undefined) put(node.args[k], cotangent, node.axes);
       });
-    } else if (of.op === "part") {
-      const [scan] = of.args;
+    } else if (node.op === "part") {
+      const [scan] = node.args;
       if (!parts.has(scan)) parts.set(scan, new Map());
-      parts.get(scan)!.set(of.attributes.name!, expand(g, of.axes));
+      parts.get(scan)!.set(node.attributes.name!, expand(g, node.axes));
     } else {
-      const pull = pulls[of.op as keyof typeof pulls];
-      for (const { arg, cotangent, over } of pull(g, of)) put(arg, cotangent, over);
+      const pull = vjpRules[node.op as keyof typeof vjpRules];
+      for (const { arg, cotangent, over } of pull(g, node)) put(arg, cotangent, over);
     }
   };
   // A derivative has the path of the expression that it is the derivative of.
-  for (const of of [...order].reverse()) if (active.has(of)) inPlaceOf(of, () => visit(of));
+  for (const node of [...order].reverse()) {
+    if (active.has(node)) {
+      withPathOf(node, () => visit(node));
+    }
+  }
   return { found, apart };
 };
 
@@ -121,9 +125,9 @@ const pullScan = (
     );
     return (carried: Nodes) => {
       const seeds = new Map<Node, Node>();
-      const seed = (of: Node, g: Node) => {
-        const before = seeds.get(of);
-        seeds.set(of, before === undefined ? g : apply("add", before, g));
+      const seed = (node: Node, g: Node) => {
+        const before = seeds.get(node);
+        seeds.set(node, before === undefined ? g : apply("add", before, g));
       };
       floats.forEach((name) => seed(values[nextNames.indexOf(name)], carried[`g.${name}`]));
       outNames.forEach((name, k) => {
@@ -193,12 +197,12 @@ export type Tensors = Readonly<Record<string, AnyTensor>>;
  */
 const refuseTwins = (root: Node, wrt: readonly Node[]): void => {
   const leaves = new Map(
-    wrt.flatMap((of) => of.op === "param" ? [[of.attributes.name!, of] as const] : []),
+    wrt.flatMap((node) => node.op === "param" ? [[node.attributes.name!, node] as const] : []),
   );
-  for (const of of reachable([root])) {
-    const name = of.op === "param" ? of.attributes.name! : "";
+  for (const node of topologicalOrder([root])) {
+    const name = node.op === "param" ? node.attributes.name! : "";
     const other = leaves.get(name);
-    if (other === undefined || other === of) continue;
+    if (other === undefined || other === node) continue;
     throw new AxisError(
       `the parameter '${name}' is made in two places with different initialisers, and would have ` +
         "two gradients; make it once, or give both places the same initialiser",
@@ -216,20 +220,20 @@ export const valueAndGrad = <W extends Tensors>(
   loss: AnyTensor,
   wrt: W,
 ): { readonly value: AnyTensor; readonly gradients: { readonly [K in keyof W]: W[K] } } => {
-  const root = node(loss);
+  const root = nodeOf(loss);
   if (Object.keys(root.axes).length > 0) {
     throw new AxisError(
       `only a scalar has a gradient; this has ${showAxes(root.axes)}: reduce it first`,
     );
   }
   const names = Object.keys(wrt);
-  refuseTwins(root, names.map((name) => node(wrt[name])));
-  const absorbed = absorb([root], names.map((name) => node(wrt[name])));
+  refuseTwins(root, names.map((name) => nodeOf(wrt[name])));
+  const absorbed = fuseIntoScans([root], names.map((name) => nodeOf(wrt[name])));
   const [value] = absorbed.roots;
   const { found } = walk(new Map([[value, float(1)]]), absorbed.kept);
   const gradients = names.map((name, k) => {
     const g = found.get(absorbed.kept[k]) ?? float(0);
-    return [name, tensor(expand(g, node(wrt[name]).axes))];
+    return [name, tensor(expand(g, nodeOf(wrt[name]).axes))];
   });
   return { value: tensor(value), gradients: Object.fromEntries(gradients) };
 };

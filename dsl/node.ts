@@ -7,11 +7,11 @@ import { type AnyTensor, type Axes, AxisError, type Tensor } from "./axes.ts";
 export type Dtype = "f32" | "u32" | "bool";
 
 /** Where an input axis of an `index` node is read: floor((plus + sum(times * axis)) / over) % modulo. */
-export interface Place {
+export interface AffineIndex {
   readonly terms: readonly { readonly axis: string; readonly times: number }[];
-  readonly plus: number;
+  readonly offset: number;
   /** The divisor; with `exact`, positions that it does not divide read the fill value. */
-  readonly over: number;
+  readonly divisor: number;
   readonly exact: boolean;
   /** 0: none. */
   readonly modulo: number;
@@ -44,7 +44,7 @@ export interface Attributes {
   readonly over?: readonly string[];
   readonly axis?: string;
   readonly how?: "add" | "max";
-  readonly places?: Readonly<Record<string, Place>>;
+  readonly places?: Readonly<Record<string, AffineIndex>>;
   readonly fill?: number;
   readonly init?: Initialiser;
   readonly trainable?: boolean;
@@ -91,10 +91,10 @@ export interface Node {
 }
 
 /** The node behind a tensor. */
-export const node = (tensor: AnyTensor): Node => tensor as unknown as Node;
+export const nodeOf = (tensorOf: AnyTensor): Node => tensorOf as unknown as Node;
 
 /** A node as a tensor of the axes that the caller vouches for. */
-export const tensor = <A>(of: Node): Tensor<A> => of as unknown as Tensor<A>;
+export const tensor = <A>(node: Node): Tensor<A> => node as unknown as Tensor<A>;
 
 /** The intern table of the process, which holds its nodes weakly. */
 const interned = new Map<string, WeakRef<Node>>();
@@ -104,7 +104,7 @@ const collected = new FinalizationRegistry<string>((key) => {
 let nextId = 0;
 
 /**
- * Nodes of the current `apart` call, held so that they cannot be collected; undefined outside of
+ * Nodes of the current `withFreshTable` call, held so that they cannot be collected; undefined outside of
  * one.
  */
 let own: Map<string, Node> | undefined;
@@ -114,7 +114,7 @@ let own: Map<string, Node> | undefined;
  * process made earlier or has collected since. The order of ids decides the order of sums and
  * kernels.
  */
-export const apart = <R>(build: () => R): R => {
+export const withFreshTable = <R>(build: () => R): R => {
   const before = own;
   own = new Map();
   try {
@@ -127,7 +127,7 @@ export const apart = <R>(build: () => R): R => {
 let path: readonly string[] = [];
 
 /** Runs `build` with `name` on the path that errors and `explain` show. Used through `named`. */
-export const within = <R>(name: string, build: () => R): R => {
+export const withScope = <R>(name: string, build: () => R): R => {
   const outer = path;
   path = [...outer, name];
   try {
@@ -146,9 +146,9 @@ export const within = <R>(name: string, build: () => R): R => {
  * Runs `build` so that its nodes get the path of an earlier one: for rewriting it, or for its
  * derivative.
  */
-export const inPlaceOf = <R>(of: Node, build: () => R): R => {
+export const withPathOf = <R>(node: Node, build: () => R): R => {
   const outer = path;
-  path = of.path;
+  path = node.path;
   try {
     return build();
   } finally {
@@ -218,7 +218,7 @@ export const intern = (
  * All nodes that the roots depend on, in ascending (topological) order. Steps of scans are not
  * entered.
  */
-export const reachable = (roots: readonly Node[]): readonly Node[] => {
+export const topologicalOrder = (roots: readonly Node[]): readonly Node[] => {
   const seen = new Set<Node>();
   const stack = [...roots];
   while (stack.length > 0) {
@@ -233,16 +233,16 @@ export const reachable = (roots: readonly Node[]): readonly Node[] => {
 /** Rebuilds `roots` from the leaves up, each node after its arguments; `was` is the old node. */
 export const rewrite = (
   roots: readonly Node[],
-  change: (of: Node, was: Node) => Node,
+  change: (node: Node, was: Node) => Node,
 ): readonly Node[] => {
   const done = new Map<Node, Node>();
-  for (const of of reachable(roots)) {
-    const args = of.args.map((arg) => done.get(arg)!);
-    const same = args.every((arg, k) => arg === of.args[k]);
-    const { op, dtype, axes, attributes } = of;
+  for (const node of topologicalOrder(roots)) {
+    const args = node.args.map((arg) => done.get(arg)!);
+    const same = args.every((arg, k) => arg === node.args[k]);
+    const { op, dtype, axes, attributes } = node;
     done.set(
-      of,
-      inPlaceOf(of, () => change(same ? of : intern(op, dtype, axes, args, attributes), of)),
+      node,
+      withPathOf(node, () => change(same ? node : intern(op, dtype, axes, args, attributes), node)),
     );
   }
   return roots.map((root) => done.get(root)!);
@@ -252,12 +252,12 @@ export const rewrite = (
  * A copy of a graph, steps included, in the current intern table and in the same order.
  * Initialisers are left out: parameters with one name and shape are one leaf.
  */
-export const copied = (roots: readonly Node[]): readonly Node[] => {
+export const cloneGraph = (roots: readonly Node[]): readonly Node[] => {
   const done = new Map<Node, Node>();
   const copy = (some: readonly Node[]): readonly Node[] => {
-    for (const of of reachable(some)) {
-      if (done.has(of)) continue;
-      const { op, dtype, axes, args, attributes: { step, init: _init, ...plain } } = of;
+    for (const node of topologicalOrder(some)) {
+      if (done.has(node)) continue;
+      const { op, dtype, axes, args, attributes: { step, init: _init, ...plain } } = node;
       const all = (nodes: Readonly<Record<string, Node>>) => {
         const made = copy(Object.values(nodes));
         return Object.fromEntries(Object.keys(nodes).map((name, k) => [name, made[k]]));
@@ -266,7 +266,7 @@ export const copied = (roots: readonly Node[]): readonly Node[] => {
         ? plain
         : { ...plain, step: { ...step, next: all(step.next), out: all(step.out) } };
       const made = args.map((arg) => done.get(arg)!);
-      done.set(of, inPlaceOf(of, () => intern(op, dtype, axes, made, attributes)));
+      done.set(node, withPathOf(node, () => intern(op, dtype, axes, made, attributes)));
     }
     return some.map((root) => done.get(root)!);
   };
@@ -274,7 +274,7 @@ export const copied = (roots: readonly Node[]): readonly Node[] => {
 };
 
 /** The path of a node as a sentence shows it: `encoder > block 3 > attention > contract`. */
-export const showPath = (of: Node): string => [...of.path, of.op].join(" > ");
+export const showPath = (node: Node): string => [...node.path, node.op].join(" > ");
 
 /** The scalar primitives. */
 export type ScalarName =

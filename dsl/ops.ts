@@ -12,8 +12,16 @@ import type {
   Replace,
   Tensor,
 } from "./axes.ts";
-import { AxisError, drop, join, known, requireAxis, sameAxes, showAxes } from "./axes.ts";
-import { type Dtype, type Initialiser, intern, type Node, node, tensor, within } from "./node.ts";
+import { AxisError, drop, join, requireAxis, sameAxes, showAxes, sizeOf } from "./axes.ts";
+import {
+  type Dtype,
+  type Initialiser,
+  intern,
+  type Node,
+  nodeOf,
+  tensor,
+  withScope,
+} from "./node.ts";
 import { apply, constant, float } from "./primitives.ts";
 import type { ScalarName } from "./node.ts";
 import { type Nodes, part, scanNode } from "./scan.ts";
@@ -58,11 +66,11 @@ export const iota = <const K extends string, const N extends number | string>(
 
 // ---- scalar functions ---------------------------------------------------------------------------
 
-const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensor(apply(op, node(x)));
+const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensor(apply(op, nodeOf(x)));
 const inverse = (x: Node): Node => apply("div", float(1), x);
 const binary =
   (op: ScalarName) => <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-    tensor(apply(op, node(a), node(b as AnyTensor)));
+    tensor(apply(op, nodeOf(a), nodeOf(b as AnyTensor)));
 
 /** A function of one tensor, element by element. */
 export type Unary = <A>(x: Tensor<A>) => Tensor<A>;
@@ -91,17 +99,17 @@ export const quotient: Binary = binary("quotient");
 export const remainder: Binary = binary("remainder");
 /** a - b */
 export const sub: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-  tensor(apply("add", node(a), apply("neg", node(b as AnyTensor))));
+  tensor(apply("add", nodeOf(a), apply("neg", nodeOf(b as AnyTensor))));
 /** a / b; exact if a, b and the quotient are integers. */
 export const div: Binary = binary("div");
 /** The smaller of a and b. */
 export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-  tensor(apply("neg", apply("max", apply("neg", node(a)), apply("neg", node(b as AnyTensor)))));
+  tensor(apply("neg", apply("max", apply("neg", nodeOf(a)), apply("neg", nodeOf(b as AnyTensor)))));
 
 /** -x */
 export const neg: Unary = unary("neg");
 /** 1 / x */
-export const recip: Unary = <A>(x: Tensor<A>): Tensor<A> => tensor(inverse(node(x)));
+export const recip: Unary = <A>(x: Tensor<A>): Tensor<A> => tensor(inverse(nodeOf(x)));
 /** e to the x */
 export const exp: Unary = unary("exp");
 /** The natural logarithm. */
@@ -131,26 +139,26 @@ export const bits: Unary = unary("bits");
 
 /** x * factor */
 export const scale = <A>(x: Tensor<A>, factor: number): Tensor<A> =>
-  tensor(apply("mul", node(x), constant(factor, node(x).dtype)));
+  tensor(apply("mul", nodeOf(x), constant(factor, nodeOf(x).dtype)));
 /** True where floats are finite, decided by their bits, as devices may assume that all are. */
 export const isFinite = <A>(x: Tensor<A>): Tensor<A> => {
-  const exponent = apply("shiftLeft", apply("bits", node(x)), constant(1, "u32"));
+  const exponent = apply("shiftLeft", apply("bits", nodeOf(x)), constant(1, "u32"));
   return tensor(apply("less", exponent, constant(0xff000000, "u32")));
 };
 
 /** x + amount */
 export const shift = <A>(x: Tensor<A>, amount: number): Tensor<A> =>
-  tensor(apply("add", node(x), constant(amount, node(x).dtype)));
+  tensor(apply("add", nodeOf(x), constant(amount, nodeOf(x).dtype)));
 /** `a` where `condition` is true, `b` elsewhere. */
 export const select = <C, A, B>(
   condition: Tensor<C>,
   a: Fitting<C, A>,
   b: Fitting<Join<C, A>["axes"], B>,
 ): Tensor<Join<Join<C, A>["axes"], B>["axes"]> =>
-  tensor(apply("select", node(condition), node(a as AnyTensor), node(b as AnyTensor)));
+  tensor(apply("select", nodeOf(condition), nodeOf(a as AnyTensor), nodeOf(b as AnyTensor)));
 
 /** x² */
-export const square = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("mul", node(x), node(x)));
+export const square = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("mul", nodeOf(x), nodeOf(x)));
 /**
  * e^-|x|. The magnitude is a `select` with smooth branches, so that all derivatives of functions
  * built on it are right at zero too, where those of a maximum are not.
@@ -160,7 +168,7 @@ const decay = (n: Node, negative: Node): Node =>
 
 /** 1 / (1 + e^-x), without overflow. */
 export const sigmoid = <A>(x: Tensor<A>): Tensor<A> => {
-  const n = node(x);
+  const n = nodeOf(x);
   const negative = apply("less", n, float(0));
   const e = decay(n, negative);
   const r = inverse(apply("add", e, float(1)));
@@ -168,7 +176,7 @@ export const sigmoid = <A>(x: Tensor<A>): Tensor<A> => {
 };
 /** log(1 + e^x), without overflow and accurate for very negative x. */
 export const softplus = <A>(x: Tensor<A>): Tensor<A> => {
-  const n = node(x);
+  const n = nodeOf(x);
   const negative = apply("less", n, float(0));
   const above = apply("select", negative, float(0), n);
   return tensor(apply("add", above, apply("log1p", decay(n, negative))));
@@ -176,21 +184,22 @@ export const softplus = <A>(x: Tensor<A>): Tensor<A> => {
 /** log sigmoid(x) = -softplus(-x) */
 export const logSigmoid = <A>(x: Tensor<A>): Tensor<A> => neg(softplus(neg(x)));
 /** x · sigmoid(x) (SiLU, swish) */
-export const silu = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("mul", node(x), node(sigmoid(x))));
+export const silu = <A>(x: Tensor<A>): Tensor<A> =>
+  tensor(apply("mul", nodeOf(x), nodeOf(sigmoid(x))));
 /** x · Φ(x) with the exact normal distribution function (GELU, not its tanh approximation). */
 export const gelu = <A>(x: Tensor<A>): Tensor<A> => {
-  const n = node(x);
+  const n = nodeOf(x);
   const twiceCdf = apply("erfc", apply("mul", n, float(-Math.SQRT1_2)));
   return tensor(apply("mul", apply("mul", n, float(0.5)), twiceCdf));
 };
 /** max(x, 0) */
-export const relu = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("max", node(x), float(0)));
+export const relu = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("max", nodeOf(x), float(0)));
 
 /** Lifts `y`, whose axes are among those of `x`, to the axes of `x`. */
 export type Lift = <A, K extends keyof A>(x: Tensor<A>, y: Tensor<{ [P in K]: A[P] }>) => Tensor<A>;
 
 const lifted = (op: (a: Node, b: Node) => Node): Lift => (x, y) => {
-  const a = node(x), b = node(y);
+  const a = nodeOf(x), b = nodeOf(y);
   for (const axis of Object.keys(b.axes)) requireAxis(a.axes, axis);
   return tensor(structure.expand(op(a, b), a.axes));
 };
@@ -227,21 +236,21 @@ const names = <K extends string>(over: K | readonly K[]): readonly K[] =>
 export const sum = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(node(x), "add", names(over)));
+): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(nodeOf(x), "add", names(over)));
 
 /** The maximum over one or several axes; equal maxima share the gradient. */
 export const maximum = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(node(x), "max", names(over)));
+): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(nodeOf(x), "max", names(over)));
 
 /** The mean over one or several axes. */
 export const mean = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
 ): Tensor<Drop<A, K>["axes"]> => {
-  const n = node(x);
-  const count = names(over).reduce((product, axis) => product * known(n.axes, axis), 1);
+  const n = nodeOf(x);
+  const count = names(over).reduce((product, axis) => product * sizeOf(n.axes, axis), 1);
   return tensor(apply("div", structure.reduce(n, "add", names(over)), float(count)));
 };
 
@@ -251,19 +260,21 @@ export const contract = <A, B, const K extends keyof A & keyof B & string>(
   b: Fitting<A, B>,
   over: K | readonly K[],
 ): Tensor<Drop<Join<A, B>["axes"], K>["axes"]> => {
-  const x = node(a), y = node(b as AnyTensor);
+  const x = nodeOf(a), y = nodeOf(b as AnyTensor);
   for (const axis of names(over)) {
     requireAxis(x.axes, axis);
     requireAxis(y.axes, axis);
   }
-  return tensor(within("contract", () => structure.reduce(apply("mul", x, y), "add", names(over))));
+  return tensor(
+    withScope("contract", () => structure.reduce(apply("mul", x, y), "add", names(over))),
+  );
 };
 
 /** e^x / Σ e^x along an axis. The maximum is subtracted first, so that nothing overflows. */
 export const softmax = <A, const K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> =>
-  tensor(within("softmax", () => {
-    const n = node(x);
-    const top = node(stop(tensor(structure.reduce(n, "max", [over]))));
+  tensor(withScope("softmax", () => {
+    const n = nodeOf(x);
+    const top = nodeOf(stop(tensor(structure.reduce(n, "max", [over]))));
     const e = apply("exp", apply("add", n, apply("neg", top)));
     return apply("mul", e, inverse(structure.reduce(e, "add", [over])));
   }));
@@ -276,14 +287,15 @@ export const rename = <A, const F extends keyof A & string, const T extends stri
   from: F,
   to: Free<Drop<A, F>["axes"], T>,
 ): Tensor<Replace<A, F, { [P in T]: A[F] }>["axes"]> =>
-  tensor(structure.rename(node(x), from, to as string));
+  tensor(structure.rename(nodeOf(x), from, to as string));
 
 /** One axis as several, the last of them fastest. The sizes must multiply to the axis' size. */
 export const split = <A, const K extends keyof A & string, const B extends Axes>(
   x: Tensor<A>,
   axis: K,
   into: B,
-): Tensor<Replace<A, K, Plain<B>["axes"]>["axes"]> => tensor(structure.split(node(x), axis, into));
+): Tensor<Replace<A, K, Plain<B>["axes"]>["axes"]> =>
+  tensor(structure.split(nodeOf(x), axis, into));
 
 /** Several axes as one, the last of them fastest. */
 export const merge = <A, const K extends keyof A & string, const T extends string>(
@@ -292,7 +304,7 @@ export const merge = <A, const K extends keyof A & string, const T extends strin
   to: T,
 ): Tensor<
   { [P in Exclude<keyof A, K> | T]: P extends T ? number : P extends keyof A ? A[P] : never }
-> => tensor(structure.merge(node(x), axes, to));
+> => tensor(structure.merge(nodeOf(x), axes, to));
 
 /** `length` positions of an axis, from `start` by `step`. */
 export const slice = <A, const K extends keyof A & string, const N extends number>(
@@ -302,7 +314,7 @@ export const slice = <A, const K extends keyof A & string, const N extends numbe
   length: N,
   step = 1,
 ): Tensor<Replace<A, K, { [P in K]: N }>["axes"]> =>
-  tensor(structure.slice(node(x), axis, start, length, step));
+  tensor(structure.slice(nodeOf(x), axis, start, length, step));
 
 /** An axis made longer on both sides, with `fill` (zero) in the new places. */
 export const pad = <A, const K extends keyof A & string>(
@@ -312,24 +324,24 @@ export const pad = <A, const K extends keyof A & string>(
   after: number,
   fill = 0,
 ): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> =>
-  tensor(structure.pad(node(x), axis, before, after, fill));
+  tensor(structure.pad(nodeOf(x), axis, before, after, fill));
 
 /** An axis in the opposite order. */
 export const flip = <A, const K extends keyof A & string>(x: Tensor<A>, axis: K): Tensor<A> =>
-  tensor(structure.flip(node(x), axis));
+  tensor(structure.flip(nodeOf(x), axis));
 
 /** One position of an axis; the axis disappears. */
 export const pick = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   axis: K,
   position: number,
-): Tensor<Drop<A, K>["axes"]> => tensor(structure.pick(node(x), axis, position));
+): Tensor<Drop<A, K>["axes"]> => tensor(structure.pick(nodeOf(x), axis, position));
 
 /** The same values along further axes. */
 export const expand = <A, const B extends Axes>(
   x: Tensor<A>,
   axes: B,
-): Tensor<Join<A, Plain<B>["axes"]>["axes"]> => tensor(structure.expand(node(x), axes));
+): Tensor<Join<A, Plain<B>["axes"]>["axes"]> => tensor(structure.expand(nodeOf(x), axes));
 
 /** Sliding windows: an axis becomes one of window positions and one of taps within a window. */
 export const windows = <
@@ -344,7 +356,7 @@ export const windows = <
   into: { readonly out: O; readonly tap: T; readonly size: N },
   options: WindowOptions = {},
 ): Tensor<Replace<A, K, { [P in O | T]: P extends T ? N : number }>["axes"]> =>
-  tensor(structure.windows(node(x), axis, into, options));
+  tensor(structure.windows(nodeOf(x), axis, into, options));
 
 /** Two tensors one after the other along an axis that both have. */
 export const concat = <A, B, const K extends keyof A & keyof B & string>(
@@ -352,8 +364,8 @@ export const concat = <A, B, const K extends keyof A & keyof B & string>(
   b: Tensor<B>,
   axis: K,
 ): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> => {
-  const x = node(a), y = node(b);
-  const first = known(x.axes, axis), second = known(y.axes, axis);
+  const x = nodeOf(a), y = nodeOf(b);
+  const first = sizeOf(x.axes, axis), second = sizeOf(y.axes, axis);
   const others = drop(x.axes, [axis]);
   if (!sameAxes(others, drop(y.axes, [axis]))) {
     throw new AxisError(
@@ -376,16 +388,16 @@ export const parts = <
   axis: K,
   sizes: S,
 ): { readonly [P in keyof S]: Tensor<Replace<A, K, { [Q in K]: S[P] }>["axes"]> } => {
-  const n = node(x);
+  const n = nodeOf(x);
   const total = Object.values(sizes).reduce((a, b) => a + b, 0);
-  if (total !== known(n.axes, axis)) {
+  if (total !== sizeOf(n.axes, axis)) {
     throw new AxisError(`the parts of '${axis}' add up to ${total}, but it has ${n.axes[axis]}`);
   }
   let start = 0;
   const cut = Object.entries(sizes).map(([name, size]) => {
-    const of = structure.slice(n, axis, start, size);
+    const node = structure.slice(n, axis, start, size);
     start += size;
-    return [name, tensor(of)];
+    return [name, tensor(node)];
   });
   return Object.fromEntries(cut);
 };
@@ -399,20 +411,20 @@ export const gather = <A, const K extends keyof A & string, B>(
   axis: K,
   positions: Fitting<Drop<A, K>["axes"], B>,
 ): Tensor<Join<Drop<A, K>["axes"], B>["axes"]> =>
-  tensor(structure.gather(node(x), axis, node(positions as AnyTensor)));
+  tensor(structure.gather(nodeOf(x), axis, nodeOf(positions as AnyTensor)));
 
 // ---- markers ------------------------------------------------------------------------------------
 
 /** The same value, through which no gradient passes. */
 export const stop: Unary = <A>(x: Tensor<A>): Tensor<A> =>
-  tensor(intern("stop", node(x).dtype, node(x).axes, [node(x)]));
+  tensor(intern("stop", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
 
 /** The same value, which the compiler recomputes where it is needed and does not store. */
 export const recompute: Unary = <A>(x: Tensor<A>): Tensor<A> =>
-  tensor(intern("recompute", node(x).dtype, node(x).axes, [node(x)]));
+  tensor(intern("recompute", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
 
 /** Runs `build` with `name` on the path that errors, `explain` and the printer show. */
-export const named = <R>(name: string, build: () => R): R => within(name, build);
+export const named = <R>(name: string, build: () => R): R => withScope(name, build);
 
 // ---- scan ---------------------------------------------------------------------------------------
 
@@ -486,7 +498,7 @@ export const recurrence = <A, B, const K extends keyof A & keyof B & string>(
   b: Fitting<A, B>,
   { reverse = false }: { readonly reverse?: boolean } = {},
 ): Tensor<Join<A, B>["axes"]> => {
-  const x = node(a), y = node(b as AnyTensor);
+  const x = nodeOf(a), y = nodeOf(b as AnyTensor);
   const start = structure.expand(float(0), drop(join(x.axes, y.axes), [over]));
   const made = scanNode(over, { h: start }, { a: x, b: y }, ({ h }, { a, b }) => {
     const next = apply("add", apply("mul", a, h), b);

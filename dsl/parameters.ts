@@ -1,6 +1,6 @@
 // The parameters of a model, found in its graph: there is no other list of them.
 import { type AnyTensor, type Axes, AxisError, showAxes, volume } from "./axes.ts";
-import { type Initialiser, type Node, node, reachable, tensor } from "./node.ts";
+import { type Initialiser, type Node, nodeOf, tensor, topologicalOrder } from "./node.ts";
 
 /** A parameter of a model. */
 export interface Parameter {
@@ -40,7 +40,7 @@ export const refuseOther = (what: "input" | "parameter", one: Node, other: Node)
  */
 export const parameters = (of: readonly AnyTensor[]): readonly Parameter[] => {
   const byName = new Map<string, Node>();
-  for (const leaf of reachable(of.map(node))) {
+  for (const leaf of topologicalOrder(of.map(nodeOf))) {
     if (leaf.op !== "param") continue;
     const name = leaf.attributes.name!;
     const other = byName.get(name);

@@ -5,7 +5,7 @@ import { AxisError, join } from "./axes.ts";
 import { type Dtype, intern, type Node, type ScalarName } from "./node.ts";
 
 /**
- * One scalar primitive. `pull` returns a cotangent per argument over the result's axes, or
+ * One scalar primitive. `vjp` returns a cotangent per argument over the result's axes, or
  * undefined; `wanted` says which arguments need one.
  */
 export interface ScalarRow {
@@ -16,7 +16,7 @@ export interface ScalarRow {
   readonly meaning: (a: number, b: number, c: number) => number;
   /** The meaning on u32 where it differs from the one on floats. */
   readonly words?: (a: number, b: number, c: number) => number;
-  readonly pull: (
+  readonly vjp: (
     g: Node,
     args: readonly Node[],
     y: Node,
@@ -46,11 +46,11 @@ const unary = (
   expects: "a float",
   meaning,
   wgsl,
-  pull: (g, [x], y) => [pull(g, x, y)],
+  vjp: (g, [x], y) => [pull(g, x, y)],
   helpers,
 });
 
-const onWords = (
+const onU32 = (
   meaning: (a: number, b: number) => number,
   wgsl: (a: string, b: string) => string,
 ): ScalarRow => ({
@@ -59,7 +59,7 @@ const onWords = (
   expects: "two words",
   meaning,
   wgsl,
-  pull: () => [undefined, undefined],
+  vjp: () => [undefined, undefined],
 });
 
 /**
@@ -298,7 +298,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     expects: "two floats or two words",
     meaning: (a, b) => a + b,
     words: (a, b) => (a + b) >>> 0,
-    pull: (g) => [g, g],
+    vjp: (g) => [g, g],
     wgsl: (a, b) => `(${a} + ${b})`,
   },
   mul: {
@@ -307,7 +307,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     expects: "two floats or two words",
     meaning: (a, b) => a * b,
     words: (a, b) => Math.imul(a, b) >>> 0,
-    pull: (g, [a, b]) => [apply("mul", g, b), apply("mul", g, a)],
+    vjp: (g, [a, b]) => [apply("mul", g, b), apply("mul", g, a)],
     wgsl: (a, b) => `(${a} * ${b})`,
   },
   max: {
@@ -315,7 +315,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: alike,
     expects: "two floats or two words",
     meaning: (a, b) => Math.max(a, b),
-    pull: (g, [a, b], _, wanted) => {
+    vjp: (g, [a, b], _, wanted) => {
       // A tie shares the cotangent, so that max(x, x) pulls back exactly g. `equal` makes the
       // compiler round both sides once, so that shares add up to 1 wherever they are computed.
       const isOneSided = !wanted.every((is) => is);
@@ -336,7 +336,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: floats(2),
     expects: "two floats",
     meaning: (a, b) => a / b,
-    pull: (g, [a, b], y) => [
+    vjp: (g, [a, b], y) => [
       // Division by a constant becomes a product, which can be factored out of sums.
       isConst(b) ? apply("mul", g, float(1 / b.attributes.value!)) : apply("div", g, b),
       // Of a reciprocal, y / b is y * y.
@@ -413,7 +413,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: (args) => alike(args) && "bool",
     expects: "two floats or two words",
     meaning: (a, b) => a < b ? 1 : 0,
-    pull: () => [undefined, undefined],
+    vjp: () => [undefined, undefined],
     wgsl: (a, b) => `(${a} < ${b})`,
   },
   equal: {
@@ -421,7 +421,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: (args) => alike(args) && "bool",
     expects: "two floats or two words",
     meaning: (a, b) => a === b ? 1 : 0,
-    pull: () => [undefined, undefined],
+    vjp: () => [undefined, undefined],
     wgsl: (a, b) => `(${a} == ${b})`,
   },
   select: {
@@ -429,7 +429,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: ([c, a, b]) => c === "bool" && a === b ? a : undefined,
     expects: "a truth value and two values of one dtype",
     meaning: (c, a, b) => c !== 0 ? a : b,
-    pull: (g, [c]) => [undefined, apply("select", c, g, float(0)), apply("select", c, float(0), g)],
+    vjp: (g, [c]) => [undefined, apply("select", c, g, float(0)), apply("select", c, float(0), g)],
     wgsl: (c, a, b) => `select(${b}, ${a}, ${c})`,
   },
   toFloat: {
@@ -437,7 +437,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: ([a]) => a === "f32" ? undefined : "f32",
     expects: "a word or a truth value",
     meaning: (a) => a,
-    pull: () => [undefined],
+    vjp: () => [undefined],
     wgsl: (a, _b, _c, of) => of === "bool" ? `select(0.0, 1.0, ${a})` : `f32(${a})`,
   },
   toWord: {
@@ -445,7 +445,7 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: ([a]) => a === "u32" ? undefined : "u32",
     expects: "a float or a truth value",
     meaning: (a) => Math.min(Math.max(Math.trunc(a) || 0, 0), 0xffffffff),
-    pull: () => [undefined],
+    vjp: () => [undefined],
     wgsl: (a, _b, _c, of) => of === "bool" ? `u32(${a})` : `word_(${a})`,
     helpers: [wgslWord],
   },
@@ -454,18 +454,18 @@ export const scalar: Readonly<Record<ScalarName, ScalarRow>> = {
     dtype: ([a]) => a === "f32" ? "u32" : undefined,
     expects: "a float",
     meaning: bitsOf,
-    pull: () => [undefined],
+    vjp: () => [undefined],
     wgsl: (a) => `bitcast<u32>(${a})`,
   },
-  xor: onWords((a, b) => (a ^ b) >>> 0, (a, b) => `(${a} ^ ${b})`),
-  shiftLeft: onWords((a, b) => (a << (b & 31)) >>> 0, (a, b) => `(${a} << (${b} & 31u))`),
-  shiftRight: onWords((a, b) => a >>> (b & 31), (a, b) => `(${a} >> (${b} & 31u))`),
+  xor: onU32((a, b) => (a ^ b) >>> 0, (a, b) => `(${a} ^ ${b})`),
+  shiftLeft: onU32((a, b) => (a << (b & 31)) >>> 0, (a, b) => `(${a} << (${b} & 31u))`),
+  shiftRight: onU32((a, b) => a >>> (b & 31), (a, b) => `(${a} >> (${b} & 31u))`),
   // A divisor of 0 counts as 1.
-  quotient: onWords(
+  quotient: onU32(
     (a, b) => Math.floor(a / Math.max(b, 1)),
     (a, b) => `(${a} / max(${b}, 1u))`,
   ),
-  remainder: onWords((a, b) => a % Math.max(b, 1), (a, b) => `(${a} % max(${b}, 1u))`),
+  remainder: onU32((a, b) => a % Math.max(b, 1), (a, b) => `(${a} % max(${b}, 1u))`),
 };
 
 /** The row of a scalar primitive, or undefined for another operation. */
@@ -479,8 +479,8 @@ export const constant = (value: number, dtype: Dtype): Node =>
 /** A float constant without axes. */
 export const float = (value: number): Node => constant(value, "f32");
 
-const isConst = (of: Node, value?: number): boolean =>
-  of.op === "const" && (value === undefined || Object.is(of.attributes.value, value));
+const isConst = (node: Node, value?: number): boolean =>
+  node.op === "const" && (value === undefined || Object.is(node.attributes.value, value));
 
 /** A scalar function of nodes; folds constants and drops the identities x + 0, x * 1, x / 1, -(-x). */
 export const apply = (op: ScalarName, ...args: readonly Node[]): Node => {
@@ -497,7 +497,7 @@ export const apply = (op: ScalarName, ...args: readonly Node[]): Node => {
     const [x, y, z] = args.map((arg) => arg.attributes.value!);
     return constant((args[0].dtype === "u32" && row.words || row.meaning)(x, y, z), dtype);
   }
-  const full = (of: Node) => Object.keys(of.axes).length === Object.keys(axes).length;
+  const full = (node: Node) => Object.keys(node.axes).length === Object.keys(axes).length;
   if (op === "add" && isConst(a, 0)) return b;
   if (op === "add" && isConst(b, 0)) return a;
   if (op === "mul" && isConst(a, 1)) return b;

@@ -1,7 +1,7 @@
 // Prints an expression as a person would write it: values that are used more than once, or would
 // make a line too long, get a name, followed by their axes. The step of a scan is a block.
 import { type AnyTensor, showAxes } from "./axes.ts";
-import { type Node, node } from "./node.ts";
+import { type Node, nodeOf } from "./node.ts";
 import { binding, type Phrase, phraseOf, type Text } from "./print_ops.ts";
 import { locals, type Nodes, roles } from "./scan.ts";
 import { ascend } from "./walk.ts";
@@ -26,20 +26,22 @@ const naming = (): Naming => {
   };
 };
 
-const isLeaf = (of: Node): boolean => of.op === "input" || of.op === "param";
+const isLeaf = (node: Node): boolean => node.op === "input" || node.op === "param";
 
-const annotation = (of: Node): string =>
-  `// ${of.dtype === "f32" ? "" : `${of.dtype} `}${showAxes(of.axes)}`;
+const annotation = (node: Node): string =>
+  `// ${node.dtype === "f32" ? "" : `${node.dtype} `}${showAxes(node.axes)}`;
 
-const leafPhrase = (of: Node): Phrase => {
-  const dtype = of.dtype === "f32" ? "" : `, "${of.dtype}"`;
-  const text = `${of.op}(${JSON.stringify(of.attributes.name)}, ${showAxes(of.axes)}${dtype})`;
+const leafPhrase = (node: Node): Phrase => {
+  const dtype = node.dtype === "f32" ? "" : `, "${node.dtype}"`;
+  const text = `${node.op}(${JSON.stringify(node.attributes.name)}, ${
+    showAxes(node.axes)
+  }${dtype})`;
   return { operands: [], write: () => ({ text, binds: binding.atom }) };
 };
 
-const scanPhrase = (of: Node, name: Naming): Phrase => ({
-  operands: of.args,
-  write: (texts) => ({ text: scanText(of, texts, name).join("\n"), binds: binding.atom }),
+const scanPhrase = (node: Node, name: Naming): Phrase => ({
+  operands: node.args,
+  write: (texts) => ({ text: scanText(node, texts, name).join("\n"), binds: binding.atom }),
 });
 
 const record = (names: readonly string[], texts: readonly Text[]): string => {
@@ -50,10 +52,10 @@ const record = (names: readonly string[], texts: readonly Text[]): string => {
   return fields.length === 0 ? "{}" : `{ ${fields.join(", ")} }`;
 };
 
-const scanText = (of: Node, texts: readonly Text[], name: Naming): readonly string[] => {
-  const { axis, reverse, carries, eachs, step } = of.attributes;
+const scanText = (node: Node, texts: readonly Text[], name: Naming): readonly string[] => {
+  const { axis, reverse, carries, eachs, step } = node.attributes;
   const from = record(carries!, texts), each = record(eachs!, texts.slice(carries!.length));
-  const leaves = locals(of);
+  const leaves = locals(node);
   const bound = new Map<Node, Text>();
   leaves.rest.forEach((leaf, k) => bound.set(leaf, texts[carries!.length + eachs!.length + k]));
   const list = (nodes: Nodes) => Object.keys(nodes).map((key) => nodes[key]);
@@ -79,45 +81,47 @@ const written = (
   const phrases = new Map<Node, Phrase>();
   const uses = new Map<Node, number>();
   const shown = new Set<Node>(), isRoot = new Set(roots);
-  const use = (of: Node) => uses.set(of, (uses.get(of) ?? 0) + 1);
-  const operandsOf = (of: Node): readonly Node[] => {
-    if (bound.has(of)) return [];
-    const made = isLeaf(of)
-      ? leafPhrase(of)
-      : of.op === "scan"
-      ? scanPhrase(of, name)
-      : phraseOf(of);
-    phrases.set(of, made);
+  const use = (node: Node) => uses.set(node, (uses.get(node) ?? 0) + 1);
+  const operandsOf = (node: Node): readonly Node[] => {
+    if (bound.has(node)) return [];
+    const made = isLeaf(node)
+      ? leafPhrase(node)
+      : node.op === "scan"
+      ? scanPhrase(node, name)
+      : phraseOf(node);
+    phrases.set(node, made);
     made.operands.forEach(use);
     // Values that a step reads from outside are computed once, before the scan, and named there.
-    if (of.op === "scan") roles(of).rest.forEach((arg) => shown.add(arg));
+    if (node.op === "scan") roles(node).rest.forEach((arg) => shown.add(arg));
     return made.operands;
   };
   const visited = new Map<Node, Node>();
   for (const root of roots) {
     use(root);
-    ascend(root, visited, operandsOf, (of) => of);
+    ascend(root, visited, operandsOf, (node) => node);
   }
-  const order = [...visited.keys()].filter((of) => phrases.has(of));
+  const order = [...visited.keys()].filter((node) => phrases.has(node));
   const texts = new Map<Node, Text>(bound);
   const lines: string[] = [];
   // Leaves keep their own names; all other names avoid them.
-  for (const of of order) {
-    if (isLeaf(of)) texts.set(of, { text: name(of.attributes.name), binds: binding.atom });
+  for (const node of order) {
+    if (isLeaf(node)) texts.set(node, { text: name(node.attributes.name), binds: binding.atom });
   }
-  for (const of of order) {
-    const text = phrases.get(of)!.write(phrases.get(of)!.operands.map((arg) => texts.get(arg)!));
-    const short = of.op === "const" || of.op === "local";
-    const named = isLeaf(of) || of.op === "scan" || shown.has(of) && !short ||
-      uses.get(of)! > 1 && !short && !(of.op === "part" && text.text.length < 24) ||
-      text.text.length > longest && !isRoot.has(of);
+  for (const node of order) {
+    const text = phrases.get(node)!.write(
+      phrases.get(node)!.operands.map((arg) => texts.get(arg)!),
+    );
+    const short = node.op === "const" || node.op === "local";
+    const named = isLeaf(node) || node.op === "scan" || shown.has(node) && !short ||
+      uses.get(node)! > 1 && !short && !(node.op === "part" && text.text.length < 24) ||
+      text.text.length > longest && !isRoot.has(node);
     if (!named) {
-      texts.set(of, text);
+      texts.set(node, text);
       continue;
     }
-    const own = isLeaf(of) ? texts.get(of)! : { text: name(), binds: binding.atom };
-    texts.set(of, own);
-    const told = isLeaf(of) || of.op === "scan" ? "" : ` ${annotation(of)}`;
+    const own = isLeaf(node) ? texts.get(node)! : { text: name(), binds: binding.atom };
+    texts.set(node, own);
+    const told = isLeaf(node) || node.op === "scan" ? "" : ` ${annotation(node)}`;
     lines.push(...`let ${own.text} = ${text.text}${told}`.split("\n"));
   }
   return { lines, texts: roots.map((root) => texts.get(root)!) };
@@ -136,7 +140,7 @@ const written = (
  * ```
  */
 export const print = (of: AnyTensor): string => {
-  const root = node(of);
+  const root = nodeOf(of);
   const { lines, texts: [text] } = written([root], naming(), new Map());
   return [...lines, `${text.text} ${annotation(root)}`].join("\n");
 };

@@ -2,7 +2,7 @@
 // A derived operation is recognised by building it again: equal expressions are one object.
 // print.ts combines the phrases.
 import { type Axes, showAxes } from "./axes.ts";
-import { type Node, node, type Place, tensor } from "./node.ts";
+import { type AffineIndex, type Node, nodeOf, tensor } from "./node.ts";
 import * as ops from "./ops.ts";
 import { isIdentity } from "./structure.ts";
 
@@ -70,36 +70,36 @@ const derived: readonly {
   { name: "relu", op: "max", at: [0], build: ops.relu },
 ];
 
-const below = (of: Node, at: readonly number[]): Node | undefined =>
-  at.reduce<Node | undefined>((found, k) => found?.args[k], of);
+const below = (node: Node, at: readonly number[]): Node | undefined =>
+  at.reduce<Node | undefined>((found, k) => found?.args[k], node);
 
-const derivedPhrase = (of: Node): Phrase | undefined => {
+const derivedPhrase = (node: Node): Phrase | undefined => {
   for (const { name, op, at, build } of derived) {
-    if (of.op !== op) continue;
-    const x = below(of, at);
-    if (x?.dtype === "f32" && node(build(tensor(x))) === of) return call(name, [x]);
+    if (node.op !== op) continue;
+    const x = below(node, at);
+    if (x?.dtype === "f32" && nodeOf(build(tensor(x))) === node) return call(name, [x]);
   }
 };
 
-const isSum = (of: Node): boolean => of.op === "reduce" && of.attributes.how === "add";
+const isSum = (node: Node): boolean => node.op === "reduce" && node.attributes.how === "add";
 
 const isInverse = ({ op, args: [one] }: Node): boolean =>
   op === "div" && one.op === "const" && one.attributes.value === 1;
 
-const softmaxPhrase = (of: Node): Phrase | undefined => {
-  const [e, scale] = of.args;
+const softmaxPhrase = (node: Node): Phrase | undefined => {
+  const [e, scale] = node.args;
   const x = e.op === "exp" ? below(e, [0, 0]) : undefined;
   const total = isInverse(scale) ? scale.args[1] : undefined;
   if (x === undefined || total === undefined || !isSum(total)) return;
   const over = total.attributes.over!;
   if (over.length !== 1 || !(over[0] in x.axes)) return;
-  return node(ops.softmax(tensor<Axes>(x), over[0])) === of
+  return nodeOf(ops.softmax(tensor<Axes>(x), over[0])) === node
     ? call("softmax", [x], quoted(over[0]))
     : undefined;
 };
 
-const meanPhrase = (of: Node): Phrase | undefined => {
-  const [total, scale] = of.args;
+const meanPhrase = (node: Node): Phrase | undefined => {
+  const [total, scale] = node.args;
   if (!isSum(total) || scale.op !== "const") return;
   const [x] = total.args;
   const over = total.attributes.over!;
@@ -109,8 +109,8 @@ const meanPhrase = (of: Node): Phrase | undefined => {
   return call("mean", [x], listed(over));
 };
 
-const sumPhrase = (of: Node): Phrase => {
-  const [a, b] = of.args;
+const sumPhrase = (node: Node): Phrase => {
+  const [a, b] = node.args;
   if (b.op === "neg") return phrase([a, b.args[0]], infix("-", binding.sum));
   const minus = infix("-", binding.sum);
   if (b.op === "const" && b.dtype === "f32" && b.attributes.value! < 0) {
@@ -123,8 +123,8 @@ const sumPhrase = (of: Node): Phrase => {
     if (axis !== undefined && axis in x.axes && axis in y.axes) {
       const [first, second] = [x.axes[axis], y.axes[axis]];
       const whole = typeof first === "number" && typeof second === "number" &&
-        of.axes[axis] === first + second;
-      if (whole && node(ops.concat(tensor<Axes>(x), tensor<Axes>(y), axis)) === of) {
+        node.axes[axis] === first + second;
+      if (whole && nodeOf(ops.concat(tensor<Axes>(x), tensor<Axes>(y), axis)) === node) {
         return call("concat", [x, y], quoted(axis));
       }
     }
@@ -132,18 +132,18 @@ const sumPhrase = (of: Node): Phrase => {
   return phrase([a, b], infix("+", binding.sum));
 };
 
-const negPhrase = (of: Node): Phrase => {
-  const [x] = of.args;
+const negPhrase = (node: Node): Phrase => {
+  const [x] = node.args;
   if (x.op === "max" && x.args.every((arg) => arg.op === "neg")) {
     return call("min", x.args.map((arg) => arg.args[0]));
   }
   return phrase([x], (x) => ({ text: `-${bracketed(x, binding.sign)}`, binds: binding.sign }));
 };
 
-const reducePhrase = (of: Node): Phrase => {
-  const [x] = of.args;
-  const over = of.attributes.over!;
-  if (of.attributes.how === "max") return call("maximum", [x], listed(over));
+const reducePhrase = (node: Node): Phrase => {
+  const [x] = node.args;
+  const over = node.attributes.over!;
+  if (node.attributes.how === "max") return call("maximum", [x], listed(over));
   const both = x.op === "mul" && over.every((axis) => x.args.every((arg) => axis in arg.axes));
   return both && x.args[0] !== x.args[1]
     ? call("contract", x.args, listed(over))
@@ -153,15 +153,17 @@ const reducePhrase = (of: Node): Phrase => {
 // ---- movement -----------------------------------------------------------------------------------
 
 /** The input axes that an index node does not read as they are. */
-const changed = (of: Node): readonly string[] =>
-  Object.entries(of.attributes.places!)
-    .filter(([axis, place]) => !isIdentity(place, axis) || of.axes[axis] !== of.args[0].axes[axis])
+const changed = (node: Node): readonly string[] =>
+  Object.entries(node.attributes.places!)
+    .filter(([axis, place]) =>
+      !isIdentity(place, axis) || node.axes[axis] !== node.args[0].axes[axis]
+    )
     .map(([axis]) => axis);
 
 const axisName = (axis: string): string =>
   /^[\p{L}_][\p{L}\p{N}_]*$/u.test(axis) ? axis : quoted(axis);
 
-const showPlace = ({ terms, plus, over, exact, modulo }: Place): string => {
+const showPlace = ({ terms, offset: plus, divisor: over, exact, modulo }: AffineIndex): string => {
   const parts = [
     ...terms.map(({ axis, times }) => {
       const size = Math.abs(times) === 1 ? "" : `${showNumber(Math.abs(times))} `;
@@ -176,26 +178,31 @@ const showPlace = ({ terms, plus, over, exact, modulo }: Place): string => {
 };
 
 /** The general form: the position read along each axis that is not read unchanged. */
-const anyIndex = (of: Node): Phrase => {
-  const places = changed(of).map((axis) => `${axis}: ${showPlace(of.attributes.places![axis])}`);
-  const fill = of.attributes.fill === 0 ? "" : ` else ${showNumber(of.attributes.fill!)}`;
-  return phrase(of.args, (x) => atom(`${bracketed(x, binding.atom)}[${places.join(", ")}]${fill}`));
+const anyIndex = (node: Node): Phrase => {
+  const places = changed(node).map((axis) =>
+    `${axis}: ${showPlace(node.attributes.places![axis])}`
+  );
+  const fill = node.attributes.fill === 0 ? "" : ` else ${showNumber(node.attributes.fill!)}`;
+  return phrase(
+    node.args,
+    (x) => atom(`${bracketed(x, binding.atom)}[${places.join(", ")}]${fill}`),
+  );
 };
 
 /** Tries the constructors of structure.ts: the one that builds this very node is the phrase. */
-const indexPhrase = (of: Node): Phrase => {
-  const [x] = of.args;
+const indexPhrase = (node: Node): Phrase => {
+  const [x] = node.args;
   const t = tensor<Axes>(x);
-  const { places, fill } = of.attributes;
-  const axes = changed(of);
+  const { places, fill } = node.attributes;
+  const axes = changed(node);
   const fresh = Object.fromEntries(
-    Object.entries(of.axes).filter(([axis]) => !(axis in x.axes)),
+    Object.entries(node.axes).filter(([axis]) => !(axis in x.axes)),
   );
   if (axes.length === 0) return call("expand", [x], showAxes(fresh));
   const tries: [() => ReturnType<typeof ops.flip>, Phrase][] = [];
   const [axis] = axes;
-  const size = x.axes[axis], now = of.axes[axis];
-  const { terms, plus, over, modulo } = places![axis];
+  const size = x.axes[axis], now = node.axes[axis];
+  const { terms, offset: plus, divisor: over, modulo } = places![axis];
   const told = quoted(axis);
   if (axes.length === 1 && terms.length === 0) {
     tries.push([() => ops.pick(t, axis, plus), call("pick", [x], told, `${plus}`)]);
@@ -220,10 +227,10 @@ const indexPhrase = (of: Node): Phrase => {
       );
     }
   } else if (axes.length === 1) {
-    const into = Object.fromEntries(terms.map((term) => [term.axis, of.axes[term.axis]]));
+    const into = Object.fromEntries(terms.map((term) => [term.axis, node.axes[term.axis]]));
     tries.push([() => ops.split(t, axis, into), call("split", [x], told, showAxes(into))]);
     const [{ axis: out, times: stride }, { axis: tap, times: dilation }] = terms;
-    const width = of.axes[tap], count = of.axes[out];
+    const width = node.axes[tap], count = node.axes[out];
     if (typeof width === "number" && typeof count === "number" && typeof size === "number") {
       const before = -plus;
       // The least padding behind that makes so many windows.
@@ -249,29 +256,31 @@ const indexPhrase = (of: Node): Phrase => {
     }
   } else if (over > 1 || modulo > 0) {
     const to = terms[0].axis;
-    const slowest = axes.toSorted((a, b) => places![b].over - places![a].over);
+    const slowest = axes.toSorted((a, b) => places![b].divisor - places![a].divisor);
     tries.push([() => ops.merge(t, slowest, to), call("merge", [x], listed(slowest), quoted(to))]);
   }
   for (const [make, written] of tries) {
     try {
-      if (node(make()) === of) return written;
+      if (nodeOf(make()) === node) return written;
     } catch (error) {
       // A constructor that refuses these arguments did not make the node.
       if (!(error instanceof Error && error.name === "AxisError")) throw error;
     }
   }
-  return anyIndex(of);
+  return anyIndex(node);
 };
 
 // ---- every operation ----------------------------------------------------------------------------
 
 /** `recurrence(...)` for the output of the scan that it makes. */
-const recurrencePhrase = (of: Node): Phrase | undefined => {
-  const [scan] = of.args;
+const recurrencePhrase = (node: Node): Phrase | undefined => {
+  const [scan] = node.args;
   const { axis, reverse, carries, eachs } = scan.attributes;
-  if (of.attributes.name !== "out.h" || carries!.join() !== "h" || eachs!.join() !== "a,b") return;
+  if (node.attributes.name !== "out.h" || carries!.join() !== "h" || eachs!.join() !== "a,b") {
+    return;
+  }
   const [a, b] = scan.args.slice(1).map((arg) => tensor<Axes>(arg));
-  if (node(ops.recurrence(axis!, a, b, { reverse })) !== of) return;
+  if (nodeOf(ops.recurrence(axis!, a, b, { reverse })) !== node) return;
   const written = call(
     "recurrence",
     scan.args.slice(1, 3),
@@ -294,9 +303,9 @@ const infixes: Partial<Record<Node["op"], (a: Text, b: Text) => Text>> = {
 };
 
 /** The phrase of a node. print.ts itself handles scans, named leaves and parts of scans. */
-export const phraseOf = (of: Node): Phrase => {
-  const { op, args, attributes } = of;
-  const known = derivedPhrase(of);
+export const phraseOf = (node: Node): Phrase => {
+  const { op, args, attributes } = node;
+  const known = derivedPhrase(node);
   if (known !== undefined) return known;
   const operator = infixes[op];
   if (operator !== undefined) return phrase(args, operator);
@@ -304,36 +313,36 @@ export const phraseOf = (of: Node): Phrase => {
     case "const":
       return phrase(
         [],
-        () => of.dtype === "u32" ? atom(`${attributes.value}`) : number(attributes.value!),
+        () => node.dtype === "u32" ? atom(`${attributes.value}`) : number(attributes.value!),
       );
     case "iota":
       return phrase(
         [],
-        () => atom(`iota(${quoted(attributes.axis!)}, ${of.axes[attributes.axis!]})`),
+        () => atom(`iota(${quoted(attributes.axis!)}, ${node.axes[attributes.axis!]})`),
       );
     case "literal":
-      return phrase([], () => atom(`literal(${showAxes(of.axes)})`));
+      return phrase([], () => atom(`literal(${showAxes(node.axes)})`));
     case "local":
       return phrase([], () => atom(attributes.name!));
     case "add":
-      return sumPhrase(of);
+      return sumPhrase(node);
     case "mul":
-      return softmaxPhrase(of) ?? phrase(args, infix("*", binding.product));
+      return softmaxPhrase(node) ?? phrase(args, infix("*", binding.product));
     case "neg":
-      return negPhrase(of);
+      return negPhrase(node);
     case "div":
-      return meanPhrase(of) ?? phrase(args, infix("/", binding.product));
+      return meanPhrase(node) ?? phrase(args, infix("/", binding.product));
     case "reduce":
-      return reducePhrase(of);
+      return reducePhrase(node);
     case "index":
-      return indexPhrase(of);
+      return indexPhrase(node);
     case "gather":
       return phrase(
         args,
         (x, at) => atom(`gather(${x.text}, ${quoted(attributes.axis!)}, ${at.text})`),
       );
     case "part":
-      return recurrencePhrase(of) ??
+      return recurrencePhrase(node) ??
         phrase(args, (scan) => atom(`${scan.text}.${attributes.name}`));
     default:
       return call(op, args);

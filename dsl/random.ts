@@ -2,7 +2,7 @@
 // "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in the language. There is no
 // hidden state; the same key gives the same bits on every backend.
 import type { Axes, Tensor } from "./axes.ts";
-import { type Key, type Node, node, tensor } from "./node.ts";
+import { type Key, type Node, nodeOf, tensor } from "./node.ts";
 import { apply, constant, float } from "./primitives.ts";
 import { expand, iota } from "./structure.ts";
 import { volume } from "./axes.ts";
@@ -15,7 +15,7 @@ const parity = 0x1bd11bda;
 
 /** Threefry-2x32-20: a key of two u32 and a counter of two u32 to two random u32. */
 export const threefry = (key: Key, counter: readonly [Node, Node]): readonly [Node, Node] => {
-  const high = node(key.high), low = node(key.low);
+  const high = nodeOf(key.high), low = nodeOf(key.low);
   const keys = [high, low, apply("xor", word(parity), apply("xor", high, low))];
   let a = plus(counter[0], keys[0]), b = plus(counter[1], keys[1]);
   for (let group = 0; group < 5; group++) {
@@ -39,7 +39,7 @@ export const randomKey = (seed: number): Key => ({
 /** A new key from a key and a u32: a step number, a layer, or a tensor of u32. */
 export const foldKey = (key: Key, by: number | Tensor<Record<never, never>>): Key => {
   const [high, low] = threefry(key, [
-    typeof by === "number" ? word(by) : node(by),
+    typeof by === "number" ? word(by) : nodeOf(by),
     word(0x666f6c64),
   ]);
   return { ...key, high: tensor(high), low: tensor(low) };
@@ -62,7 +62,7 @@ export const nameKey = (key: Key, name: string): Key => {
 /** Two independent random u32 for every element, numbered row-major in the order of `axes`. */
 const words = (key: Key, axes: Axes): readonly [Node, Node] => {
   // A part is one step of an axis before the first.
-  let counter: Node = key.part === undefined ? word(0) : node(key.part);
+  let counter: Node = key.part === undefined ? word(0) : nodeOf(key.part);
   for (const axis of Object.keys(axes)) {
     counter = plus(apply("mul", counter, word(axes[axis] as number)), iota(axis, axes[axis]));
   }

@@ -3,7 +3,7 @@
 // that it uses become `rest` arguments, so a scan is an ordinary node whose arguments are all its
 // inputs.
 import { type Axes, AxisError, drop, sameAxes, showAxes } from "./axes.ts";
-import { type Dtype, inPlaceOf, intern, type Node, reachable, type Step } from "./node.ts";
+import { type Dtype, intern, type Node, type Step, topologicalOrder, withPathOf } from "./node.ts";
 
 let depth = 0;
 
@@ -19,12 +19,12 @@ export const substitute = (
   by: ReadonlyMap<Node, Node>,
 ): readonly Node[] => {
   const done = new Map<Node, Node>(by);
-  for (const of of reachable(roots)) {
-    if (done.has(of)) continue;
-    const args = of.args.map((arg) => done.get(arg)!);
-    const same = args.every((arg, k) => arg === of.args[k]);
-    const { op, dtype, axes, attributes } = of;
-    done.set(of, same ? of : inPlaceOf(of, () => intern(op, dtype, axes, args, attributes)));
+  for (const node of topologicalOrder(roots)) {
+    if (done.has(node)) continue;
+    const args = node.args.map((arg) => done.get(arg)!);
+    const same = args.every((arg, k) => arg === node.args[k]);
+    const { op, dtype, axes, attributes } = node;
+    done.set(node, same ? node : withPathOf(node, () => intern(op, dtype, axes, args, attributes)));
   }
   return roots.map((root) => done.get(root)!);
 };
@@ -32,37 +32,37 @@ export const substitute = (
 /** Nodes of `roots` that depend on a local of this level. */
 const dependent = (nodes: readonly Node[], level: number): ReadonlySet<Node> => {
   const set = new Set<Node>();
-  for (const of of nodes) {
-    const own = of.op === "local" && of.attributes.level === level;
-    if (own || of.args.some((arg) => set.has(arg))) set.add(of);
+  for (const node of nodes) {
+    const own = node.op === "local" && node.attributes.level === level;
+    if (own || node.args.some((arg) => set.has(arg))) set.add(node);
   }
   return set;
 };
 
-const isFree = (of: Node): boolean => of.op === "const" || of.op === "iota";
+const isFree = (node: Node): boolean => node.op === "const" || node.op === "iota";
 
 /** A result of a scan: `final.h`, `prev.h` (the carry that came into each step) or `out.y`. */
-export const part = (of: Node, kind: "final" | "prev" | "out", name: string): Node => {
-  const { carries, step, axis } = of.attributes;
-  const length = of.args[carries!.length].axes[axis!];
+export const part = (node: Node, kind: "final" | "prev" | "out", name: string): Node => {
+  const { carries, step, axis } = node.attributes;
+  const length = node.args[carries!.length].axes[axis!];
   if (kind === "out") {
     const y = step!.out[name];
-    return intern("part", y.dtype, { [axis!]: length, ...y.axes }, [of], { name: `out.${name}` });
+    return intern("part", y.dtype, { [axis!]: length, ...y.axes }, [node], { name: `out.${name}` });
   }
-  const from = of.args[carries!.indexOf(name)];
+  const from = node.args[carries!.indexOf(name)];
   const axes = kind === "prev" ? { [axis!]: length, ...from.axes } : from.axes;
-  return intern("part", from.dtype, axes, [of], { name: `${kind}.${name}` });
+  return intern("part", from.dtype, axes, [node], { name: `${kind}.${name}` });
 };
 
 /** The parts of a scan's arguments by role. */
-export const roles = (of: Node): { from: Nodes; each: Nodes; rest: readonly Node[] } => {
-  const { carries, eachs } = of.attributes;
+export const roles = (node: Node): { from: Nodes; each: Nodes; rest: readonly Node[] } => {
+  const { carries, eachs } = node.attributes;
   const named = (names: readonly string[], offset: number) =>
-    Object.fromEntries(names.map((name, k) => [name, of.args[offset + k]]));
+    Object.fromEntries(names.map((name, k) => [name, node.args[offset + k]]));
   return {
     from: named(carries!, 0),
     each: named(eachs!, carries!.length),
-    rest: of.args.slice(carries!.length + eachs!.length),
+    rest: node.args.slice(carries!.length + eachs!.length),
   };
 };
 
@@ -70,29 +70,29 @@ const read = new WeakMap<Step, ReadonlyMap<string, Node>>();
 
 /**
  * The leaves that a step reads, by name. They are looked up in its graph: an equal leaf from
- * another intern table (see `apart`) is another object.
+ * another intern table (see `withFreshTable`) is another object.
  */
 const leavesOf = (step: Step): ReadonlyMap<string, Node> => {
   const known = read.get(step);
   if (known !== undefined) return known;
   const found = new Map(
-    reachable([...Object.values(step.next), ...Object.values(step.out)])
-      .filter((of) => of.op === "local" && of.attributes.level === step.level)
-      .map((of) => [of.attributes.name!, of]),
+    topologicalOrder([...Object.values(step.next), ...Object.values(step.out)])
+      .filter((node) => node.op === "local" && node.attributes.level === step.level)
+      .map((node) => [node.attributes.name!, node]),
   );
   read.set(step, found);
   return found;
 };
 
 /** The `local` leaves of a scan's step by role; those that the step does not read are created. */
-export const locals = (of: Node): { carry: Nodes; each: Nodes; rest: readonly Node[] } => {
-  const { from, each, rest } = roles(of);
-  const { axis, step } = of.attributes;
+export const locals = (node: Node): { carry: Nodes; each: Nodes; rest: readonly Node[] } => {
+  const { from, each, rest } = roles(node);
+  const { axis, step } = node.attributes;
   const { level } = step!;
   const leaves = leavesOf(step!);
   const leaf = (name: string, axes: Axes, dtype: Dtype): Node =>
     leaves.get(name) ?? local(level, name, axes, dtype);
-  const all = (prefix: string, nodes: Nodes, axes: (of: Node) => Axes) =>
+  const all = (prefix: string, nodes: Nodes, axes: (node: Node) => Axes) =>
     Object.fromEntries(
       Object.keys(nodes).map((key) => [
         key,
@@ -100,9 +100,9 @@ export const locals = (of: Node): { carry: Nodes; each: Nodes; rest: readonly No
       ]),
     );
   return {
-    carry: all("carry", from, (of) => of.axes),
-    each: all("each", each, (of) => drop(of.axes, [axis!])),
-    rest: rest.map((of, k) => leaf(`rest.${k}`, of.axes, of.dtype)),
+    carry: all("carry", from, (node) => node.axes),
+    each: all("each", each, (node) => drop(node.axes, [axis!])),
+    rest: rest.map((node, k) => leaf(`rest.${k}`, node.axes, node.dtype)),
   };
 };
 
@@ -175,15 +175,17 @@ const close = (
 ): Node => {
   const nextNames = carries, outNames = Object.keys(traced.out);
   const roots = [...nextNames.map((k) => traced.next[k]), ...outNames.map((k) => traced.out[k])];
-  const inside = reachable(roots);
+  const inside = topologicalOrder(roots);
   const own = dependent(inside, level);
   const rest: Node[] = [];
-  const capture = (of: Node) => {
-    if (!own.has(of) && !isFree(of) && !rest.includes(of)) rest.push(of);
+  const capture = (node: Node) => {
+    if (!own.has(node) && !isFree(node) && !rest.includes(node)) rest.push(node);
   };
-  for (const of of inside) if (own.has(of)) of.args.forEach(capture);
+  for (const node of inside) if (own.has(node)) node.args.forEach(capture);
   roots.forEach(capture);
-  const by = new Map(rest.map((of, k) => [of, local(level, `rest.${k}`, of.axes, of.dtype)]));
+  const by = new Map(
+    rest.map((node, k) => [node, local(level, `rest.${k}`, node.axes, node.dtype)]),
+  );
   const closed = substitute(roots, by);
   const step: Step = {
     level,

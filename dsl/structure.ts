@@ -6,30 +6,30 @@ import {
   AxisError,
   drop,
   join,
-  known,
   requireAxis,
   requireFree,
   sameAxes,
   showAxes,
+  sizeOf,
   volume,
 } from "./axes.ts";
-import { type Dtype, type Initialiser, intern, type Node, type Place } from "./node.ts";
+import { type AffineIndex, type Dtype, type Initialiser, intern, type Node } from "./node.ts";
 import { apply, float } from "./primitives.ts";
 
 /** The place that reads an axis unchanged, or under another name. */
-export const at = (axis: string, times = 1, plus = 0): Place => ({
+export const at = (axis: string, times = 1, plus = 0): AffineIndex => ({
   terms: [{ axis, times }],
-  plus,
-  over: 1,
+  offset: plus,
+  divisor: 1,
   exact: false,
   modulo: 0,
 });
 
 /** The place that always reads one position. */
-export const fixed = (plus: number): Place => ({
+export const fixed = (plus: number): AffineIndex => ({
   terms: [],
-  plus,
-  over: 1,
+  offset: plus,
+  divisor: 1,
   exact: false,
   modulo: 0,
 });
@@ -38,10 +38,10 @@ export const fixed = (plus: number): Place => ({
 export const index = (
   x: Node,
   axes: Axes,
-  places: Readonly<Record<string, Place>>,
+  places: Readonly<Record<string, AffineIndex>>,
   fill = 0,
 ): Node => {
-  const all: Record<string, Place> = {};
+  const all: Record<string, AffineIndex> = {};
   for (const axis of Object.keys(x.axes)) all[axis] = places[axis] ?? at(axis);
   const still = Object.keys(all).every((axis) => isIdentity(all[axis], axis)) &&
     sameAxes(axes, x.axes);
@@ -51,9 +51,9 @@ export const index = (
 };
 
 /** True for the place that reads `axis` unchanged. */
-export const isIdentity = (place: Place, axis: string): boolean =>
+export const isIdentity = (place: AffineIndex, axis: string): boolean =>
   place.terms.length === 1 && place.terms[0].axis === axis && place.terms[0].times === 1 &&
-  place.plus === 0 && place.over === 1 && place.modulo === 0;
+  place.offset === 0 && place.divisor === 1 && place.modulo === 0;
 
 const replaced = (of: Axes, from: string, by: Axes): Axes => {
   const rest = drop(of, [from]);
@@ -72,7 +72,7 @@ export const rename = (x: Node, from: string, to: string): Node => {
 };
 
 export const split = (x: Node, axis: string, into: Axes): Node => {
-  const size = known(x.axes, axis);
+  const size = sizeOf(x.axes, axis);
   const names = Object.keys(into);
   if (volume(into) !== size) {
     const product = names.map((name) => `${name} ${into[name]}`).join(" x ");
@@ -80,24 +80,30 @@ export const split = (x: Node, axis: string, into: Axes): Node => {
   }
   let times = size;
   const terms = names.map((name) => {
-    times /= known(into, name);
+    times /= sizeOf(into, name);
     return { axis: name, times };
   });
   return index(x, replaced(x.axes, axis, into), {
-    [axis]: { terms, plus: 0, over: 1, exact: false, modulo: 0 },
+    [axis]: { terms, offset: 0, divisor: 1, exact: false, modulo: 0 },
   });
 };
 
 export const merge = (x: Node, names: readonly string[], to: string): Node => {
-  const total = names.reduce((product, name) => product * known(x.axes, name), 1);
+  const total = names.reduce((product, name) => product * sizeOf(x.axes, name), 1);
   const rest = drop(x.axes, names);
   requireFree(rest, to);
   let over = total;
-  const places: Record<string, Place> = {};
+  const places: Record<string, AffineIndex> = {};
   for (const name of names) {
-    const size = known(x.axes, name);
+    const size = sizeOf(x.axes, name);
     over /= size;
-    places[name] = { terms: [{ axis: to, times: 1 }], plus: 0, over, exact: false, modulo: size };
+    places[name] = {
+      terms: [{ axis: to, times: 1 }],
+      offset: 0,
+      divisor: over,
+      exact: false,
+      modulo: size,
+    };
   }
   const entries = Object.entries(x.axes).flatMap(([axis, size]) =>
     axis === names[0] ? [[to, total] as const] : axis in rest ? [[axis, size] as const] : []
@@ -106,7 +112,7 @@ export const merge = (x: Node, names: readonly string[], to: string): Node => {
 };
 
 export const slice = (x: Node, axis: string, start: number, length: number, step = 1): Node => {
-  const size = known(x.axes, axis);
+  const size = sizeOf(x.axes, axis);
   const last = start + (length - 1) * step;
   if (start < 0 || length < 1 || last >= size || last < 0) {
     throw new AxisError(
@@ -117,7 +123,7 @@ export const slice = (x: Node, axis: string, start: number, length: number, step
 };
 
 export const pad = (x: Node, axis: string, before: number, after: number, fill = 0): Node => {
-  const size = known(x.axes, axis);
+  const size = sizeOf(x.axes, axis);
   if (before < 0 || after < 0) throw new AxisError(`cannot pad '${axis}' by a negative amount`);
   return index(
     x,
@@ -128,7 +134,7 @@ export const pad = (x: Node, axis: string, before: number, after: number, fill =
 };
 
 export const flip = (x: Node, axis: string): Node =>
-  index(x, x.axes, { [axis]: at(axis, -1, known(x.axes, axis) - 1) });
+  index(x, x.axes, { [axis]: at(axis, -1, sizeOf(x.axes, axis) - 1) });
 
 export const windows = (
   x: Node,
@@ -137,16 +143,16 @@ export const windows = (
   { stride = 1, dilation = 1, before = 0, after = 0 }: WindowOptions,
 ): Node => {
   const span = (into.size - 1) * dilation + 1;
-  const count = Math.floor((known(x.axes, axis) + before + after - span) / stride) + 1;
+  const count = Math.floor((sizeOf(x.axes, axis) + before + after - span) / stride) + 1;
   if (count < 1) {
     throw new AxisError(
-      `a window of ${span} does not fit into '${axis}', which has ${known(x.axes, axis)}` +
+      `a window of ${span} does not fit into '${axis}', which has ${sizeOf(x.axes, axis)}` +
         ` and padding ${before} + ${after}`,
     );
   }
   const terms = [{ axis: into.out, times: stride }, { axis: into.tap, times: dilation }];
   return index(x, replaced(x.axes, axis, { [into.out]: count, [into.tap]: into.size }), {
-    [axis]: { terms, plus: -before, over: 1, exact: false, modulo: 0 },
+    [axis]: { terms, offset: -before, divisor: 1, exact: false, modulo: 0 },
   });
 };
 
@@ -163,7 +169,7 @@ export interface WindowOptions {
 }
 
 export const pick = (x: Node, axis: string, position: number): Node => {
-  const size = known(x.axes, axis);
+  const size = sizeOf(x.axes, axis);
   if (!(Number.isInteger(position) && position >= 0 && position < size)) {
     throw new AxisError(`cannot pick ${position} along '${axis}', which has ${size}`);
   }
@@ -185,7 +191,7 @@ export const reduce = (x: Node, how: "add" | "max", over: readonly string[]): No
 export const sumOver = (x: Node, axes: Axes): Node => {
   const there = Object.keys(axes).filter((axis) => axis in x.axes);
   const times = Object.keys(axes).filter((axis) => !(axis in x.axes))
-    .reduce((product, axis) => product * known(axes, axis), 1);
+    .reduce((product, axis) => product * sizeOf(axes, axis), 1);
   return apply("mul", reduce(x, "add", there), float(times));
 };
 

@@ -2,8 +2,8 @@
 // spectrogram is standardised over the whole clip and filled up with zeros, its mean; stretches of
 // the model's length are encoded each by itself, and the rows that stand for filling are cut off.
 import type { Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { nodeOf } from "../dsl/node.ts";
 import { iota, less, named, on, scalarOf, select, shift, toFloat } from "../dsl/ops.ts";
 import { type Encoder, features } from "./encoder.ts";
 import type { Fidelity } from "./fidelity.ts";
@@ -73,7 +73,7 @@ export const standardisedStretches = (
 ): Frames<"mel"> =>
   named("standardise", () => {
     const standard = on.div(on.sub(logs, mean), shift(deviation, 1e-8));
-    const time = toFloat(iota("time", known(node(logs).axes, "time")));
+    const time = toFloat(iota("time", sizeOf(nodeOf(logs).axes, "time")));
     return select(less(time, frames), standard, scalarOf(0));
   });
 

@@ -2,8 +2,8 @@
 // a class token goes first, the blocks run, and a norm ends it. Two ways to hide: a learnt token in
 // place of a patch (SSAST style), or leaving the patch out (MAE style).
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { type Key, node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { type Key, nodeOf } from "../dsl/node.ts";
 import {
   concat,
   equal,
@@ -96,7 +96,7 @@ const embed = (at: Scope, { dim, patch }: Encoder, x: Spectrogram): Sequence =>
 /** Class token and registers, then the sequence through the blocks and the last norm. */
 const run = (at: Scope, encoder: Encoder, x: Sequence, first: Sequence, key?: Key): Sequence => {
   const { registers, dim } = encoder;
-  const batch = known(node(x).axes, "batch");
+  const batch = sizeOf(nodeOf(x).axes, "batch");
   const rows = registers === 0 ? undefined : pick(
     param(at("register_tokens"), { one: 1, token: registers, channel: dim }, spread(0.02)),
     "one",
@@ -157,7 +157,7 @@ export const encode =
       const seen = hidden?.positions === "kept"
         ? positioned(cover(embedded), table)
         : cover(positioned(embedded, table));
-      const batch = known(node(x).axes, "batch");
+      const batch = sizeOf(nodeOf(x).axes, "batch");
       return run(at, encoder, seen, classToken(at, dim, batch, table), key);
     });
 
@@ -172,7 +172,7 @@ export const encodeVisible = (
     const table = tableOf(at, encoder, x);
     const all = positioned(embed(at, encoder, x), table);
     const seen: AnyTensor = rename(gather(all as AnyTensor, "token", places), "slot", "token");
-    const batch = known(node(x).axes, "batch");
+    const batch = sizeOf(nodeOf(x).axes, "batch");
     return run(at, encoder, seen as Sequence, classToken(at, encoder.dim, batch, table), key);
   });
 

@@ -1,8 +1,8 @@
 // Log-mel spectrograms, as torchaudio makes them: centred frames with reflected edges, periodic Hann
 // window, power spectrum, HTK mel filters without area normalisation, natural logarithm.
 import type { Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { nodeOf } from "../dsl/node.ts";
 import {
   add,
   contract,
@@ -89,7 +89,7 @@ export const melFilters = ({ sampleRate, fft, mels, fMin, fMax }: FrontEnd): Flo
 
 /** Samples with `margin` more on both sides, reflected at the ends. */
 const reflected = (x: Waveform, margin: number): Waveform => {
-  const samples = known(node(x).axes, "sample");
+  const samples = sizeOf(nodeOf(x).axes, "sample");
   const positions = Uint32Array.from({ length: samples + 2 * margin }, (_, k) => {
     const at = Math.abs(k - margin);
     return at < samples ? at : 2 * (samples - 1) - at;
@@ -146,8 +146,8 @@ export const logMel = (front: FrontEnd) => (x: Waveform): Frames<"mel"> =>
  * number (published training), 1 by one less (published inference).
  */
 export const standardise = (x: Frames<"mel">, ddof: 0 | 1): Frames<"mel"> => {
-  const { axes } = node(x);
-  const n = known(axes, "time") * known(axes, "mel");
+  const { axes } = nodeOf(x);
+  const n = sizeOf(axes, "time") * sizeOf(axes, "mel");
   const centred = on.sub(x, mean(x, ["time", "mel"]));
   const variance = scale(sum(square(centred), ["time", "mel"]), 1 / (n - ddof));
   return on.div(centred, shift(sqrt(variance), 1e-8));

@@ -1,8 +1,8 @@
 // What all encoders are made of. A sequence has the axes batch, token and channel; weights have the
 // names, shapes and order of the published checkpoints.
 import type { Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { type Initialiser, node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { type Initialiser, nodeOf } from "../dsl/node.ts";
 import {
   contract,
   mean,
@@ -34,10 +34,10 @@ export const scope = (prefix: string, outer: Scope = (name) => name): Scope => (
   outer(prefix === "" ? name : `${prefix}.${name}`);
 
 /** How many channels a sequence has. */
-export const channels = (x: Sequence): number => known(node(x).axes, "channel");
+export const channels = (x: Sequence): number => sizeOf(nodeOf(x).axes, "channel");
 
 /** How many tokens a sequence has. */
-export const tokens = (x: Sequence): number => known(node(x).axes, "token");
+export const tokens = (x: Sequence): number => sizeOf(nodeOf(x).axes, "token");
 
 /** Channels as heads of as many features each. */
 export const toHeads = (x: Sequence, heads: number): Heads =>
@@ -108,7 +108,7 @@ export const residualNorm =
 /** Each head normalised over its features; the stored weight w scales by 1 + w. */
 export const headNorm = (at: Scope, eps: number) => (x: Heads): Heads =>
   named("head norm", () => {
-    const { head, feature } = node(x).axes;
+    const { head, feature } = nodeOf(x).axes;
     const size = { head: Number(head), feature: Number(feature) };
     const weight = param(at("weight"), { channel: size.head * size.feature }, zeros);
     return on.mul(normalised(x, "feature", eps, "layer"), shift(split(weight, "channel", size), 1));

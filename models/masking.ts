@@ -1,8 +1,8 @@
 // Which patches are hidden: those whose noise ranks highest, so exactly the same number in every
 // clip. Patches that share their noise are hidden together; which ones share is the kind of mask.
 import type { Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { type Key, node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { type Key, nodeOf } from "../dsl/node.ts";
 import {
   equal,
   gather,
@@ -47,7 +47,7 @@ export const visible = (tokens: number, ratio: number): number =>
  * and an earlier place. Counting needs no sort.
  */
 const ranks = (noise: PerToken): PerToken => {
-  const tokens = known(node(noise).axes, "token");
+  const tokens = sizeOf(nodeOf(noise).axes, "token");
   const other = rename(noise, "token", "other");
   const earlier = less(iota("other", tokens), iota("token", tokens));
   const one = scalarOf(1), zero = scalarOf(0);
@@ -58,7 +58,7 @@ const ranks = (noise: PerToken): PerToken => {
 /** 1 for patches that are hidden, 0 for visible ones: hidden are all but the `visible` smallest. */
 export const maskByRank = (noise: PerToken, ratio: number): PerToken =>
   named("mask", () => {
-    const keep = visible(known(node(noise).axes, "token"), ratio) - 0.5;
+    const keep = visible(sizeOf(nodeOf(noise).axes, "token"), ratio) - 0.5;
     return toFloat(less(scalarOf(keep), ranks(noise)));
   });
 
@@ -95,7 +95,7 @@ export const visiblePlaces = (
   count: number,
 ): Tensor<{ batch: number; slot: number }> =>
   named("visible places", () => {
-    const tokens = known(node(mask).axes, "token");
+    const tokens = sizeOf(nodeOf(mask).axes, "token");
     const before = slots(mask);
     const there = equal(toWord(before), iota("slot", count));
     const seen = less(mask, scalarOf(0.5));
@@ -109,7 +109,7 @@ export const visiblePlaces = (
 
 /** How many visible patches stand before each patch. */
 export const slots = (mask: PerToken): PerToken => {
-  const tokens = known(node(mask).axes, "token");
+  const tokens = sizeOf(nodeOf(mask).axes, "token");
   const earlier = less(iota("other", tokens), iota("token", tokens));
   const seen = select(
     less(rename(mask, "token", "other"), scalarOf(0.5)),

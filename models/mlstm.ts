@@ -1,8 +1,8 @@
 // The mLSTM cell (Beck et al., "xLSTM: Extended long short-term memory", 2024, equations 19-27): a
 // matrix memory with exponential gates, in three forms that give the same numbers.
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { nodeOf } from "../dsl/node.ts";
 import {
   add,
   contract,
@@ -64,7 +64,7 @@ const stabiliser = (decay: AnyTensor, x: AnyTensor, over: string): AnyTensor => 
 const normalisedBy = (numerator: AnyTensor, n: AnyTensor, m: AnyTensor): AnyTensor =>
   on.mul(numerator, recip(shift(max(max(n, neg(n)), exp(neg(m))), 1e-6)));
 
-const scaledKeys = (k: Heads): Heads => scale(k, known(node(k).axes, "feature") ** -0.5);
+const scaledKeys = (k: Heads): Heads => scale(k, sizeOf(nodeOf(k).axes, "feature") ** -0.5);
 
 /**
  * C = (q kᵀ / √d) ∘ D with log D = F_i - F_j + I_j for j ≤ i, where F sums log σ(f), stabilised by
@@ -72,7 +72,7 @@ const scaledKeys = (k: Heads): Heads => scale(k, known(node(k).axes, "feature") 
  */
 export const parallelMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs): Heads =>
   named("mLSTM, parallel", () => {
-    const tokens = known(node(q).axes, "token");
+    const tokens = sizeOf(nodeOf(q).axes, "token");
     const sums = cumulative(logSigmoid(forgetGate), "token");
     const key = (x: AnyTensor): AnyTensor => rename(x, "token", "key");
     const logs = add(sub(sums, key(sums)), key(inputGate));
@@ -113,7 +113,7 @@ export const chunkwiseMlstm = (
   size = 64,
 ): Heads =>
   named("mLSTM, chunkwise", () => {
-    const tokens = known(node(q).axes, "token");
+    const tokens = sizeOf(nodeOf(q).axes, "token");
     const cut = (x: AnyTensor, fill = 0): AnyTensor => toChunks(x, size, fill);
     const other = (x: AnyTensor): AnyTensor => rename(x, "place", "other");
     const Q = cut(q), K = cut(scaledKeys(k)), V: AnyTensor = rename(cut(v), "feature", "value");

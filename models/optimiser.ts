@@ -2,7 +2,7 @@
 // values of parameters and moments from gradients; before it, gradients may be clipped, and after it
 // parameters averaged. Moments and averages are parameters that are not trained.
 import type { AnyTensor } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { nodeOf } from "../dsl/node.ts";
 import {
   add,
   div,
@@ -111,7 +111,7 @@ export const adamW = (
 const normOf = (gradients: readonly AnyTensor[]): Scalar =>
   sqrt(
     gradients.map((g): AnyTensor => {
-      const axes = Object.keys(node(g).axes);
+      const axes = Object.keys(nodeOf(g).axes);
       return axes.length === 0 ? square(g) : sum(square(g), axes);
     }).reduce((a, b) => add(a, b) as AnyTensor),
   );

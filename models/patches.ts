@@ -1,7 +1,7 @@
 // A spectrogram as a sequence of patches: cutting, embedding, and the fixed code of their positions.
 import type { Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { nodeOf } from "../dsl/node.ts";
 import { contract, literal, merge, named, on, param, pick, split } from "../dsl/ops.ts";
 import { spread, xavier, zeros } from "./initialisers.ts";
 import type { Scope, Sequence } from "./layers.ts";
@@ -26,8 +26,8 @@ export const gridOf = (
   x: Spectrogram,
   patch: PatchSize,
 ): Grid => ({
-  time: known(node(x).axes, "time") / patch.time,
-  frequency: known(node(x).axes, "mel") / patch.frequency,
+  time: sizeOf(nodeOf(x).axes, "time") / patch.time,
+  frequency: sizeOf(nodeOf(x).axes, "mel") / patch.frequency,
 });
 
 /**

@@ -1,13 +1,13 @@
 // What the forms of recurrences share: tokens as chunks of equal length (the last one filled up with
 // values that the caller's formula must not notice), running sums, and the value one step before.
 import type { AnyTensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { nodeOf } from "../dsl/node.ts";
 import { merge, on, pad, recurrence, scalarOf, slice, split } from "../dsl/ops.ts";
 
 /** The axis `token` as `chunk` and `place`, `fill` in places beyond the last token. */
 export const toChunks = (x: AnyTensor, size: number, fill = 0): AnyTensor => {
-  const tokens = known(node(x).axes, "token"), chunk = Math.ceil(tokens / size);
+  const tokens = sizeOf(nodeOf(x).axes, "token"), chunk = Math.ceil(tokens / size);
   const whole: AnyTensor = pad(x, "token", 0, chunk * size - tokens, fill);
   return split(whole, "token", { chunk, place: size });
 };
@@ -22,4 +22,4 @@ export const cumulative = (x: AnyTensor, over: string): AnyTensor =>
 
 /** What stood one position earlier along an axis, and `first` at the first. */
 export const previous = (x: AnyTensor, axis: string, first = 0): AnyTensor =>
-  slice(pad(x, axis, 1, 0, first), axis, 0, known(node(x).axes, axis));
+  slice(pad(x, axis, 1, 0, first), axis, 0, sizeOf(nodeOf(x).axes, axis));

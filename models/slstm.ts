@@ -1,8 +1,8 @@
 // The sLSTM cell and block (Beck et al., "xLSTM", 2024): scalar memories with exponential gates,
 // mixed within a head by a recurrent matrix, so that steps can only run one after another. The
 // published audio encoders leave it out.
-import { type AnyTensor, known, type Tensor } from "../dsl/axes.ts";
-import { node } from "../dsl/node.ts";
+import { type AnyTensor, sizeOf, type Tensor } from "../dsl/axes.ts";
+import { nodeOf } from "../dsl/node.ts";
 import {
   add,
   concat,
@@ -96,7 +96,7 @@ export const slstm = (
 
 /** The state before the first token, for the clips of `x` and `heads` heads: nothing. */
 export const emptySlstm = (x: Sequence, heads: number): SlstmState => {
-  const batch = known(node(x).axes, "batch"), unit = channels(x) / heads;
+  const batch = sizeOf(nodeOf(x).axes, "batch"), unit = channels(x) / heads;
   const zero = expand(scalarOf(0), { batch, head: heads, unit });
   return { y: zero, c: zero, n: zero, m: zero };
 };

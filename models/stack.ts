@@ -1,8 +1,8 @@
 // A stack of one family's blocks: the direction in which they read the tokens, and stochastic depth.
 // Every family has the same options, as each block is a function from sequence to sequence.
 import type { AnyTensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
-import { type Key, node } from "../dsl/node.ts";
+import { sizeOf } from "../dsl/axes.ts";
+import { type Key, nodeOf } from "../dsl/node.ts";
 import { add, flip, less, named, on, scalarOf, scale, sub, toFloat } from "../dsl/ops.ts";
 import { foldKey, uniform } from "../dsl/random.ts";
 import type { Norm, Scope, Sequence } from "./layers.ts";
@@ -110,7 +110,7 @@ const directed = ({ family, order }: StackSizes, k: number, block: Block): Block
  * adds to the others is scaled up, so that its mean stays. The share grows linearly to the last block.
  */
 const sometimes = (key: Key, share: number, block: Block): Block => (x) => {
-  const batch = known(node(x).axes, "batch");
+  const batch = sizeOf(nodeOf(x).axes, "batch");
   const kept = toFloat(less(scalarOf(share), uniform(key, { batch }) as AnyTensor)) as AnyTensor;
   return add(x, on.mul(sub(block(x), x), scale(kept, 1 / (1 - share)))) as Sequence;
 };

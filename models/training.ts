@@ -1,8 +1,8 @@
 // Pre-training as programs: a step (state, batch) -> (state, loss), and the evaluation of clips.
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
-import { known } from "../dsl/axes.ts";
+import { sizeOf } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
-import { type Key, node } from "../dsl/node.ts";
+import { type Key, nodeOf } from "../dsl/node.ts";
 import {
   add,
   equal,
@@ -73,7 +73,7 @@ export const forward = (
       const hidden = { mask, positions: fidelity.maskedPositions };
       return predict(encoder)(encode(encoder, { hidden, key })(x));
     }
-    const count = visible(known(node(mask).axes, "token"), masking.ratio);
+    const count = visible(sizeOf(nodeOf(mask).axes, "token"), masking.ratio);
     const h = encodeVisible(encoder, visiblePlaces(mask, count), { key })(x);
     const { decoder } = objective;
     return decode(encoder, decoder, gridOf(x, encoder.patch), mask, scope("decoder"))(h);
@@ -181,7 +181,7 @@ export const updateStep = (trained: readonly Parameter[], optimiser: Scaling): S
   );
 
 /** Puts averages in the places of parameters and parameters in theirs; twice is as before. */
-export const exchange = (trained: readonly Parameter[]): Readonly<Record<string, AnyTensor>> =>
+export const swapAverages = (trained: readonly Parameter[]): Readonly<Record<string, AnyTensor>> =>
   Object.fromEntries(trained.flatMap(({ name, axes, tensor }) => [
     [name, param(average(name), axes, zeros, { trainable: false }) as AnyTensor],
     [average(name), tensor],

@@ -20,7 +20,7 @@ import {
   split,
   sub,
 } from "../dsl/ops.ts";
-import { node } from "../dsl/node.ts";
+import { nodeOf } from "../dsl/node.ts";
 import { xavier, zeros } from "./initialisers.ts";
 import {
   channels,
@@ -56,7 +56,7 @@ export interface AttentionOptions {
  * the angles t · 10000^(-2k/d). The table is literal, as sines of large angles differ by device.
  */
 const rotated = (x: Heads): Heads => {
-  const { token, feature } = node(x).axes;
+  const { token, feature } = nodeOf(x).axes;
   const size = { token: Number(token), pair: Number(feature) / 2 };
   const table = (wave: (angle: number) => number) =>
     literal(

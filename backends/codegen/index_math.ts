@@ -4,7 +4,7 @@
 // targets share.
 
 /** A loop variable or an opaque integer expression, from `low` to `high` inclusive. */
-export interface Atom {
+export interface IndexVar {
   readonly text: string;
   readonly low: number;
   readonly high: number;
@@ -13,30 +13,30 @@ export interface Atom {
   /** True if it differs among the invocations of a workgroup. */
   readonly varies?: boolean;
   /** Set for a quotient or remainder: the dividend and the divisor. */
-  readonly cut?: Cut;
+  readonly cut?: DivMod;
   /** True for a loop variable that takes all values of its range, independently of others. */
   readonly free?: boolean;
   /** Set for an expression with a narrower range than its terms imply: that expression. */
-  readonly is?: Int;
+  readonly is?: IndexExpr;
 }
 
 /** Quotient or remainder of a non-negative expression. */
-export interface Cut {
-  readonly of: Int;
+export interface DivMod {
+  readonly of: IndexExpr;
   readonly by: number;
   readonly remains: boolean;
 }
 
 /** constant + sum(times * atom). */
-export interface Int {
+export interface IndexExpr {
   readonly constant: number;
-  readonly terms: readonly { readonly atom: Atom; readonly times: number }[];
+  readonly terms: readonly { readonly atom: IndexVar; readonly times: number }[];
 }
 
-export const int = (constant: number): Int => ({ constant, terms: [] });
+export const int = (constant: number): IndexExpr => ({ constant, terms: [] });
 
 /** A variable from 0 to size - 1; one of size 1 is the constant 0. */
-export const variable = (text: string, size: number): Int =>
+export const variable = (text: string, size: number): IndexExpr =>
   size === 1 ? int(0) : {
     constant: 0,
     terms: [{ atom: { text, low: 0, high: size - 1, depends: [text], free: true }, times: 1 }],
@@ -46,9 +46,9 @@ export const variable = (text: string, size: number): Int =>
  * An expression that lies from `least` to `most` whatever its terms imply; the caller guarantees it
  * by the bounds of the enclosing loops.
  */
-export const within = (of: Int, least: number, most: number): Int => {
+export const within = (of: IndexExpr, least: number, most: number): IndexExpr => {
   if (low(of) >= least && high(of) <= most) return of;
-  const atom: Atom = {
+  const atom: IndexVar = {
     text: show(of),
     low: Math.max(least, low(of)),
     high: Math.min(most, high(of)),
@@ -60,7 +60,7 @@ export const within = (of: Int, least: number, most: number): Int => {
 };
 
 /** The expression for code: without the narrowed ranges. */
-export const spelled = (a: Int): Int =>
+export const spelled = (a: IndexExpr): IndexExpr =>
   a.terms.every(({ atom }) => atom.is === undefined) ? a : a.terms.reduce(
     (s, { atom, times: by }) =>
       sum(
@@ -73,19 +73,19 @@ export const spelled = (a: Int): Int =>
     int(a.constant),
   );
 
-export const sum = (a: Int, b: Int): Int => {
+export const sum = (a: IndexExpr, b: IndexExpr): IndexExpr => {
   const terms = new Map(a.terms.map((term) => [term.atom.text, term]));
   for (const { atom, times } of b.terms) {
     terms.set(atom.text, { atom, times: times + (terms.get(atom.text)?.times ?? 0) });
   }
-  return healed({
+  return recombined({
     constant: a.constant + b.constant,
     terms: [...terms.values()].filter((term) => term.times !== 0),
   });
 };
 
 /** floor(floor(x / n) / by) = floor(x / (n * by)): merges nested divisions. */
-const wholeOf = (of: Int, by: number): { readonly of: Int; readonly by: number } => {
+const wholeOf = (of: IndexExpr, by: number): { readonly of: IndexExpr; readonly by: number } => {
   const [only, ...others] = of.terms;
   const cut = only?.atom.cut;
   const isQuotient = others.length === 0 && of.constant === 0 && only?.times === 1 &&
@@ -94,7 +94,7 @@ const wholeOf = (of: Int, by: number): { readonly of: Int; readonly by: number }
 };
 
 /** by * floor(x / by) + (x mod by) = x: flattening an unflattened index costs nothing. */
-const healed = (a: Int): Int => {
+const recombined = (a: IndexExpr): IndexExpr => {
   for (const rest of a.terms) {
     const { cut } = rest.atom;
     if (cut === undefined || !cut.remains) continue;
@@ -110,31 +110,32 @@ const healed = (a: Int): Int => {
   return a;
 };
 
-export const times = (a: Int, by: number): Int =>
+export const times = (a: IndexExpr, by: number): IndexExpr =>
   by === 0 ? int(0) : {
     constant: a.constant * by,
     terms: a.terms.map(({ atom, times }) => ({ atom, times: times * by })),
   };
 
-export const low = (a: Int): number =>
+export const low = (a: IndexExpr): number =>
   a.terms.reduce(
     (s, { atom, times }) => s + times * (times > 0 ? atom.low : atom.high),
     a.constant,
   );
-export const high = (a: Int): number =>
+export const high = (a: IndexExpr): number =>
   a.terms.reduce(
     (s, { atom, times }) => s + times * (times > 0 ? atom.high : atom.low),
     a.constant,
   );
 
 /** The loop variables that an expression depends on. */
-export const depends = (a: Int): readonly string[] => a.terms.flatMap(({ atom }) => atom.depends);
+export const depends = (a: IndexExpr): readonly string[] =>
+  a.terms.flatMap(({ atom }) => atom.depends);
 
 /** True when an expression differs among the invocations of a workgroup. */
-export const varies = (a: Int): boolean => a.terms.some(({ atom }) => atom.varies === true);
+export const varies = (a: IndexExpr): boolean => a.terms.some(({ atom }) => atom.varies === true);
 
 /** The expression as text, in 32-bit signed arithmetic. */
-export const show = (a: Int): string => {
+export const show = (a: IndexExpr): string => {
   const parts = a.terms.map(({ atom, times }) =>
     times === 1 ? atom.text : `${atom.text} * ${times}`
   );
@@ -143,7 +144,7 @@ export const show = (a: Int): string => {
 };
 
 /** A quotient or remainder that could not be folded. */
-const opaque = (text: string, cut: Cut, low: number, high: number): Int =>
+const unfolded = (text: string, cut: DivMod, low: number, high: number): IndexExpr =>
   low === high ? int(low) : {
     constant: 0,
     terms: [{
@@ -153,7 +154,10 @@ const opaque = (text: string, cut: Cut, low: number, high: number): Int =>
   };
 
 /** Splits an expression into terms divisible by `by`, divided, and the rest. */
-const separate = (a: Int, by: number): { readonly whole: Int; readonly rest: Int } => {
+const separate = (
+  a: IndexExpr,
+  by: number,
+): { readonly whole: IndexExpr; readonly rest: IndexExpr } => {
   const divides = (n: number) => n % by === 0;
   const whole = a.terms.filter((term) => divides(term.times));
   const rest = a.terms.filter((term) => !divides(term.times));
@@ -168,7 +172,7 @@ const separate = (a: Int, by: number): { readonly whole: Int; readonly rest: Int
 };
 
 /** floor(a / by) */
-export const quotient = (a: Int, by: number): Int => {
+export const quotient = (a: IndexExpr, by: number): IndexExpr => {
   if (by === 1) return a;
   const { whole, rest } = separate(a, by);
   const from = low(rest), to = high(rest);
@@ -180,12 +184,12 @@ export const quotient = (a: Int, by: number): Int => {
   const lifted = sum(rest, int(lift * by));
   const cut = { ...wholeOf(lifted, by), remains: false };
   const text = `(${show(cut.of)} / ${cut.by})`;
-  const part = opaque(text, cut, Math.floor(low(lifted) / by), Math.floor(high(lifted) / by));
+  const part = unfolded(text, cut, Math.floor(low(lifted) / by), Math.floor(high(lifted) / by));
   return sum(sum(whole, part), int(-lift));
 };
 
 /** a - by * floor(a / by) */
-export const remainder = (a: Int, by: number): Int => {
+export const remainder = (a: IndexExpr, by: number): IndexExpr => {
   const { rest } = separate(a, by);
   const from = low(rest), to = high(rest);
   if (Math.floor(from / by) === Math.floor(to / by)) {
@@ -193,5 +197,5 @@ export const remainder = (a: Int, by: number): Int => {
   }
   const lift = Math.max(0, Math.ceil(-from / by));
   const lifted = sum(rest, int(lift * by));
-  return opaque(`(${show(lifted)} % ${by})`, { of: lifted, by, remains: true }, 0, by - 1);
+  return unfolded(`(${show(lifted)} % ${by})`, { of: lifted, by, remains: true }, 0, by - 1);
 };

@@ -8,14 +8,14 @@ export const rowStages = (kernel: ExpressionKernel): readonly (readonly Node[])[
   const stage = new Map<Node, number>();
   const known = new Map<Node, number>();
   const first = kernel.reductions.reduce((low, { id }) => Math.min(low, id), Infinity);
-  const below = (of: Node) => stage.has(of) || of.id < first ? [] : of.args;
+  const below = (node: Node) => stage.has(node) || node.id < first ? [] : node.args;
   const lists: Node[][] = [];
   for (const reduction of kernel.reductions) {
     const at = ascend(
       reduction.args[0],
       known,
       below,
-      (of) => stage.get(of) ?? Math.max(0, ...below(of).map((arg) => known.get(arg)!)),
+      (node) => stage.get(node) ?? Math.max(0, ...below(node).map((arg) => known.get(arg)!)),
     );
     stage.set(reduction, at + 1);
     (lists[at] ??= []).push(reduction);

@@ -1,7 +1,7 @@
 // Analyses of a scan's step before it is printed: where a carry is read, what is loop-invariant,
 // what can be precomputed for all steps, which values two scans share, and a copy of a step for
 // printing it next to another one.
-import { intern, type Node, reachable } from "../../dsl/node.ts";
+import { intern, type Node, topologicalOrder } from "../../dsl/node.ts";
 import { locals, roles, substitute } from "../../dsl/scan.ts";
 import { costOf } from "../lower/cost_model.ts";
 import type { Dim, ScanRoot } from "../lower/kernel_ir.ts";
@@ -12,11 +12,13 @@ import { dependents, movedAxes } from "../lower/graph/queries.ts";
  * step moves along axes, as such values would be read at other lanes too.
  */
 export const steadyIn = (roots: readonly Node[], changing: readonly Node[]): readonly Node[] => {
-  const nodes = reachable(roots);
+  const nodes = topologicalOrder(roots);
   const moving = dependents(nodes, changing);
-  if (nodes.some((of) => moving.has(of) && movedAxes(of).length > 0)) return [];
-  const read = nodes.filter((of) => moving.has(of)).flatMap((of) => of.args);
-  return [...new Set([...roots, ...read])].filter((of) => !moving.has(of) && of.op !== "const");
+  if (nodes.some((node) => moving.has(node) && movedAxes(node).length > 0)) return [];
+  const read = nodes.filter((node) => moving.has(node)).flatMap((node) => node.args);
+  return [...new Set([...roots, ...read])].filter((node) =>
+    !moving.has(node) && node.op !== "const"
+  );
 };
 
 /** Least work, in additions, that makes a value worth keeping in scratch memory. */
@@ -32,8 +34,8 @@ export interface Steps {
 /** How the values of steps may be computed. */
 export interface Around {
   /** Whether a value is computed from its arguments, or is stored. */
-  readonly isOpen: (of: Node) => boolean;
-  readonly isStored: (of: Node) => boolean;
+  readonly isOpen: (node: Node) => boolean;
+  readonly isStored: (node: Node) => boolean;
   /** The held axes, which each lane loops over. */
   readonly held: ReadonlySet<string>;
 }
@@ -69,40 +71,40 @@ const lookAt = (
   ]);
   const seen = new Map<Node, Found>();
   const elsewhere = new Set<Node>();
-  const look = (of: Node): Found => {
-    const found = seen.get(of);
+  const look = (node: Node): Found => {
+    const found = seen.get(node);
     if (found !== undefined) return found;
-    const other = standsFor.get(of);
-    const below = other !== undefined ? [look(other)] : isOpen(of) ? of.args.map(look) : [];
+    const other = standsFor.get(node);
+    const below = other !== undefined ? [look(other)] : isOpen(node) ? node.args.map(look) : [];
     const as = other !== undefined ? below[0].as : intern(
-      of.op,
-      of.dtype,
-      of.axes,
-      of.args.map((arg, k) => below[k]?.as ?? arg),
-      of.attributes,
+      node.op,
+      node.dtype,
+      node.axes,
+      node.args.map((arg, k) => below[k]?.as ?? arg),
+      node.attributes,
     );
     const made: Found = {
       as,
-      fixed: (other !== undefined || isOpen(of) || isStored(of)) &&
+      fixed: (other !== undefined || isOpen(node) || isStored(node)) &&
         below.every(({ fixed }) => fixed),
-      timed: time in of.axes || below.some(({ timed }) => timed),
-      cost: below.reduce((sum, { cost }) => sum + cost, isOpen(of) ? costOf(of) : 0),
+      timed: time in node.axes || below.some(({ timed }) => timed),
+      cost: below.reduce((sum, { cost }) => sum + cost, isOpen(node) ? costOf(node) : 0),
     };
-    seen.set(of, made);
+    seen.set(node, made);
     return made;
   };
   roots.forEach(look);
-  const leave = (of: Node): void => {
-    if (elsewhere.has(of)) return;
-    elsewhere.add(of);
-    const other = standsFor.get(of);
-    (other !== undefined ? [other] : isOpen(of) ? of.args : []).forEach(leave);
+  const leave = (node: Node): void => {
+    if (elsewhere.has(node)) return;
+    elsewhere.add(node);
+    const other = standsFor.get(node);
+    (other !== undefined ? [other] : isOpen(node) ? node.args : []).forEach(leave);
   };
-  for (const of of seen.keys()) {
-    const other = of.op === "reduce"
-      ? of.attributes.over!.filter((axis) => !held.has(axis))
-      : movedAxes(of);
-    if (isOpen(of) && other.length > 0) of.args.forEach(leave);
+  for (const node of seen.keys()) {
+    const other = node.op === "reduce"
+      ? node.attributes.over!.filter((axis) => !held.has(axis))
+      : movedAxes(node);
+    if (isOpen(node) && other.length > 0) node.args.forEach(leave);
   }
   return { seen, elsewhere, standsFor };
 };
@@ -114,9 +116,9 @@ const lookAt = (
 const worthwhile = (steps: Steps, around: Around): ReadonlyMap<Node, Node> => {
   const { seen, elsewhere } = lookAt(steps, around);
   return new Map(
-    [...seen].flatMap(([of, { as, fixed, timed }]) =>
-      fixed && timed && costOf(of) >= worthKeeping && around.isOpen(of) && !elsewhere.has(of)
-        ? [[as, of] as const]
+    [...seen].flatMap(([node, { as, fixed, timed }]) =>
+      fixed && timed && costOf(node) >= worthKeeping && around.isOpen(node) && !elsewhere.has(node)
+        ? [[as, node] as const]
         : []
     ),
   );
@@ -129,16 +131,16 @@ const worthwhile = (steps: Steps, around: Around): ReadonlyMap<Node, Node> => {
 export const aheadIn = (steps: Steps, around: Around): readonly Node[] => {
   const { seen, elsewhere, standsFor } = lookAt(steps, around);
   const found = new Set<Node>(), visited = new Set<Node>();
-  const visit = (of: Node): void => {
-    if (visited.has(of) || elsewhere.has(of)) return;
-    visited.add(of);
-    const { fixed, timed, cost } = seen.get(of)!;
-    const other = standsFor.get(of);
+  const visit = (node: Node): void => {
+    if (visited.has(node) || elsewhere.has(node)) return;
+    visited.add(node);
+    const { fixed, timed, cost } = seen.get(node)!;
+    const other = standsFor.get(node);
     if (other !== undefined) return visit(other);
-    const isLoose = !Object.keys(of.axes).some((axis) => around.held.has(axis));
+    const isLoose = !Object.keys(node.axes).some((axis) => around.held.has(axis));
     if (fixed && timed && isLoose) {
-      if (cost >= worthKeeping) found.add(of);
-    } else if (around.isOpen(of)) of.args.forEach(visit);
+      if (cost >= worthKeeping) found.add(node);
+    } else if (around.isOpen(node)) node.args.forEach(visit);
   };
   steps.roots.forEach(visit);
   return [...found];
@@ -151,9 +153,9 @@ export const alike = (
   around: Around,
 ): readonly (readonly [Node, Node])[] => {
   const there = worthwhile(second, around);
-  return [...worthwhile(first, around)].flatMap(([as, of]) => {
+  return [...worthwhile(first, around)].flatMap(([as, node]) => {
     const found = there.get(as);
-    return found === undefined ? [] : [[of, found] as const];
+    return found === undefined ? [] : [[node, found] as const];
   });
 };
 
@@ -165,9 +167,12 @@ export const without = (axes: Node["axes"], names: readonly string[]): Node["axe
 export const renewed = (scan: Node) => {
   const leaves = locals(scan);
   const by = new Map<Node, Node>();
-  const renew = (of: Node): Node => {
-    const made = intern("local", of.dtype, of.axes, [], { level: -1, name: of.attributes.name });
-    by.set(of, made);
+  const renew = (node: Node): Node => {
+    const made = intern("local", node.dtype, node.axes, [], {
+      level: -1,
+      name: node.attributes.name,
+    });
+    by.set(node, made);
     return made;
   };
   const record = (of: Readonly<Record<string, Node>>) =>

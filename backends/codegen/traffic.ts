@@ -1,7 +1,7 @@
 // Memory traffic of a program without fusion: the bytes moved if every operation read its arguments
 // from memory and wrote its result. Fusion is measured against it.
-import { type AnyTensor, known, volume } from "../../dsl/axes.ts";
-import { type Node, node, type Op, reachable } from "../../dsl/node.ts";
+import { type AnyTensor, sizeOf, volume } from "../../dsl/axes.ts";
+import { type Node, nodeOf, type Op, topologicalOrder } from "../../dsl/node.ts";
 import { ascend } from "../../dsl/walk.ts";
 import type { Program } from "../backend.ts";
 
@@ -23,21 +23,21 @@ const FREE: ReadonlySet<Op> = new Set<Op>([
   "index",
 ]);
 
-const bytes = (of: Node): number => 4 * volume(of.axes);
+const bytes = (node: Node): number => 4 * volume(node.axes);
 
 /** Bytes read for an argument; a view reads no more than its argument has. */
-const reading = (of: Node, found: Map<Node, number>): number => {
+const reading = (node: Node, found: Map<Node, number>): number => {
   const isView = ({ op }: Node) => ["index", "stop", "recompute", "materialise"].includes(op);
-  return ascend(of, found, (x) => isView(x) ? x.args : [], (x) => {
+  return ascend(node, found, (x) => isView(x) ? x.args : [], (x) => {
     if (x.op === "const" || x.op === "iota") return 0;
     return isView(x) ? Math.min(bytes(x), found.get(x.args[0])!) : bytes(x);
   });
 };
 
-const isProduct = (of: Node): boolean => of.op === "mul" && of.args.length === 2;
+const isProduct = (node: Node): boolean => node.op === "mul" && node.args.length === 2;
 
 /** The nodes from `roots` up to those that `isGiven`; a root is never given. */
-const between = (roots: readonly Node[], isGiven: (of: Node) => boolean): readonly Node[] => {
+const between = (roots: readonly Node[], isGiven: (node: Node) => boolean): readonly Node[] => {
   const seen = new Set<Node>(roots);
   const stack = [...roots];
   for (let of = stack.pop(); of !== undefined; of = stack.pop()) {
@@ -53,26 +53,28 @@ const between = (roots: readonly Node[], isGiven: (of: Node) => boolean): readon
 const moved = (roots: readonly Node[], nodes: readonly Node[]): number => {
   // A product that is only summed is one operation with the sum, and is not stored.
   const summed = new Set(
-    nodes.filter((of) => of.op === "reduce" && of.attributes.how === "add" && isProduct(of.args[0]))
-      .map((of) => of.args[0]),
+    nodes.filter((node) =>
+      node.op === "reduce" && node.attributes.how === "add" && isProduct(node.args[0])
+    )
+      .map((node) => node.args[0]),
   );
-  for (const of of nodes) {
-    if (of.op === "reduce" && of.attributes.how === "add") continue;
-    of.args.forEach((arg) => summed.delete(arg));
+  for (const node of nodes) {
+    if (node.op === "reduce" && node.attributes.how === "add") continue;
+    node.args.forEach((arg) => summed.delete(arg));
   }
-  roots.forEach((of) => summed.delete(of));
+  roots.forEach((node) => summed.delete(node));
   let total = 0;
   const readings = new Map<Node, number>();
-  for (const of of nodes) {
-    if (FREE.has(of.op) || summed.has(of)) continue;
-    if (of.op === "scan") {
-      const { step, carries, axis } = of.attributes;
+  for (const node of nodes) {
+    if (FREE.has(node.op) || summed.has(node)) continue;
+    if (node.op === "scan") {
+      const { step, carries, axis } = node.attributes;
       const ends = [...Object.values(step!.next), ...Object.values(step!.out)];
-      total += known(of.args[carries!.length].axes, axis!) * moved(ends, reachable(ends));
+      total += sizeOf(node.args[carries!.length].axes, axis!) * moved(ends, topologicalOrder(ends));
       continue;
     }
-    const args = of.op === "reduce" && summed.has(of.args[0]) ? of.args[0].args : of.args;
-    total += bytes(of) + args.reduce((sum, arg) => sum + reading(arg, readings), 0);
+    const args = node.op === "reduce" && summed.has(node.args[0]) ? node.args[0].args : node.args;
+    total += bytes(node) + args.reduce((sum, arg) => sum + reading(arg, readings), 0);
   }
   return total;
 };
@@ -84,7 +86,7 @@ const moved = (roots: readonly Node[], nodes: readonly Node[]): number => {
  */
 export const unfusedBytes = (
   roots: readonly Node[],
-  isGiven: (of: Node) => boolean = () => false,
+  isGiven: (node: Node) => boolean = () => false,
 ): number => moved(roots, between(roots, isGiven));
 
 /** {@linkcode unfusedBytes} of a whole program, as it was written. */
@@ -93,5 +95,5 @@ export const unfusedBytesOf = ({ outputs, updates }: Program): number => {
     ...Object.values(outputs).map((output) => output.of),
     ...Object.values(updates ?? {}),
   ];
-  return unfusedBytes(roots.map(node));
+  return unfusedBytes(roots.map(nodeOf));
 };

@@ -24,7 +24,7 @@ export const placeOf = (storage: Storage): Place => ({
 /** An address outside of its storage: a mistake of the compiler. */
 export class OutsideError extends Error {}
 
-const complaint = (at: affine.Int, { elements, words }: Place): OutsideError =>
+const complaint = (at: affine.IndexExpr, { elements, words }: Place): OutsideError =>
   new OutsideError(
     `internal error: an access lies outside of ${words()}, which has the elements 0 to ${
       elements - 1
@@ -36,7 +36,7 @@ const complaint = (at: affine.Int, { elements, words }: Place): OutsideError =>
  * Throws an {@linkcode OutsideError} if they show that it does not: all of it lies outside, or its
  * terms are loop variables that take all their values.
  */
-export const isShownInside = (at: affine.Int, place: Place): boolean => {
+export const isShownInside = (at: affine.IndexExpr, place: Place): boolean => {
   const low = affine.low(at), high = affine.high(at), last = place.elements - 1;
   if (low >= 0 && high <= last) return true;
   if (low > last || high < 0 || at.terms.every(({ atom }) => atom.free)) throw complaint(at, place);
@@ -44,7 +44,7 @@ export const isShownInside = (at: affine.Int, place: Place): boolean => {
 };
 
 /** Throws an {@linkcode OutsideError} if an address cannot be shown to lie inside. */
-export const mustBeInside = (at: affine.Int, place: Place): void => {
+export const mustBeInside = (at: affine.IndexExpr, place: Place): void => {
   if (!isShownInside(at, place)) throw complaint(at, place);
 };
 

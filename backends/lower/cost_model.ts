@@ -1,5 +1,5 @@
 // The cost model: the work to compute a value, and the kind of loop that computes it.
-import { known, volume } from "../../dsl/axes.ts";
+import { sizeOf, volume } from "../../dsl/axes.ts";
 import type { Node } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/primitives.ts";
 import { type Contraction, dims, size } from "./kernel_ir.ts";
@@ -8,26 +8,28 @@ import { type Contraction, dims, size } from "./kernel_ir.ts";
  * Cost of moving one element to or from memory, in additions. A value is recomputed in every kernel
  * that uses it where that is less work than writing and reading it.
  */
-export const perElement = 16;
+export const memoryCost = 16;
 /** Reductions of at most this many terms are computed inline, as part of an element. */
 export const smallReduction = 16;
 
 /** True for a movement that reads beyond its argument: it reads within bounds and then selects. */
-const isPadded = (of: Node): boolean =>
-  Object.entries(of.attributes.places!).some(([axis, { plus, terms, over, modulo }]) => {
-    if (modulo > 0) return false;
-    const reach = (sign: number) =>
-      terms.reduce(
-        (sum, term) => sum + Math.max(0, sign * term.times) * (known(of.axes, term.axis) - 1),
-        0,
-      );
-    return plus - reach(-1) < 0 ||
-      Math.floor((plus + reach(1)) / over) >= known(of.args[0].axes, axis);
-  });
+const isPadded = (node: Node): boolean =>
+  Object.entries(node.attributes.places!).some(
+    ([axis, { offset: plus, terms, divisor: over, modulo }]) => {
+      if (modulo > 0) return false;
+      const reach = (sign: number) =>
+        terms.reduce(
+          (sum, term) => sum + Math.max(0, sign * term.times) * (sizeOf(node.axes, term.axis) - 1),
+          0,
+        );
+      return plus - reach(-1) < 0 ||
+        Math.floor((plus + reach(1)) / over) >= sizeOf(node.args[0].axes, axis);
+    },
+  );
 
 /** Cost of one operation, in additions. */
-export const costOf = (of: Node): number => {
-  switch (of.op) {
+export const costOf = (node: Node): number => {
+  switch (node.op) {
     case "exp":
     case "log":
     case "log1p":
@@ -41,21 +43,21 @@ export const costOf = (of: Node): number => {
     case "div":
       return 3;
     case "index":
-      return isPadded(of) ? 4 : 0;
+      return isPadded(node) ? 4 : 0;
     default:
-      return scalarRow(of.op) === undefined && of.op !== "reduce" ? 0 : 1;
+      return scalarRow(node.op) === undefined && node.op !== "reduce" ? 0 : 1;
   }
 };
 
 /**
  * How often a contraction reads each element of an operand: once for every tile of the other one.
  */
-export const passes = (extent: number): number => 4 * Math.ceil(extent / 64);
+export const operandReads = (extent: number): number => 4 * Math.ceil(extent / 64);
 /**
  * Above this cost a value with several users is always materialised, which bounds the size of the
  * code.
  */
-export const tooMuch = 32;
+export const maxInlineWork = 32;
 
 /** No cuts. */
 const none: ReadonlySet<Node> = new Set();
@@ -64,33 +66,33 @@ const none: ReadonlySet<Node> = new Set();
  * Work to compute one element of a value from likely stored values: leaves, scans, reductions and
  * `cuts` are read. Shared values count once.
  */
-export const work = (of: Node, cuts: ReadonlySet<Node> = none): Work => {
+export const work = (node: Node, cuts: ReadonlySet<Node> = none): Work => {
   const seen = new Set<Node>();
   const leaves = new Set<Node>();
   let total = 0, reads = 0;
   const visit = (x: Node) => {
-    if (seen.has(x) || total > tooMuch) return;
+    if (seen.has(x) || total > maxInlineWork) return;
     seen.add(x);
     if (x.op === "const") return;
     if (isBound(x)) leaves.add(x);
-    const isCut = x !== of && cuts.has(x);
+    const isCut = x !== node && cuts.has(x);
     const isRead = isLeaf(x) || ["part", "scan", "reduce", "materialise"].includes(x.op);
     if (isCut || isRead) {
-      if (x.op !== "iota") reads += Math.min(1, volume(x.axes) / volume(of.axes));
+      if (x.op !== "iota") reads += Math.min(1, volume(x.axes) / volume(node.axes));
     } else {
       total += costOf(x);
       x.args.forEach(visit);
     }
   };
-  if (of.op !== "reduce") {
-    visit(of);
+  if (node.op !== "reduce") {
+    visit(node);
     return { flops: total, reads, leaves };
   }
-  const count = volume(of.args[0].axes) / volume(of.axes);
-  if (count > smallReduction || contractionOf(of) !== undefined) {
+  const count = volume(node.args[0].axes) / volume(node.axes);
+  if (count > smallReduction || contractionOf(node) !== undefined) {
     return { flops: 0, reads: 1, leaves };
   }
-  visit(of.args[0]);
+  visit(node.args[0]);
   return { flops: count * (total + 1), reads: count * reads, leaves };
 };
 
@@ -110,42 +112,42 @@ export const isWorthTiles = (rows: number, columns: number, terms: number): bool
   rows * columns * terms >= leastWork;
 
 /** A sum of products as a contraction, if it is worth a tiled kernel. */
-export const contractionOf = (of: Node): Contraction | undefined => {
-  if (of.attributes.how !== "add" || of.args[0].op !== "mul") return undefined;
-  const [left, right] = of.args[0].args;
-  const over = dims(of.args[0].axes, of.attributes.over!);
+export const contractionOf = (node: Node): Contraction | undefined => {
+  if (node.attributes.how !== "add" || node.args[0].op !== "mul") return undefined;
+  const [left, right] = node.args[0].args;
+  const over = dims(node.args[0].axes, node.attributes.over!);
   if (over.some((dim) => !(dim.axis in left.axes) || !(dim.axis in right.axes))) return undefined;
-  const result = dims(of.axes);
+  const result = dims(node.axes);
   const batch = result.filter(({ axis }) => axis in left.axes && axis in right.axes);
   const rows = result.filter(({ axis }) => !(axis in right.axes));
   const columns = result.filter(({ axis }) => !(axis in left.axes));
   return isWorthTiles(size(rows), size(columns), size(over))
-    ? { node: of, left, right, batch, rows, columns, over }
+    ? { node: node, left, right, batch, rows, columns, over }
     : undefined;
 };
 
 /** True for operations that compute nothing: movements and markers. */
-export const isMovement = (of: Node): boolean => ["index", "stop", "recompute"].includes(of.op);
+export const isMovement = (node: Node): boolean => ["index", "stop", "recompute"].includes(node.op);
 /** The value below any movements and markers. */
-export const origin = (of: Node): Node => {
-  let from = of;
+export const origin = (node: Node): Node => {
+  let from = node;
   while (isMovement(from)) [from] = from.args;
   return from;
 };
 
 /** Terms of a reduction; 1 for other nodes. */
-export const terms = (of: Node): number =>
-  of.op === "reduce" ? volume(of.args[0].axes) / volume(of.axes) : 1;
+export const terms = (node: Node): number =>
+  node.op === "reduce" ? volume(node.args[0].axes) / volume(node.axes) : 1;
 /** True for a reduction that is computed inline. */
-export const isSmall = (of: Node): boolean =>
-  of.op === "reduce" && terms(of) <= smallReduction && contractionOf(of) === undefined;
+export const isSmall = (node: Node): boolean =>
+  node.op === "reduce" && terms(node) <= smallReduction && contractionOf(node) === undefined;
 
 /** True for a value that a program is given and does not compute. */
-export const isLeaf = (of: Node): boolean =>
-  ["const", "literal", "iota", "input", "param", "local"].includes(of.op);
+export const isLeaf = (node: Node): boolean =>
+  ["const", "literal", "iota", "input", "param", "local"].includes(node.op);
 
 /** True for leaves with bindings of their own; intermediate values can share one. */
-export const isBound = (of: Node): boolean => ["input", "param", "literal"].includes(of.op);
+export const isBound = (node: Node): boolean => ["input", "param", "literal"].includes(node.op);
 
 /**
  * Most such leaves in a kernel that has taken in more than it must: devices bind ten buffers in

@@ -1,6 +1,6 @@
 // The lowered program: kernels with iteration spaces of named axes, and the storages between them.
 // Code generators read nothing else; order of axes and storage exist only from here down.
-import { type Axes, known } from "../../dsl/axes.ts";
+import { type Axes, sizeOf } from "../../dsl/axes.ts";
 import type { Dtype, Node } from "../../dsl/node.ts";
 
 /** An axis with its size; in lists the last is the fastest. */
@@ -23,7 +23,7 @@ export interface Storage {
 }
 
 /** A value that a kernel computes and stores. */
-export interface Root {
+export interface KernelOutput {
   readonly node: Node;
   readonly storage: Storage;
 }
@@ -41,7 +41,7 @@ export interface ExpressionKernel {
   readonly contraction?: Contraction;
   /** Values that are stored as well, but computed again here. */
   readonly again: ReadonlySet<Node>;
-  readonly roots: readonly Root[];
+  readonly roots: readonly KernelOutput[];
   readonly path: string;
 }
 
@@ -95,7 +95,7 @@ export interface ScanRoot {
 export type Kernel = ExpressionKernel | ScanKernel;
 
 /** A program ready for a code generator. */
-export interface Lowered {
+export interface LoweredProgram {
   readonly kernels: readonly Kernel[];
   readonly stored: ReadonlyMap<Node, Storage>;
   readonly inputs: readonly Storage[];
@@ -107,7 +107,7 @@ export interface Lowered {
 }
 
 export const dims = (axes: Axes, order: readonly string[] = Object.keys(axes)): readonly Dim[] =>
-  order.map((axis) => ({ axis, size: known(axes, axis) }));
+  order.map((axis) => ({ axis, size: sizeOf(axes, axis) }));
 
 export const size = (of: readonly Dim[]): number => of.reduce((n, dim) => n * dim.size, 1);
 

@@ -2,7 +2,7 @@
 // no bounds checks, so a mistake in a pass would be a wrong number or a read outside of a buffer. A
 // violation is an internal error that names the pass or kernel and the node.
 import { type Axes, sameAxes, showAxes } from "../../dsl/axes.ts";
-import { type Node, reachable, showPath } from "../../dsl/node.ts";
+import { type Node, showPath, topologicalOrder } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/primitives.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 import {
@@ -10,7 +10,7 @@ import {
   type Dim,
   type ExpressionKernel,
   type Kernel,
-  type Lowered,
+  type LoweredProgram,
   type ScanKernel,
   size,
   type Storage,
@@ -25,10 +25,10 @@ const without = (axes: Axes, names: readonly string[]): Axes =>
   Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
 
 /** The axes of a scan's result. */
-const partAxes = (of: Node): Axes | undefined => {
-  const [scan] = of.args;
+const partAxes = (node: Node): Axes | undefined => {
+  const [scan] = node.args;
   const { axis, carries, step } = scan.attributes;
-  const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
+  const [kind, name] = node.attributes.name!.split(/\.(.*)/s);
   const length = scan.args[carries!.length].axes[axis!];
   const from = scan.args[carries!.indexOf(name)];
   switch (kind) {
@@ -125,7 +125,7 @@ const wrongWith = (node: Node): string | undefined => {
 const wrongWithScan = (scan: Node): string | undefined => {
   const { axis, carries, step } = scan.attributes;
   const { from, each } = roles(scan);
-  const lengths = new Set(Object.values(each).map((of) => of.axes[axis!]));
+  const lengths = new Set(Object.values(each).map((node) => node.axes[axis!]));
   if (lengths.size !== 1) return `its inputs have ${lengths.size} lengths along '${axis}'`;
   for (const name of carries!) {
     const next = step!.next[name];
@@ -135,8 +135,8 @@ const wrongWithScan = (scan: Node): string | undefined => {
   }
   const { carry, each: slices, rest } = locals(scan);
   const own = new Set([...Object.values(carry), ...Object.values(slices), ...rest]);
-  const inside = reachable([...Object.values(step!.next), ...Object.values(step!.out)]);
-  const foreign = inside.find((of) => of.attributes.level === step!.level && !own.has(of));
+  const inside = topologicalOrder([...Object.values(step!.next), ...Object.values(step!.out)]);
+  const foreign = inside.find((node) => node.attributes.level === step!.level && !own.has(node));
   return foreign && `its step reads '${foreign.attributes.name}', which is no argument of it`;
 };
 
@@ -215,12 +215,12 @@ const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
     const elements = size(storage.dims);
     if (elements !== expected) return `a result has ${elements} elements of ${expected}`;
   }
-  for (const of of reductions) {
-    const wrong = outsideOf(of.args[0].axes, all);
+  for (const node of reductions) {
+    const wrong = outsideOf(node.args[0].axes, all);
     if (wrong !== undefined) return `a reduction does not fit: ${wrong}`;
-    const names = over.map(({ axis }) => axis).sort().join(), own = of.attributes.over!.join();
+    const names = over.map(({ axis }) => axis).sort().join(), own = node.attributes.over!.join();
     if (names !== own) return `it reduces over ${own} in rows of ${names}`;
-    if (Object.keys(of.args[0].axes).length !== all.size) return "a reduction lacks an axis";
+    if (Object.keys(node.args[0].axes).length !== all.size) return "a reduction lacks an axis";
   }
   if (contraction !== undefined) {
     const { node, left, right, batch, rows, columns, over: terms } = contraction;
@@ -244,14 +244,14 @@ const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
     kind === "out" ? [partial?.reduction ?? step!.out[name]] : []
   );
   const next = [scan, ...recomputes === undefined ? [] : [recomputes.scan]]
-    .flatMap((of) => Object.values(of.attributes.step!.next));
-  const sums = reachable([...next, ...outs]).filter(({ op }) => op === "reduce")
+    .flatMap((node) => Object.values(node.attributes.step!.next));
+  const sums = topologicalOrder([...next, ...outs]).filter(({ op }) => op === "reduce")
     .map(({ args }) => args[0]);
-  for (const of of [...next, ...outs, ...sums]) {
-    const wrong = outsideOf(of.axes, all);
-    if (wrong !== undefined) return `${of.op} of its step does not fit: ${wrong}`;
+  for (const node of [...next, ...outs, ...sums]) {
+    const wrong = outsideOf(node.axes, all);
+    if (wrong !== undefined) return `${node.op} of its step does not fit: ${wrong}`;
   }
-  const moved = movedIn(reachable([...next, ...outs]));
+  const moved = movedIn(topologicalOrder([...next, ...outs]));
   const parted = space.find(({ axis }) => moved.has(axis));
   if (parted !== undefined) return `its lanes lie along '${parted.axis}', and its step moves there`;
   return undefined;
@@ -297,7 +297,7 @@ const readsOf = (
 };
 
 /** Verifies a lowered program; throws on an error. */
-export const verifyLowered = (lowered: Lowered): void => {
+export const verifyLowered = (lowered: LoweredProgram): void => {
   const { kernels, stored, inputs, params, literals, outputs, copies } = lowered;
   for (const list of [inputs, params]) {
     const names = new Set<string>();

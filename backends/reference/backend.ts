@@ -1,6 +1,6 @@
 // The reference interpreter as a backend: float64, slow and obvious. It is the fallback on a
 // machine without any device, and the oracle of tests.
-import { type Node, node, reachable } from "../../dsl/node.ts";
+import { type Node, nodeOf, topologicalOrder } from "../../dsl/node.ts";
 import type { Backend, Machine, Program, Values } from "../backend.ts";
 import { inTurn } from "../in_turn.ts";
 import { interpret, ordered } from "./interpret.ts";
@@ -10,31 +10,33 @@ const open = (programs: Readonly<Record<string, Program>>): Promise<Machine> => 
   const params = new Map<string, Node>();
   for (const { outputs, updates } of Object.values(programs)) {
     const roots = [
-      ...Object.values(outputs).map((output) => node(output.of)),
-      ...Object.values(updates ?? {}).map(node),
+      ...Object.values(outputs).map((output) => nodeOf(output.of)),
+      ...Object.values(updates ?? {}).map(nodeOf),
     ];
-    for (const of of reachable(roots)) if (of.op === "param") params.set(of.attributes.name!, of);
+    for (const node of topologicalOrder(roots)) {
+      if (node.op === "param") params.set(node.attributes.name!, node);
+    }
   }
   const held = new Map<string, Float32Array | Uint32Array>();
-  const narrow = (of: Node, x: Float64Array) =>
-    of.dtype === "f32" ? Float32Array.from(x) : Uint32Array.from(x);
+  const narrow = (node: Node, x: Float64Array) =>
+    node.dtype === "f32" ? Float32Array.from(x) : Uint32Array.from(x);
   const run = (key: string, inputs: Values): Values => {
     const program = programs[key];
     const outputs = Object.entries(program.outputs),
       updates = Object.entries(program.updates ?? {});
     const roots = [
-      ...outputs.map(([, output]) => node(output.of)),
-      ...updates.map(([, of]) => node(of)),
+      ...outputs.map(([, output]) => nodeOf(output.of)),
+      ...updates.map(([, of]) => nodeOf(of)),
     ];
     const values = interpret(
       roots,
       ({ op, attributes: { name } }) => op === "input" ? inputs[name!] : held.get(name!)!,
     );
     updates.forEach(([name], k) => {
-      const of = roots[outputs.length + k];
+      const node = roots[outputs.length + k];
       const param = params.get(name);
-      const order = Object.keys((param ?? of).axes);
-      held.set(name, narrow(of, ordered(values[outputs.length + k], of, order)));
+      const order = Object.keys((param ?? node).axes);
+      held.set(name, narrow(node, ordered(values[outputs.length + k], node, order)));
     });
     return Object.fromEntries(outputs.map(([name, output], k) => [
       name,

@@ -1,7 +1,7 @@
 // The oracle: evaluates expressions in float64, node by node, as obviously as possible. Every other
 // backend is compared with it. Values are row-major in the order of a node's axes.
-import { known } from "../../dsl/axes.ts";
-import { type Node, type Place, reachable } from "../../dsl/node.ts";
+import { sizeOf } from "../../dsl/axes.ts";
+import { type AffineIndex, type Node, topologicalOrder } from "../../dsl/node.ts";
 import { scalarRow } from "../../dsl/primitives.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 
@@ -9,16 +9,16 @@ type Numbers = Float64Array;
 /** The values of a graph's leaves: inputs and parameters. */
 export type Leaves = (leaf: Node) => ArrayLike<number>;
 
-const sizes = (of: Node): readonly number[] =>
-  Object.keys(of.axes).map((axis) => known(of.axes, axis));
-const length = (of: Node): number => sizes(of).reduce((a, b) => a * b, 1);
+const sizes = (node: Node): readonly number[] =>
+  Object.keys(node.axes).map((axis) => sizeOf(node.axes, axis));
+const length = (node: Node): number => sizes(node).reduce((a, b) => a * b, 1);
 
 /** The stride of every axis of a row-major value. */
-const strides = (of: Node): Readonly<Record<string, number>> => {
-  let stride = length(of);
+const strides = (node: Node): Readonly<Record<string, number>> => {
+  let stride = length(node);
   return Object.fromEntries(
-    Object.keys(of.axes).map((axis) => {
-      stride /= known(of.axes, axis);
+    Object.keys(node.axes).map((axis) => {
+      stride /= sizeOf(node.axes, axis);
       return [axis, stride];
     }),
   );
@@ -51,23 +51,23 @@ const walk = (
   }
 };
 
-const stepsOf = (of: Node, arg: Node): readonly number[] => {
+const stepsOf = (node: Node, arg: Node): readonly number[] => {
   const stride = strides(arg);
-  return Object.keys(of.axes).map((axis) => stride[axis] ?? 0);
+  return Object.keys(node.axes).map((axis) => stride[axis] ?? 0);
 };
 
 const lastOf = (steps: readonly number[] | undefined): number => steps?.at(-1) ?? 0;
 
-const evaluateScalar = (of: Node, args: readonly Numbers[]): Numbers => {
-  const row = scalarRow(of.op)!;
-  const words = of.args[of.args.length - 1].dtype === "u32" && of.dtype !== "f32";
+const evaluateScalar = (node: Node, args: readonly Numbers[]): Numbers => {
+  const row = scalarRow(node.op)!;
+  const words = node.args[node.args.length - 1].dtype === "u32" && node.dtype !== "f32";
   const meaning = words && row.words !== undefined ? row.words : row.meaning;
   const f = meaning as (...args: readonly number[]) => number;
-  const result = new Float64Array(length(of));
+  const result = new Float64Array(length(node));
   const [x, y, z] = args;
-  const steps = of.args.map((arg) => stepsOf(of, arg));
+  const steps = node.args.map((arg) => stepsOf(node, arg));
   const [i, j, l] = [lastOf(steps[0]), lastOf(steps[1]), lastOf(steps[2])];
-  walk(sizes(of), steps, (first, count, [a, b, c]) => {
+  walk(sizes(node), steps, (first, count, [a, b, c]) => {
     if (args.length === 1) {
       for (let k = 0; k < count; k++) result[first + k] = f(x[a + k * i]);
     } else if (args.length === 2) {
@@ -81,11 +81,11 @@ const evaluateScalar = (of: Node, args: readonly Numbers[]): Numbers => {
   return result;
 };
 
-const evaluateReduce = (of: Node, x: Numbers): Numbers => {
-  const [arg] = of.args;
-  const isSum = of.attributes.how === "add";
-  const result = new Float64Array(length(of)).fill(isSum ? 0 : -Infinity);
-  const stride = strides(of);
+const evaluateReduce = (node: Node, x: Numbers): Numbers => {
+  const [arg] = node.args;
+  const isSum = node.attributes.how === "add";
+  const result = new Float64Array(length(node)).fill(isSum ? 0 : -Infinity);
+  const stride = strides(node);
   const steps = Object.keys(arg.axes).map((axis) => stride[axis] ?? 0);
   const step = lastOf(steps);
   walk(sizes(arg), [steps], (first, count, [to]) => {
@@ -100,17 +100,17 @@ const evaluateReduce = (of: Node, x: Numbers): Numbers => {
 };
 
 /** A sum of products without the array of products. */
-const evaluateContraction = (of: Node, a: Numbers, b: Numbers): Numbers => {
-  const [product] = of.args;
+const evaluateContraction = (node: Node, a: Numbers, b: Numbers): Numbers => {
+  const [product] = node.args;
   const [left, right] = product.args;
-  const result = new Float64Array(length(of));
-  const order = [...Object.keys(of.axes), ...of.attributes.over!];
-  const steps = [left, right, of].map((one) => {
+  const result = new Float64Array(length(node));
+  const order = [...Object.keys(node.axes), ...node.attributes.over!];
+  const steps = [left, right, node].map((one) => {
     const stride = strides(one);
     return order.map((axis) => stride[axis] ?? 0);
   });
   const [i, j] = [lastOf(steps[0]), lastOf(steps[1])];
-  walk(order.map((axis) => known(product.axes, axis)), steps, (_, count, [x, y, to]) => {
+  walk(order.map((axis) => sizeOf(product.axes, axis)), steps, (_, count, [x, y, to]) => {
     // The last axis is summed over.
     let sum = 0;
     for (let k = 0; k < count; k++) sum += a[x + k * i] * b[y + k * j];
@@ -119,24 +119,24 @@ const evaluateContraction = (of: Node, a: Numbers, b: Numbers): Numbers => {
   return result;
 };
 
-const positionOf = (place: Place, terms: readonly number[], extent: number): number => {
-  let value = place.plus;
+const positionOf = (place: AffineIndex, terms: readonly number[], extent: number): number => {
+  let value = place.offset;
   for (let k = 0; k < place.terms.length; k++) value += place.terms[k].times * terms[k];
-  if (place.exact && ((value % place.over) + place.over) % place.over !== 0) return -1;
-  value = Math.floor(value / place.over);
+  if (place.exact && ((value % place.divisor) + place.divisor) % place.divisor !== 0) return -1;
+  value = Math.floor(value / place.divisor);
   if (place.modulo > 0) value = ((value % place.modulo) + place.modulo) % place.modulo;
   return value >= 0 && value < extent ? value : -1;
 };
 
-const evaluateIndex = (of: Node, x: Numbers): Numbers => {
-  const [arg] = of.args;
-  const result = new Float64Array(length(of));
-  const axes = Object.keys(of.axes), extents = sizes(of);
+const evaluateIndex = (node: Node, x: Numbers): Numbers => {
+  const [arg] = node.args;
+  const result = new Float64Array(length(node));
+  const axes = Object.keys(node.axes), extents = sizes(node);
   const stride = strides(arg);
-  const places = Object.entries(of.attributes.places!).map(([axis, place]) => ({
+  const places = Object.entries(node.attributes.places!).map(([axis, place]) => ({
     place,
     stride: stride[axis],
-    extent: known(arg.axes, axis),
+    extent: sizeOf(arg.axes, axis),
     from: place.terms.map((term) => axes.indexOf(term.axis)),
   }));
   const at = new Int32Array(axes.length);
@@ -152,7 +152,7 @@ const evaluateIndex = (of: Node, x: Numbers): Numbers => {
       }
       offset += position * stride;
     }
-    result[k] = offset < 0 ? of.attributes.fill! : x[offset];
+    result[k] = offset < 0 ? node.attributes.fill! : x[offset];
     for (let d = axes.length - 1; d >= 0; d--) {
       if (++at[d] < extents[d]) break;
       at[d] = 0;
@@ -161,16 +161,16 @@ const evaluateIndex = (of: Node, x: Numbers): Numbers => {
   return result;
 };
 
-const evaluateGather = (of: Node, x: Numbers, positions: Numbers): Numbers => {
-  const [arg, where] = of.args;
-  const { axis } = of.attributes;
+const evaluateGather = (node: Node, x: Numbers, positions: Numbers): Numbers => {
+  const [arg, where] = node.args;
+  const { axis } = node.attributes;
   const stride = strides(arg)[axis!];
-  const last = known(arg.axes, axis!) - 1;
-  const result = new Float64Array(length(of));
-  const rest = Object.keys(of.axes).map((name) => name === axis ? 0 : strides(arg)[name] ?? 0);
-  const steps = [rest, stepsOf(of, where)];
+  const last = sizeOf(arg.axes, axis!) - 1;
+  const result = new Float64Array(length(node));
+  const rest = Object.keys(node.axes).map((name) => name === axis ? 0 : strides(arg)[name] ?? 0);
+  const steps = [rest, stepsOf(node, where)];
   const [i, j] = steps.map(lastOf);
-  walk(sizes(of), steps, (first, count, [from, at]) => {
+  walk(sizes(node), steps, (first, count, [from, at]) => {
     for (let k = 0; k < count; k++) {
       result[first + k] = x[from + k * i + Math.min(positions[at + k * j], last) * stride];
     }
@@ -187,7 +187,7 @@ const evaluateScan = (
   const { axis, reverse, carries, eachs, step } = scan.attributes;
   const { from, each, rest } = roles(scan);
   const leaves = locals(scan);
-  const steps = known(scan.args[carries!.length].axes, axis!);
+  const steps = sizeOf(scan.args[carries!.length].axes, axis!);
   const values = new Map<Node, Numbers>();
   carries!.forEach((name, k) => {
     values.set(leaves.carry[name], reordered(args[k], from[name], leaves.carry[name]));
@@ -195,7 +195,7 @@ const evaluateScan = (
   leaves.rest.forEach((leaf, k) => {
     values.set(leaf, reordered(args[carries!.length + eachs!.length + k], rest[k], leaf));
   });
-  const asked = new Set(wanted.map((of) => of.attributes.name!));
+  const asked = new Set(wanted.map((node) => node.attributes.name!));
   const outs = Object.keys(step!.out).filter((name) => asked.has(`out.${name}`));
   const result = new Map<string, Numbers>();
   for (const name of outs) {
@@ -210,8 +210,8 @@ const evaluateScan = (
     ...outs.map((name) => step!.out[name]),
   ];
   const slicers = eachs!.map((name, k) => {
-    const of = each[name];
-    const stride = strides(of);
+    const node = each[name];
+    const stride = strides(node);
     const leaf = leaves.each[name];
     const data = args[carries!.length + k];
     const steps = Object.keys(leaf.axes).map((name) => stride[name]);
@@ -243,13 +243,13 @@ const evaluateScan = (
   }
   for (const name of carries!) result.set(`final.${name}`, values.get(leaves.carry[name])!);
   // A stacked value has the scanned axis first; each part has its own order.
-  const layout = (of: Node): Node => {
-    const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
+  const layout = (node: Node): Node => {
+    const [kind, name] = node.attributes.name!.split(/\.(.*)/s);
     const one = kind === "out" ? step!.out[name] : leaves.carry[name];
     return kind === "final" ? one : { ...one, axes: { [axis!]: steps, ...one.axes } };
   };
   return new Map(
-    wanted.map((of) => [of, reordered(result.get(of.attributes.name!)!, layout(of), of)]),
+    wanted.map((node) => [node, reordered(result.get(node.attributes.name!)!, layout(node), node)]),
   );
 };
 
@@ -265,83 +265,83 @@ const reordered = (x: Numbers, from: Node, to: Node): Numbers => {
 };
 
 const evaluate = (roots: readonly Node[], leaves: Leaves): readonly Numbers[] => {
-  const order = reachable(roots);
+  const order = topologicalOrder(roots);
   const uses = new Map<Node, number>();
   const fused = new Set<Node>();
-  for (const of of order) {
-    for (const arg of of.args) uses.set(arg, (uses.get(arg) ?? 0) + 1);
+  for (const node of order) {
+    for (const arg of node.args) uses.set(arg, (uses.get(arg) ?? 0) + 1);
   }
   for (const root of roots) uses.set(root, Infinity);
   // A product that is only summed, over axes that both factors have, is not materialised.
-  for (const of of order) {
-    const [arg] = of.args;
-    if (of.op !== "reduce" || of.attributes.how !== "add" || arg.op !== "mul") continue;
+  for (const node of order) {
+    const [arg] = node.args;
+    if (node.op !== "reduce" || node.attributes.how !== "add" || arg.op !== "mul") continue;
     if (uses.get(arg) === 1) fused.add(arg);
   }
   const wanted = new Map<Node, Node[]>();
-  for (const of of order) {
-    if (of.op === "part") wanted.set(of.args[0], [...(wanted.get(of.args[0]) ?? []), of]);
+  for (const node of order) {
+    if (node.op === "part") wanted.set(node.args[0], [...(wanted.get(node.args[0]) ?? []), node]);
   }
   const values = new Map<Node, Numbers>();
   const parts = new Map<Node, ReadonlyMap<Node, Numbers>>();
-  const release = (of: Node) => {
-    const left = uses.get(of)! - 1;
-    uses.set(of, left);
+  const release = (node: Node) => {
+    const left = uses.get(node)! - 1;
+    uses.set(node, left);
     if (left === 0) {
-      values.delete(of);
-      parts.delete(of);
+      values.delete(node);
+      parts.delete(node);
     }
   };
-  for (const of of order) {
-    if (fused.has(of)) continue;
-    const args = of.args.map((arg) => values.get(arg)!);
+  for (const node of order) {
+    if (fused.has(node)) continue;
+    const args = node.args.map((arg) => values.get(arg)!);
     const [x, y] = args;
-    if (scalarRow(of.op) !== undefined) values.set(of, evaluateScalar(of, args));
+    if (scalarRow(node.op) !== undefined) values.set(node, evaluateScalar(node, args));
     else {
-      switch (of.op) {
+      switch (node.op) {
         case "const":
-          values.set(of, Float64Array.of(of.attributes.value!));
+          values.set(node, Float64Array.of(node.attributes.value!));
           break;
         case "literal":
-          values.set(of, Float64Array.from(of.attributes.data!));
+          values.set(node, Float64Array.from(node.attributes.data!));
           break;
         case "iota":
-          values.set(of, Float64Array.from({ length: length(of) }, (_, k) => k));
+          values.set(node, Float64Array.from({ length: length(node) }, (_, k) => k));
           break;
         case "input":
         case "param":
         case "local":
-          values.set(of, Float64Array.from(leaves(of)));
+          values.set(node, Float64Array.from(leaves(node)));
           break;
         case "reduce": {
-          const [arg] = of.args;
+          const [arg] = node.args;
           if (fused.has(arg)) {
             const [left, right] = arg.args;
-            values.set(of, evaluateContraction(of, values.get(left)!, values.get(right)!));
+            values.set(node, evaluateContraction(node, values.get(left)!, values.get(right)!));
             arg.args.forEach(release);
-          } else values.set(of, evaluateReduce(of, x));
+          } else values.set(node, evaluateReduce(node, x));
           break;
         }
         case "index":
-          values.set(of, evaluateIndex(of, x));
+          values.set(node, evaluateIndex(node, x));
           break;
         case "gather":
-          values.set(of, evaluateGather(of, x, y));
+          values.set(node, evaluateGather(node, x, y));
           break;
         case "stop":
         case "recompute":
           // A pass may have replaced the argument by a value with another order of axes.
-          values.set(of, reordered(x, of.args[0], of));
+          values.set(node, reordered(x, node.args[0], node));
           break;
         case "scan":
-          parts.set(of, evaluateScan(of, args, wanted.get(of) ?? []));
+          parts.set(node, evaluateScan(node, args, wanted.get(node) ?? []));
           break;
         case "part":
-          values.set(of, parts.get(of.args[0])!.get(of)!);
+          values.set(node, parts.get(node.args[0])!.get(node)!);
           break;
       }
     }
-    for (const arg of of.args) if (!fused.has(arg)) release(arg);
+    for (const arg of node.args) if (!fused.has(arg)) release(arg);
   }
   return roots.map((root) => values.get(root)!);
 };
@@ -351,7 +351,7 @@ export const interpret = (roots: readonly Node[], leaves: Leaves): readonly Numb
   evaluate(roots, leaves);
 
 /** A value in another order of its axes. */
-export const ordered = (x: Numbers, of: Node, order: readonly string[]): Numbers => {
-  const axes = Object.fromEntries(order.map((axis) => [axis, of.axes[axis]]));
-  return reordered(x, of, { ...of, axes });
+export const ordered = (x: Numbers, node: Node, order: readonly string[]): Numbers => {
+  const axes = Object.fromEntries(order.map((axis) => [axis, node.axes[axis]]));
+  return reordered(x, node, { ...node, axes });
 };

@@ -1,9 +1,15 @@
 // From a program to functions and a memory plan, without running anything. Also the report that
 // `explain` prints.
-import { apart } from "../../dsl/node.ts";
+import { withFreshTable } from "../../dsl/node.ts";
 import type { KernelReport, Program, ProgramReport } from "../backend.ts";
 import { plan } from "../lower/storage/plan_memory.ts";
-import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/kernel_ir.ts";
+import {
+  axesOf,
+  type Kernel,
+  type LoweredProgram,
+  size,
+  type Storage,
+} from "../lower/kernel_ir.ts";
 import { lower } from "../lower/pipeline.ts";
 import { inKernel } from "../codegen/verify_addresses.ts";
 import { unfusedBytes } from "../codegen/traffic.ts";
@@ -22,7 +28,7 @@ export interface Step {
 
 /** A compiled program, with the offset of every intermediate value. */
 export interface Compiled {
-  readonly lowered: Lowered;
+  readonly lowered: LoweredProgram;
   readonly steps: readonly Step[];
   /** Offsets of storages in the arena, by id, in bytes. */
   readonly offsets: ReadonlyMap<number, number>;
@@ -47,7 +53,7 @@ export const writesOf = (kernel: Kernel): readonly Storage[] => [
 
 /** Compiles a program; `storedLimit` as for lowering. */
 export const compile = (program: Program, options: Options): Compiled =>
-  apart(() => compileHere(program, options));
+  withFreshTable(() => compileHere(program, options));
 
 interface Options {
   readonly engine: Engine;
@@ -94,7 +100,7 @@ const compileHere = (program: Program, options: Options): Compiled => {
   };
 };
 
-const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): KernelReport => {
+const stepReport = ({ kernel, launches }: Step, stored: LoweredProgram["stored"]): KernelReport => {
   const own = new Set(writesOf(kernel));
   const storages = [...new Set(launches.flatMap((one) => one.storages))];
   const written = storages.filter((storage) => own.has(storage));
@@ -108,7 +114,7 @@ const stepReport = ({ kernel, launches }: Step, stored: Lowered["stored"]): Kern
     flops: launches.reduce((n, one) => n + one.flops, 0),
     bytesRead: total(read),
     bytesWritten: total(written),
-    unfusedBytes: unfusedBytes(roots, (of) => stored.has(of)),
+    unfusedBytes: unfusedBytes(roots, (node) => stored.has(node)),
     // Text is long and rarely requested.
     get code() {
       return launches.map(({ func, units, scratch }) =>

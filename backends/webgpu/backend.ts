@@ -34,7 +34,7 @@ const mostPipelines = 4096;
 /** The backend on an open device. */
 export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
   const { device, name, onCpu, unrolls, storedLimit, subgroup, settle } = webgpu;
-  const { halvesFrom = worthHalving, tuning, apart, breadth, matrices = [] } = webgpu;
+  const { halvesFrom = worthHalving, tuning, apart, parallelism, matrices = [] } = webgpu;
   const warm = warmer(webgpu);
   const level = debugLevel();
   const timed = device.features.has("timestamp-query");
@@ -87,7 +87,7 @@ export const webgpuBackend = (webgpu: WebgpuDevice): Backend => {
         matrices: (halves ? of("f16") : undefined) ?? of("f32"),
         tuning,
         apart,
-        breadth,
+        parallelism,
         halvesFrom: halves ? halvesFrom : undefined,
       };
     };

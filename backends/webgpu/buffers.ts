@@ -2,7 +2,7 @@
 // for all parameters if the device can bind it, one for each input and literal; and the offset of
 // each storage.
 import { type Axes, volume } from "../../dsl/axes.ts";
-import { node } from "../../dsl/node.ts";
+import { nodeOf } from "../../dsl/node.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import type { Program } from "../backend.ts";
 import { byteLength } from "../lower/storage/plan_memory.ts";
@@ -81,7 +81,7 @@ export const paramPlaces = (
   for (const { outputs, updates = {} } of programs) {
     const values = Object.values(outputs).map((output) => output.of);
     parameters([...values, ...Object.values(updates)]).forEach(({ name, axes }) => put(name, axes));
-    Object.entries(updates).forEach(([name, of]) => put(name, node(of).axes));
+    Object.entries(updates).forEach(([name, of]) => put(name, nodeOf(of).axes));
   }
   const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
   return bytes <= most ? { starts, bytes } : undefined;

@@ -1,10 +1,16 @@
 // From a program to code and a memory plan, without touching a device: kernels as WGSL, offsets in
 // the arena, and an error message if the device is too small. Also the report that `explain`
 // prints.
-import { apart } from "../../dsl/node.ts";
+import { withFreshTable } from "../../dsl/node.ts";
 import type { KernelReport, Precision, Program, ProgramReport } from "../backend.ts";
 import { byteLength, plan } from "../lower/storage/plan_memory.ts";
-import { axesOf, type Kernel, type Lowered, size, type Storage } from "../lower/kernel_ir.ts";
+import {
+  axesOf,
+  type Kernel,
+  type LoweredProgram,
+  size,
+  type Storage,
+} from "../lower/kernel_ir.ts";
 import { lower } from "../lower/pipeline.ts";
 import { inKernel } from "../codegen/verify_addresses.ts";
 import { unfusedBytes } from "../codegen/traffic.ts";
@@ -23,7 +29,7 @@ import { withHiddenBounds } from "./wgsl/hide_bounds.ts";
 import { printExpression } from "./wgsl/rows.ts";
 import { type Body, type Code, moduleOf } from "./wgsl/module.ts";
 import { printScan } from "./wgsl/scan.ts";
-import { breadthOf } from "./schedules.ts";
+import { parallelismOf } from "./schedules.ts";
 import type { Target } from "./target.ts";
 
 /** Kernels that run as one dispatch, and their code. */
@@ -34,7 +40,7 @@ export interface Step {
 
 /** A compiled program, with the offset of every intermediate value. */
 export interface Compiled {
-  readonly lowered: Lowered;
+  readonly lowered: LoweredProgram;
   readonly steps: readonly Step[];
   /** Offsets of storages in their arena, by id, in bytes. */
   readonly offsets: ReadonlyMap<number, number>;
@@ -115,13 +121,13 @@ const refuseTooLarge = (
 
 /** Compiles a program. Throws a RangeError if the device is too small for it. */
 export const compile = (program: Program, place: Place): Compiled =>
-  apart(() => compileHere(program, place));
+  withFreshTable(() => compileHere(program, place));
 
 const compileHere = (program: Program, place: Place): Compiled => {
   const { limits, target, oneForParams = false } = place;
   const began = performance.now();
   const { storedLimit, halvesFrom } = target;
-  const lowered = lower(program, storedLimit, halvesFrom, breadthOf(target));
+  const lowered = lower(program, storedLimit, halvesFrom, parallelismOf(target));
   const lowering = performance.now() - began;
   const most = limits.maxStorageBuffersPerShaderStage;
   const isBindable = (code: Code) => boundBuffers(code) <= most;
@@ -202,7 +208,7 @@ const compileHere = (program: Program, place: Place): Compiled => {
   return compiled;
 };
 
-const stepReport = (step: Step, stored: Lowered["stored"]): KernelReport => {
+const stepReport = (step: Step, stored: LoweredProgram["stored"]): KernelReport => {
   const { kernels, code } = step;
   const own = new Set(kernels.flatMap(writesOf));
   const written = storagesOf(code).filter((storage) => own.has(storage));
@@ -218,7 +224,7 @@ const stepReport = (step: Step, stored: Lowered["stored"]): KernelReport => {
     flops: code.flops,
     bytesRead: total(read),
     bytesWritten: total(written),
-    unfusedBytes: unfusedBytes(roots, (of) => stored.has(of)),
+    unfusedBytes: unfusedBytes(roots, (node) => stored.has(node)),
     code: code.wgsl,
     tuned: code.tuned,
     writes: written.map((storage) => axesOf(storage.dims)),

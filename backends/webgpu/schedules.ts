@@ -1,7 +1,7 @@
 // Schedules of kernels: they follow from the kernel's sizes and the target, and a tuning table may
 // override them for kernels that were measured on a device.
 import { type Contraction, type ExpressionKernel, size } from "../lower/kernel_ir.ts";
-import type { Breadth } from "../lower/graph/split_reductions.ts";
+import type { Parallelism } from "../lower/graph/split_reductions.ts";
 import {
   fewGroups,
   type ProductSchedule,
@@ -82,12 +82,14 @@ const gain = 1.75;
  * cores are not counted either, since the bits of results would depend on the cores that a run is
  * given; and one lane fills a CPU core: chunked scans gather their inputs, and were often slower.
  */
-export const breadthOf = ({ onCpu, breadth }: Pick<Target, "onCpu" | "breadth">): Breadth =>
-  breadth ??
+export const parallelismOf = (
+  { onCpu, parallelism }: Pick<Target, "onCpu" | "parallelism">,
+): Parallelism =>
+  parallelism ??
     // A launch takes some 40 µs on a CPU of 100 Gflop/s, and 10 on a GPU of 13 Tflop/s.
     (onCpu
-      ? { groups: fewCores, lanes: 1, perKernel: 2 ** 22, gain }
-      : { groups: fewGroups, lanes: fewGroups * threads, perKernel: 2 ** 27, gain });
+      ? { groups: fewCores, lanes: 1, launchCost: 2 ** 22, gain }
+      : { groups: fewGroups, lanes: fewGroups * threads, launchCost: 2 ** 27, gain });
 
 /**
  * Results of an invocation along the rows and the columns: fewer if a GPU would be idle otherwise.

@@ -1,6 +1,6 @@
 // The target of WGSL: the device as printers see it, the schedules by which kernels are computed,
 // and limits that every device has. Types and constants only.
-import type { Breadth } from "../lower/graph/split_reductions.ts";
+import type { Parallelism } from "../lower/graph/split_reductions.ts";
 
 /** The target that code is printed for. */
 export interface Target {
@@ -20,8 +20,8 @@ export interface Target {
   readonly matrices?: Matrices;
   /** Tuned schedules. */
   readonly tuning?: Tuning;
-  /** How much work fills it, if not the estimate of {@linkcode breadthOf}. */
-  readonly breadth?: Breadth;
+  /** How much work fills it, if not the estimate of {@linkcode parallelismOf}. */
+  readonly parallelism?: Parallelism;
   /** Every kernel is a dispatch of its own, so that each can be measured. */
   readonly apart?: boolean;
 }

@@ -1,7 +1,7 @@
 // `deno task experiment NAME`: reads what a name or a file describes, and makes that run, or all runs of
 // that study. Under mpirun or srun every process does so, and the first one speaks for all.
 import * as E from "fp-ts/Either.js";
-import { agree, openProcesses, type Processes, told } from "../machines/processes.ts";
+import { agreeOnError, labelled, openProcesses, type Processes } from "../machines/processes.ts";
 import { evaluateRun, trainRun } from "../runs/run.ts";
 import type { DeviceName, Spec } from "../specs/spec.ts";
 import { folderData } from "../data/config.ts";
@@ -82,7 +82,7 @@ export const experiment = async (options: ExperimentOptions): Promise<number> =>
   const processes = found.right;
   return await runTogether(options, processes).catch((error) => {
     // A mistake of ours, or a device that was lost. The others wait for this process: they must end too.
-    if (processes.share.of > 1) console.error(told(processes, `${error?.message ?? error}`));
+    if (processes.share.of > 1) console.error(labelled(processes, `${error?.message ?? error}`));
     processes.abort();
     throw error;
   });
@@ -99,9 +99,9 @@ const runTogether = async (
     return status;
   };
   const of = await experimentOf(options);
-  const wrong = await agree(
+  const wrong = await agreeOnError(
     processes,
-    E.isLeft(of) ? told(processes, specReadErrorText(of.left)) : undefined,
+    E.isLeft(of) ? labelled(processes, specReadErrorText(of.left)) : undefined,
   );
   if (E.isLeft(of) || wrong !== undefined) return await ended(`${wrong}`);
   const { resume, shard, out } = options;

@@ -3,10 +3,10 @@ import type * as t from "io-ts";
 import {
   above0,
   between0and1,
+  type Decoded,
   type Docs,
   fields,
   from0to1,
-  type Given,
   listOf,
   oneOf,
   optional,
@@ -15,7 +15,7 @@ import {
   wholeFrom,
 } from "../io/schema.ts";
 import type { StoreSpec } from "./clips/reader.ts";
-import type { Form } from "./clips/read_clip.ts";
+import type { RecordingKind } from "./clips/read_clip.ts";
 
 /** A corpus that is synthesised. */
 export interface SyntheticData {
@@ -49,7 +49,7 @@ export interface HearData extends StoredData {
 export interface ShardsData extends StoredData {
   readonly kind: "shards";
   readonly paths: readonly string[];
-  readonly members: Form;
+  readonly members: RecordingKind;
 }
 
 /** Training and held-out clips. */
@@ -93,12 +93,12 @@ export const dataSpec: t.Type<DataSpec> = tagged("kind", {
     seconds: above0,
     heldOutFraction: between0and1,
   }, synthetic),
-  folder: fields<Given<FolderData>>({ kind: oneOf("folder"), path, ...storedFields }, {
+  folder: fields<Decoded<FolderData>>({ kind: oneOf("folder"), path, ...storedFields }, {
     kind,
     path: "A folder of recordings (wav, flac, ogg, mp3), with its sub-folders.",
     ...stored,
   }),
-  hear: fields<Given<HearData>>({
+  hear: fields<Decoded<HearData>>({
     kind: oneOf("hear"),
     tasks: listOf(path, "a list of folders of tasks"),
     splits: optional(listOf(path, "a list of names of splits")),
@@ -111,7 +111,7 @@ export const dataSpec: t.Type<DataSpec> = tagged("kind", {
       "that is not a test set once, so they are refused unless their folds are named.",
     ...stored,
   }),
-  shards: fields<Given<ShardsData>>({
+  shards: fields<Decoded<ShardsData>>({
     kind: oneOf("shards"),
     paths: listOf(path, "a list of paths of shards"),
     members: oneOf("audio", "log-mel"),

@@ -4,7 +4,7 @@
 import { pathToFileURL } from "node:url";
 import * as E from "fp-ts/Either.js";
 import { type AnyTensor, AxisError, sameAxes, showAxes } from "../../dsl/axes.ts";
-import { node } from "../../dsl/node.ts";
+import { nodeOf } from "../../dsl/node.ts";
 import { input } from "../../dsl/ops.ts";
 import type { Shell } from "../../models/encoder.ts";
 import { scope, type Sequence } from "../../models/layers.ts";
@@ -69,11 +69,12 @@ const tried = (
     if (typeof made !== "function") return "its 'block' gives no function (x) => y";
     const y: unknown = made(x);
     // What is no tensor has no node.
-    const axes = node(y as AnyTensor)?.axes;
+    const axes = nodeOf(y as AnyTensor)?.axes;
     if (axes === undefined) return "its block gives something that is no tensor";
-    return sameAxes(axes, node(x).axes) && Object.keys(axes).every((axis) => axis in node(x).axes)
+    return sameAxes(axes, nodeOf(x).axes) &&
+        Object.keys(axes).every((axis) => axis in nodeOf(x).axes)
       ? undefined
-      : `its block turns ${showAxes(node(x).axes)} into ${
+      : `its block turns ${showAxes(nodeOf(x).axes)} into ${
         showAxes(axes)
       }; the axes must be the same`;
   } catch (error) {

@@ -13,7 +13,7 @@ import type {
 } from "../../backends/backend.ts";
 import { unfusedBytesOf } from "../../backends/codegen/traffic.ts";
 import { volume } from "../../dsl/axes.ts";
-import { type Node, node, reachable } from "../../dsl/node.ts";
+import { type Node, nodeOf, topologicalOrder } from "../../dsl/node.ts";
 import { openBackend } from "../machines/device.ts";
 import { draw } from "../io/random.ts";
 import type { Spec } from "../specs/spec.ts";
@@ -197,9 +197,9 @@ export const explanationJson = (
 
 /** The inputs and parameters that a program reads. */
 export const leavesOf = ({ outputs, updates }: Program): readonly Node[] =>
-  reachable([
-    ...Object.values(outputs).map(({ of }) => node(of)),
-    ...Object.values(updates ?? {}).map(node),
+  topologicalOrder([
+    ...Object.values(outputs).map(({ of }) => nodeOf(of)),
+    ...Object.values(updates ?? {}).map(nodeOf),
   ]).filter(({ op }) => op === "input" || op === "param");
 
 /**

@@ -3,7 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import type { Backend, Machine, Program } from "../../backends/backend.ts";
 import { compile, type Place, programReport } from "../../backends/webgpu/compile.ts";
-import { node } from "../../dsl/node.ts";
+import { nodeOf } from "../../dsl/node.ts";
 import { input } from "../../dsl/ops.ts";
 import { type Encoder, features } from "../../models/encoder.ts";
 import { corrected } from "../../models/fidelity.ts";
@@ -69,7 +69,7 @@ export const passProgram = (
       mel: mels,
     });
     const of = features(encoder, corrected.rows)(clip);
-    return { outputs: { features: { of, order: Object.keys(node(of).axes) } } };
+    return { outputs: { features: { of, order: Object.keys(nodeOf(of).axes) } } };
   }
   const { loss, updates } = trainingStep({
     encoder,

@@ -164,7 +164,7 @@ const noField = (
   );
 
 /** A record whose fields may all be absent, as `fields` takes it: once decoded, those are undefined. */
-export type Given<A> = { readonly [K in keyof Required<A>]: A[K] };
+export type Decoded<A> = { readonly [K in keyof Required<A>]: A[K] };
 
 /** What each field of an object is for, in a sentence or two. */
 export type Docs<A> = { readonly [K in keyof A]-?: string };

@@ -44,15 +44,18 @@ export const alone: Processes = {
 };
 
 /** A reason that one process has, as all of them are to hear it. */
-export const told = ({ share: { rank, of } }: Processes, reason: string): string =>
+export const labelled = ({ share: { rank, of } }: Processes, reason: string): string =>
   rank === 0 ? reason : `process ${rank} of ${of} on ${Deno.hostname()}: ${reason}`;
 
 /** Why the run does not go on, for all the same: the reason of the first one that has any. */
-export const agree = async (processes: Processes, own?: string): Promise<string | undefined> =>
+export const agreeOnError = async (
+  processes: Processes,
+  own?: string,
+): Promise<string | undefined> =>
   (await processes.gather(own ?? "")).find((reason) => reason !== "");
 
 /** In what the processes differ that must be the same for all, in words; undefined where in nothing. */
-export const differing = async (
+export const findDifference = async (
   { gather }: Processes,
   own: Readonly<Record<string, string>>,
 ): Promise<string | undefined> => {

@@ -12,12 +12,12 @@ import { evaluate, tasksIn } from "../evaluation/evaluate.ts";
 import { ensureFolder, fileErrorText } from "../io/files.ts";
 import { listenForEnd, type Listening } from "../io/interrupt.ts";
 import type { LastWords } from "./sigterm_notice.ts";
-import { agree, type Processes, told } from "../machines/processes.ts";
+import { agreeOnError, labelled, type Processes } from "../machines/processes.ts";
 import { progress, silence, standardError } from "../io/progress.ts";
 import type { Spec } from "../specs/spec.ts";
 import { train } from "../training/train.ts";
-import { examine, folderErrorText } from "../training/run_folder.ts";
-import { indivisible } from "../training/step.ts";
+import { folderErrorText, inspect } from "../training/run_folder.ts";
+import { batchProblem } from "../training/step.ts";
 
 /** Where a run is made, and how. */
 export interface RunIn {
@@ -38,12 +38,12 @@ const prepare = async (
   { folder, resume }: RunIn,
   processes: Processes,
 ): Promise<E.Either<string, void>> => {
-  const uneven = indivisible(spec, processes);
+  const uneven = batchProblem(spec, processes);
   if (uneven !== undefined) return E.left(uneven);
   const writable = processes.share.rank === 0 ? await ensureFolder(folder)() : E.right(undefined);
   if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
   // The run asks again once the folder is its own.
-  const prior = examine(folder, spec, resume);
+  const prior = inspect(folder, spec, resume);
   if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
   const { evaluation = { kind: "none" }, frontEnd: { sampleRate } } = spec;
   if (evaluation.kind !== "hear") return E.right(undefined);
@@ -58,7 +58,10 @@ export const trainRun = async (
   processes: Processes,
 ): Promise<E.Either<string, void>> => {
   const own = await prepare(spec, at, processes);
-  const wrong = await agree(processes, E.isLeft(own) ? told(processes, own.left) : undefined);
+  const wrong = await agreeOnError(
+    processes,
+    E.isLeft(own) ? labelled(processes, own.left) : undefined,
+  );
   return wrong === undefined ? await trainNow(spec, at, processes) : E.left(wrong);
 };
 
@@ -153,8 +156,8 @@ const trainNow = async (
     if (processes.share.rank === 0) console.error(text);
   };
   const chosen = await openBackend(spec.device, processes.threads);
-  const lacking = E.isLeft(chosen) ? told(processes, chosen.left) : undefined;
-  const noDevice = await agree(processes, lacking);
+  const lacking = E.isLeft(chosen) ? labelled(processes, chosen.left) : undefined;
+  const noDevice = await agreeOnError(processes, lacking);
   if (E.isLeft(chosen) || noDevice !== undefined) {
     if (E.isRight(chosen)) chosen.right.backend.close();
     return E.left(`${noDevice}`);
@@ -165,9 +168,9 @@ const trainNow = async (
   const end = listen(folder, processes, signal);
   const source = await openShown(spec, processes, end.signal);
   try {
-    const noData = await agree(
+    const noData = await agreeOnError(
       processes,
-      E.isLeft(source) ? told(processes, dataErrorText(source.left)) : undefined,
+      E.isLeft(source) ? labelled(processes, dataErrorText(source.left)) : undefined,
     );
     if (E.isLeft(source) || noData !== undefined) return E.left(`${noData}`);
     const skipped = source.right.skipped();

@@ -4,14 +4,14 @@
 import * as E from "fp-ts/Either.js";
 import { ensureFolder, fileErrorText, writeWhole } from "../io/files.ts";
 import { listenForEnd } from "../io/interrupt.ts";
-import { agree, alone, type Processes } from "../machines/processes.ts";
+import { agreeOnError, alone, type Processes } from "../machines/processes.ts";
 import { evaluateRun, trainRun } from "./run.ts";
 import type { Spec } from "../specs/spec.ts";
 import type { Study } from "../specs/sweep.ts";
 import { isDone } from "./study_folder.ts";
 import { lengthsOf } from "./lengths.ts";
 import { reportStudy } from "./report.ts";
-import { examine, folderErrorText, readRecord } from "../training/run_folder.ts";
+import { folderErrorText, inspect, readRecord } from "../training/run_folder.ts";
 
 /** Share `index`, from 1, of `of` so many. */
 export interface Shard {
@@ -43,7 +43,7 @@ const prepare = async (
   if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
   for (const spec of own) {
     // With the same words as for a run by itself.
-    const prior = examine(`${folder}/${spec.name}`, spec, true);
+    const prior = inspect(`${folder}/${spec.name}`, spec, true);
     if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
   }
   const begun = own.filter(({ name }) => readRecord(`${folder}/${name}`) !== undefined);
@@ -75,7 +75,7 @@ export const runStudy = async (
   };
   // What the first process finds in the folder holds for all.
   const prepared = speaks ? await prepare(study, own, at) : E.right(undefined);
-  const wrong = await agree(processes, E.isLeft(prepared) ? prepared.left : undefined);
+  const wrong = await agreeOnError(processes, E.isLeft(prepared) ? prepared.left : undefined);
   if (wrong !== undefined) return complain(wrong);
   const done = (spec: Spec): boolean => isDone(`${folder}/${spec.name}`, spec);
   const end = listenForEnd(), isEnded = () => end.signal.aborted;

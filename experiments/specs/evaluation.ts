@@ -1,9 +1,9 @@
 // The `evaluation` part of a spec: downstream tasks on which the trained encoder is scored.
 import type * as t from "io-ts";
 import {
+  type Decoded,
   type Docs,
   fields,
-  type Given,
   listOf,
   oneOf,
   optional,
@@ -58,7 +58,7 @@ const hear: Docs<HearEvaluation> = {
 /** The field `evaluation` of a spec. */
 export const evaluationSpec: t.Type<EvaluationSpec> = tagged("kind", {
   none: fields<NoEvaluation>({ kind: oneOf("none") }, { kind }),
-  synthetic: fields<Given<SyntheticEvaluation>>({
+  synthetic: fields<Decoded<SyntheticEvaluation>>({
     kind: oneOf("synthetic"),
     clips: wholeFrom(fewestClips),
     names: optional(
@@ -66,7 +66,7 @@ export const evaluationSpec: t.Type<EvaluationSpec> = tagged("kind", {
     ),
     seeds: wholeFrom(1),
   }, synthetic),
-  hear: fields<Given<HearEvaluation>>({
+  hear: fields<Decoded<HearEvaluation>>({
     kind: oneOf("hear"),
     tasks: textThat("a path", /[^]/),
     names: optional(listOf(textThat("the name of a task", /[^]/), "a list of names of tasks")),

@@ -4,11 +4,11 @@ import type * as t from "io-ts";
 import type { DecoderSizes } from "../../models/decoder.ts";
 import {
   above0,
+  type Decoded,
   type Docs,
   fields,
   from0,
   from0below1,
-  type Given,
   multipleOf,
   numberThat,
   oneOf,
@@ -23,7 +23,7 @@ import { dataSpec } from "../data/config.ts";
 import { evaluationSpec } from "./evaluation.ts";
 
 type Ssast = Extract<ObjectiveSpec, { readonly style: "ssast" }>;
-type Mae = Given<Extract<ObjectiveSpec, { readonly style: "mae" }>>;
+type Mae = Decoded<Extract<ObjectiveSpec, { readonly style: "mae" }>>;
 const style = "ssast: hidden patches are learnt tokens, which the encoder sees; mae: the encoder " +
   "sees only the other patches, and a decoder predicts the hidden ones.";
 
@@ -40,7 +40,7 @@ const objective = tagged("style", {
   }),
 }) as t.Type<ObjectiveSpec>;
 
-const optimiser = fields<Given<OptimiserSpec>>({
+const optimiser = fields<Decoded<OptimiserSpec>>({
   peakLearningRate: optional(above0),
   baseLearningRate: optional(above0),
   beta1: from0below1,
@@ -98,7 +98,7 @@ const docs: Docs<Spec> = {
 };
 
 /** The codec of a whole spec. */
-export const specFields: t.Type<Spec> = fields<Given<Spec>>({
+export const specFields: t.Type<Spec> = fields<Decoded<Spec>>({
   version: numberThat("1", (n) => n === 1, { const: 1 }) as t.Type<1>,
   name: textThat(
     "a name of letters, digits, '-', '_' and '.' that starts with a letter or digit",

@@ -168,7 +168,11 @@ export const latest = (
 };
 
 /** What a checkpoint lacks for a run to go on, in words; undefined when it has everything. */
-export const lacking = ({ file, values }: Saved, of: Programs, spec: Spec): string | undefined => {
+export const missingState = (
+  { file, values }: Saved,
+  of: Programs,
+  spec: Spec,
+): string | undefined => {
   const missing = kept(of, spec).find(({ name, axes }) => values[name]?.length !== volume(axes));
   return missing === undefined
     ? undefined

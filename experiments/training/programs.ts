@@ -3,14 +3,14 @@
 // update.
 import type { Output, Program } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
-import { apart } from "../../dsl/node.ts";
+import { withFreshTable } from "../../dsl/node.ts";
 import { type Parameter, parameters } from "../../dsl/parameters.ts";
 import type { Encoder } from "../../models/encoder.ts";
 import {
   evaluation,
-  exchange,
   gradientStep,
   type Pretraining,
+  swapAverages,
   trainingStep,
   updateStep,
 } from "../../models/training.ts";
@@ -55,7 +55,7 @@ const scalars = (
  */
 export const programsOf = (spec: Spec, parts = 1): Programs =>
   // A run that goes on in another process, or after other runs of a study, must be the same program.
-  apart(() => programsHere(spec, parts));
+  withFreshTable(() => programsHere(spec, parts));
 
 const programsHere = (spec: Spec, parts: number): Programs => {
   const { precision } = spec;
@@ -101,7 +101,7 @@ const programsHere = (spec: Spec, parts: number): Programs => {
   const { trained, programs } = stepped();
   const averaged: Programs["programs"] = spec.optimiser.emaDecay === undefined
     ? {}
-    : { exchange: { outputs: {}, updates: exchange(trained) } };
+    : { exchange: { outputs: {}, updates: swapAverages(trained) } };
   return {
     trained,
     all: parameters([held.perClip]),

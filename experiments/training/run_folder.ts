@@ -93,7 +93,7 @@ const unlike = (there: unknown, spec: Spec): readonly Difference[] =>
   differences(there, JSON.parse(JSON.stringify(spec))).filter(({ path }) => path !== "device");
 
 /** Decides from what is in a folder whether a run may start, or go on, and from where. */
-export const examine = (
+export const inspect = (
   folder: string,
   spec: Spec,
   resume: boolean,
@@ -127,7 +127,7 @@ export const isBusy = (folder: string): boolean => {
 };
 
 /** Makes the folder this process's; gives what ends that. A kill ends it too. */
-export const claim = async (folder: string): Promise<E.Either<FolderError, () => void>> => {
+export const lock = async (folder: string): Promise<E.Either<FolderError, () => void>> => {
   const made = await ensureFolder(folder)();
   if (E.isLeft(made)) return E.left({ _tag: "FolderUnwritable", error: made.left });
   const file = lockFile(folder);

@@ -20,7 +20,7 @@ export const partsOf = ({ processes, accumulate }: Division): number =>
   processes.share.of * accumulate;
 
 /** Why a spec's batch cannot be divided among processes, in words; undefined where it can. */
-export const indivisible = (
+export const batchProblem = (
   { batch, accumulate }: Spec,
   { share: { of } }: Processes,
 ): string | undefined =>

@@ -13,17 +13,23 @@ import { dataErrorText, type Source } from "../data/clips/source.ts";
 import { fileErrorText, writeWhole } from "../io/files.ts";
 import { initialValues } from "../encoders/initial_values.ts";
 import { type Metric, metricsErrorText, type Timing } from "./metrics.ts";
-import { agree, alone, differing, type Processes, told } from "../machines/processes.ts";
+import {
+  agreeOnError,
+  alone,
+  findDifference,
+  labelled,
+  type Processes,
+} from "../machines/processes.ts";
 import { progress, silence, standardError } from "../io/progress.ts";
 import { type Example, reportPage } from "./report.ts";
 import { peakLearningRate, type Spec } from "../specs/spec.ts";
 import { saveExamples } from "./examples.ts";
 import { writeFailedStep } from "./failed_step.ts";
 import {
-  claim,
   clear,
-  examine,
   folderErrorText,
+  inspect,
+  lock,
   type Prior,
   type RunRecord,
   writeRecord,
@@ -31,8 +37,8 @@ import {
 import { openLog, silentLog } from "./log.ts";
 import { programsOf } from "./programs.ts";
 import { assembled, meanLoss, score, type Scores } from "./held_out.ts";
-import { lacking, notFinite, saveState, stateNames } from "./checkpoints.ts";
-import { type Division, indivisible, makeStep, partsOf, readParts } from "./step.ts";
+import { missingState, notFinite, saveState, stateNames } from "./checkpoints.ts";
+import { batchProblem, type Division, makeStep, partsOf, readParts } from "./step.ts";
 import version from "../../deno.json" with { type: "json" };
 
 /** What a run needs. */
@@ -113,17 +119,17 @@ const goesOn = ", and --resume goes on from it";
  */
 export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> => {
   const { spec, source, folder, processes = alone } = run;
-  const uneven = indivisible(spec, processes);
+  const uneven = batchProblem(spec, processes);
   if (uneven !== undefined) return fail(uneven);
-  const claimed = processes.share.rank === 0 ? await claim(folder) : E.right(() => {});
+  const claimed = processes.share.rank === 0 ? await lock(folder) : E.right(() => {});
   try {
-    const prior = E.isLeft(claimed) ? claimed : examine(folder, spec, run.resume ?? false);
+    const prior = E.isLeft(claimed) ? claimed : inspect(folder, spec, run.resume ?? false);
     // Nothing is written before all have read what is there.
-    const wrong = await agree(
+    const wrong = await agreeOnError(
       processes,
-      E.isLeft(prior) ? told(processes, folderErrorText(prior.left)) : undefined,
+      E.isLeft(prior) ? labelled(processes, folderErrorText(prior.left)) : undefined,
     ) ??
-      await differing(processes, {
+      await findDifference(processes, {
         spec: JSON.stringify(spec),
         data: source.identity,
         checkpoint: `${E.isRight(prior) ? prior.right.saved?.step : ""}`,
@@ -145,7 +151,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
   prior.notes.forEach(bar.note);
   /** Ends the run here, for a reason that the others hear in place of what this process says next. */
   const end = async (reason: string): Promise<E.Either<RunError, never>> => {
-    await agree(processes, reason);
+    await agreeOnError(processes, reason);
     return fail(reason);
   };
 
@@ -176,7 +182,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
   const held = source.heldOut.map(({ frames }) => frames);
   const programs = programsOf(spec, parts);
   const { trained, all } = programs;
-  const lacks = saved === undefined ? undefined : lacking(saved, programs, spec);
+  const lacks = saved === undefined ? undefined : missingState(saved, programs, spec);
   if (lacks !== undefined) return await end(`${lacks}; the run cannot go on from it`);
   bar.note(`compiling for ${backend.device}`);
   const machine = await backend.open(programs.programs);
@@ -277,10 +283,10 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
         bar.note(`${path} is skipped: ${reason}`);
         seen.add(path);
       }
-      const problem = await agree(
+      const problem = await agreeOnError(
         processes,
         E.isLeft(clips) && clips.left._tag !== "Interrupted"
-          ? told(processes, dataErrorText(clips.left))
+          ? labelled(processes, dataErrorText(clips.left))
           : E.isLeft(clips) || interrupted()
           ? `interrupted after step ${step}`
           : undefined,
@@ -351,7 +357,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
         counted = waited = 0;
       }
     }
-    const problem = await agree(processes);
+    const problem = await agreeOnError(processes);
     if (problem !== undefined) return await leave(steps, problem);
     if (!writes) return E.right({ first: NaN, last: NaN, baseline: NaN });
     const scores = shown ?? (await scored())?.scores;

@@ -5,7 +5,7 @@ import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { Backend, Values } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
-import { node, reachable } from "../../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { devices, webgpuAsGpu, webgpuInLoops, webgpuInParts } from "../support/device.ts";
 
@@ -255,12 +255,12 @@ const wrongOn = async (backend: Backend): Promise<readonly string[]> => {
   const names = Object.keys(rows);
   const machine = await backend.open(Object.fromEntries(names.map((name) => {
     const { of } = rows[name];
-    return [name, { outputs: { y: { of, order: Object.keys(node(of).axes) } } }];
+    return [name, { outputs: { y: { of, order: Object.keys(nodeOf(of).axes) } } }];
   })));
   const wrong: string[] = [];
   for (const name of names) {
     const { of, is, within = 0 } = rows[name];
-    const read = reachable([node(of)]).filter((n) => n.op === "input");
+    const read = topologicalOrder([nodeOf(of)]).filter((n) => n.op === "input");
     const given: Values = Object.fromEntries(
       read.map((n) => [n.attributes.name!, values[n.attributes.name!]]),
     );

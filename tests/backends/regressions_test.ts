@@ -1,13 +1,13 @@
 // Small programs in which random ones met a fault, on every device against what they should give:
 // values by the reference, which has other code for all of it.
 import { assert } from "@std/assert";
-import type { Draft } from "../../backends/lower/fusion/kernel_draft.ts";
+import type { KernelDraft } from "../../backends/lower/fusion/kernel_draft.ts";
 import { reaches } from "../../backends/lower/fusion/reachability.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { Program, Values } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
-import { node, reachable, tensor } from "../../dsl/node.ts";
+import { nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { part } from "../../dsl/scan.ts";
 import { disagreement, numbers } from "../support/check.ts";
@@ -115,8 +115,8 @@ const carriesOfGradient = (): Found => {
     next: { h: d.add(d.scale(h, 0.5), d.mul(d.tanh(d.mul(h, x)), d.on(x, d.mean(x, "q")))) },
     out: {},
   }));
-  const slope = node(grad(d.sum(d.square(final.h), "q"), { x }).x);
-  const back = reachable([slope]).findLast(({ op }) => op === "scan")!;
+  const slope = nodeOf(grad(d.sum(d.square(final.h), "q"), { x }).x);
+  const back = topologicalOrder([slope]).findLast(({ op }) => op === "scan")!;
   return {
     program: {
       outputs: {
@@ -205,7 +205,7 @@ for (const [name, backend] of [...devices, ["WebGPU with a GPU's kernels", webgp
 Deno.test("a kernel of early and late values waits for all that both wait for", () => {
   // Ids grow along a program: 3 and 50 are stored by one kernel, of which the late one needs 20.
   const stores = (id: number, ...roots: number[]) =>
-    ({ id, roots: roots.map((id) => ({ id })) }) as unknown as Draft;
+    ({ id, roots: roots.map((id) => ({ id })) }) as unknown as KernelDraft;
   const goal = stores(0, 20), both = stores(1, 3, 50), first = stores(2, 5);
   const needs = new Map([[first, [both]], [both, [goal]], [goal, []]]);
   assert(reaches(first, (draft) => draft === goal, (draft) => needs.get(draft)!));

@@ -7,7 +7,7 @@ import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { volume } from "../../dsl/axes.ts";
 import type { Tensors } from "../../dsl/grad.ts";
 import { grad } from "../../dsl/grad.ts";
-import { node, tensor } from "../../dsl/node.ts";
+import { nodeOf, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import * as structure from "../../dsl/structure.ts";
 import { type Case, checkBackend, checkDerivatives, numbers, words } from "../support/check.ts";
@@ -34,7 +34,7 @@ const made = (
 
 /** `rename` for axes that the checker does not know. */
 const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
-  tensor(structure.rename(node(x), from, to));
+  tensor(structure.rename(nodeOf(x), from, to));
 
 const curved = (x: AnyTensor): AnyTensor => d.mul(x, d.sin(x));
 
@@ -205,7 +205,7 @@ for (const reverse of [false, true]) {
 /** The product of the Hessian of a scalar and a direction, itself differentiable. */
 const hessianTimes = (x: AnyTensor, v: AnyTensor, of: (x: AnyTensor) => AnyTensor): AnyTensor => {
   const { x: slope } = grad(of(x), { x });
-  const along = d.sum(d.mul(slope, v), Object.keys(node(x).axes));
+  const along = d.sum(d.mul(slope, v), Object.keys(nodeOf(x).axes));
   return grad(along, { x }).x;
 };
 scans["Hessian-vector product through a scan"] = made(
@@ -327,7 +327,7 @@ Deno.test("a stored value has the order of what it is read with, not of its expr
         sum: { of: d.sum(scores as never, "key" as never), order: ["batch", "token"] },
       },
     });
-    return stored.get(node(scores))?.dims.map(({ axis }) => axis).join();
+    return stored.get(nodeOf(scores))?.dims.map(({ axis }) => axis).join();
   };
   assertStrictEquals(order(d.input("x", { batch: 3, token: 50, key: 70 })), "batch,token,key");
   // Nothing is read that has these axes.

@@ -1,7 +1,7 @@
 // Every row of the table of scalar primitives, over axes that divide nothing: derivatives against
 // central differences, devices against the reference. The table is iterated: a new row is tested.
 import type { Dtype } from "../../dsl/node.ts";
-import { node, tensor } from "../../dsl/node.ts";
+import { nodeOf, tensor } from "../../dsl/node.ts";
 import { apply, scalar } from "../../dsl/primitives.ts";
 import type { ScalarName } from "../../dsl/node.ts";
 import { input } from "../../dsl/structure.ts";
@@ -78,7 +78,7 @@ for (const op of Object.keys(scalar) as ScalarName[]) {
 
 Deno.test("derivatives of every scalar row agree with central differences", () => {
   for (const [name, of] of Object.entries(cases)) {
-    if (node(of.of).dtype === "f32" && Object.keys(of.wrt).length > 0) checkDerivatives(name, of);
+    if (nodeOf(of.of).dtype === "f32" && Object.keys(of.wrt).length > 0) checkDerivatives(name, of);
   }
 });
 

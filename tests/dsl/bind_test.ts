@@ -4,7 +4,7 @@ import type { AnyTensor } from "../../dsl/axes.ts";
 import { AxisError } from "../../dsl/axes.ts";
 import { bind } from "../../dsl/bind.ts";
 import { grad } from "../../dsl/grad.ts";
-import { node } from "../../dsl/node.ts";
+import { nodeOf } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 
 /** A normalised recurrence over an axis of any size. */
@@ -15,17 +15,17 @@ const model = (time: number | string): AnyTensor => {
 };
 
 Deno.test("a bound expression is the one written with the numbers", () => {
-  assertStrictEquals(node(bind({ y: model("T") }, { T: 9 }).y), node(model(9)));
+  assertStrictEquals(nodeOf(bind({ y: model("T") }, { T: 9 }).y), nodeOf(model(9)));
   const { y, z } = bind({ y: model("T"), z: model("U") }, { T: 9, U: 4, unused: 1 });
-  assertStrictEquals(node(y), node(model(9)));
-  assertStrictEquals(node(z), node(model(4)));
+  assertStrictEquals(nodeOf(y), nodeOf(model(9)));
+  assertStrictEquals(nodeOf(z), nodeOf(model(4)));
 });
 
 Deno.test("what is bound has a gradient, over as many steps as were bound", () => {
   const x = d.input("x", { batch: 2, time: "T" });
   const bound = bind({ x, y: d.sum(d.recurrence("time", x, x), ["batch", "time"]) }, { T: 5 });
   const slope = grad(bound.y, { x: bound.x }).x;
-  assertStrictEquals(node(slope).axes.time, 5);
+  assertStrictEquals(nodeOf(slope).axes.time, 5);
 });
 
 Deno.test("a size that is not bound, or not a size, is refused by its name", () => {

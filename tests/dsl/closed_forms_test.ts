@@ -4,7 +4,7 @@ import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@st
 import type { Values } from "../../backends/backend.ts";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
-import { type Dtype, type Node, node, tensor } from "../../dsl/node.ts";
+import { type Dtype, type Node, nodeOf, tensor } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { apply, constant, scalar } from "../../dsl/primitives.ts";
 import type { ScalarName } from "../../dsl/node.ts";
@@ -138,7 +138,7 @@ const leaf = (values: Values) => (of: Node) => values[of.attributes.name!];
 
 /** The value is `expected` at every place; both sides by names of axes, so no order matters. */
 const agrees = (of: AnyTensor, axes: Axes, expected: (at: At) => number): void => {
-  const n = node(of);
+  const n = nodeOf(of);
   assertEquals({ ...n.axes }, { ...axes });
   const [found] = interpret([n], leaf(held));
   assertStrictEquals(found.length, volume(axes));
@@ -271,10 +271,10 @@ Deno.test("functions made of others, also where their parts overflow", () => {
   agrees(d.relu(z), { n: 7 }, at((x) => Math.max(x, 0)));
   agrees(d.square(z), { n: 7 }, at((x) => x * x));
   // gelu(1) = Φ(1) from a table of the normal distribution.
-  const [gelu] = interpret([node(d.gelu(z))], leaf(held));
+  const [gelu] = interpret([nodeOf(d.gelu(z))], leaf(held));
   close(gelu[4], 0.8413447460685429, "gelu(1)");
   assertSameNumbers([gelu[0], gelu[3], gelu[6]].map((value) => value + 0), [0, 0, 800]);
-  const [probable] = interpret([node(d.softmax(d.scale(z, 1e3), "n"))], leaf(held));
+  const [probable] = interpret([nodeOf(d.softmax(d.scale(z, 1e3), "n"))], leaf(held));
   assertSameNumbers([...probable], [0, 0, 0, 0, 0, 0, 1]);
   agrees(d.min(z, d.neg(z)), { n: 7 }, at((x) => -Math.abs(x)));
 });

@@ -12,7 +12,7 @@ import {
 import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, AxisError, volume } from "../../dsl/axes.ts";
 import { grad, valueAndGrad } from "../../dsl/grad.ts";
-import { node, reachable } from "../../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { checkDerivatives, numbers } from "../support/check.ts";
 import { assertSameNumbers } from "../support/same_numbers.ts";
@@ -20,7 +20,7 @@ import { assertSameNumbers } from "../support/same_numbers.ts";
 const valueOf = (
   of: AnyTensor,
   values: Readonly<Record<string, ArrayLike<number>>>,
-) => [...interpret([node(of)], (leaf) => values[leaf.attributes.name!])[0]];
+) => [...interpret([nodeOf(of)], (leaf) => values[leaf.attributes.name!])[0]];
 
 const close = (found: readonly number[], expected: readonly number[]): void => {
   assertStrictEquals(found.length, expected.length);
@@ -36,7 +36,7 @@ const close = (found: readonly number[], expected: readonly number[]): void => {
 
 const x: AnyTensor = d.input("x", { i: 4 });
 const at = [-1.5, 0, 0.25, 2];
-const total = (of: AnyTensor): AnyTensor => d.sum(of, Object.keys(node(of).axes));
+const total = (of: AnyTensor): AnyTensor => d.sum(of, Object.keys(nodeOf(of).axes));
 /** The n-th derivative, element by element, of a function of `x`. */
 const derivative = (n: number, f: (x: AnyTensor) => AnyTensor): AnyTensor =>
   n === 0 ? f(x) : grad(total(derivative(n - 1, f)), { x }).x;
@@ -84,7 +84,7 @@ Deno.test("stop hides a dependence, recompute does not", () => {
 Deno.test("what is not reached has the gradient zero, with its axes", () => {
   const w: AnyTensor = d.input("w", { a: 2, b: 3 });
   const { w: zero } = grad(total(x), { w });
-  assertEquals({ ...node(zero).axes }, { a: 2, b: 3 });
+  assertEquals({ ...nodeOf(zero).axes }, { a: 2, b: 3 });
   assertSameNumbers(valueOf(zero, {}), [0, 0, 0, 0, 0, 0]);
 });
 
@@ -235,10 +235,10 @@ Deno.test("a derivative has the path of what it is the derivative of", () => {
   const u: AnyTensor = d.input("u", { t: 5, c: 3 } as Axes);
   const y = d.named("block", () => d.named("mixer", () => d.recurrence("t", d.exp(u), d.sin(u))));
   const { u: slope } = grad(total(d.square(y)), { u });
-  const scans = reachable([node(slope)]).filter((of) => of.op === "scan");
+  const scans = topologicalOrder([nodeOf(slope)]).filter((of) => of.op === "scan");
   assertStrictEquals(scans.length, 2);
   for (const scan of scans) assertMatch(scan.path.join(" > "), /^block > mixer/);
-  assertStrictEquals(volume(node(slope).axes), 15);
+  assertStrictEquals(volume(nodeOf(slope).axes), 15);
 });
 
 Deno.test("what all steps share counts once, however it is used in them", () => {
@@ -281,7 +281,9 @@ const shared = () => {
 };
 /** What the scan back carries, reads and puts out, by the names of what is asked for. */
 const backOf = (loss: AnyTensor, wrt: Readonly<Record<string, AnyTensor>>) => {
-  const all = reachable(Object.values(grad(loss, wrt)).map(node)).filter(({ op }) => op === "scan");
+  const all = topologicalOrder(Object.values(grad(loss, wrt)).map(nodeOf)).filter(({ op }) =>
+    op === "scan"
+  );
   const backs = all.filter(({ args }) => args.some(({ op }) => op === "part"));
   assertStrictEquals(backs.length, 1);
   const [{ attributes }] = backs;
@@ -342,11 +344,11 @@ const movements: readonly ((
     return d.rename(turned as never, "c" as never, "b");
   },
   (of, drawn) => {
-    const size = node(of).axes.a as number, step = drawn(1, 3), from = drawn(0, size - 1);
+    const size = nodeOf(of).axes.a as number, step = drawn(1, 3), from = drawn(0, size - 1);
     return d.slice(of, "a" as never, from, Math.ceil((size - from) / step), step);
   },
   (of, drawn) => {
-    const { a, b } = node(of).axes as Readonly<Record<string, number>>;
+    const { a, b } = nodeOf(of).axes as Readonly<Record<string, number>>;
     const flat = d.merge(of, (drawn(0, 1) === 1 ? ["a", "b"] : ["b", "a"]) as never[], "n");
     const divisors = Array.from({ length: a * b }, (_, k) => k + 1).filter((k) => a * b % k === 0);
     const first = divisors[drawn(0, divisors.length - 1)];
@@ -355,7 +357,7 @@ const movements: readonly ((
   (of, drawn) => {
     const size = drawn(1, 3), dilation = drawn(1, 2), before = drawn(0, 2), after = drawn(0, 2);
     const span = (size - 1) * dilation + 1;
-    const padded = d.pad(of, "a" as never, 0, Math.max(0, span - (node(of).axes.a as number)));
+    const padded = d.pad(of, "a" as never, 0, Math.max(0, span - (nodeOf(of).axes.a as number)));
     const taps = d.windows(padded, "a" as never, { out: "at", tap: "tap", size }, {
       ...{ stride: drawn(1, 3), dilation, before, after },
     });
@@ -363,7 +365,7 @@ const movements: readonly ((
   },
   (of) => d.concat(of, d.flip(of, "a" as never), "a" as never),
   (of, drawn) => {
-    const one = d.pick(of, "a" as never, drawn(0, (node(of).axes.a as number) - 1));
+    const one = d.pick(of, "a" as never, drawn(0, (nodeOf(of).axes.a as number) - 1));
     return d.expand(one as AnyTensor, { a: drawn(1, 3) });
   },
 ];
@@ -378,19 +380,19 @@ Deno.test("the gradient of movements in a row is the transpose of what they do",
     let of = v, what = "";
     for (let n = drawn(1, 4); n > 0; n--) {
       const which = drawn(0, movements.length - 1);
-      const axes = node(of).axes as Readonly<Record<string, number>>;
+      const axes = nodeOf(of).axes as Readonly<Record<string, number>>;
       if (axes.a * (axes.b ?? axes.n) > 400) break;
       of = movements[which](of, drawn);
-      if ("n" in node(of).axes) of = d.rename(of, "n" as never, "b");
+      if ("n" in nodeOf(of).axes) of = d.rename(of, "n" as never, "b");
       what += `${which} `;
     }
-    const w: AnyTensor = d.input("w", node(of).axes);
+    const w: AnyTensor = d.input("w", nodeOf(of).axes);
     const g = grad(total(d.mul(of, w)), { v }).v;
     const whole = (seed: number, of: AnyTensor) =>
-      Array.from(numbers(seed, volume(node(of).axes), -8, 9), Math.floor);
+      Array.from(numbers(seed, volume(nodeOf(of).axes), -8, 9), Math.floor);
     const values = { v: whole(k, v), w: whole(k + 200, w) };
     // On whole numbers the sums are exact.
     const [a] = valueOf(total(d.mul(of, w)), values), [b] = valueOf(total(d.mul(g, v)), values);
-    assertStrictEquals(a, b, `movements ${what}of ${JSON.stringify(node(v).axes)}`);
+    assertStrictEquals(a, b, `movements ${what}of ${JSON.stringify(nodeOf(v).axes)}`);
   }
 });

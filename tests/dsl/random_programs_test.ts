@@ -3,9 +3,9 @@
 import { assertStrictEquals } from "@std/assert";
 import fc from "fast-check";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
-import { absorb } from "../../dsl/fuse_scans.ts";
+import { fuseIntoScans } from "../../dsl/fuse_scans.ts";
 import { type Axes, showAxes } from "../../dsl/axes.ts";
-import { type Node, node, reachable, tensor } from "../../dsl/node.ts";
+import { type Node, nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
 import { print } from "../../dsl/print.ts";
 import { derived } from "../support/check.ts";
 import { programs, recipes } from "../programs/recipes.ts";
@@ -17,8 +17,8 @@ Deno.test("absorbing keeps the values of random programs", () => {
   fc.assert(
     fc.property(recipes, (recipe) => {
       for (const { of, values } of programs(recipe)) {
-        const before = node(of);
-        const [after] = absorb([before]).roots;
+        const before = nodeOf(of);
+        const [after] = fuseIntoScans([before]).roots;
         if (after === before) continue;
         rewritten++;
         const leaves = (leaf: Node) => values[leaf.attributes.name!];
@@ -43,14 +43,14 @@ Deno.test("random programs and their gradients print: each name once, and the ax
   fc.assert(
     fc.property(recipes, (recipe) => {
       for (const one of programs(recipe)) {
-        const isFloat = node(one.of).dtype === "f32" && Object.keys(one.wrt).length > 0;
+        const isFloat = nodeOf(one.of).dtype === "f32" && Object.keys(one.wrt).length > 0;
         const gradients = isFloat ? Object.values(derived(one).gradients) : [];
-        for (const of of [one.of, ...gradients].map(node)) {
+        for (const of of [one.of, ...gradients].map(nodeOf)) {
           const text = print(tensor<Axes>(of));
           const names = [...text.matchAll(/^ *let (\S+) = /gm)].map(([, name]) => name);
           assertStrictEquals(new Set(names).size, names.length, text);
           assertStrictEquals(text.endsWith(showAxes(of.axes)), true, text);
-          const own = reachable([of]).filter((one) => one.op === "scan").length;
+          const own = topologicalOrder([of]).filter((one) => one.op === "scan").length;
           assertStrictEquals(scans(text) >= own, true, text);
           shown++;
         }

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertLess, assertNotEquals } from "@std/assert";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { type Key, node, tensor } from "../../dsl/node.ts";
+import { type Key, nodeOf, tensor } from "../../dsl/node.ts";
 import {
   foldKey,
   nameKey,
@@ -42,7 +42,8 @@ Deno.test("Threefry-2x32-20 gives its known answers", () => {
   }
 });
 
-const draw = (of: Parameters<typeof node>[0]): Float64Array => interpret([node(of)], noLeaves)[0];
+const draw = (of: Parameters<typeof nodeOf>[0]): Float64Array =>
+  interpret([nodeOf(of)], noLeaves)[0];
 
 const moment = (x: Float64Array, power: number): number =>
   x.reduce((sum, value) => sum + value ** power, 0) / x.length;
@@ -81,7 +82,7 @@ Deno.test("normal numbers have the moments of the normal distribution", () => {
 });
 
 Deno.test("keys made from a key differ by seed, word and name, and are the same each time", () => {
-  const of = (key: Key) => hex(interpret([node(key.high), node(key.low)], noLeaves));
+  const of = (key: Key) => hex(interpret([nodeOf(key.high), nodeOf(key.low)], noLeaves));
   const keys = [
     randomKey(1),
     randomKey(2),
@@ -105,7 +106,7 @@ for (const [device, backend] of devices) {
     fn: async () => {
       const axes = { i: 31, j: 67 };
       const key = foldKey(randomKey(2 ** 40 + 3), 7);
-      const [a, b] = threefry(key, [node(scalarOf(12, "u32")), node(scalarOf(0, "u32"))]);
+      const [a, b] = threefry(key, [nodeOf(scalarOf(12, "u32")), nodeOf(scalarOf(0, "u32"))]);
       const order = ["i", "j"];
       const program = {
         outputs: {

@@ -11,10 +11,10 @@ import {
 } from "@std/assert";
 import type { KernelReport, Program, ProgramReport } from "../../backends/backend.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
-import { absorb } from "../../dsl/fuse_scans.ts";
+import { fuseIntoScans } from "../../dsl/fuse_scans.ts";
 import { type AnyTensor, type Axes, AxisError, volume } from "../../dsl/axes.ts";
 import { valueAndGrad } from "../../dsl/grad.ts";
-import { type Node, node, reachable } from "../../dsl/node.ts";
+import { type Node, nodeOf, topologicalOrder } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import { adamW } from "../../models/optimiser.ts";
@@ -52,8 +52,8 @@ const values = (of: Node): Float64Array =>
 
 for (const reverse of [false, true]) {
   Deno.test(`absorbing keeps the values${reverse ? ", in reverse" : ""}`, () => {
-    const before = node(selective(reverse).y);
-    const [after] = absorb([before]).roots;
+    const before = nodeOf(selective(reverse).y);
+    const [after] = fuseIntoScans([before]).roots;
     assert(after !== before, "there was something to absorb");
     const want = values(before), got = values(after);
     want.forEach((x, k) =>
@@ -63,9 +63,9 @@ for (const reverse of [false, true]) {
 
   Deno.test(`a node that is asked for stays${reverse ? ", in reverse" : ""}`, () => {
     const { y, inputs } = selective(reverse);
-    const h = reachable([node(y)]).find((of) => of.op === "part")!;
-    const { roots: [after], kept: [kept] } = absorb([node(y)], [h]);
-    assert(reachable([after, kept]).includes(kept));
+    const h = topologicalOrder([nodeOf(y)]).find((of) => of.op === "part")!;
+    const { roots: [after], kept: [kept] } = fuseIntoScans([nodeOf(y)], [h]);
+    assert(topologicalOrder([after, kept]).includes(kept));
     const want = values(h), got = values(kept);
     want.forEach((x, k) => assertLess(Math.abs(x - got[k]), 1e-12 * (1 + Math.abs(x))));
     assertStrictEquals(Object.keys(inputs).length, 7);
@@ -80,7 +80,7 @@ const loss = () => {
 
 Deno.test("of a selective scan and its gradient, only carries within scans have time and state", () => {
   const { value, gradients } = loss();
-  const all = reachable([value, ...Object.values(gradients)].map(node));
+  const all = topologicalOrder([value, ...Object.values(gradients)].map(nodeOf));
   const large = all.filter((of) => ["time", "state", "channel"].every((axis) => axis in of.axes));
   assertGreaterOrEqual(all.filter((of) => of.op === "scan").length, 2);
   for (const of of large) {
@@ -120,7 +120,7 @@ Deno.test("a scan whose step is wrong is refused where it is made", () => {
 
 // ---- what is compiled ---------------------------------------------------------------------------
 
-const out = (of: AnyTensor) => ({ of, order: Object.keys(node(of).axes) });
+const out = (of: AnyTensor) => ({ of, order: Object.keys(nodeOf(of).axes) });
 
 const compiled = async (program: Program): Promise<ProgramReport> => {
   const machine = await webgpu!.open({ it: program });
@@ -223,7 +223,7 @@ Deno.test("a scan made twice is one node, also with a scan inside, and after a s
       next: { h: d.tanh(d.add(h, x)) },
       out: { y: inner(x, h) },
     }));
-    return node(out.y);
+    return nodeOf(out.y);
   };
   const before = outer();
   assertStrictEquals(outer(), before);

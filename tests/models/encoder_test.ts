@@ -11,7 +11,7 @@ import {
 import type { Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
-import { node } from "../../dsl/node.ts";
+import { nodeOf } from "../../dsl/node.ts";
 import { input } from "../../dsl/ops.ts";
 import { parameters } from "../../dsl/parameters.ts";
 import { randomKey } from "../../dsl/random.ts";
@@ -57,7 +57,7 @@ const clip = numbers(1, clips * frames * mels);
 const valueOf = async (of: AnyTensor, inputs: Values): Promise<Float32Array> => {
   const all = parameters([of]);
   const machine = await referenceBackend().open({
-    main: { outputs: { y: { of, order: Object.keys(node(of).axes) } } },
+    main: { outputs: { y: { of, order: Object.keys(nodeOf(of).axes) } } },
   });
   const initial = initialValues(all, 3);
   machine.write(Object.fromEntries(
@@ -86,10 +86,10 @@ const disturbed = (token: number): Float32Array => {
 const reach = async (encoder: Encoder, token: number): Promise<readonly boolean[]> => {
   const y = patchTokens(encoder, encode(encoder)(x));
   const before = await valueOf(y, { x: clip }), after = await valueOf(y, { x: disturbed(token) });
-  const order = Object.keys(node(y).axes);
+  const order = Object.keys(nodeOf(y).axes);
   assertEquals([...order].sort(), ["batch", "channel", "token"]);
   const step = (axis: string) =>
-    order.slice(order.indexOf(axis) + 1).reduce((n, name) => n * Number(node(y).axes[name]), 1);
+    order.slice(order.indexOf(axis) + 1).reduce((n, name) => n * Number(nodeOf(y).axes[name]), 1);
   return Array.from(
     { length: count },
     (_, t) =>
@@ -129,9 +129,9 @@ const masks = Float32Array.from([...hidden, ...hidden.toReversed()]);
 /** Predictions of the first recording, a list per patch. */
 const predicted = async (of: ReturnType<typeof pretraining>, given: Float32Array) => {
   const { prediction } = forward(of, x, mask);
-  assertEquals(Object.keys(node(prediction).axes).sort(), ["batch", "pixel", "token"]);
+  assertEquals(Object.keys(nodeOf(prediction).axes).sort(), ["batch", "pixel", "token"]);
   const values = await valueOf(prediction, { x: given, mask: masks });
-  const order = Object.keys(node(prediction).axes);
+  const order = Object.keys(nodeOf(prediction).axes);
   const size = { batch: clips, token: count, pixel: 32 } as Record<string, number>;
   const step = (axis: string) =>
     order.slice(order.indexOf(axis) + 1).reduce((n, name) => n * size[name], 1);
@@ -168,7 +168,7 @@ for (const family of families) {
 Deno.test("registers, learnt positions and RMS norm are parameters of the encoder", async () => {
   const encoder = { ...small("mamba"), registers: 3, positions: "learned", norm: "rms" } as const;
   const y = encode(encoder)(x);
-  assertStrictEquals(node(y).axes.token, 1 + 3 + count);
+  assertStrictEquals(nodeOf(y).axes.token, 1 + 3 + count);
   const names = parameters([y]).map(({ name }) => name);
   assert(names.includes("register_tokens") && !names.includes("encoder_norm.bias"));
   assert(parameters([y]).find(({ name }) => name === "pos_embed")!.trainable);
@@ -189,7 +189,7 @@ Deno.test("rotary positions tell a Transformer the order, and nothing else does 
     const encoder = { ...small("transformer"), positions };
     const y = encode(encoder)(x);
     const cls = async (given: Float32Array) => (await valueOf(y, { x: given }));
-    const order = Object.keys(node(y).axes);
+    const order = Object.keys(nodeOf(y).axes);
     assertEquals(order, ["batch", "token", "channel"]);
     const [a, b] = [await cls(clip), await cls(swapped)];
     return Math.max(...Array.from({ length: encoder.dim }, (_, c) => Math.abs(a[c] - b[c])));
@@ -228,7 +228,7 @@ Deno.test("stochastic depth: a clip skips the block, or gets what it adds scaled
 const grid = { time: 6, frequency: 5 };
 const drawMask = async (masking: Masking) => {
   const of = randomMask(randomKey(9), masking, grid, 50);
-  const order = Object.keys(node(of).axes);
+  const order = Object.keys(nodeOf(of).axes);
   const values = await valueOf(of, {});
   assertEquals(order.toSorted(), ["batch", "token"]);
   const at = (b: number, t: number) => order[0] === "batch" ? b * 30 + t : t * 50 + b;

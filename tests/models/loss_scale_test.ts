@@ -10,7 +10,7 @@ import {
 } from "@std/assert";
 import type { Backend, Machine, Program, Values } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { apart } from "../../dsl/node.ts";
+import { withFreshTable } from "../../dsl/node.ts";
 import * as d from "../../mod.ts";
 import { firstScale, lossScale, lossScaling, rescaled } from "../../models/loss_scale.ts";
 import { average, moments, optimise, type Scaling } from "../../models/optimiser.ts";
@@ -60,7 +60,7 @@ const names = Object.keys(start()).filter((name) => !name.startsWith("lossScale"
 
 // Which values are rounded follows from the order in which the program was built, and that must not
 // follow from the tests before.
-const built = (optimiser: Scaling): Program => apart(() => step(optimiser));
+const built = (optimiser: Scaling): Program => withFreshTable(() => step(optimiser));
 
 const after = async (
   backend: Backend,

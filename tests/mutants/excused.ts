@@ -13,8 +13,8 @@ export const excused: readonly Excuse[] = [
   {
     file: "backends/lower/fusion/fuse.ts",
     before:
-      "const close = new Set(near(of).flatMap((x) => sumsNear.get(x)?.slice(-mostFriends) ?? []));",
-    after: "const close = new Set(near(of).flatMap((x) => sumsNear.get(x) ?? []));",
+      "const close = new Set(near(node).flatMap((x) => sumsNear.get(x)?.slice(-mostFriends) ?? []));",
+    after: "const close = new Set(near(node).flatMap((x) => sumsNear.get(x) ?? []));",
     why: "it bounds the time that compiling takes; kernels farther apart are joined in the end",
   },
   {

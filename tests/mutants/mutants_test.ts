@@ -53,7 +53,7 @@ Deno.test("what is only text, or changes nothing, is left alone", () => {
       "const x = sameAxes(a, b);",
       "const x = describe(a - 1);",
       "const describe = (x: Axes) => `${x.length - 1}`;",
-      "const x = within(`${a - 1} parts`, f);",
+      "const x = withScope(`${a - 1} parts`, f);",
     ]
   ) assertEquals(after(source), [], source);
   // The other function, but not the arguments swapped.
@@ -69,7 +69,7 @@ Deno.test("what is only text, or changes nothing, is left alone", () => {
   assertEquals(after(`${add} const x = add(y, z);`), []);
   const sub = 'const sub = (a: V, b: V) => op("f32x4.sub", a, b);';
   assertStrictEquals(after(`${sub} const x = sub(y, z);`).length, 2);
-  assertStrictEquals(after("const x = within(`${a - 1} parts`, () => a - b);").length, 1);
+  assertStrictEquals(after("const x = withScope(`${a - 1} parts`, () => a - b);").length, 1);
 });
 
 Deno.test("a change is shown with the lines that it touches", () => {

@@ -2,7 +2,7 @@
 // would write. Which of them type-check is for types.ts to say.
 //
 // What is only text is left alone: string literals, what is thrown, arguments of errors, names for
-// paths (`within`), and what is only shown (`textOnly`). So are swaps that change nothing, in
+// paths (`withScope`), and what is only shown (`textOnly`). So are swaps that change nothing, in
 // functions whose arguments commute.
 import ts from "typescript";
 
@@ -77,7 +77,7 @@ const multiplyingCode = /\.relaxed_n?madd$/;
 
 /** Functions of which only texts for people come: names, reports and what debugging shows. */
 const textOnly = new Set([
-  ...["within", "describe", "pathOf", "showProgram", "showNotFinite", "showFunc", "showAxes"],
+  ...["withScope", "describe", "pathOf", "showProgram", "showNotFinite", "showFunc", "showAxes"],
 ]);
 
 /** A number as it may be mistaken: by one, or twice and half of what is larger than a few. */
@@ -97,7 +97,7 @@ const isLeftAlone = (of: ts.Node): boolean =>
   ts.isImportDeclaration(of) || ts.isExportDeclaration(of) || ts.isThrowStatement(of) ||
   (ts.isNewExpression(of) && isError(of)) ||
   (ts.isCallExpression(of) &&
-    (textOnly.has(calleeName(of)) && calleeName(of) !== "within" ||
+    (textOnly.has(calleeName(of)) && calleeName(of) !== "withScope" ||
       of.expression.getText().startsWith("console."))) ||
   (ts.isVariableDeclaration(of) && textOnly.has(of.name.getText()));
 
@@ -154,7 +154,7 @@ export const mutationsOf = (file: string, source: string): readonly Mutation[] =
       }
       if (listMethods.has(name)) put("function", of, textOf(expression.expression));
     }
-    if (name === "within") return;
+    if (name === "withScope") return;
     const operation = args[0] !== undefined && ts.isStringLiteral(args[0]) ? args[0].text : "";
     const instruction = instructionOf(of);
     if (
@@ -200,8 +200,8 @@ export const mutationsOf = (file: string, source: string): readonly Mutation[] =
     if (of.kind === K.TrueKeyword) put("constant", of, "false");
     if (of.kind === K.FalseKeyword) put("constant", of, "true");
     if (ts.isExpressionStatement(of) || ts.isContinueStatement(of)) put("statement", of, ";");
-    // Of a `within`, the first argument is a name.
-    const parts = ts.isCallExpression(of) && calleeName(of) === "within"
+    // Of a `withScope`, the first argument is a name.
+    const parts = ts.isCallExpression(of) && calleeName(of) === "withScope"
       ? of.arguments.slice(1)
       : 0;
     if (parts === 0) ts.forEachChild(of, visit);

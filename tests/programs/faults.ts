@@ -28,7 +28,7 @@ export const faults: readonly Fault[] = [
       put: "if (naming === undefined || true) return",
     }, {
       file: "backends/lower/fusion/kernel_draft.ts",
-      find: "axes.every((axis) => space.get(axis) === of.axes[axis])",
+      find: "axes.every((axis) => space.get(axis) === node.axes[axis])",
       put: "axes.every((axis) => space.has(axis))",
     }],
   },

@@ -6,7 +6,7 @@ import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type AnyTensor, volume } from "../../dsl/axes.ts";
 import { grad, type Tensors } from "../../dsl/grad.ts";
-import { node, reachable, tensor } from "../../dsl/node.ts";
+import { nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
 import { apply, float } from "../../dsl/primitives.ts";
 import { input, reduce } from "../../dsl/structure.ts";
 
@@ -35,7 +35,7 @@ export const words = (seed: number, count: number, below = 2 ** 32): Uint32Array
 
 /** The sum of a float expression under random weights, an input `weights.N`, so no term cancels. */
 const weighted = (of: AnyTensor, seed: number): { readonly loss: AnyTensor; values: Values } => {
-  const n = node(of);
+  const n = nodeOf(of);
   const name = `weights.${seed}`;
   const weights = input(name, n.axes, "f32");
   const loss = reduce(apply("mul", n, weights), "add", Object.keys(n.axes));
@@ -61,11 +61,11 @@ const checkSlope = (
 ): void => {
   const names = Object.keys(wrt);
   const directions = new Map(names.map((key, k) => {
-    const n = node(wrt[key]);
+    const n = nodeOf(wrt[key]);
     return [n.attributes.name!, numbers(99 + k, volume(n.axes))] as const;
   }));
   const at = (roots: readonly AnyTensor[], by: number) =>
-    interpret(roots.map(node), (leaf) => {
+    interpret(roots.map(nodeOf), (leaf) => {
       const base = values[leaf.attributes.name!];
       const direction = directions.get(leaf.attributes.name!);
       return direction === undefined || by === 0
@@ -77,9 +77,9 @@ const checkSlope = (
   names.forEach((key, k) => {
     const given = gradients[key];
     // Gradients come with the axes of the input, maybe in another order.
-    const from = Object.keys(node(given).axes), to = Object.keys(node(wrt[key]).axes);
-    const direction = directions.get(node(wrt[key]).attributes.name!)!;
-    const axes = node(wrt[key]).axes;
+    const from = Object.keys(nodeOf(given).axes), to = Object.keys(nodeOf(wrt[key]).axes);
+    const direction = directions.get(nodeOf(wrt[key]).attributes.name!)!;
+    const axes = nodeOf(wrt[key]).axes;
     slopes[k].forEach((slope, i) => {
       let rest = i, offset = 0;
       const place: Record<string, number> = {};
@@ -111,17 +111,17 @@ export const checkDerivatives = (name: string, of: Case): void => {
   const { loss, gradients, wrt, values } = derived(of);
   checkSlope(name, loss, gradients, wrt, values);
   const parts = Object.keys(wrt).map((key, k) => weighted(gradients[key], 100 + k));
-  const total = parts.map((one) => node(one.loss)).reduce((a, b) => apply("add", a, b), float(0));
+  const total = parts.map((one) => nodeOf(one.loss)).reduce((a, b) => apply("add", a, b), float(0));
   const all = Object.assign({}, values, ...parts.map((one) => one.values));
   const second = tensor(total);
   checkSlope(`${name}, second derivative`, second, grad(second, wrt), wrt, all);
 };
 
-const output = (of: AnyTensor): Output => ({ of, order: Object.keys(node(of).axes) });
+const output = (of: AnyTensor): Output => ({ of, order: Object.keys(nodeOf(of).axes) });
 
 /** The value of a case and its gradients as one program; without gradients for words. */
 export const program = (of: Case): { readonly program: Program; readonly values: Values } => {
-  if (node(of.of).dtype !== "f32" || Object.keys(of.wrt).length === 0) {
+  if (nodeOf(of.of).dtype !== "f32" || Object.keys(of.wrt).length === 0) {
     return { program: { outputs: { value: output(of.of) } }, values: of.values };
   }
   const { gradients, values } = derived(of);
@@ -161,8 +161,10 @@ export const disagreement = (
 
 /** What the inputs of a program hold: only those that it reads, as a run wants them. */
 export const read = (of: Program, values: Values): Values => {
-  const roots = Object.values(of.outputs).map(({ of }) => node(of));
-  const names = reachable(roots).filter((n) => n.op === "input").map((n) => n.attributes.name!);
+  const roots = Object.values(of.outputs).map(({ of }) => nodeOf(of));
+  const names = topologicalOrder(roots).filter((n) => n.op === "input").map((n) =>
+    n.attributes.name!
+  );
   return Object.fromEntries(names.map((name) => [name, values[name]]));
 };
 

@@ -2,7 +2,7 @@
 // what needs one and says so; with FORMANT_REQUIRE_WEBGPU set, to anything, it fails instead.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
-import type { Breadth } from "../../backends/lower/graph/split_reductions.ts";
+import type { Parallelism } from "../../backends/lower/graph/split_reductions.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
 import { webgpuBackend } from "../../backends/webgpu/backend.ts";
 import { deviceErrorMessage, openDevice } from "../../backends/webgpu/discovery/discover.ts";
@@ -28,16 +28,16 @@ export const webgpuInLoops: Backend | undefined = E.isLeft(found)
   : webgpuBackend({ ...found.right, storedLimit: 2 ** 12 });
 
 /** A device that nothing fills: whatever can be split is. */
-export const widest: Breadth = { groups: 2 ** 20, lanes: 2 ** 30, perKernel: 0, gain: 0 };
+export const widest: Parallelism = { groups: 2 ** 20, lanes: 2 ** 30, launchCost: 0, gain: 0 };
 /** The same device, as if it were that wide. */
 export const webgpuInParts: Backend | undefined = E.isLeft(found)
   ? undefined
-  : webgpuBackend({ ...found.right, breadth: widest });
+  : webgpuBackend({ ...found.right, parallelism: widest });
 
 /** The same with the kernels that GPUs get. */
 export const webgpuInPartsAsGpu: Backend | undefined = E.isLeft(found)
   ? undefined
-  : webgpuBackend({ ...found.right, onCpu: false, breadth: widest });
+  : webgpuBackend({ ...found.right, onCpu: false, parallelism: widest });
 
 /** The same device, on which whatever may be rounded to f16 is; undefined where it has no f16. */
 export const webgpuHalves: Backend | undefined = E.isLeft(found) || !found.right.features.shaderF16

@@ -1,7 +1,7 @@
 // A program without any fusion: every operation is a program of its own that reads its arguments from
 // memory and writes its value there. What fusion computes must be the same, on the same device.
 import type { Machine, Program, Values } from "../../backends/backend.ts";
-import { intern, type Node, node, reachable, tensor } from "../../dsl/node.ts";
+import { intern, type Node, nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
 
 /** Given with its name, or made of nothing: never an operation of its own. */
 const isLeaf = ({ op }: Node): boolean => ["const", "iota", "literal", "input"].includes(op);
@@ -53,9 +53,9 @@ export interface Unfused {
 
 /** A program of which every operation runs by itself. */
 export const unfused = (name: string, { outputs }: Program): Unfused => {
-  const roots = Object.values(outputs).map(({ of }) => node(of));
+  const roots = Object.values(outputs).map(({ of }) => nodeOf(of));
   // A scan has no value but its parts.
-  const order = reachable(roots).filter((of) => !isLeaf(of) && of.op !== "scan");
+  const order = topologicalOrder(roots).filter((of) => !isLeaf(of) && of.op !== "scan");
   const keyOf = (of: Node) => `${name} ${nameOf(of)}`;
   return {
     programs: Object.fromEntries(order.map((of) => [keyOf(of), alone(of)])),

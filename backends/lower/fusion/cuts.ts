@@ -3,7 +3,7 @@
 // operations becomes a hundred kernels. Cuts are chosen from the leaves up, which fills each
 // kernel, and before fusion, whose searches end at them.
 import { AxisError } from "../../../dsl/axes.ts";
-import { type Node, reachable, showPath } from "../../../dsl/node.ts";
+import { type Node, showPath, topologicalOrder } from "../../../dsl/node.ts";
 import { contractionOf, costOf, smallReduction, terms } from "../cost_model.ts";
 import { isLeaf } from "../cost_model.ts";
 
@@ -32,14 +32,14 @@ export const mostInStep = 3000;
 
 /** Rejects programs with steps that are too long to be planned. */
 export const refuseLongSteps = (roots: readonly Node[]): void => {
-  for (const of of reachable(roots)) {
-    if (of.op !== "scan") continue;
-    const { step, axis } = of.attributes;
+  for (const node of topologicalOrder(roots)) {
+    if (node.op !== "scan") continue;
+    const { step, axis } = node.attributes;
     const ends = [...Object.values(step!.next), ...Object.values(step!.out)];
     refuseLongSteps(ends);
     const depths = new Map<Node, number>();
     let deepest = 0;
-    for (const x of reachable(ends)) {
+    for (const x of topologicalOrder(ends)) {
       const depth = x.args.reduce((most, arg) => Math.max(most, depths.get(arg)! + 1), 0);
       depths.set(x, depth);
       deepest = Math.max(deepest, depth);
@@ -48,7 +48,7 @@ export const refuseLongSteps = (roots: readonly Node[]): void => {
     throw new AxisError(
       `a step of the scan over '${axis}' has ${deepest} operations that wait for each other, but a` +
         ` kernel runs a whole step and takes at most ${mostInStep}; do less in a step, or part of it` +
-        ` in a scan of its own\n  in ${showPath(of)}`,
+        ` in a scan of its own\n  in ${showPath(node)}`,
     );
   }
 };
@@ -61,11 +61,11 @@ interface Effort {
 }
 const none: Effort = { depth: 0, operations: 0, moved: 0 };
 
-const movedBy = (of: Node): number => {
-  if (of.op !== "index") return 0;
-  const divides = Object.values(of.attributes.places!)
-    .some(({ over, modulo }) => over > 1 || modulo > 0);
-  return divides ? ofDivision : costOf(of) > 0 ? 1 : 0;
+const movedBy = (node: Node): number => {
+  if (node.op !== "index") return 0;
+  const divides = Object.values(node.attributes.places!)
+    .some(({ divisor: over, modulo }) => over > 1 || modulo > 0);
+  return divides ? ofDivision : costOf(node) > 0 ? 1 : 0;
 };
 
 /**
@@ -81,12 +81,13 @@ const functions: Partial<Record<Node["op"], number>> = {
   log1p: 30,
   tanh: 24,
 };
-const operationsOf = (of: Node): number => functions[of.op] ?? Math.max(1, 2 * costOf(of) - 1);
+const operationsOf = (node: Node): number =>
+  functions[node.op] ?? Math.max(1, 2 * costOf(node) - 1);
 
 /** True for values that are always stored: given ones, and results of scans and contractions. */
-const isStored = (of: Node): boolean =>
-  isLeaf(of) || ["part", "scan", "materialise"].includes(of.op) ||
-  contractionOf(of) !== undefined;
+const isStored = (node: Node): boolean =>
+  isLeaf(node) || ["part", "scan", "materialise"].includes(node.op) ||
+  contractionOf(node) !== undefined;
 
 /**
  * The values to store so that no expression exceeds the limits of a kernel, of nodes in topological
@@ -98,24 +99,24 @@ export const cutsOf = (
 ): ReadonlySet<Node> => {
   const cuts = new Set<Node>();
   const efforts = new Map<Node, Effort>();
-  const effortOf = (of: Node): Effort => cuts.has(of) ? none : efforts.get(of)!;
-  const share = (of: Node): number => effortOf(of).operations / users.get(of)!;
-  for (const of of order) {
-    const args = [...new Set(of.op === "gather" ? of.args.slice(1) : of.args)];
-    const own = movedBy(of);
+  const effortOf = (node: Node): Effort => cuts.has(node) ? none : efforts.get(node)!;
+  const share = (node: Node): number => effortOf(node).operations / users.get(node)!;
+  for (const node of order) {
+    const args = [...new Set(node.op === "gather" ? node.args.slice(1) : node.args)];
+    const own = movedBy(node);
     for (const arg of args) {
       const { depth, moved } = effortOf(arg);
       if (depth >= mostDepth || moved + own > mostMoved) cuts.add(arg);
     }
-    const total = () => args.reduce((sum, arg) => sum + share(arg), operationsOf(of));
+    const total = () => args.reduce((sum, arg) => sum + share(arg), operationsOf(node));
     while (total() > mostOperations) {
       cuts.add(args.reduce((most, arg) => share(arg) > share(most) ? arg : most));
     }
     const below = args.map(effortOf);
-    const isLong = of.op === "reduce" && terms(of) > smallReduction;
+    const isLong = node.op === "reduce" && terms(node) > smallReduction;
     efforts.set(
-      of,
-      isStored(of) ? none : {
+      node,
+      isStored(node) ? none : {
         depth: 1 + Math.max(0, ...below.map(({ depth }) => depth)),
         operations: isLong ? 1 : total(),
         moved: own + Math.max(0, ...below.map(({ moved }) => moved)),

@@ -2,7 +2,7 @@
 // launches and shared reads. Only kernels that run at about the same time are merged, since
 // otherwise their inputs and outputs would be kept for longer.
 import type { Node } from "../../../dsl/node.ts";
-import { type Draft, mostReductions, type Use } from "./kernel_draft.ts";
+import { type KernelDraft, mostReductions, type Use } from "./kernel_draft.ts";
 import { isBound, mostBound } from "../cost_model.ts";
 import { reaches } from "./reachability.ts";
 
@@ -15,39 +15,43 @@ const mostTried = 256, mostWaiting = 16;
 
 /** Drafts, and what they store and use. */
 export interface Drafted {
-  readonly drafts: readonly Draft[];
+  readonly drafts: readonly KernelDraft[];
   /** The kernel that stores a value. */
-  readonly home: Map<Node, Draft>;
-  readonly uses: ReadonlyMap<Node, Map<Draft, Use>>;
+  readonly home: Map<Node, KernelDraft>;
+  readonly uses: ReadonlyMap<Node, Map<KernelDraft, Use>>;
   /** When a kernel runs, counted in contractions and scans. */
-  readonly when: (draft: Draft) => number;
+  readonly when: (draft: KernelDraft) => number;
   /** True for kernels that only compute new values of parameters. */
-  readonly isUpdate: (draft: Draft) => boolean;
+  readonly isUpdate: (draft: KernelDraft) => boolean;
 }
 
 /**
  * Drafts with the same iteration space have the same key; undefined for those that are never
  * merged.
  */
-const loopsOf = ({ scan, contraction, full, over }: Draft): string | undefined =>
+const loopsOf = (
+  { scan, contraction, domain: full, reductionAxes: over }: KernelDraft,
+): string | undefined =>
   scan !== undefined || contraction !== undefined ? undefined : [
     [...full].map(([axis, size]) => `${axis} ${size}`).sort().join(),
     [...over ?? []].join(),
   ].join(" | ");
 
 /** Merges independent drafts with the same iteration space; `home` and `uses` are updated. */
-export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): readonly Draft[] => {
-  const reads = new Map<Draft, Set<Node>>(drafts.map((draft) => [draft, new Set()]));
-  for (const [of, by] of uses) for (const draft of by.keys()) reads.get(draft)?.add(of);
+export const fuseHorizontally = (
+  { drafts, home, uses, when, isUpdate }: Drafted,
+): readonly KernelDraft[] => {
+  const reads = new Map<KernelDraft, Set<Node>>(drafts.map((draft) => [draft, new Set()]));
+  for (const [node, by] of uses) for (const draft of by.keys()) reads.get(draft)?.add(node);
   const sources = new Map(
     drafts.map((draft) => [
       draft,
-      new Set([...reads.get(draft)!, ...draft.roots].flatMap((of) => home.get(of) ?? [])),
+      new Set([...reads.get(draft)!, ...draft.roots].flatMap((node) => home.get(node) ?? [])),
     ]),
   );
   /** The kernel that a merged kernel became part of. */
-  const joined = new Map<Draft, Draft>();
-  function* needs(draft: Draft): Iterable<Draft> {
+  const joined = new Map<KernelDraft, KernelDraft>();
+  function* needs(draft: KernelDraft): Iterable<KernelDraft> {
     for (const source of sources.get(draft)!) {
       let now = source;
       while (joined.has(now)) now = joined.get(now)!;
@@ -55,33 +59,36 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
     }
   }
   /** True if `from` depends on `to`, directly or through others. */
-  const waits = (from: Draft, to: Draft): boolean => reaches(from, (draft) => draft === to, needs);
-  const boundBy = (list: readonly Draft[]) =>
+  const waits = (from: KernelDraft, to: KernelDraft): boolean =>
+    reaches(from, (draft) => draft === to, needs);
+  const boundBy = (list: readonly KernelDraft[]) =>
     new Set(list.flatMap((draft) => [...reads.get(draft)!]).filter(isBound)).size;
-  const join = (into: Draft, other: Draft) => {
+  const join = (into: KernelDraft, other: KernelDraft) => {
     for (const root of other.roots) {
       if (!into.roots.includes(root)) into.roots.push(root);
       if (home.get(root) === other) home.set(root, into);
     }
-    for (const of of other.reductions) if (!into.reductions.includes(of)) into.reductions.push(of);
-    other.again.forEach((of) => into.again.add(of));
-    for (const of of reads.get(other)!) {
-      const by = uses.get(of)!;
-      const { direct, count } = by.get(other)!;
+    for (const node of other.reductions) {
+      if (!into.reductions.includes(node)) into.reductions.push(node);
+    }
+    other.rematerialised.forEach((node) => into.rematerialised.add(node));
+    for (const node of reads.get(other)!) {
+      const by = uses.get(node)!;
+      const { aligned: direct, count } = by.get(other)!;
       const own = by.get(into);
       by.set(into, {
-        direct: direct && (own?.direct ?? true),
+        aligned: direct && (own?.aligned ?? true),
         count: Math.max(count, own?.count ?? 0),
       });
       by.delete(other);
-      reads.get(into)!.add(of);
+      reads.get(into)!.add(node);
     }
     reads.delete(other);
     for (const source of sources.get(other)!) sources.get(into)!.add(source);
     joined.set(other, into);
   };
 
-  const groups = new Map<string, Draft[]>();
+  const groups = new Map<string, KernelDraft[]>();
   for (const draft of drafts) {
     const key = draft.roots.length === 0 ? undefined : loopsOf(draft);
     if (key === undefined) continue;
@@ -89,11 +96,11 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
     if (group === undefined) groups.set(key, [draft]);
     else group.push(draft);
   }
-  const gone = new Set<Draft>();
+  const gone = new Set<KernelDraft>();
   for (const group of groups.values()) {
     const position = new Map(group.map((draft, k) => [draft, k]));
     /** The group's kernels by time. A kernel that took in others was tried with all before it. */
-    const at = new Map<number, Draft[]>();
+    const at = new Map<number, KernelDraft[]>();
     const begun = new Map<number, number>();
     for (const draft of group) {
       const time = when(draft), there = at.get(time);
@@ -101,8 +108,8 @@ export const joinBeside = ({ drafts, home, uses, when, isUpdate }: Drafted): rea
       else there.push(draft);
     }
     /** The later kernels of the group that `into` may come near to as it takes in others. */
-    const around = (into: Draft): readonly Draft[] => {
-      const time = when(into), found: Draft[] = [];
+    const around = (into: KernelDraft): readonly KernelDraft[] => {
+      const time = when(into), found: KernelDraft[] = [];
       for (let t = time - near * mostRoots; t <= time + near; t++) {
         const there = at.get(t) ?? [];
         let next = begun.get(t) ?? 0;

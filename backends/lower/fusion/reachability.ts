@@ -3,18 +3,18 @@
 // on those that store what it reads. Answers are found by search, since paths are mostly short and
 // a table of all pairs would not fit in memory for programs of 100,000 values.
 import type { Node } from "../../../dsl/node.ts";
-import type { Draft } from "./kernel_draft.ts";
+import type { KernelDraft } from "./kernel_draft.ts";
 
 /** Dependencies among the drafts made so far. */
 export interface Waiting {
   /** Records that a kernel reads or computes a value. */
-  readonly reads: (draft: Draft, of: Node) => void;
+  readonly reads: (draft: KernelDraft, node: Node) => void;
   /** The values that a kernel reads or computes. */
-  readonly readBy: (draft: Draft) => readonly Node[];
+  readonly readBy: (draft: KernelDraft) => readonly Node[];
   /** True for a kernel that reads or computes a value. */
-  readonly isUser: (draft: Draft, of: Node) => boolean;
+  readonly isUser: (draft: KernelDraft, node: Node) => boolean;
   /** True if a kernel depends, directly or through others, on another user of a value. */
-  readonly isBehindUser: (draft: Draft, of: Node) => boolean;
+  readonly isBehindUser: (draft: KernelDraft, node: Node) => boolean;
 }
 
 /**
@@ -23,11 +23,11 @@ export interface Waiting {
  * early and late ones.
  */
 export const reaches = (
-  from: Draft,
-  isGoal: (draft: Draft) => boolean,
-  needs: (draft: Draft) => Iterable<Draft>,
+  from: KernelDraft,
+  isGoal: (draft: KernelDraft) => boolean,
+  needs: (draft: KernelDraft) => Iterable<KernelDraft>,
 ): boolean => {
-  const seen = new Set<Draft>([from]);
+  const seen = new Set<KernelDraft>([from]);
   // Breadth first, since a path is mostly short.
   for (const draft of seen) {
     for (const other of needs(draft)) {
@@ -40,27 +40,27 @@ export const reaches = (
 };
 
 /** No dependencies yet; `home` will map each value to the kernel that stores it. */
-export const waiting = (home: ReadonlyMap<Node, Draft>): Waiting => {
-  const readBy = new Map<Draft, Node[]>();
-  const users = new Map<Node, Set<Draft>>();
-  function* needs(draft: Draft): Iterable<Draft> {
-    for (const of of readBy.get(draft) ?? []) {
-      const from = home.get(of);
+export const waiting = (home: ReadonlyMap<Node, KernelDraft>): Waiting => {
+  const readBy = new Map<KernelDraft, Node[]>();
+  const users = new Map<Node, Set<KernelDraft>>();
+  function* needs(draft: KernelDraft): Iterable<KernelDraft> {
+    for (const node of readBy.get(draft) ?? []) {
+      const from = home.get(node);
       if (from !== undefined && from !== draft) yield from;
     }
   }
   return {
-    reads: (draft, of) => {
-      const read = readBy.get(draft), by = users.get(of);
-      if (read === undefined) readBy.set(draft, [of]);
-      else read.push(of);
-      if (by === undefined) users.set(of, new Set([draft]));
+    reads: (draft, node) => {
+      const read = readBy.get(draft), by = users.get(node);
+      if (read === undefined) readBy.set(draft, [node]);
+      else read.push(node);
+      if (by === undefined) users.set(node, new Set([draft]));
       else by.add(draft);
     },
     readBy: (draft) => readBy.get(draft) ?? [],
-    isUser: (draft, of) => users.get(of)?.has(draft) ?? false,
-    isBehindUser: (draft, of) => {
-      const others = [...users.get(of) ?? []].filter((user) => user !== draft);
+    isUser: (draft, node) => users.get(node)?.has(draft) ?? false,
+    isBehindUser: (draft, node) => {
+      const others = [...users.get(node) ?? []].filter((user) => user !== draft);
       if (others.length === 0) return false;
       const goals = new Set(others);
       return reaches(draft, (other) => goals.has(other), needs);

@@ -3,8 +3,14 @@
 // iteration space, so a name with several sizes keeps the most frequent one and gets a new name for
 // each of the others: `time` of 80 and of 48 become `time` and `time:48`. Sizes change only at
 // movements along an axis, so this only renames.
-import { type Axes, known } from "../../../dsl/axes.ts";
-import { type Attributes, inPlaceOf, intern, type Node, reachable } from "../../../dsl/node.ts";
+import { type Axes, sizeOf } from "../../../dsl/axes.ts";
+import {
+  type Attributes,
+  intern,
+  type Node,
+  topologicalOrder,
+  withPathOf,
+} from "../../../dsl/node.ts";
 
 type Nodes = Readonly<Record<string, Node>>;
 
@@ -12,7 +18,7 @@ type Nodes = Readonly<Record<string, Node>>;
 export const withSteps = (roots: readonly Node[]): readonly Node[] => {
   const seen = new Set<Node>();
   const enter = (some: readonly Node[]) => {
-    for (const node of reachable(some)) {
+    for (const node of topologicalOrder(some)) {
       if (seen.has(node)) continue;
       seen.add(node);
       const { step } = node.attributes;
@@ -32,7 +38,7 @@ const namingOf = (roots: readonly Node[]): Naming | undefined => {
   for (const { axes } of withSteps(roots)) {
     for (const axis of Object.keys(axes)) {
       const counts = sizes.get(axis) ?? new Map<number, number>();
-      const size = known(axes, axis);
+      const size = sizeOf(axes, axis);
       sizes.set(axis, counts.set(size, (counts.get(size) ?? 0) + 1));
     }
   }
@@ -54,17 +60,17 @@ const namingOf = (roots: readonly Node[]): Naming | undefined => {
 };
 
 /** Roots in which each axis name has one size, and the new names of their axes. */
-export interface OneSize {
+export interface UnifiedSizes {
   readonly roots: readonly Node[];
   /** New names of the axes of root `k`, in the order of `axes`. */
   readonly order: (k: number, axes: readonly string[]) => readonly string[];
 }
 
 /** The same values with one size for one axis name. */
-export const withOneSize = (roots: readonly Node[]): OneSize => {
+export const unifyAxisSizes = (roots: readonly Node[]): UnifiedSizes => {
   const naming = namingOf(roots);
   if (naming === undefined) return { roots, order: (_, axes) => axes };
-  const nameIn = (axes: Axes, axis: string) => naming(axis, known(axes, axis));
+  const nameIn = (axes: Axes, axis: string) => naming(axis, sizeOf(axes, axis));
   const renamed = (axes: Axes): Axes =>
     Object.fromEntries(Object.entries(axes).map(([axis, size]) => [nameIn(axes, axis), size]));
   const done = new Map<Node, Node>();
@@ -98,12 +104,12 @@ export const withOneSize = (roots: readonly Node[]): OneSize => {
     return { ...attributes, axis: nameIn(x === undefined ? axes : x.axes, axis) };
   };
   const rename = (some: readonly Node[]): void => {
-    for (const node of reachable(some)) {
+    for (const node of topologicalOrder(some)) {
       if (done.has(node)) continue;
       const args = node.args.map((arg) => done.get(arg)!);
       done.set(
         node,
-        inPlaceOf(
+        withPathOf(
           node,
           () => intern(node.op, node.dtype, renamed(node.axes), args, attributesOf(node)),
         ),

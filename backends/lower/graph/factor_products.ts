@@ -1,43 +1,45 @@
 // Factors of products: moves factors out of sums that do not depend on the summed axes, and shares
 // common sub-products. The WebAssembly backend applies it to the steps of scans.
-import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
+import { intern, type Node, rewrite, topologicalOrder, withPathOf } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
 import { expand, reduce } from "../../../dsl/structure.ts";
 import { ascend } from "../../../dsl/walk.ts";
 import { movedAxes } from "./queries.ts";
 
 /** Whether a value is its argument broadcast to further axes. */
-const isExpanded = (of: Node): boolean =>
-  of.op === "index" && movedAxes(of).length === 0 &&
-  Object.entries(of.args[0].axes).every(([axis, size]) => of.axes[axis] === size);
+const isExpanded = (node: Node): boolean =>
+  node.op === "index" && movedAxes(node).length === 0 &&
+  Object.entries(node.args[0].axes).every(([axis, size]) => node.axes[axis] === size);
 
 /** The value below any broadcasts. */
-export const unexpanded = (of: Node): Node => {
-  let from = of;
+export const unexpanded = (node: Node): Node => {
+  let from = node;
   while (isExpanded(from)) [from] = from.args;
   return from;
 };
 
-const factorsOf = (of: Node): readonly Node[] =>
-  (of.op === "mul" && of.dtype === "f32") || isExpanded(of) ? of.args.flatMap(factorsOf) : [of];
+const factorsOf = (node: Node): readonly Node[] =>
+  (node.op === "mul" && node.dtype === "f32") || isExpanded(node)
+    ? node.args.flatMap(factorsOf)
+    : [node];
 
 /**
  * The same values with factors that lack the summed axes moved out of sums. Sums that differ in
  * nothing else are then one.
  */
 export const withoutFactors = (roots: readonly Node[]): readonly Node[] =>
-  rewrite(roots, (of) => {
-    if (of.op !== "reduce" || of.attributes.how !== "add") return of;
-    const { over } = of.attributes;
-    const factors = [...factorsOf(of.args[0])].sort((a, b) => a.id - b.id);
+  rewrite(roots, (node) => {
+    if (node.op !== "reduce" || node.attributes.how !== "add") return node;
+    const { over } = node.attributes;
+    const factors = [...factorsOf(node.args[0])].sort((a, b) => a.id - b.id);
     const isInside = (one: Node) => over!.some((axis) => axis in one.axes);
     const inside = factors.filter(isInside);
     const axes = new Set(inside.flatMap((one) => Object.keys(one.axes)));
-    if (inside.length === factors.length || !over!.every((axis) => axes.has(axis))) return of;
+    if (inside.length === factors.length || !over!.every((axis) => axes.has(axis))) return node;
     const product = (list: readonly Node[]) => list.reduce((a, b) => apply("mul", a, b));
-    return inPlaceOf(of, () => {
+    return withPathOf(node, () => {
       const outside = factors.filter((one) => !isInside(one));
-      return expand(product([reduce(product(inside), "add", over!), ...outside]), of.axes);
+      return expand(product([reduce(product(inside), "add", over!), ...outside]), node.axes);
     });
   });
 
@@ -72,17 +74,17 @@ const withoutPair = (
  */
 export const sharedProducts = (
   roots: readonly Node[],
-  isInner: (of: Node) => boolean,
+  isInner: (node: Node) => boolean,
 ): readonly Node[] => {
-  const nodes = reachable(roots);
-  const isProduct = (of: Node) => of.op === "mul" && of.dtype === "f32";
+  const nodes = topologicalOrder(roots);
+  const isProduct = (node: Node) => node.op === "mul" && node.dtype === "f32";
   const whole = new Set([
     ...roots,
-    ...nodes.filter((of) => !isProduct(of) && !isExpanded(of)).flatMap((of) => of.args),
-  ].filter((of) => factorsOf(of).length > 1));
-  const inner = new Map([...whole].map((of) => [of, factorsOf(of).filter(isInner)] as const));
+    ...nodes.filter((node) => !isProduct(node) && !isExpanded(node)).flatMap((node) => node.args),
+  ].filter((node) => factorsOf(node).length > 1));
+  const inner = new Map([...whole].map((node) => [node, factorsOf(node).filter(isInner)] as const));
   const keyOf = (list: readonly Node[]) => list.map(({ id }) => id).sort((a, b) => a - b).join();
-  const there = new Map(nodes.filter(isProduct).map((of) => [keyOf(factorsOf(of)), of]));
+  const there = new Map(nodes.filter(isProduct).map((node) => [keyOf(factorsOf(node)), node]));
   const pairs = new Set<Node>();
   const changed = new Set<Node>();
   for (;;) {
@@ -90,27 +92,31 @@ export const sharedProducts = (
     if (pair === undefined) break;
     const both = there.get(keyOf(pair)) ?? apply("mul", ...pair);
     pairs.add(both);
-    for (const [of, list] of inner) {
+    for (const [node, list] of inner) {
       const rest = withoutPair(list, pair);
       if (rest === undefined) continue;
-      inner.set(of, [...rest, both]);
-      changed.add(of);
+      inner.set(node, [...rest, both]);
+      changed.add(node);
     }
   }
   const made = new Map<Node, Node>();
-  const isChanged = (of: Node) => changed.has(of) && !pairs.has(of);
+  const isChanged = (node: Node) => changed.has(node) && !pairs.has(node);
   /** The factors of a regrouped product, those to be multiplied first in front. */
-  const listsOf = (of: Node): readonly (readonly Node[])[] =>
-    [factorsOf(of).filter((one) => !isInner(one)), inner.get(of)!]
+  const listsOf = (node: Node): readonly (readonly Node[])[] =>
+    [factorsOf(node).filter((one) => !isInner(one)), inner.get(node)!]
       .filter((list) => list.length > 0);
   const product = (list: readonly Node[]) => list.reduce((a, b) => apply("mul", a, b));
-  const build = (of: Node): Node => {
+  const build = (node: Node): Node => {
     const now = (one: Node) => made.get(one)!;
-    if (isChanged(of)) return expand(product(listsOf(of).map((l) => product(l.map(now)))), of.axes);
-    const args = of.args.map(now);
-    if (args.every((arg, k) => arg === of.args[k])) return of;
-    return intern(of.op, of.dtype, of.axes, args, of.attributes);
+    if (isChanged(node)) {
+      return expand(product(listsOf(node).map((l) => product(l.map(now)))), node.axes);
+    }
+    const args = node.args.map(now);
+    if (args.every((arg, k) => arg === node.args[k])) return node;
+    return intern(node.op, node.dtype, node.axes, args, node.attributes);
   };
-  const below = (of: Node) => isChanged(of) ? listsOf(of).flat() : of.args;
-  return roots.map((root) => ascend(root, made, below, (of) => inPlaceOf(of, () => build(of))));
+  const below = (node: Node) => isChanged(node) ? listsOf(node).flat() : node.args;
+  return roots.map((root) =>
+    ascend(root, made, below, (node) => withPathOf(node, () => build(node)))
+  );
 };

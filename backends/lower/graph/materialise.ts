@@ -5,7 +5,7 @@
 // of floats depends on through operations that do not round are stored (or kept in a scan's step)
 // and read by all users: they become arguments of a `materialise` node, an optimisation barrier in
 // XLA's terms.
-import { inPlaceOf, intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
+import { intern, type Node, rewrite, topologicalOrder, withPathOf } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 
 /** Leaves and results of scans: these have one value wherever they are read. */
@@ -60,8 +60,8 @@ const roundedBelow = (compared: readonly Node[]): Found => {
 const comparedIn = (nodes: readonly Node[]): readonly Node[] =>
   nodes.flatMap(({ op, args }) => op === "equal" && args[0].dtype === "f32" ? args : []);
 
-const materialised = (of: Node): Node =>
-  inPlaceOf(of, () => intern("materialise", of.dtype, of.axes, [of]));
+const materialised = (node: Node): Node =>
+  withPathOf(node, () => intern("materialise", node.dtype, node.axes, [node]));
 
 /** A scan whose step materialises compared values, and the compared arguments. */
 const withinStep = (scan: Node): { readonly scan: Node; readonly compared: readonly Node[] } => {
@@ -80,7 +80,7 @@ const withinStep = (scan: Node): { readonly scan: Node; readonly compared: reado
   const part = (list: readonly string[], from: number) =>
     Object.fromEntries(list.map((name, k) => [name, inside.roots[from + k]]));
   const changed = { ...step!, next: part(names, 0), out: part(outNames, names.length) };
-  const made = inPlaceOf(
+  const made = withPathOf(
     scan,
     () => intern(scan.op, scan.dtype, scan.axes, scan.args, { ...scan.attributes, step: changed }),
   );
@@ -88,17 +88,21 @@ const withinStep = (scan: Node): { readonly scan: Node; readonly compared: reado
 };
 
 const withMaterialised = (roots: readonly Node[]) => {
-  const order = reachable(roots);
-  const scans = order.filter(({ op }) => op === "scan").map((of) => [of, withinStep(of)] as const);
+  const order = topologicalOrder(roots);
+  const scans = order.filter(({ op }) => op === "scan").map((node) =>
+    [node, withinStep(node)] as const
+  );
   const compared = [...comparedIn(order), ...scans.flatMap(([, { compared }]) => compared)];
   const { values, leaves } = roundedBelow(compared);
-  const steps = new Map(scans.map(([of, { scan }]) => [of, scan.attributes.step!]));
-  if (values.size === 0 && scans.every(([of, { scan }]) => of === scan)) return { roots, leaves };
-  const now = rewrite(roots, (of, was) => {
+  const steps = new Map(scans.map(([node, { scan }]) => [node, scan.attributes.step!]));
+  if (values.size === 0 && scans.every(([node, { scan }]) => node === scan)) {
+    return { roots, leaves };
+  }
+  const now = rewrite(roots, (node, was) => {
     const step = steps.get(was);
-    const { op, dtype, axes, args, attributes } = of;
+    const { op, dtype, axes, args, attributes } = node;
     const made = step === undefined || step === attributes.step
-      ? of
+      ? node
       : intern(op, dtype, axes, args, { ...attributes, step });
     return values.has(was) ? materialised(made) : made;
   });
@@ -108,6 +112,6 @@ const withMaterialised = (roots: readonly Node[]) => {
 /** The same values, with those compared for equality materialised. */
 export const roundOnce = (roots: readonly Node[]): readonly Node[] =>
   // Outputs of the program are stored anyway.
-  withMaterialised(roots).roots.map((of, k) =>
-    of.op === "materialise" && roots[k].op !== "materialise" ? of.args[0] : of
+  withMaterialised(roots).roots.map((node, k) =>
+    node.op === "materialise" && roots[k].op !== "materialise" ? node.args[0] : node
   );

@@ -8,15 +8,15 @@ export const dependents = (
   sources: readonly Node[],
 ): ReadonlySet<Node> => {
   const found = new Set<Node>(sources);
-  for (const of of nodes) if (of.args.some((arg) => found.has(arg))) found.add(of);
+  for (const node of nodes) if (node.args.some((arg) => found.has(arg))) found.add(node);
   return found;
 };
 
 /** The axes along which a movement node reads other positions than its own. */
-export const movedAxes = (of: Node): readonly string[] => {
-  if (of.op === "gather") return [of.attributes.axis!];
-  if (of.op !== "index") return [];
-  return Object.entries(of.attributes.places!).flatMap(([axis, place]) =>
+export const movedAxes = (node: Node): readonly string[] => {
+  if (node.op === "gather") return [node.attributes.axis!];
+  if (node.op !== "index") return [];
+  return Object.entries(node.attributes.places!).flatMap(([axis, place]) =>
     isIdentity(place, axis) ? [] : [axis, ...place.terms.map((term) => term.axis)]
   );
 };
@@ -28,22 +28,22 @@ export const movedAxes = (of: Node): readonly string[] => {
 export const readsOf = (
   root: Node,
   leaf: Node,
-  stops: (of: Node) => boolean,
+  stops: (node: Node) => boolean,
 ): "no" | "own" | "others" => {
   const memo = new Map<Node, "no" | "own" | "others">();
-  const look = (of: Node): "no" | "own" | "others" => {
-    if (of === leaf) return "own";
-    if (stops(of)) return "no";
-    const known = memo.get(of);
+  const look = (node: Node): "no" | "own" | "others" => {
+    if (node === leaf) return "own";
+    if (stops(node)) return "no";
+    const known = memo.get(node);
     if (known !== undefined) return known;
-    const below = of.args.map(look);
-    const moves = movedAxes(of).length > 0 || of.op === "reduce";
+    const below = node.args.map(look);
+    const moves = movedAxes(node).length > 0 || node.op === "reduce";
     const found = below.includes("others") || (moves && below.includes("own"))
       ? "others"
       : below.includes("own")
       ? "own"
       : "no";
-    memo.set(of, found);
+    memo.set(node, found);
     return found;
   };
   return look(root);

@@ -2,8 +2,14 @@
 // `channel`); in place, that hides from fusion that both have the same iteration space. Below a
 // renaming, values without other users are rebuilt under the new names, so nothing is computed
 // twice.
-import { type Axes, known } from "../../../dsl/axes.ts";
-import { inPlaceOf, intern, type Node, type Place, reachable } from "../../../dsl/node.ts";
+import { type Axes, sizeOf } from "../../../dsl/axes.ts";
+import {
+  type AffineIndex,
+  intern,
+  type Node,
+  topologicalOrder,
+  withPathOf,
+} from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
 import { at, index, isIdentity, reduce } from "../../../dsl/structure.ts";
 import { ascend, descend } from "../../../dsl/walk.ts";
@@ -14,20 +20,20 @@ type Names = Readonly<Record<string, string>>;
 const none: Names = {};
 
 /** The new names, if an index node only renames. */
-const renaming = (of: Node): Names | undefined => {
-  if (of.op !== "index") return undefined;
-  const [x] = of.args;
+const renaming = (node: Node): Names | undefined => {
+  if (node.op !== "index") return undefined;
+  const [x] = node.args;
   const names: Record<string, string> = {};
-  for (const [axis, place] of Object.entries(of.attributes.places!)) {
+  for (const [axis, place] of Object.entries(node.attributes.places!)) {
     const to = place.terms[0]?.axis;
-    if (to === undefined || !isIdentity(place, to) || known(x.axes, axis) !== of.axes[to]) {
+    if (to === undefined || !isIdentity(place, to) || sizeOf(x.axes, axis) !== node.axes[to]) {
       return undefined;
     }
     names[axis] = to;
   }
   const targets = new Set(Object.values(names));
   const bijective = targets.size === Object.keys(x.axes).length &&
-    Object.keys(of.axes).length === targets.size;
+    Object.keys(node.axes).length === targets.size;
   return bijective ? names : undefined;
 };
 
@@ -44,7 +50,7 @@ const wrapped = (x: Node, names: Names): Node =>
 const restricted = (names: Names, axes: Axes): Names =>
   Object.fromEntries(Object.entries(names).filter(([axis]) => axis in axes));
 
-const renamedPlace = (place: Place, names: Names): Place => ({
+const renamedPlace = (place: AffineIndex, names: Names): AffineIndex => ({
   ...place,
   terms: place.terms.map((term) => ({ ...term, axis: names[term.axis] ?? term.axis })),
 });
@@ -61,70 +67,71 @@ interface Way {
   readonly make: (args: readonly Node[]) => Node;
 }
 
-const sameNames = (of: Node, names: Names): boolean =>
-  Object.keys(of.axes).every((axis) => (names[axis] ?? axis) === axis);
+const sameNames = (node: Node, names: Names): boolean =>
+  Object.keys(node.axes).every((axis) => (names[axis] ?? axis) === axis);
 
 /** How a value is made under its own names: a renaming from its argument under the new ones. */
-const plainly = (of: Node): Way => {
-  const names = renaming(of);
-  if (names !== undefined) return { from: [{ of: of.args[0], names }], make: ([x]) => x };
-  const { op, dtype, axes, attributes } = of;
+const plainly = (node: Node): Way => {
+  const names = renaming(node);
+  if (names !== undefined) return { from: [{ of: node.args[0], names }], make: ([x]) => x };
+  const { op, dtype, axes, attributes } = node;
   return {
-    from: of.args.map((arg) => ({ of: arg, names: none })),
+    from: node.args.map((arg) => ({ of: arg, names: none })),
     make: (args) => {
-      const same = args.every((arg, k) => arg === of.args[k]);
-      return same ? of : inPlaceOf(of, () => intern(op, dtype, axes, args, attributes));
+      const same = args.every((arg, k) => arg === node.args[k]);
+      return same ? node : withPathOf(node, () => intern(op, dtype, axes, args, attributes));
     },
   };
 };
 
 /** How a value is made under new names; only values with a single user (`isAlone`) are rebuilt. */
-const renamed = (of: Node, names: Names, isAlone: (of: Node) => boolean): Way => {
-  const own = Object.keys(of.axes).filter((axis) => (names[axis] ?? axis) !== axis);
+const renamed = (node: Node, names: Names, isAlone: (node: Node) => boolean): Way => {
+  const own = Object.keys(node.axes).filter((axis) => (names[axis] ?? axis) !== axis);
   const mine: Names = Object.fromEntries(own.map((axis) => [axis, names[axis]]));
-  const plain = (of: Node): Wanted => ({ of, names: none });
-  const wrappedHere: Way = { from: [plain(of)], make: ([x]) => wrapped(x, mine) };
-  if (!isAlone(of)) return wrappedHere;
-  const inner = renaming(of);
+  const plain = (node: Node): Wanted => ({ of: node, names: none });
+  const wrappedHere: Way = { from: [plain(node)], make: ([x]) => wrapped(x, mine) };
+  if (!isAlone(node)) return wrappedHere;
+  const inner = renaming(node);
   if (inner !== undefined) {
     const through = Object.entries(inner).map(([axis, to]) => [axis, mine[to] ?? to]);
-    return { from: [{ of: of.args[0], names: Object.fromEntries(through) }], make: ([x]) => x };
+    return { from: [{ of: node.args[0], names: Object.fromEntries(through) }], make: ([x]) => x };
   }
-  if (scalarRow(of.op) !== undefined || of.op === "stop" || of.op === "recompute") {
+  if (scalarRow(node.op) !== undefined || node.op === "stop" || node.op === "recompute") {
     return {
-      from: of.args.map((arg) => ({ of: arg, names: mine })),
-      make: (args) => intern(of.op, of.dtype, renamedAxes(of.axes, mine), args, of.attributes),
+      from: node.args.map((arg) => ({ of: arg, names: mine })),
+      make: (args) =>
+        intern(node.op, node.dtype, renamedAxes(node.axes, mine), args, node.attributes),
     };
   }
-  if (of.op === "reduce") return renamedSum(of, mine, isAlone);
-  if (of.op === "index") {
-    const { places, fill } = of.attributes;
+  if (node.op === "reduce") return renamedSum(node, mine, isAlone);
+  if (node.op === "index") {
+    const { places, fill } = node.attributes;
     const moved = Object.entries(places!).map(([axis, place]) =>
       [axis, renamedPlace(place, mine)] as const
     );
-    const axes = renamedAxes(of.axes, mine);
+    const axes = renamedAxes(node.axes, mine);
     return {
-      from: [plain(of.args[0])],
+      from: [plain(node.args[0])],
       make: ([x]) => index(x, axes, Object.fromEntries(moved), fill),
     };
   }
   return wrappedHere;
 };
 
-const renamedSum = (of: Node, mine: Names, isAlone: (of: Node) => boolean): Way => {
-  const [x] = of.args;
+const renamedSum = (node: Node, mine: Names, isAlone: (node: Node) => boolean): Way => {
+  const [x] = node.args;
   const taken = new Set([...Object.keys(x.axes), ...Object.values(mine)]);
   const all: Record<string, string> = { ...mine };
-  for (const axis of of.attributes.over!) {
+  for (const axis of node.attributes.over!) {
     if (!Object.values(mine).includes(axis)) continue;
     let free = `${axis}'`;
     while (taken.has(free)) free += "'";
     taken.add(free);
     all[axis] = free;
   }
-  const over = of.attributes.over!.map((axis) => all[axis] ?? axis);
+  const over = node.attributes.over!.map((axis) => all[axis] ?? axis);
   const fresh = over.filter((axis) => !(axis in x.axes));
-  const sum = (inner: Node) => reduce(inner, of.attributes.how!, over);
+  const sum = (inner: Node) => reduce(inner, node.attributes.how!, over);
   if (fresh.length === 0 || scalarRow(x.op) === undefined || !isAlone(x)) {
     return { from: [{ of: x, names: all }], make: ([x]) => sum(x) };
   }
@@ -145,43 +152,44 @@ const renamedSum = (of: Node, mine: Names, isAlone: (of: Node) => boolean): Way 
 
 /** The same values with renamings as deep as possible without recomputing anything. */
 export const sinkRenames = (roots: readonly Node[]): readonly Node[] => {
-  const order = reachable(roots);
+  const order = topologicalOrder(roots);
   const users = new Map<Node, number>();
-  const count = (of: Node) => users.set(of, (users.get(of) ?? 0) + 1);
-  for (const of of order) new Set(of.args).forEach(count);
+  const count = (node: Node) => users.set(node, (users.get(node) ?? 0) + 1);
+  for (const node of order) new Set(node.args).forEach(count);
   roots.forEach(count);
-  const isAlone = (of: Node) => users.get(of)! <= 1;
+  const isAlone = (node: Node) => users.get(node)! <= 1;
 
   const plain = new Map<Node, Node>();
-  const isPlain = ({ of, names }: Wanted) => sameNames(of, names);
-  const wayOf = ({ of, names }: Wanted): Way => inPlaceOf(of, () => renamed(of, names, isAlone));
+  const isPlain = ({ of: node, names }: Wanted) => sameNames(node, names);
+  const wayOf = ({ of: node, names }: Wanted): Way =>
+    withPathOf(node, () => renamed(node, names, isAlone));
 
   // A value whose only user wants it under other names is not made under its own.
   const wanted = new Set<Node>();
-  descend<Wanted>(roots.map((of) => ({ of, names: none })), (one) => {
+  descend<Wanted>(roots.map((node) => ({ of: node, names: none })), (one) => {
     if (!isPlain(one)) return wayOf(one).from;
     if (wanted.has(one.of)) return [];
     wanted.add(one.of);
     return plainly(one.of).from;
   });
 
-  for (const of of order) {
-    if (!wanted.has(of)) continue;
+  for (const node of order) {
+    if (!wanted.has(node)) continue;
     const made = new Map<Wanted, Node>();
     const ways = new Map<Wanted, Way>();
     const below = (one: Wanted): readonly Wanted[] => {
-      if (one.of !== of && isPlain(one)) return [];
-      const way = one.of === of ? plainly(of) : wayOf(one);
+      if (one.of !== node && isPlain(one)) return [];
+      const way = one.of === node ? plainly(node) : wayOf(one);
       ways.set(one, way);
       return way.from;
     };
-    const value = ascend<Wanted, Node>({ of, names: none }, made, below, (one) => {
+    const value = ascend<Wanted, Node>({ of: node, names: none }, made, below, (one) => {
       const way = ways.get(one);
       if (way === undefined) return plain.get(one.of)!;
       const args = way.from.map((arg) => made.get(arg)!);
-      return one.of === of ? way.make(args) : inPlaceOf(one.of, () => way.make(args));
+      return one.of === node ? way.make(args) : withPathOf(one.of, () => way.make(args));
     });
-    plain.set(of, value);
+    plain.set(node, value);
   }
   return roots.map((root) => plain.get(root)!);
 };

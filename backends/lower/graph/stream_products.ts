@@ -4,7 +4,7 @@
 // backward. A maximum and the sums of exponentials that depend on it share one loop: the online
 // softmax.
 import { volume } from "../../../dsl/axes.ts";
-import { inPlaceOf, type Node, reachable } from "../../../dsl/node.ts";
+import { type Node, topologicalOrder, withPathOf } from "../../../dsl/node.ts";
 import { apply, float, scalarRow } from "../../../dsl/primitives.ts";
 import { part, scanNode, substitute } from "../../../dsl/scan.ts";
 import { expand, reduce } from "../../../dsl/structure.ts";
@@ -14,13 +14,13 @@ export const storedLimit = 2 ** 26;
 /** Least ratio of a product's size to its operands' for it to be worth recomputing. */
 const growth = 8;
 
-const isScalar = (of: Node): boolean => scalarRow(of.op) !== undefined;
+const isScalar = (node: Node): boolean => scalarRow(node.op) !== undefined;
 /** True for comparisons of floats for equality: those are rounded once, and so stored. */
 const isDecided = ({ op, args }: Node): boolean => op === "equal" && args[0].dtype === "f32";
-const isSum = (of: Node): boolean => of.op === "reduce" && of.attributes.how === "add";
+const isSum = (node: Node): boolean => node.op === "reduce" && node.attributes.how === "add";
 
 /** The values that are not materialised. */
-interface Virtual {
+interface Unmaterialised {
   /** Large products. */
   readonly products: ReadonlySet<Node>;
   /** Those, and what is computed from them element by element. */
@@ -28,60 +28,67 @@ interface Virtual {
   readonly limit: number;
 }
 
-const isLargeProduct = (of: Node, limit: number): boolean => {
-  if (!isSum(of) || of.args[0].op !== "mul" || 4 * volume(of.axes) <= limit) return false;
-  const [a, b] = of.args[0].args;
-  return volume(of.axes) > growth * (volume(a.axes) + volume(b.axes));
+const isLargeProduct = (node: Node, limit: number): boolean => {
+  if (!isSum(node) || node.args[0].op !== "mul" || 4 * volume(node.axes) <= limit) return false;
+  const [a, b] = node.args[0].args;
+  return volume(node.axes) > growth * (volume(a.axes) + volume(b.axes));
 };
 
 /** A sum or maximum over one axis of an unmaterialised value: it becomes a loop. */
-const isLoop = (of: Node, { all }: Virtual): boolean =>
-  of.op === "reduce" && !all.has(of) && all.has(of.args[0]) && of.attributes.over!.length === 1;
+const isLoop = (node: Node, { all }: Unmaterialised): boolean =>
+  node.op === "reduce" && !all.has(node) && all.has(node.args[0]) &&
+  node.attributes.over!.length === 1;
 
 /** All values that need not be materialised; those with other users than loops must be. */
-const virtualIn = (roots: readonly Node[], limit: number): Virtual => {
-  const order = reachable(roots);
+const unmaterialisedIn = (roots: readonly Node[], limit: number): Unmaterialised => {
+  const order = topologicalOrder(roots);
   const stored = new Set<Node>();
   for (;;) {
-    const products = new Set(order.filter((of) => !stored.has(of) && isLargeProduct(of, limit)));
+    const products = new Set(
+      order.filter((node) => !stored.has(node) && isLargeProduct(node, limit)),
+    );
     // The products that each virtual value is made of.
     const from = new Map<Node, ReadonlySet<Node>>();
-    for (const of of order) {
-      if (products.has(of)) from.set(of, new Set([of]));
-      else if (isScalar(of) && !isDecided(of)) {
-        const above = of.args.flatMap((arg) => [...from.get(arg) ?? []]);
-        if (above.length > 0) from.set(of, new Set(above));
+    for (const node of order) {
+      if (products.has(node)) from.set(node, new Set([node]));
+      else if (isScalar(node) && !isDecided(node)) {
+        const above = node.args.flatMap((arg) => [...from.get(arg) ?? []]);
+        if (above.length > 0) from.set(node, new Set(above));
       }
     }
-    const virtual: Virtual = { products, all: new Set(from.keys()), limit };
+    const virtual: Unmaterialised = { products, all: new Set(from.keys()), limit };
     const wrong = [
-      ...roots.filter((of) => from.has(of)),
-      ...order.filter((of) => !from.has(of) && !isLoop(of, virtual))
-        .flatMap((of) => of.args.filter((arg) => from.has(arg))),
+      ...roots.filter((node) => from.has(node)),
+      ...order.filter((node) => !from.has(node) && !isLoop(node, virtual))
+        .flatMap((node) => node.args.filter((arg) => from.has(arg))),
     ];
     if (wrong.length === 0) return virtual;
-    for (const of of wrong) for (const product of from.get(of)!) stored.add(product);
+    for (const node of wrong) for (const product of from.get(node)!) stored.add(product);
   }
 };
 
 /**
  * True for a value that a loop computes itself when `above` reads it; false for the loop's inputs.
  */
-const isInside = (of: Node, above: Node | undefined, { products, all, limit }: Virtual): boolean =>
-  all.has(of) ||
+const isInside = (
+  node: Node,
+  above: Node | undefined,
+  { products, all, limit }: Unmaterialised,
+): boolean =>
+  all.has(node) ||
   // The factors of a product are read; the array of all of their products is no value.
-  (of.op === "mul" && above !== undefined && products.has(above)) ||
+  (node.op === "mul" && above !== undefined && products.has(above)) ||
   // Masks and the like: as large, and made from little.
-  (isScalar(of) && !isDecided(of) && 4 * volume(of.axes) > limit);
+  (isScalar(node) && !isDecided(node) && 4 * volume(node.axes) > limit);
 
 /** The inputs of the loops' bodies. */
-const edgeOf = (bodies: readonly Node[], virtual: Virtual): readonly Node[] => {
+const inputsOf = (bodies: readonly Node[], virtual: Unmaterialised): readonly Node[] => {
   const edge = new Set<Node>(), seen = new Set<Node>();
-  const visit = (of: Node, above: Node | undefined) => {
-    if (!isInside(of, above, virtual)) edge.add(of);
-    else if (!seen.has(of)) {
-      seen.add(of);
-      of.args.forEach((arg) => visit(arg, of));
+  const visit = (node: Node, above: Node | undefined) => {
+    if (!isInside(node, above, virtual)) edge.add(node);
+    else if (!seen.has(node)) {
+      seen.add(node);
+      node.args.forEach((arg) => visit(arg, node));
     }
   };
   bodies.forEach((body) => visit(body, undefined));
@@ -93,23 +100,23 @@ const edgeOf = (bodies: readonly Node[], virtual: Virtual): readonly Node[] => {
  * same axis. It need not wait for the maximum: a sum under a lower maximum is multiplied by
  * exp(lower - higher).
  */
-interface Cascaded {
+interface OnlineSum {
   readonly top: Node;
   readonly weights: readonly Node[];
 }
 
 /** Online sums by their reduction node. */
-type Cascades = ReadonlyMap<Node, Cascaded>;
+type Cascades = ReadonlyMap<Node, OnlineSum>;
 
 /** How a sum depends on one of some maxima, if it is an online sum. */
 const cascadeOf = (
-  of: Node,
+  node: Node,
   tops: readonly Node[],
   waiting: ReadonlySet<Node>,
-  virtual: Virtual,
-): Cascaded | undefined => {
-  if (!isSum(of)) return undefined;
-  const list = factors(of.args[0], virtual);
+  virtual: Unmaterialised,
+): OnlineSum | undefined => {
+  if (!isSum(node)) return undefined;
+  const list = factors(node.args[0], virtual);
   const late = list.filter((factor) => waiting.has(factor));
   const [power] = late;
   if (late.length !== 1 || power.op !== "exp" || power.args[0].op !== "add") return undefined;
@@ -122,7 +129,7 @@ const cascadeOf = (
   return top && { top, weights: list.filter((factor) => factor !== power) };
 };
 
-const withoutStop = (of: Node): Node => of.op === "stop" ? withoutStop(of.args[0]) : of;
+const withoutStop = (node: Node): Node => node.op === "stop" ? withoutStop(node.args[0]) : node;
 
 /**
  * One scan for loops over the same axis that depend on each other only as online sums; gives the
@@ -131,76 +138,82 @@ const withoutStop = (of: Node): Node => of.op === "stop" ? withoutStop(of.args[0
 const scanOf = (
   loops: readonly Node[],
   cascades: Cascades,
-  virtual: Virtual,
+  virtual: Unmaterialised,
 ): ReadonlyMap<Node, Node> => {
   const [axis] = loops[0].attributes.over!;
-  const bodies = loops.flatMap((of) => cascades.get(of)?.weights ?? [of.args[0]]);
-  const each = edgeOf(bodies, virtual).filter((of) => axis in of.axes);
-  const name = new Map(loops.map((of, k) => [of, `sum${k}`]));
-  const start = (of: Node) => expand(float(isSum(of) ? 0 : -Infinity), of.axes);
-  const from = Object.fromEntries(loops.map((of, k) => [`sum${k}`, start(of)]));
-  const inputs = Object.fromEntries(each.map((of, k) => [`e${k}`, of]));
-  const made = inPlaceOf(loops[0], () =>
+  const bodies = loops.flatMap((node) => cascades.get(node)?.weights ?? [node.args[0]]);
+  const each = inputsOf(bodies, virtual).filter((node) => axis in node.axes);
+  const name = new Map(loops.map((node, k) => [node, `sum${k}`]));
+  const start = (node: Node) => expand(float(isSum(node) ? 0 : -Infinity), node.axes);
+  const from = Object.fromEntries(loops.map((node, k) => [`sum${k}`, start(node)]));
+  const inputs = Object.fromEntries(each.map((node, k) => [`e${k}`, node]));
+  const made = withPathOf(loops[0], () =>
     scanNode(axis, from, inputs, (carry, now) => {
-      const done = new Map<Node, Node>(each.map((of, k) => [of, now[`e${k}`]]));
-      const at = (of: Node, above: Node | undefined): Node => {
-        const known = done.get(of);
+      const done = new Map<Node, Node>(each.map((node, k) => [node, now[`e${k}`]]));
+      const at = (node: Node, above: Node | undefined): Node => {
+        const known = done.get(node);
         if (known !== undefined) return known;
-        if (!isInside(of, above, virtual)) return of;
-        const args = of.args.map((arg) => at(arg, of));
-        const value = inPlaceOf(
-          of,
+        if (!isInside(node, above, virtual)) return node;
+        const args = node.args.map((arg) => at(arg, node));
+        const value = withPathOf(
+          node,
           () =>
-            of.op === "reduce"
-              ? reduce(args[0], of.attributes.how!, of.attributes.over!)
-              : apply(of.op as Parameters<typeof apply>[0], ...args),
+            node.op === "reduce"
+              ? reduce(args[0], node.attributes.how!, node.attributes.over!)
+              : apply(node.op as Parameters<typeof apply>[0], ...args),
         );
-        done.set(of, value);
+        done.set(node, value);
         return value;
       };
       const next: Record<string, Node> = {};
       // With only -Infinity so far, subtracting it would give NaN.
-      const below = (of: Node, top: Node) => {
+      const below = (node: Node, top: Node) => {
         const finite = apply("max", next[name.get(top)!], float(-3.4028234663852886e38));
-        return apply("exp", apply("add", of, apply("neg", finite)));
+        return apply("exp", apply("add", node, apply("neg", finite)));
       };
       // Maxima come before the sums that depend on them.
-      for (const of of loops) {
-        const own = carry[name.get(of)!], cascaded = cascades.get(of);
+      for (const node of loops) {
+        const own = carry[name.get(node)!], cascaded = cascades.get(node);
         if (cascaded === undefined) {
-          next[name.get(of)!] = apply(isSum(of) ? "add" : "max", own, at(of.args[0], undefined));
+          next[name.get(node)!] = apply(
+            isSum(node) ? "add" : "max",
+            own,
+            at(node.args[0], undefined),
+          );
         } else {
           const { top, weights } = cascaded;
-          const now = weights.map((of) => at(of, undefined))
+          const now = weights.map((node) => at(node, undefined))
             .reduce((a, b) => apply("mul", a, b), below(at(top.args[0], undefined), top));
           const before = apply("mul", own, below(carry[name.get(top)!], top));
-          next[name.get(of)!] = expand(apply("add", before, now), of.axes);
+          next[name.get(node)!] = expand(apply("add", before, now), node.axes);
         }
       }
       return { next, out: {} };
     }, false));
-  return new Map(loops.map((of) => [of, part(made, "final", name.get(of)!)]));
+  return new Map(loops.map((node) => [node, part(made, "final", name.get(node)!)]));
 };
 
 /** The factors of a product, with unmaterialised products expanded. */
-const factors = (of: Node, virtual: Virtual): readonly Node[] =>
-  of.op === "mul" && virtual.all.has(of) ? of.args.flatMap((arg) => factors(arg, virtual)) : [of];
+const factors = (node: Node, virtual: Unmaterialised): readonly Node[] =>
+  node.op === "mul" && virtual.all.has(node)
+    ? node.args.flatMap((arg) => factors(arg, virtual))
+    : [node];
 
 /**
  * Moves factors without the summed axis out of a sum: attention's normaliser leaves the sum over
  * values, and the two sums share one loop.
  */
-const withoutFactors = (of: Node, virtual: Virtual): Node | undefined => {
-  if (!isSum(of) || !isLoop(of, virtual)) return undefined;
-  const [axis] = of.attributes.over!;
-  const list = factors(of.args[0], virtual);
+const withoutFactors = (node: Node, virtual: Unmaterialised): Node | undefined => {
+  if (!isSum(node) || !isLoop(node, virtual)) return undefined;
+  const [axis] = node.attributes.over!;
+  const list = factors(node.args[0], virtual);
   const inside = list.filter((factor) => axis in factor.axes);
   const outside = list.filter((factor) => !(axis in factor.axes));
   if (outside.length === 0 || inside.length === 0) return undefined;
   const product = (of: readonly Node[]) => of.reduce((a, b) => apply("mul", a, b));
-  return inPlaceOf(of, () => {
+  return withPathOf(node, () => {
     const sum = reduce(product(inside), "add", [axis]);
-    return expand(product([sum, ...outside]), of.axes);
+    return expand(product([sum, ...outside]), node.axes);
   });
 };
 
@@ -208,37 +221,37 @@ const withoutFactors = (of: Node, virtual: Virtual): Node | undefined => {
  * The same values without materialised products larger than `limit` bytes, where loops can replace
  * them.
  */
-export const withLoops = (roots: readonly Node[], limit: number): readonly Node[] => {
+export const streamProducts = (roots: readonly Node[], limit: number): readonly Node[] => {
   let now = roots;
   for (;;) {
-    const virtual = virtualIn(now, limit);
-    const found = reachable(now).flatMap((of) => {
-      const better = withoutFactors(of, virtual);
-      return better === undefined ? [] : [[of, better] as const];
+    const virtual = unmaterialisedIn(now, limit);
+    const found = topologicalOrder(now).flatMap((node) => {
+      const better = withoutFactors(node, virtual);
+      return better === undefined ? [] : [[node, better] as const];
     });
     if (found.length === 0) break;
     // One at a time: those below it may change with it.
     now = substitute(now, new Map([found[0]]));
   }
   for (;;) {
-    const virtual = virtualIn(now, limit);
-    const order = reachable(now);
-    const first = order.find((of) => isLoop(of, virtual));
+    const virtual = unmaterialisedIn(now, limit);
+    const order = topologicalOrder(now);
+    const first = order.find((node) => isLoop(node, virtual));
     if (first === undefined) return now;
-    const wide = new Set([...virtual.products].flatMap((of) => Object.keys(of.axes)));
+    const wide = new Set([...virtual.products].flatMap((node) => Object.keys(node.axes)));
     // Loops share a scan if they have the same axis and the same lanes.
-    const lanes = (of: Node): string =>
-      `${of.attributes.over} ${Object.keys(of.axes).filter((axis) => wide.has(axis)).sort()}`;
+    const lanes = (node: Node): string =>
+      `${node.attributes.over} ${Object.keys(node.axes).filter((axis) => wide.has(axis)).sort()}`;
     const waiting = new Set<Node>([first]);
-    const together = [first], cascades = new Map<Node, Cascaded>();
-    for (const of of order) {
-      const waits = of.args.some((arg) => waiting.has(arg));
-      const fits = of !== first && isLoop(of, virtual) && lanes(of) === lanes(first);
-      const tops = together.filter((of) => !isSum(of));
-      const cascaded = fits && waits ? cascadeOf(of, tops, waiting, virtual) : undefined;
-      if (cascaded !== undefined) cascades.set(of, cascaded);
-      if (fits && (!waits || cascaded !== undefined)) together.push(of);
-      if (fits || waits) waiting.add(of);
+    const together = [first], cascades = new Map<Node, OnlineSum>();
+    for (const node of order) {
+      const waits = node.args.some((arg) => waiting.has(arg));
+      const fits = node !== first && isLoop(node, virtual) && lanes(node) === lanes(first);
+      const tops = together.filter((node) => !isSum(node));
+      const cascaded = fits && waits ? cascadeOf(node, tops, waiting, virtual) : undefined;
+      if (cascaded !== undefined) cascades.set(node, cascaded);
+      if (fits && (!waits || cascaded !== undefined)) together.push(node);
+      if (fits || waits) waiting.add(node);
     }
     now = substitute(now, scanOf(together, cascades, virtual));
   }

@@ -4,8 +4,8 @@
 // chunks at once, a short second one runs from chunk to chunk, and the third runs the steps of all
 // chunks from their right starts. Carries that only accumulate are summed over the chunks
 // afterwards.
-import { type Axes, known, volume } from "../../../dsl/axes.ts";
-import { intern, type Node, reachable, rewrite, within } from "../../../dsl/node.ts";
+import { type Axes, sizeOf, volume } from "../../../dsl/axes.ts";
+import { intern, type Node, rewrite, topologicalOrder, withScope } from "../../../dsl/node.ts";
 import { apply, constant, float } from "../../../dsl/primitives.ts";
 import { locals, type Nodes, part, roles, scanNode } from "../../../dsl/scan.ts";
 import {
@@ -18,12 +18,12 @@ import {
   slice,
   split,
 } from "../../../dsl/structure.ts";
-import { costOf, perElement } from "../cost_model.ts";
-import { added, isZero, lifted } from "./hoist.ts";
+import { costOf, memoryCost } from "../cost_model.ts";
+import { added, isZero, overAllSteps } from "./hoist.ts";
 import { type Dim, dims, size } from "../kernel_ir.ts";
 import { chunkSuffix, spaceOf } from "./plan.ts";
-import type { Breadth } from "../graph/split_reductions.ts";
-import { mixedAxes } from "./cooperative.ts";
+import type { Parallelism } from "../graph/split_reductions.ts";
+import { crossLaneAxes } from "./cooperative.ts";
 import { dependents } from "../graph/queries.ts";
 
 /** The carries of a scan that can be chunked; the others keep their initial value. */
@@ -40,13 +40,14 @@ interface Choice {
   readonly length: number;
 }
 
-const isPrev = (of: Node): boolean => of.op === "part" && of.attributes.name!.startsWith("prev.");
+const isPrev = (node: Node): boolean =>
+  node.op === "part" && node.attributes.name!.startsWith("prev.");
 
 /**
  * The factor of `carry` in `of`, if `of` is linear in it, element by element; `carried` are the
  * values that depend on carries.
  */
-const gateOf = (of: Node, carry: Node, carried: ReadonlySet<Node>): Node | undefined => {
+const gateOf = (node: Node, carry: Node, carried: ReadonlySet<Node>): Node | undefined => {
   const done = new Map<Node, Node | undefined>();
   const at = (x: Node): Node | undefined => {
     if (!done.has(x)) done.set(x, x === carry ? float(1) : carried.has(x) ? through(x) : float(0));
@@ -64,8 +65,10 @@ const gateOf = (of: Node, carry: Node, carried: ReadonlySet<Node>): Node | undef
       case "neg":
         return both(a, a, (a) => apply("neg", a));
       case "mul": {
-        const [of, factor] = carried.has(a) ? [a, b] : [b, a];
-        return carried.has(factor) ? undefined : both(of, of, (of) => apply("mul", of, factor));
+        const [node, factor] = carried.has(a) ? [a, b] : [b, a];
+        return carried.has(factor)
+          ? undefined
+          : both(node, node, (node) => apply("mul", node, factor));
       }
       case "div":
         return carried.has(b) ? undefined : both(a, a, (a) => apply("div", a, b));
@@ -82,7 +85,7 @@ const gateOf = (of: Node, carry: Node, carried: ReadonlySet<Node>): Node | undef
         return undefined;
     }
   };
-  return at(of);
+  return at(node);
 };
 
 const valuesOf = (scan: Node): readonly Node[] => {
@@ -98,18 +101,18 @@ const endsOf = (scan: Node, { gates }: Form): readonly Node[] => [
 
 /** The inputs that values of a step depend on. */
 const inputsOf = (scan: Node, values: readonly Node[]): readonly string[] => {
-  const inside = new Set(reachable(values)), { each } = locals(scan);
+  const inside = new Set(topologicalOrder(values)), { each } = locals(scan);
   return Object.keys(each).filter((name) => inside.has(each[name]));
 };
 
 /** All values read by the nodes in `order`; an input that a step does not use is not read. */
 const readIn = (order: readonly Node[]): ReadonlySet<Node> =>
-  new Set(order.flatMap((of) => {
-    if (of.op !== "scan") return of.args;
-    const { from, each, rest } = roles(of);
+  new Set(order.flatMap((node) => {
+    if (node.op !== "scan") return node.args;
+    const { from, each, rest } = roles(node);
     return [
       ...Object.values(from),
-      ...inputsOf(of, valuesOf(of)).map((name) => each[name]),
+      ...inputsOf(node, valuesOf(node)).map((name) => each[name]),
       ...rest,
     ];
   }));
@@ -117,19 +120,21 @@ const readIn = (order: readonly Node[]): ReadonlySet<Node> =>
 /** The form of a scan that can be chunked; `read` are all values that the program reads. */
 const formOf = (scan: Node, read: ReadonlySet<Node>): Form | undefined => {
   const { next, out } = scan.attributes.step!;
-  const inner = reachable(valuesOf(scan));
-  if (mixedAxes(scan) !== undefined || inner.some((of) => of.op === "scan")) return undefined;
+  const inner = topologicalOrder(valuesOf(scan));
+  if (crossLaneAxes(scan) !== undefined || inner.some((node) => node.op === "scan")) {
+    return undefined;
+  }
   const { carry } = locals(scan);
   const isRead = (name: string) => read.has(part(scan, "prev", name));
   const changing = Object.entries(next)
-    .filter(([name, of]) => of !== carry[name] || isRead(name));
+    .filter(([name, node]) => node !== carry[name] || isRead(name));
   const carried = dependents(inner, changing.map(([name]) => carry[name]));
   const gates = new Map<string, Node>(), sums: string[] = [];
-  for (const [name, of] of changing) {
+  for (const [name, node] of changing) {
     const others = Object.keys(next).filter((other) => other !== name).map((other) => next[other]);
-    const isSum = of.dtype === "f32" && !isRead(name) &&
-      added(of, carry[name], [...others, ...Object.values(out)]) !== undefined;
-    const gate = isSum || of.dtype !== "f32" ? undefined : gateOf(of, carry[name], carried);
+    const isSum = node.dtype === "f32" && !isRead(name) &&
+      added(node, carry[name], [...others, ...Object.values(out)]) !== undefined;
+    const gate = isSum || node.dtype !== "f32" ? undefined : gateOf(node, carry[name], carried);
     if (isSum) sums.push(name);
     else if (gate === undefined) return undefined;
     else gates.set(name, gate);
@@ -144,24 +149,24 @@ const formOf = (scan: Node, read: ReadonlySet<Node>): Form | undefined => {
 
 const stepsOf = (scan: Node): number => {
   const [some] = Object.values(roles(scan).each);
-  return known(some.axes, scan.attributes.axis!);
+  return sizeOf(some.axes, scan.attributes.axis!);
 };
 
 /** Work of one lane of `space` for values of a step and their inputs, in additions. */
 const workOf = (values: readonly Node[], space: readonly Dim[]): number => {
   const lanes = new Set(space.map(({ axis }) => axis));
-  return reachable(values).reduce((sum, of) => {
-    const isRead = of.op === "local" && of.attributes.name!.startsWith("each.");
-    const held = dims((of.op === "reduce" ? of.args[0] : of).axes)
+  return topologicalOrder(values).reduce((sum, node) => {
+    const isRead = node.op === "local" && node.attributes.name!.startsWith("each.");
+    const held = dims((node.op === "reduce" ? node.args[0] : node).axes)
       .filter(({ axis }) => !lanes.has(axis));
-    return sum + (isRead ? perElement : costOf(of)) * size(held);
+    return sum + (isRead ? memoryCost : costOf(node)) * size(held);
   }, 0);
 };
 
 /** Steps of a chunk, if chunks are estimated to be enough faster than one sequence. */
-const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined => {
+const lengthOf = (scan: Node, form: Form, parallelism: Parallelism): number | undefined => {
   const steps = stepsOf(scan), { from } = roles(scan);
-  const idle = (lanes: number) => Math.max(1, breadth.lanes / lanes);
+  const idle = (lanes: number) => Math.max(1, parallelism.lanes / lanes);
   const stage = (values: readonly Node[], space: readonly Dim[]) => {
     const lanes = size(space), work = lanes * workOf(values, space);
     return (steps: number, chunks: number) => steps * chunks * work * idle(lanes * chunks);
@@ -173,42 +178,44 @@ const lengthOf = (scan: Node, form: Form, breadth: Breadth): number | undefined 
   const elements = (names: Iterable<string>) =>
     [...names].reduce((sum, name) => sum + volume(from[name].axes), 0);
   // From chunk to chunk, two numbers are read for each carried one, and one is written.
-  const between = 3 * perElement * elements(form.gates.keys()) * idle(volume(carried));
-  const summed = 2 * perElement * elements(form.sums);
+  const between = 3 * memoryCost * elements(form.gates.keys()) * idle(volume(carried));
+  const summed = 2 * memoryCost * elements(form.sums);
   const time = (length: number): number => {
     const count = Math.ceil(steps / length);
     return ends(length, count) + bodies(length, count) + (between + summed) * count +
-      2 * breadth.perKernel;
+      2 * parallelism.launchCost;
   };
   const lengths: number[] = [];
   // Powers of two, since places in time are divided by them.
   for (let length = 2; 2 * length <= steps; length *= 2) lengths.push(length);
   const [best] = lengths.sort((a, b) => time(a) - time(b));
-  return best !== undefined && breadth.gain * time(best) <= bodies(steps, 1) ? best : undefined;
+  return best !== undefined && parallelism.gain * time(best) <= bodies(steps, 1) ? best : undefined;
 };
 
 /**
  * The scans to be chunked. A scan that runs back over another one recomputes its carries: both have
  * the same chunks, or neither has any.
  */
-const chosen = (roots: readonly Node[], breadth: Breadth): ReadonlyMap<Node, Choice> => {
-  const order = reachable(roots);
+const chosen = (roots: readonly Node[], parallelism: Parallelism): ReadonlyMap<Node, Choice> => {
+  const order = topologicalOrder(roots);
   const read = readIn(order);
-  const scans = order.filter((of) => of.op === "scan");
-  const sourcesOf = (scan: Node) => scan.args.filter(isPrev).map((of) => of.args[0]);
+  const scans = order.filter((node) => node.op === "scan");
+  const sourcesOf = (scan: Node) => scan.args.filter(isPrev).map((node) => node.args[0]);
   const found = new Map<Node, Choice>();
   for (const scan of scans) {
     const form = formOf(scan, read), [source] = sourcesOf(scan);
     if (form === undefined) continue;
-    const length = source === undefined ? lengthOf(scan, form, breadth) : found.get(source)?.length;
+    const length = source === undefined
+      ? lengthOf(scan, form, parallelism)
+      : found.get(source)?.length;
     if (length !== undefined) found.set(scan, { form, length });
   }
   for (let before = -1; before !== found.size;) {
     before = found.size;
     for (const scan of scans) {
       const related = [scan, ...sourcesOf(scan)];
-      const lengths = new Set(related.map((of) => found.get(of)?.length));
-      if (lengths.size > 1) related.forEach((of) => found.delete(of));
+      const lengths = new Set(related.map((node) => found.get(node)?.length));
+      if (lengths.size > 1) related.forEach((node) => found.delete(node));
     }
   }
   return found;
@@ -241,7 +248,7 @@ const inChunks = (
     joined.set(all, x);
     return all;
   };
-  const inAll = (of: Node, axes: Axes = {}): Node => expand(of, { [chunk]: count, ...axes });
+  const inAll = (node: Node, axes: Axes = {}): Node => expand(node, { [chunk]: count, ...axes });
 
   // Padding of the last chunk is no step: carries keep their values.
   const isStep = "is a step";
@@ -269,7 +276,7 @@ const inChunks = (
       const by = new Map<Node, Node>(rest.map((x, k) => [own.rest[k], x]));
       for (const name in from) by.set(own.carry[name], carry[name] ?? from[name]);
       for (const name in each) if (name in now) by.set(own.each[name], now[name]);
-      const values = lifted(Object.values(wanted), by);
+      const values = overAllSteps(Object.values(wanted), by);
       const made = use(record(Object.keys(wanted), (_, k) => values[k]), carry);
       const next = record(Object.keys(carry), (name) => kept(now, made.next[name], carry[name]));
       return { next, out: made.out };
@@ -323,12 +330,12 @@ const inChunks = (
   };
 
   const across = (): Node => {
-    const first = within(`ends of ${count} chunks`, ends);
-    return within("from chunk to chunk", () => between(first));
+    const first = withScope(`ends of ${count} chunks`, ends);
+    return withScope("from chunk to chunk", () => between(first));
   };
   const middle = names.length === 0 ? undefined : across();
   const starts = record(names, (name) => part(middle!, "prev", name));
-  const last = within(`${count} chunks`, () => bodies(starts));
+  const last = withScope(`${count} chunks`, () => bodies(starts));
   return (full) => {
     const [kind, name] = full.split(/\.(.*)/s) as ["final" | "prev" | "out", string];
     const isKept = !gates.has(name) && !sums.includes(name);
@@ -349,14 +356,14 @@ const inChunks = (
 };
 
 /** The same values, with scans chunked where that is estimated to be faster. */
-export const withChunks = (roots: readonly Node[], breadth: Breadth): readonly Node[] => {
-  const choices = chosen(roots, breadth);
+export const chunkScans = (roots: readonly Node[], parallelism: Parallelism): readonly Node[] => {
+  const choices = chosen(roots, parallelism);
   const made = new Map<Node, (part: string) => Node>(), joined = new Map<Node, Node>();
-  return choices.size === 0 ? roots : rewrite(roots, (of, was) => {
-    const choice = of.op === "part" ? choices.get(was.args[0]) : undefined;
-    if (choice === undefined) return of;
-    const [scan] = of.args;
+  return choices.size === 0 ? roots : rewrite(roots, (node, was) => {
+    const choice = node.op === "part" ? choices.get(was.args[0]) : undefined;
+    if (choice === undefined) return node;
+    const [scan] = node.args;
     if (!made.has(scan)) made.set(scan, inChunks(scan, choice, joined));
-    return expand(made.get(scan)!(of.attributes.name!), of.axes);
+    return expand(made.get(scan)!(node.attributes.name!), node.axes);
   });
 };

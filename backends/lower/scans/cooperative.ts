@@ -3,8 +3,8 @@
 // share the positions of every value, and a barrier ends each phase of the step. This file decides
 // when that is done and which value is computed in which phase.
 import { dependents, movedAxes, readsOf } from "../graph/queries.ts";
-import { known } from "../../../dsl/axes.ts";
-import { type Node, reachable } from "../../../dsl/node.ts";
+import { sizeOf } from "../../../dsl/axes.ts";
+import { type Node, topologicalOrder } from "../../../dsl/node.ts";
 import { scalarRow } from "../../../dsl/primitives.ts";
 import { locals } from "../../../dsl/scan.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "./phases.ts";
@@ -28,35 +28,35 @@ const fewTerms = 16;
 
 const stepNodes = (scan: Node): { readonly chain: readonly Node[]; readonly all: Node[] } => {
   const { next, out } = scan.attributes.step!;
-  const chain = reachable(Object.values(next));
-  return { chain, all: [...reachable([...Object.values(next), ...Object.values(out)])] };
+  const chain = topologicalOrder(Object.values(next));
+  return { chain, all: [...topologicalOrder([...Object.values(next), ...Object.values(out)])] };
 };
 
 /**
  * The axes along which a step mixes the carry, if that is more than one lane should handle; else
  * undefined.
  */
-export const mixedAxes = (scan: Node): ReadonlySet<string> | undefined => {
+export const crossLaneAxes = (scan: Node): ReadonlySet<string> | undefined => {
   const { chain, all } = stepNodes(scan);
   const time = scan.attributes.axis!;
   const carries = Object.values(locals(scan).carry);
   const carried = dependents(all, carries);
   const inChain = new Set(chain);
-  if (all.some((of) => of.op === "scan" || time in of.axes)) return undefined;
+  if (all.some((node) => node.op === "scan" || time in node.axes)) return undefined;
   const axes = new Set<string>();
-  for (const of of all) {
-    if (!carried.has(of)) continue;
-    movedAxes(of).forEach((axis) => axes.add(axis));
-    if (of.op === "reduce" && inChain.has(of)) {
-      of.attributes.over!.forEach((axis) => axes.add(axis));
+  for (const node of all) {
+    if (!carried.has(node)) continue;
+    movedAxes(node).forEach((axis) => axes.add(axis));
+    if (node.op === "reduce" && inChain.has(node)) {
+      node.attributes.over!.forEach((axis) => axes.add(axis));
     }
   }
-  const volume = (of: Node) =>
-    Object.keys(of.axes).reduce((n, axis) => axes.has(axis) ? n * known(of.axes, axis) : n, 1);
-  const mixing = all.filter((of) =>
-    carried.has(of) && inChain.has(of) && (of.op === "reduce" || movedAxes(of).length > 0)
+  const volume = (node: Node) =>
+    Object.keys(node.axes).reduce((n, axis) => axes.has(axis) ? n * sizeOf(node.axes, axis) : n, 1);
+  const mixing = all.filter((node) =>
+    carried.has(node) && inChain.has(node) && (node.op === "reduce" || movedAxes(node).length > 0)
   );
-  const largest = Math.max(0, ...mixing.map((of) => volume(of.args[0])));
+  const largest = Math.max(0, ...mixing.map((node) => volume(node.args[0])));
   return largest > aloneLimit ? axes : undefined;
 };
 
@@ -76,22 +76,22 @@ export interface Kept {
 }
 
 /** The schedule of a step. */
-export interface Arrangement {
+export interface StepSchedule {
   readonly kept: ReadonlyMap<Node, Kept>;
   /**
    * The phase in which a value can be computed: all values that it reads were complete in earlier
    * ones.
    */
-  readonly phaseOf: (of: Node) => number;
+  readonly phaseOf: (node: Node) => number;
   /** Double-buffered carries: those read at other positions while they are written. */
-  readonly twice: ReadonlySet<string>;
+  readonly doubleBuffered: ReadonlySet<string>;
   /** Elements in workgroup memory. */
-  readonly words: number;
+  readonly sharedElements: number;
 }
 
-const costOf = (of: Node): number => {
-  if (scalarRow(of.op) === undefined) return 0;
-  return ["exp", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc"].includes(of.op) ? 8 : 1;
+const costOf = (node: Node): number => {
+  if (scalarRow(node.op) === undefined) return 0;
+  return ["exp", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc"].includes(node.op) ? 8 : 1;
 };
 
 /** The largest power of two that is at most `n`. */
@@ -101,52 +101,52 @@ const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(1, 
  * Schedules a step in phases. A value with fewer positions than its reader is kept in place of
  * being recomputed at each of them, unless it is cheap.
  */
-export const arrange = (
+export const scheduleStep = (
   scan: Node,
   outs: readonly Node[],
   held: readonly Dim[],
   width: number,
-): Arrangement => {
+): StepSchedule => {
   const { next } = scan.attributes.step!;
   const roots = [...Object.values(next), ...outs];
-  const inner = reachable(roots);
-  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
-  const volume = (of: Node): number => size(heldOf(of));
+  const inner = topologicalOrder(roots);
+  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
+  const volume = (node: Node): number => size(heldOf(node));
 
   // Kept values: those that every step keeps, and those that readers with more positions would
   // recompute.
   const chosen = new Set<Node>(inner.filter(isKeptInStep));
-  const cost = (of: Node): number => {
+  const cost = (node: Node): number => {
     const seen = new Set<Node>();
     const add = (x: Node): number => {
-      if (seen.has(x) || (x !== of && chosen.has(x))) return 0;
+      if (seen.has(x) || (x !== node && chosen.has(x))) return 0;
       seen.add(x);
       return costOf(x) + x.args.reduce((n, arg) => n + add(arg), 0);
     };
-    return add(of);
+    return add(node);
   };
   // A value that is read at other positions of an axis that is not held cannot be kept as one
   // value.
   const isHeld = new Set(held.map(({ axis }) => axis));
-  const elsewhere = new Set(inner.flatMap((of) => {
-    const axes = movedAxes(of).filter((axis) => !isHeld.has(axis));
+  const elsewhere = new Set(inner.flatMap((node) => {
+    const axes = movedAxes(node).filter((axis) => !isHeld.has(axis));
     return axes.length === 0
       ? []
-      : reachable(of.args).filter((below) => axes.some((axis) => axis in below.axes));
+      : topologicalOrder(node.args).filter((below) => axes.some((axis) => axis in below.axes));
   }));
-  const work = [...roots, ...[...chosen].map((of) => of.args[0])];
+  const work = [...roots, ...[...chosen].map((node) => node.args[0])];
   for (let root = work.pop(); root !== undefined; root = work.pop()) {
     const seen = new Set<Node>();
     const positions = volume(root);
-    const look = (of: Node): void => {
-      if (seen.has(of) || chosen.has(of)) return;
-      seen.add(of);
-      const smaller = 2 * volume(of) <= positions;
-      const isMoved = movedAxes(of).length > 0 || elsewhere.has(of);
-      if (!smaller || isMoved || of.op === "index") return of.args.forEach(look);
-      if (cost(of) <= cheap) return;
-      chosen.add(of);
-      work.push(of);
+    const look = (node: Node): void => {
+      if (seen.has(node) || chosen.has(node)) return;
+      seen.add(node);
+      const smaller = 2 * volume(node) <= positions;
+      const isMoved = movedAxes(node).length > 0 || elsewhere.has(node);
+      if (!smaller || isMoved || node.op === "index") return node.args.forEach(look);
+      if (cost(node) <= cheap) return;
+      chosen.add(node);
+      work.push(node);
     };
     if (chosen.has(root)) root.args.forEach(look);
     else look(root);
@@ -154,73 +154,74 @@ export const arrange = (
 
   const changing = dependents(
     inner,
-    inner.filter((of) => of.op === "local" && !of.attributes.name!.startsWith("rest.")),
+    inner.filter((node) => node.op === "local" && !node.attributes.name!.startsWith("rest.")),
   );
   const steady = (body: Node): Node | undefined =>
     body.op !== "mul" || chosen.has(body)
       ? undefined
       : body.args.find((arg) => !changing.has(arg) && volume(arg) > 1);
 
-  const phases = phasesOf(inner, (of) => chosen.has(of));
+  const phases = phasesOf(inner, (node) => chosen.has(node));
   // A kept value that is a result of the step is stored in the phase that computes it; sums and
   // materialised values, in the next one.
-  const phaseOf = (of: Node): number => isKeptInStep(of) ? phases.reading(of) : phases.of(of);
+  const phaseOf = (node: Node): number =>
+    isKeptInStep(node) ? phases.reading(node) : phases.of(node);
 
   let free = rowLimit;
   const kept = new Map<Node, Kept>();
-  for (const of of inner) {
-    if (!chosen.has(of)) continue;
-    const phase = phases.of(of);
-    if (of.op !== "reduce") {
+  for (const node of inner) {
+    if (!chosen.has(node)) continue;
+    const phase = phases.of(node);
+    if (node.op !== "reduce") {
       const plain = { over: [], parts: 1, partsFirst: false, constant: undefined };
-      kept.set(of, { of, dims: heldOf(of), phase, ...plain });
+      kept.set(node, { of: node, dims: heldOf(node), phase, ...plain });
       continue;
     }
-    const names = layoutOf(of.args[0], held, chosen);
+    const names = layoutOf(node.args[0], held, chosen);
     const rank = (dim: Dim) => names.indexOf(dim.axis);
     const inLayout = (dims: readonly Dim[]) => [...dims].sort((a, b) => rank(a) - rank(b));
-    const over = inLayout(heldOf(of.args[0]).filter((dim) => !(dim.axis in of.axes)));
-    const dims = inLayout(heldOf(of));
+    const over = inLayout(heldOf(node.args[0]).filter((dim) => !(dim.axis in node.axes)));
+    const dims = inLayout(heldOf(node));
     const terms = size(over);
     const most = powerBelow(Math.sqrt(terms));
     const partsFirst = over.some((dim) => dim.axis === names.at(-1));
     const spare = powerBelow(width / size(dims));
     const parts = Math.min(most, spare);
     const own = Math.ceil(size(dims) * parts / width) * Math.ceil(terms / parts);
-    const factor = size(dims) * terms > 1 && own <= free ? steady(of.args[0]) : undefined;
+    const factor = size(dims) * terms > 1 && own <= free ? steady(node.args[0]) : undefined;
     if (factor !== undefined) free -= own;
-    kept.set(of, { of, dims, phase, over, parts, partsFirst, constant: factor });
+    kept.set(node, { of: node, dims, phase, over, parts, partsFirst, constant: factor });
   }
 
-  const reductions = [...kept.values()].filter(({ of }) => of.op === "reduce");
+  const reductions = [...kept.values()].filter(({ of: node }) => node.op === "reduce");
   const items = [
-    ...reductions.map(({ of, phase }) => ({ of: of.args[0], phase })),
-    ...roots.map((of) => ({ of, phase: phaseOf(of) })),
+    ...reductions.map(({ of: node, phase }) => ({ of: node.args[0], phase })),
+    ...roots.map((node) => ({ of: node, phase: phaseOf(node) })),
   ];
   // A kept value that is a result of the step is computed once more for that.
   verifyPhases(
-    items.filter(({ of }) => !chosen.has(of) || isKeptInStep(of)),
+    items.filter(({ of: node }) => !chosen.has(node) || isKeptInStep(node)),
     phases,
-    (of) => chosen.has(of),
+    (node) => chosen.has(node),
   );
 
   const twice = new Set<string>();
   const leaves = locals(scan).carry;
   // Readers of a carry: kept values, next carries and outputs, with the phase that computes each.
   const readers = [
-    ...[...kept.values()].map(({ of, phase }) => ({
-      root: of.op === "reduce" ? of.args[0] : of,
-      self: of,
+    ...[...kept.values()].map(({ of: node, phase }) => ({
+      root: node.op === "reduce" ? node.args[0] : node,
+      self: node,
       phase,
     })),
-    ...roots.map((of) => ({ root: of, self: undefined, phase: phaseOf(of) })),
+    ...roots.map((node) => ({ root: node, self: undefined, phase: phaseOf(node) })),
   ];
   for (const [name, leaf] of Object.entries(leaves)) {
     const dims = heldOf(leaf);
     if (size(dims) === 1) continue;
     const written = phaseOf(next[name]);
     const safe = readers.every(({ root, self, phase }) => {
-      const reads = readsOf(root, leaf, (of) => of !== self && chosen.has(of));
+      const reads = readsOf(root, leaf, (node) => node !== self && chosen.has(node));
       if (reads === "no" || phase < written) return true;
       return phase === written && reads === "own" && self?.op !== "reduce" &&
         sameDims(heldOf(root), dims);
@@ -234,7 +235,7 @@ export const arrange = (
   for (const [name, leaf] of Object.entries(leaves)) {
     if (volume(leaf) > 1) words += volume(leaf) * (twice.has(name) ? 2 : 1);
   }
-  return { kept, phaseOf, twice, words };
+  return { kept, phaseOf, doubleBuffered: twice, sharedElements: words };
 };
 
 const sameDims = (a: readonly Dim[], b: readonly Dim[]): boolean =>
@@ -248,15 +249,15 @@ const layoutOf = (
 ): readonly string[] => {
   let best: readonly string[] = [], most = 0;
   const seen = new Set<Node>();
-  const look = (of: Node): void => {
-    if (seen.has(of) || chosen.has(of)) return;
-    seen.add(of);
-    if (of.op === "local" && !of.attributes.name!.startsWith("carry.")) {
-      const names = Object.keys(of.axes).filter((axis) => held.some((dim) => dim.axis === axis));
-      const volume = names.reduce((n, axis) => n * known(of.axes, axis), 1);
+  const look = (node: Node): void => {
+    if (seen.has(node) || chosen.has(node)) return;
+    seen.add(node);
+    if (node.op === "local" && !node.attributes.name!.startsWith("carry.")) {
+      const names = Object.keys(node.axes).filter((axis) => held.some((dim) => dim.axis === axis));
+      const volume = names.reduce((n, axis) => n * sizeOf(node.axes, axis), 1);
       if (volume > most) [best, most] = [names, volume];
     }
-    of.args.forEach(look);
+    node.args.forEach(look);
   };
   look(body);
   return [...held.map((dim) => dim.axis).filter((axis) => !best.includes(axis)), ...best];
@@ -270,9 +271,9 @@ export const lanesFor = (
   outs: readonly Node[],
   held: readonly Dim[],
 ): number | undefined => {
-  const { kept, words } = arrange(scan, outs, held, mostLanes);
+  const { kept, sharedElements: words } = scheduleStep(scan, outs, held, mostLanes);
   if (4 * words > memoryLimit) return undefined;
-  const heldOf = (of: Node): number => size(held.filter((dim) => dim.axis in of.axes));
+  const heldOf = (node: Node): number => size(held.filter((dim) => dim.axis in node.axes));
   const positions = [...Object.values(scan.attributes.step!.next), ...outs].map(heldOf);
   const sums = [...kept.values()].map(({ dims, over }) =>
     Math.max(size(dims), Math.ceil(size(dims) * size(over) / fewTerms))

@@ -4,8 +4,8 @@
 // before the scan for all steps at once, accumulations are summed after it, and an outer product,
 // too large to be an output of every step, leaves as its factors. The gradient of a recurrent
 // matrix becomes a contraction over time this way.
-import { type Axes, known, volume } from "../../../dsl/axes.ts";
-import { inPlaceOf, intern, type Node, reachable } from "../../../dsl/node.ts";
+import { type Axes, sizeOf, volume } from "../../../dsl/axes.ts";
+import { intern, type Node, topologicalOrder, withPathOf } from "../../../dsl/node.ts";
 import { apply, scalarRow } from "../../../dsl/primitives.ts";
 import type { ScalarName } from "../../../dsl/node.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "../../../dsl/scan.ts";
@@ -18,37 +18,40 @@ import { dependents } from "../graph/queries.ts";
 const muchLarger = 8;
 
 /** Rebuilds a node on other arguments, which may have one more axis. */
-const again = (of: Node, args: readonly Node[]): Node => {
-  if (args.every((arg, k) => arg === of.args[k])) return of;
-  const { axis, how, over, places, fill } = of.attributes;
-  return inPlaceOf(of, () => {
-    if (scalarRow(of.op) !== undefined) return apply(of.op as ScalarName, ...args);
-    switch (of.op) {
+const again = (node: Node, args: readonly Node[]): Node => {
+  if (args.every((arg, k) => arg === node.args[k])) return node;
+  const { axis, how, over, places, fill } = node.attributes;
+  return withPathOf(node, () => {
+    if (scalarRow(node.op) !== undefined) return apply(node.op as ScalarName, ...args);
+    switch (node.op) {
       case "reduce":
         return reduce(args[0], how!, over!);
       case "gather":
         return gather(args[0], axis!, args[1]);
       case "index": {
-        const added = Object.entries(args[0].axes).filter(([name]) => !(name in of.args[0].axes));
-        return index(args[0], { ...Object.fromEntries(added), ...of.axes }, places!, fill);
+        const added = Object.entries(args[0].axes).filter(([name]) => !(name in node.args[0].axes));
+        return index(args[0], { ...Object.fromEntries(added), ...node.axes }, places!, fill);
       }
       case "stop":
       case "recompute":
       case "materialise":
-        return intern(of.op, of.dtype, args[0].axes, args);
+        return intern(node.op, node.dtype, args[0].axes, args);
       default:
-        throw new Error(`${of.op} has no form over all steps`);
+        throw new Error(`${node.op} has no form over all steps`);
     }
   });
 };
 
 /** Values of a step for all steps at once, or for all chunks; `by` gives those of some nodes. */
-export const lifted = (roots: readonly Node[], by: ReadonlyMap<Node, Node>): readonly Node[] => {
+export const overAllSteps = (
+  roots: readonly Node[],
+  by: ReadonlyMap<Node, Node>,
+): readonly Node[] => {
   const done = new Map(by);
-  for (const of of between(roots, by)) {
-    done.set(of, again(of, of.args.map((arg) => done.get(arg)!)));
+  for (const node of between(roots, by)) {
+    done.set(node, again(node, node.args.map((arg) => done.get(arg)!)));
   }
-  return roots.map((of) => done.get(of)!);
+  return roots.map((node) => done.get(node)!);
 };
 
 /** The nodes from `roots` up to those in `known`, in topological order. */
@@ -65,23 +68,23 @@ const between = (roots: readonly Node[], known: ReadonlyMap<Node, Node>): readon
 
 /** The term that the step adds to a carry and does nothing else with; undefined if it does more. */
 export const added = (next: Node, leaf: Node, elsewhere: readonly Node[]): Node | undefined => {
-  if (next.op !== "add" || reachable(elsewhere).includes(leaf)) return undefined;
+  if (next.op !== "add" || topologicalOrder(elsewhere).includes(leaf)) return undefined;
   const [a, b] = next.args;
   const term = a === leaf ? b : b === leaf ? a : undefined;
-  return term === undefined || reachable([term]).includes(leaf) ? undefined : term;
+  return term === undefined || topologicalOrder([term]).includes(leaf) ? undefined : term;
 };
 
-export const isZero = (of: Node): boolean =>
-  of.op === "const"
-    ? of.attributes.value === 0
-    : of.op === "index" && of.attributes.fill === 0 && isZero(of.args[0]);
+export const isZero = (node: Node): boolean =>
+  node.op === "const"
+    ? node.attributes.value === 0
+    : node.op === "index" && node.attributes.fill === 0 && isZero(node.args[0]);
 
 /** The sum of a value over axes, term by term, since the sum of one product is a contraction. */
-const sumOfTerms = (of: Node, over: Axes): Node => {
-  if (of.op === "add" || of.op === "neg") {
-    return apply(of.op, ...of.args.map((arg) => sumOfTerms(arg, over)));
+const sumOfTerms = (node: Node, over: Axes): Node => {
+  if (node.op === "add" || node.op === "neg") {
+    return apply(node.op, ...node.args.map((arg) => sumOfTerms(arg, over)));
   }
-  return sumOver(of, over);
+  return sumOver(node, over);
 };
 
 /**
@@ -89,7 +92,7 @@ const sumOfTerms = (of: Node, over: Axes): Node => {
  * can be hoisted. `order` are all nodes of the program. Where a lane runs the scan `alone`, its
  * outputs per step are no larger than its inputs: its carries may be much larger.
  */
-export const loosen = (
+export const hoist = (
   scan: Node,
   order: readonly Node[],
   mixed: ReadonlySet<string>,
@@ -101,8 +104,8 @@ export const loosen = (
   const leaves = locals(scan);
   const { next, out } = step!;
   const parts = new Map(
-    order.filter((of) => of.op === "part" && of.args[0] === scan)
-      .map((of) => [of.attributes.name!, of]),
+    order.filter((node) => node.op === "part" && node.args[0] === scan)
+      .map((node) => [node.attributes.name!, node]),
   );
 
   const terms = new Map<string, Node>();
@@ -114,73 +117,74 @@ export const loosen = (
   }
   const stay = Object.keys(next).filter((name) => !terms.has(name));
   if (stay.length === 0) return undefined;
-  const chain = new Set(reachable(stay.map((name) => next[name])));
-  const inner = reachable([...Object.values(next), ...Object.values(out)]);
+  const chain = new Set(topologicalOrder(stay.map((name) => next[name])));
+  const inner = topologicalOrder([...Object.values(next), ...Object.values(out)]);
   const carried = dependents(inner, stay.map((name) => leaves.carry[name]));
 
   // A value that depends on a carry is computed outside if it is a sum or an outer product that no
   // carry needs.
-  const outside = (of: Node): boolean => {
-    if (!carried.has(of) || chain.has(of)) return false;
-    const growing = of.op === "mul" && of.args.every((arg) => volume(arg.axes) < volume(of.axes));
+  const outside = (node: Node): boolean => {
+    if (!carried.has(node) || chain.has(node)) return false;
+    const growing = node.op === "mul" &&
+      node.args.every((arg) => volume(arg.axes) < volume(node.axes));
     if (growing) return true;
-    if (of.op === "reduce") {
-      return of.attributes.how === "add" &&
-        (outside(of.args[0]) || of.attributes.over!.some((name) => !mixed.has(name)));
+    if (node.op === "reduce") {
+      return node.attributes.how === "add" &&
+        (outside(node.args[0]) || node.attributes.over!.some((name) => !mixed.has(name)));
     }
-    return ["mul", "div", "add", "neg", "index"].includes(of.op) && of.args.some(outside);
+    return ["mul", "div", "add", "neg", "index"].includes(node.op) && node.args.some(outside);
   };
-  const piecesOf = (of: Node): readonly Node[] =>
-    !carried.has(of) ? [] : outside(of) ? of.args.flatMap(piecesOf) : [of];
+  const piecesOf = (node: Node): readonly Node[] =>
+    !carried.has(node) ? [] : outside(node) ? node.args.flatMap(piecesOf) : [node];
   // An output of every step must be no larger than the step's other inputs and outputs, or much
   // smaller than the product it is a factor of.
   const largest = Math.max(
-    ...Object.values(leaves.each).map((of) => volume(of.axes)),
+    ...Object.values(leaves.each).map((node) => volume(node.axes)),
     ...(alone ? [] : [
       ...stay.map((name) => volume(from[name].axes)),
-      ...Object.values(out).filter((of) => !outside(of)).map((of) => volume(of.axes)),
+      ...Object.values(out).filter((node) => !outside(node)).map((node) => volume(node.axes)),
     ]),
   );
-  const small = (of: Node) =>
-    piecesOf(of).every((piece) =>
-      volume(piece.axes) <= Math.max(largest, volume(of.axes) / muchLarger)
+  const small = (node: Node) =>
+    piecesOf(node).every((piece) =>
+      volume(piece.axes) <= Math.max(largest, volume(node.axes) / muchLarger)
     );
-  const moved = new Map([...terms].filter(([, of]) => small(of)));
-  const expelled = Object.keys(out).filter((name) => outside(out[name]) && small(out[name]));
+  const moved = new Map([...terms].filter(([, node]) => small(node)));
+  const sunk = Object.keys(out).filter((name) => outside(out[name]) && small(out[name]));
   const pieces = [
-    ...new Set([...moved.values(), ...expelled.map((name) => out[name])].flatMap(piecesOf)),
+    ...new Set([...moved.values(), ...sunk.map((name) => out[name])].flatMap(piecesOf)),
   ];
   const ends = [
     ...Object.keys(next).filter((name) => !moved.has(name)).map((name) => next[name]),
-    ...Object.keys(out).filter((name) => !expelled.includes(name)).map((name) => out[name]),
+    ...Object.keys(out).filter((name) => !sunk.includes(name)).map((name) => out[name]),
     ...pieces,
   ];
   const bound = dependents(inner, Object.values(leaves.carry));
   // A materialised value would be computed both inside and outside.
   const rounded = dependents(inner, inner.filter(({ op }) => op === "materialise"));
-  const ready = reachable(ends).filter((of) =>
-    of.op === "reduce" && !bound.has(of) && !rounded.has(of) && volume(of.axes) <= largest
+  const ready = topologicalOrder(ends).filter((node) =>
+    node.op === "reduce" && !bound.has(node) && !rounded.has(node) && volume(node.axes) <= largest
   );
-  const tops = ready.filter((of) =>
-    !ready.some((other) => other !== of && reachable([other]).includes(of))
+  const hoisted = ready.filter((node) =>
+    !ready.some((other) => other !== node && topologicalOrder([other]).includes(node))
   );
-  if (moved.size === 0 && expelled.length === 0 && tops.length === 0) return undefined;
+  if (moved.size === 0 && sunk.length === 0 && hoisted.length === 0) return undefined;
 
   // Each leaf for all steps: the scan's arguments.
   const given = new Map<Node, Node>();
   for (const name of Object.keys(each)) given.set(leaves.each[name], each[name]);
   leaves.rest.forEach((leaf, k) => given.set(leaf, rest[k]));
-  const ahead = lifted(tops, given);
+  const ahead = overAllSteps(hoisted, given);
 
   const kept = Object.keys(next).filter((name) => !moved.has(name));
-  const outNames = Object.keys(out).filter((name) => !expelled.includes(name));
+  const outNames = Object.keys(out).filter((name) => !sunk.includes(name));
   const outOf = (piece: Node): string =>
     outNames.find((name) => out[name] === piece) ?? `piece.${piece.id}`;
   const inputs: Record<string, Node> = { ...each };
-  const early = (of: Node) => `early.${of.id}`;
-  ahead.forEach((of, k) => inputs[early(tops[k])] = of);
+  const precomputed = (node: Node) => `early.${node.id}`;
+  ahead.forEach((node, k) => inputs[precomputed(hoisted[k])] = node);
   const build = (inputs: Nodes) =>
-    inPlaceOf(scan, () =>
+    withPathOf(scan, () =>
       scanNode(
         time,
         Object.fromEntries(kept.map((name) => [name, from[name]])),
@@ -191,10 +195,12 @@ export const loosen = (
           Object.keys(each).filter((name) => name in now)
             .forEach((name) => by.set(leaves.each[name], now[name]));
           leaves.rest.forEach((leaf, k) => by.set(leaf, rest[k]));
-          tops.filter((of) => early(of) in now).forEach((of) => by.set(of, now[early(of)]));
+          hoisted.filter((node) => precomputed(node) in now).forEach((node) =>
+            by.set(node, now[precomputed(node)])
+          );
           const named: Record<string, Node> = {};
           outNames.forEach((name) => named[name] = out[name]);
-          pieces.forEach((of) => named[outOf(of)] = of);
+          pieces.forEach((node) => named[outOf(node)] = node);
           const names = Object.keys(named);
           const values = substitute(
             [...kept.map((name) => next[name]), ...names.map((name) => named[name])],
@@ -210,7 +216,7 @@ export const loosen = (
   // Inputs that the step no longer reads are dropped; one stays, as it gives the number of steps.
   const all = build(inputs);
   const read = new Set(
-    reachable([
+    topologicalOrder([
       ...Object.values(all.attributes.step!.next),
       ...Object.values(all.attributes.step!.out),
     ]),
@@ -219,27 +225,29 @@ export const loosen = (
   const names = used.length > 0 ? used : Object.keys(inputs).slice(0, 1);
   const made = build(Object.fromEntries(names.map((name) => [name, inputs[name]])));
 
-  pieces.forEach((of) => given.set(of, part(made, "out", outOf(of))));
+  pieces.forEach((node) => given.set(node, part(made, "out", outOf(node))));
   const replace = new Map<Node, Node>();
-  for (const [name, of] of parts) {
+  for (const [name, node] of parts) {
     const [kind, own] = name.split(/\.(.*)/s) as ["final" | "prev" | "out", string];
-    if (kind === "out" && expelled.includes(own)) {
-      replace.set(of, lifted([out[own]], given)[0]);
+    if (kind === "out" && sunk.includes(own)) {
+      replace.set(node, overAllSteps([out[own]], given)[0]);
     } else if (kind === "final" && moved.has(own)) {
-      const [term] = lifted([moved.get(own)!], given);
-      const steps = { [time]: known(Object.values(each)[0].axes, time) };
+      const [term] = overAllSteps([moved.get(own)!], given);
+      const steps = { [time]: sizeOf(Object.values(each)[0].axes, time) };
       const start = from[own];
       const total = sumOfTerms(term, steps);
-      replace.set(of, expand(isZero(start) ? total : apply("add", start, total), of.axes));
+      replace.set(node, expand(isZero(start) ? total : apply("add", start, total), node.axes));
       // A sum of the sum becomes one sum.
       if (!isZero(start)) continue;
       for (const user of order) {
-        if (user.op !== "reduce" || user.args[0] !== of || user.attributes.how !== "add") continue;
-        const over = user.attributes.over!.map((name) => [name, known(of.axes, name)] as const);
+        if (user.op !== "reduce" || user.args[0] !== node || user.attributes.how !== "add") {
+          continue;
+        }
+        const over = user.attributes.over!.map((name) => [name, sizeOf(node.axes, name)] as const);
         const whole = sumOfTerms(term, { ...steps, ...Object.fromEntries(over) });
         replace.set(user, expand(whole, user.axes));
       }
-    } else replace.set(of, part(made, kind, own));
+    } else replace.set(node, part(made, kind, own));
   }
   return replace;
 };

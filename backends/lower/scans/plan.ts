@@ -2,29 +2,29 @@
 // reduces or moves along are held: looped over by the lane, or by a workgroup where they are too
 // long for one lane. Outputs that sum over lanes become partial sums, finished by an ordinary
 // reduction, which adds across workgroups without atomics.
-import { known, volume } from "../../../dsl/axes.ts";
-import { intern, type Node, reachable, rewrite } from "../../../dsl/node.ts";
+import { sizeOf, volume } from "../../../dsl/axes.ts";
+import { intern, type Node, rewrite, topologicalOrder } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
 import { roles, substitute } from "../../../dsl/scan.ts";
 import { reduce } from "../../../dsl/structure.ts";
-import { loosen } from "./hoist.ts";
+import { hoist } from "./hoist.ts";
 import { isKeptInStep } from "./phases.ts";
 import { type Dim, size } from "../kernel_ir.ts";
-import { lanesFor, mixedAxes } from "./cooperative.ts";
+import { crossLaneAxes, lanesFor } from "./cooperative.ts";
 import { dependents, movedAxes } from "../graph/queries.ts";
 
 /** The shape of one scan's kernel. */
 export interface ScanPlan {
-  readonly space: readonly Dim[];
-  readonly held: readonly Dim[];
-  readonly lanes: Dim | undefined;
-  readonly width: number;
+  readonly parallel: readonly Dim[];
+  readonly perLane: readonly Dim[];
+  readonly laneAxis: Dim | undefined;
+  readonly workgroupSize: number;
   /** The lanes of a workgroup share the held axes (a cooperative scan). */
-  readonly together: boolean;
+  readonly cooperative: boolean;
   readonly outs: Readonly<Record<string, Node>>;
   /** Outputs that are sums across lanes, with the reduction at their top. */
   readonly partial: Readonly<Record<string, Node>>;
-  readonly every: number;
+  readonly checkpointEvery: number;
   readonly recomputes?: Node;
 }
 
@@ -49,17 +49,17 @@ const keptLimit = 1024;
 const segmentLimit = 512;
 
 const axesIn = (nodes: readonly Node[]): ReadonlySet<string> =>
-  new Set(nodes.flatMap((of) => Object.keys(of.axes)));
+  new Set(nodes.flatMap((node) => Object.keys(node.axes)));
 
 const reducedIn = (nodes: readonly Node[]): ReadonlySet<string> =>
-  new Set(nodes.flatMap((of) => of.op === "reduce" ? of.attributes.over! : []));
+  new Set(nodes.flatMap((node) => node.op === "reduce" ? node.attributes.over! : []));
 
 /** Axes along which a step reads carries or kept values at other positions. */
 export const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
   const isCarry = ({ op, attributes }: Node) =>
     op === "local" && attributes.name!.startsWith("carry.");
-  const inStep = dependents(nodes, nodes.filter((of) => isCarry(of) || isKeptInStep(of)));
-  return new Set(nodes.flatMap((of) => inStep.has(of) ? movedAxes(of) : []));
+  const inStep = dependents(nodes, nodes.filter((node) => isCarry(node) || isKeptInStep(node)));
+  return new Set(nodes.flatMap((node) => inStep.has(node) ? movedAxes(node) : []));
 };
 
 /** Rewrites sums of reductions as one outermost reduction, where the algebra allows it. */
@@ -101,7 +101,7 @@ const outermost = (of: Node, over: readonly string[]): Node | undefined => {
 };
 
 const stepNodes = (scan: Node, which: "next" | "out"): readonly Node[] =>
-  reachable(Object.values(scan.attributes.step![which]));
+  topologicalOrder(Object.values(scan.attributes.step![which]));
 
 const inStep = (scan: Node): readonly Node[] => [
   ...stepNodes(scan, "next"),
@@ -112,7 +112,7 @@ const inStep = (scan: Node): readonly Node[] => [
 const mostHeld = (scan: Node, held: readonly string[]): number =>
   Math.max(
     ...Object.values(roles(scan).from).map(({ axes }) =>
-      [...new Set(held)].reduce((n, axis) => axis in axes ? n * known(axes, axis) : n, 1)
+      [...new Set(held)].reduce((n, axis) => axis in axes ? n * sizeOf(axes, axis) : n, 1)
     ),
   );
 
@@ -124,18 +124,19 @@ const holdable = (
   limit: number,
 ): readonly string[] => {
   const everything = inStep(scan);
-  const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
+  const lengthOf = (axis: string) =>
+    sizeOf(everything.find((node) => axis in node.axes)!.axes, axis);
   const held: string[] = [];
-  for (const axis of [...axes].sort((a, b) => sizeOf(a) - sizeOf(b))) {
+  for (const axis of [...axes].sort((a, b) => lengthOf(a) - lengthOf(b))) {
     if (mostHeld(scan, [...besides, ...held, axis]) <= limit) held.push(axis);
   }
   return held;
 };
 
 /** True if a lane holds so much that sums should be hoisted out of the step. */
-const isFull = (scan: Node, { held }: ScanPlan): boolean =>
+const isFull = (scan: Node, { perLane: held }: ScanPlan): boolean =>
   mostHeld(scan, held.map(({ axis }) => axis)) > fullLimit &&
-  inStep(scan).every((of) => of.op !== "scan" && !(scan.attributes.axis! in of.axes));
+  inStep(scan).every((node) => node.op !== "scan" && !(scan.attributes.axis! in node.axes));
 
 /** True for the incoming carries of a scan's steps. */
 const isPrevOf = ({ op, args, attributes }: Node, scan: Node | undefined): boolean =>
@@ -148,18 +149,18 @@ const recomputable = (
 ): Node | undefined => {
   const { each } = roles(scan);
   const sources = new Set(
-    Object.values(each).flatMap((of) => isPrevOf(of, of.args[0]) ? [of.args[0]] : []),
+    Object.values(each).flatMap((node) => isPrevOf(node, node.args[0]) ? [node.args[0]] : []),
   );
   if (sources.size !== 1) return undefined;
   const [source] = sources;
   const opposite = source.attributes.reverse !== scan.attributes.reverse &&
     source.attributes.axis === scan.attributes.axis;
-  const plain = Object.values(roles(source).each).every((of) =>
-    !(of.op === "part" && of.attributes.name!.startsWith("prev."))
+  const plain = Object.values(roles(source).each).every((node) =>
+    !(node.op === "part" && node.attributes.name!.startsWith("prev."))
   );
-  const nested = stepNodes(source, "next").some((of) => of.op === "scan");
+  const nested = stepNodes(source, "next").some((node) => node.op === "scan");
   // Carries that have another reader are stored.
-  const others = [...users].flatMap(([of, by]) => isPrevOf(of, source) ? by : []);
+  const others = [...users].flatMap(([node, by]) => isPrevOf(node, source) ? by : []);
   const alone = others.every((user) => user.op === "scan" && user === scan);
   return opposite && plain && alone && !nested ? source : undefined;
 };
@@ -170,14 +171,14 @@ const recomputable = (
 const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node> => {
   const first = new Map<Node, Node>();
   const replace = new Map<Node, Node>();
-  for (const of of order) {
-    if (of.op !== "part" || of.args[0] !== scan || !of.attributes.name!.startsWith("out.")) {
+  for (const node of order) {
+    if (node.op !== "part" || node.args[0] !== scan || !node.attributes.name!.startsWith("out.")) {
       continue;
     }
-    const value = scan.attributes.step!.out[of.attributes.name!.slice("out.".length)];
+    const value = scan.attributes.step!.out[node.attributes.name!.slice("out.".length)];
     const found = first.get(value);
-    if (found === undefined) first.set(value, of);
-    else replace.set(of, found);
+    if (found === undefined) first.set(value, node);
+    else replace.set(node, found);
   }
   return replace;
 };
@@ -188,20 +189,20 @@ const sameOutputs = (scan: Node, order: readonly Node[]): ReadonlyMap<Node, Node
  */
 export const planScans = (
   roots: readonly Node[],
-  change: (of: Node) => Node = (of) => of,
+  change: (node: Node) => Node = (node) => node,
 ): { readonly roots: readonly Node[]; readonly plans: ReadonlyMap<Node, ScanPlan> } => {
   const plans = new Map<Node, ScanPlan>();
   let now = roots;
   for (;;) {
-    const order = reachable(now);
-    const scan = order.find((of) => of.op === "scan" && !plans.has(of));
+    const order = topologicalOrder(now);
+    const scan = order.find((node) => node.op === "scan" && !plans.has(node));
     if (scan === undefined) break;
     const users = new Map<Node, Node[]>();
-    for (const of of order) {
-      for (const arg of of.args) {
+    for (const node of order) {
+      for (const arg of node.args) {
         const by = users.get(arg);
-        if (by === undefined) users.set(arg, [of]);
-        else by.push(of);
+        if (by === undefined) users.set(arg, [node]);
+        else by.push(node);
       }
     }
     const twins = sameOutputs(scan, order);
@@ -209,27 +210,27 @@ export const planScans = (
       now = substitute(now, twins);
       continue;
     }
-    const mixed = mixedAxes(scan);
+    const mixed = crossLaneAxes(scan);
     const source = recomputable(scan, users);
     const alone = planScan(
       scan,
-      source !== undefined && plans.get(source)!.together ? undefined : source,
+      source !== undefined && plans.get(source)!.cooperative ? undefined : source,
     );
     const loosened = mixed !== undefined
-      ? loosen(scan, order, mixed)
+      ? hoist(scan, order, mixed)
       : isFull(scan, alone)
-      ? loosen(scan, order, new Set(holdable(scan, axesIn(inStep(scan)), [], heldLimit)), true)
+      ? hoist(scan, order, new Set(holdable(scan, axesIn(inStep(scan)), [], heldLimit)), true)
       : undefined;
     if (loosened !== undefined) {
       now = rewrite(substitute(now, loosened), change);
       continue;
     }
-    const plan = (mixed && planTogether(scan, mixed)) ?? alone;
+    const plan = (mixed && planCooperative(scan, mixed)) ?? alone;
     plans.set(scan, plan);
     const replace = new Map<Node, Node>();
     for (const name of Object.keys(plan.partial)) {
-      const of = order.find((of) =>
-        of.op === "part" && of.args[0] === scan && of.attributes.name === `out.${name}`
+      const of = order.find((node) =>
+        node.op === "part" && node.args[0] === scan && node.attributes.name === `out.${name}`
       );
       if (of !== undefined) replace.set(of, finished(scan, plan, name));
     }
@@ -244,7 +245,7 @@ export const segmentAxis = "segment";
 /** The axis of `count` partial sums of an output. */
 const partialAxis = (count: number): string => `partial sum of ${count}`;
 /** The axis of a scan's partial sums: one for each workgroup of lanes. */
-export const partialAxisOf = ({ lanes, width }: ScanPlan): Dim => {
+export const partialAxisOf = ({ laneAxis: lanes, workgroupSize: width }: ScanPlan): Dim => {
   const size = Math.ceil(lanes!.size / width);
   return { axis: partialAxis(size), size };
 };
@@ -254,12 +255,12 @@ const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
   const reduction = plan.partial[name];
   const length = scan.args[scan.attributes.carries!.length].axes[axis!];
   const groups = partialAxisOf(plan);
-  const across = plan.space.filter((dim) =>
-    reduction.attributes.over!.includes(dim.axis) && dim.axis !== plan.lanes!.axis
+  const across = plan.parallel.filter((dim) =>
+    reduction.attributes.over!.includes(dim.axis) && dim.axis !== plan.laneAxis!.axis
   );
   const extra = Object.fromEntries([
     ...across.map((dim) => [dim.axis, dim.size] as const),
-    ...(reduction.attributes.over!.includes(plan.lanes!.axis)
+    ...(reduction.attributes.over!.includes(plan.laneAxis!.axis)
       ? [[groups.axis, groups.size] as const]
       : []),
   ]);
@@ -278,20 +279,20 @@ const finished = (scan: Node, plan: ScanPlan, name: string): Node => {
  * undefined if the rest does not fit into workgroup memory. Its carries are stored at every step
  * for a scan back over it: recomputing them would be one more contraction a step.
  */
-const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefined => {
+const planCooperative = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefined => {
   const { out } = scan.attributes.step!;
   const everything = inStep(scan);
   const axes = axesIn(everything);
   const reduced = reducedIn(everything);
   const dim = (axis: string): Dim => ({
     axis,
-    size: known(everything.find((of) => axis in of.axes)!.axes, axis),
+    size: sizeOf(everything.find((node) => axis in node.axes)!.axes, axis),
   });
   const moved = movedIn(everything);
   const isHeld = (axis: string) => mixed.has(axis) || reduced.has(axis) || moved.has(axis);
   // In the order of the largest input, so that neighbouring lanes read neighbouring elements.
-  const inputs = everything.filter((of) =>
-    of.op === "local" && !of.attributes.name!.startsWith("carry.")
+  const inputs = everything.filter((node) =>
+    node.op === "local" && !node.attributes.name!.startsWith("carry.")
   );
   const [largest] = [...inputs].sort((a, b) => volume(b.axes) - volume(a.axes));
   const order = Object.keys(largest?.axes ?? {});
@@ -303,7 +304,16 @@ const planTogether = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | undefi
   const width = lanesFor(scan, Object.values(out), held);
   if (width === undefined) return undefined;
   const outs = { ...out };
-  return { space, held, lanes: undefined, width, together: true, outs, partial: {}, every: 1 };
+  return {
+    parallel: space,
+    perLane: held,
+    laneAxis: undefined,
+    workgroupSize: width,
+    cooperative: true,
+    outs,
+    partial: {},
+    checkpointEvery: 1,
+  };
 };
 
 const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
@@ -318,35 +328,38 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
     ...reducedIn(again),
     ...movedIn(again),
   ]);
-  for (const of of [...chain, ...outNodes, ...again]) {
-    if (of.op === "scan") { for (const axis of axesIn(reachable([of]))) fixed.add(axis); }
+  for (const node of [...chain, ...outNodes, ...again]) {
+    if (node.op === "scan") {
+      for (const axis of axesIn(topologicalOrder([node]))) fixed.add(axis);
+    }
   }
   // A sum is computed once for all elements that a lane carries along axes that the sum lacks, as
   // far as the lane can hold them; beyond, each lane computes it for itself.
-  const sums = chain.filter((of) => of.op === "reduce");
+  const sums = chain.filter((node) => node.op === "reduce");
   const lacking = [...axesIn(Object.values(step!.next))]
-    .filter((axis) => sums.some((of) => !(axis in of.axes)));
+    .filter((axis) => sums.some((node) => !(axis in node.axes)));
   holdable(scan, lacking, fixed, keptLimit).forEach((axis) => fixed.add(axis));
   const everything = [...chain, ...outNodes, ...again];
-  const sizeOf = (axis: string) => known(everything.find((of) => axis in of.axes)!.axes, axis);
+  const lengthOf = (axis: string) =>
+    sizeOf(everything.find((node) => axis in node.axes)!.axes, axis);
   const outs: Record<string, Node> = { ...step!.out };
   const partial: Record<string, Node> = {};
   const held = new Set(fixed);
   const candidates = [...reducedIn(outNodes)].filter((axis) => !held.has(axis))
-    .sort((a, b) => sizeOf(a) - sizeOf(b) || (a < b ? -1 : 1));
+    .sort((a, b) => lengthOf(a) - lengthOf(b) || (a < b ? -1 : 1));
   const across: string[] = [];
   for (const axis of candidates) {
-    const volume = [...held].reduce((n, name) => n * sizeOf(name), sizeOf(axis));
+    const volume = [...held].reduce((n, name) => n * lengthOf(name), lengthOf(axis));
     if (volume <= heldLimit) held.add(axis);
     else across.push(axis);
   }
   // Sums across lanes must be outermost in an output; where they are not, the lane holds the axis.
-  for (const [name, of] of Object.entries(step!.out)) {
-    const inside = reducedIn(reachable([of]));
+  for (const [name, node] of Object.entries(step!.out)) {
+    const inside = reducedIn(topologicalOrder([node]));
     if (!across.some((axis) => inside.has(axis))) continue;
-    const top = outermost(of, across);
+    const top = outermost(node, across);
     const clean = top !== undefined && top.op === "reduce" &&
-      !across.some((axis) => reducedIn(reachable([top.args[0]])).has(axis));
+      !across.some((axis) => reducedIn(topologicalOrder([top.args[0]])).has(axis));
     if (clean) {
       partial[name] = top;
       outs[name] = top;
@@ -354,22 +367,22 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
       for (const axis of inside) held.add(axis);
     }
   }
-  for (const [name, of] of Object.entries(partial)) {
+  for (const [name, node] of Object.entries(partial)) {
     // An axis that is held after all may leave nothing to sum across lanes.
-    if (of.attributes.over!.every((axis) => held.has(axis))) delete partial[name];
+    if (node.attributes.over!.every((axis) => held.has(axis))) delete partial[name];
   }
   const lanesOf = axesIn([
     ...Object.values(step!.next),
     // Recomputed carries, where no cotangent has their axes.
     ...recomputes === undefined ? [] : Object.values(recomputes.attributes.step!.next),
     ...Object.values(outs),
-    ...Object.values(partial).map((of) => of.args[0]),
+    ...Object.values(partial).map((node) => node.args[0]),
   ]);
   const space = [...lanesOf].filter((axis) => !held.has(axis)).map((axis) => ({
     axis,
-    size: sizeOf(axis),
+    size: lengthOf(axis),
   }));
-  const summed = Object.values(partial).flatMap((of) => of.attributes.over!)
+  const summed = Object.values(partial).flatMap((node) => node.attributes.over!)
     .filter((axis) => !held.has(axis));
   // Neighbouring chunks are far apart in memory.
   const isNear = (dim: Dim) => Number(!dim.axis.includes(chunkSuffix) && dim.size >= fewLanes);
@@ -379,27 +392,27 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
   const ordered = lanes === undefined ? space : [...space.filter((dim) => dim !== lanes), lanes];
   let width = workgroup;
   while (lanes !== undefined && width > 8 && width / 2 >= lanes.size) width /= 2;
-  const heldDims = [...held].map((axis) => ({ axis, size: sizeOf(axis) }));
+  const heldDims = [...held].map((axis) => ({ axis, size: lengthOf(axis) }));
   const perLane = Object.values(partial).reduce(
-    (n, of) => n + size(heldDims.filter((dim) => dim.axis in of.axes)),
+    (n, node) => n + size(heldDims.filter((dim) => dim.axis in node.axes)),
     0,
   );
   while (width > 8 && perLane * width * 4 > sharedLimit) width /= 2;
   return {
-    space: ordered,
-    held: heldDims,
-    lanes,
-    width,
-    together: false,
+    parallel: ordered,
+    perLane: heldDims,
+    laneAxis: lanes,
+    workgroupSize: width,
+    cooperative: false,
     outs,
     partial,
-    every: 1,
+    checkpointEvery: 1,
     recomputes,
   };
 };
 
 /** The axes along which lanes run a scan in parallel; each lane holds the others. */
-export const spaceOf = (scan: Node): readonly Dim[] => planScan(scan, undefined).space;
+export const spaceOf = (scan: Node): readonly Dim[] => planScan(scan, undefined).parallel;
 
 /**
  * Chooses the steps between stored carries (sqrt checkpointing); all are stored where none are
@@ -410,18 +423,18 @@ const withSegments = (
   plans: ReadonlyMap<Node, ScanPlan>,
 ): ReadonlyMap<Node, ScanPlan> => {
   const result = new Map<Node, ScanPlan>();
-  const live = reachable(roots).filter((of) => of.op === "scan");
+  const live = topologicalOrder(roots).filter((node) => node.op === "scan");
   for (const scan of live) result.set(scan, plans.get(scan)!);
   for (const scan of live) {
     const source = plans.get(scan)!.recomputes;
     if (source === undefined) continue;
-    const { held } = plans.get(scan)!;
+    const { perLane: held } = plans.get(scan)!;
     const { from } = roles(source);
     const values = Object.values(from).reduce(
-      (n, of) => n + size(held.filter((dim) => dim.axis in of.axes)),
+      (n, node) => n + size(held.filter((dim) => dim.axis in node.axes)),
       0,
     );
-    const steps = known(
+    const steps = sizeOf(
       source.args[source.attributes.carries!.length].axes,
       source.attributes.axis!,
     );
@@ -429,7 +442,7 @@ const withSegments = (
     // More than the square root of the steps, as memory for carries costs more than a lane's
     // registers.
     const every = Math.min(fit, Math.max(1, Math.ceil(1.5 * Math.sqrt(steps))));
-    result.set(source, { ...result.get(source)!, every });
+    result.set(source, { ...result.get(source)!, checkpointEvery: every });
     if (every === 1) result.set(scan, { ...result.get(scan)!, recomputes: undefined });
   }
   return result;

@@ -1,21 +1,21 @@
 // From drafts to kernels: their order, a storage for every stored value, and which updates run in
 // place.
-import { known, sameAxes } from "../../../dsl/axes.ts";
-import { type Node, node, reachable } from "../../../dsl/node.ts";
+import { sameAxes, sizeOf } from "../../../dsl/axes.ts";
+import { type Node, nodeOf, topologicalOrder } from "../../../dsl/node.ts";
 import { part, roles } from "../../../dsl/scan.ts";
 import { ascend } from "../../../dsl/walk.ts";
 import type { Program } from "../../backend.ts";
 import { contractionOf, isLeaf } from "../cost_model.ts";
-import { type Draft, updatesOf, type Use } from "../fusion/kernel_draft.ts";
-import { roundable } from "./half_precision.ts";
+import { type KernelDraft, updatesOf, type Use } from "../fusion/kernel_draft.ts";
+import { canBeF16 } from "./half_precision.ts";
 import {
   type Checkpoints,
   copying,
   type Dim,
   dims,
   type Kernel,
-  type Lowered,
-  type Root,
+  type KernelOutput,
+  type LoweredProgram,
   type ScanRoot,
   size,
   type Storage,
@@ -29,15 +29,15 @@ const indexLimit = 2 ** 31 - 1;
  * Orders the drafts, assigns a storage to every stored value, and chooses the updates that run in
  * place.
  */
-export const assemble = (
+export const assignBuffers = (
   program: Program,
   roots: readonly Node[],
-  drafts: readonly Draft[],
-  home: ReadonlyMap<Node, Draft>,
-  uses: ReadonlyMap<Node, ReadonlyMap<Draft, Use>>,
+  drafts: readonly KernelDraft[],
+  home: ReadonlyMap<Node, KernelDraft>,
+  uses: ReadonlyMap<Node, ReadonlyMap<KernelDraft, Use>>,
   plans: ReadonlyMap<Node, ScanPlan>,
   halvesFrom: number,
-): Lowered => {
+): LoweredProgram => {
   let nextId = 0;
   const storage = (fields: Omit<Storage, "id">): Storage => {
     const elements = size(fields.dims);
@@ -51,24 +51,24 @@ export const assemble = (
   };
   const stored = new Map<Node, Storage>();
   const inputs: Storage[] = [], params: Storage[] = [], literals: Storage[] = [];
-  const leaf = (of: Node) => {
-    const role = of.op as "input" | "param" | "literal";
-    const { name, data } = of.attributes;
-    const made = storage({ dtype: of.dtype, dims: dims(of.axes), role, name, data });
-    stored.set(of, made);
+  const leaf = (node: Node) => {
+    const role = node.op as "input" | "param" | "literal";
+    const { name, data } = node.attributes;
+    const made = storage({ dtype: node.dtype, dims: dims(node.axes), role, name, data });
+    stored.set(node, made);
     ({ input: inputs, param: params, literal: literals })[role].push(made);
   };
   const outputs = Object.entries(program.outputs);
   const updates = Object.entries(program.updates ?? {});
-  for (const of of reachable(roots)) {
-    if (["input", "param", "literal"].includes(of.op)) leaf(of);
+  for (const node of topologicalOrder(roots)) {
+    if (["input", "param", "literal"].includes(node.op)) leaf(node);
   }
 
-  const readers = new Map<Node, Set<Draft>>();
-  const needs = new Map<Draft, Set<Draft>>(drafts.map((draft) => [draft, new Set()]));
-  for (const [of, by] of uses) {
-    readers.set(of, new Set(by.keys()));
-    const from = home.get(of);
+  const readers = new Map<Node, Set<KernelDraft>>();
+  const needs = new Map<KernelDraft, Set<KernelDraft>>(drafts.map((draft) => [draft, new Set()]));
+  for (const [node, by] of uses) {
+    readers.set(node, new Set(by.keys()));
+    const from = home.get(node);
     if (from === undefined) continue;
     for (const draft of by.keys()) if (draft !== from) needs.get(draft)!.add(from);
   }
@@ -84,7 +84,9 @@ export const assemble = (
   const updated = updatesOf(program, roots);
   const outputNodes = new Set(roots.slice(0, outputs.length));
   const paramByName = new Map<string, Node>();
-  for (const of of stored.keys()) if (of.op === "param") paramByName.set(of.attributes.name!, of);
+  for (const node of stored.keys()) {
+    if (node.op === "param") paramByName.set(node.attributes.name!, node);
+  }
   const updating = new Set(
     drafts.filter((draft) =>
       draft.scan === undefined && draft.roots.length > 0 &&
@@ -96,12 +98,12 @@ export const assemble = (
   );
   const inPlace = new Map<Node, Storage>();
   // If no kernel reads the old value, the new one is stored in the parameter's place.
-  for (const [of, [name, ...others]] of updated) {
-    if (others.length > 0 || paramByName.has(name) || outputNodes.has(of) || !home.has(of)) {
+  for (const [node, [name, ...others]] of updated) {
+    if (others.length > 0 || paramByName.has(name) || outputNodes.has(node) || !home.has(node)) {
       continue;
     }
-    const place = storage({ dtype: of.dtype, dims: dims(of.axes), role: "param", name });
-    inPlace.set(of, place);
+    const place = storage({ dtype: node.dtype, dims: dims(node.axes), role: "param", name });
+    inPlace.set(node, place);
     params.push(place);
   }
   for (const draft of updating) {
@@ -111,7 +113,7 @@ export const assemble = (
       const param = paramByName.get(name);
       if (param === undefined || others.length > 0) continue;
       const by = [...(uses.get(param) ?? [])];
-      const safe = by.every(([reader, { direct }]) =>
+      const safe = by.every(([reader, { aligned: direct }]) =>
         reader === draft ? direct : !updating.has(reader)
       );
       if (!safe || !sameAxes(param.axes, root.axes)) continue;
@@ -129,59 +131,65 @@ export const assemble = (
     if (!wantedOrder.has(roots[k])) wantedOrder.set(roots[k], output.order);
   });
   updates.forEach(([name], k) => {
-    const of = roots[outputs.length + k];
+    const node = roots[outputs.length + k];
     const param = paramByName.get(name);
-    if (!wantedOrder.has(of) && param !== undefined) wantedOrder.set(of, Object.keys(param.axes));
+    if (!wantedOrder.has(node) && param !== undefined) {
+      wantedOrder.set(node, Object.keys(param.axes));
+    }
   });
 
   const mayRound = halvesFrom === Infinity
     ? new Set<Node>()
-    : roundable(reachable(roots), halvesFrom, new Set(updates.map(([name]) => name)));
+    : canBeF16(topologicalOrder(roots), halvesFrom, new Set(updates.map(([name]) => name)));
   /** True for the sum or maximum of a row. */
-  const isStatistic = (of: Node, { over, contraction }: Draft): boolean =>
-    contraction === undefined && over !== undefined && !over.every((axis) => axis in of.axes);
-  const isHalf = (of: Node, draft: Draft): boolean =>
-    mayRound.has(of) && !outputNodes.has(of) && !updated.has(of) && !isStatistic(of, draft) &&
-    !of.attributes.name?.startsWith("final.");
-  const placed = (of: Node, draft: Draft, order: readonly string[]): Storage =>
+  const isStatistic = (node: Node, { reductionAxes: over, contraction }: KernelDraft): boolean =>
+    contraction === undefined && over !== undefined && !over.every((axis) => axis in node.axes);
+  const isHalf = (node: Node, draft: KernelDraft): boolean =>
+    mayRound.has(node) && !outputNodes.has(node) && !updated.has(node) &&
+    !isStatistic(node, draft) &&
+    !node.attributes.name?.startsWith("final.");
+  const placed = (node: Node, draft: KernelDraft, order: readonly string[]): Storage =>
     storage({
-      dtype: of.dtype,
-      ...(isHalf(of, draft) ? { half: true } : {}),
-      dims: dims(of.axes, order),
-      role: outputNodes.has(of) ? "output" : "temporary",
+      dtype: node.dtype,
+      ...(isHalf(node, draft) ? { half: true } : {}),
+      dims: dims(node.axes, order),
+      role: outputNodes.has(node) ? "output" : "temporary",
     });
 
   const checkpoints = new Map<Node, Checkpoints>();
-  const scanStorage = (draft: Draft) => {
+  const scanStorage = (draft: KernelDraft) => {
     const scan = draft.scan!;
     const plan = plans.get(scan)!;
-    const prevs = draft.roots.filter((of) => of.attributes.name!.startsWith("prev."));
+    const prevs = draft.roots.filter((node) => node.attributes.name!.startsWith("prev."));
     if (prevs.length > 0) {
       const { from } = roles(scan);
-      const steps = known(prevs[0].axes, scan.attributes.axis!);
-      const segments = Math.ceil(steps / plan.every);
+      const steps = sizeOf(prevs[0].axes, scan.attributes.axis!);
+      const segments = Math.ceil(steps / plan.checkpointEvery);
       // All carries are stored where steps are recomputed from them; else those that are read.
-      const names = plan.every > 1
+      const names = plan.checkpointEvery > 1
         ? scan.attributes.carries!
-        : prevs.map((of) => of.attributes.name!.slice("prev.".length));
+        : prevs.map((node) => node.attributes.name!.slice("prev.".length));
       const entries = names.map((name) => {
         const made = storage({
           dtype: from[name].dtype,
           dims: [
-            { axis: plan.every > 1 ? segmentAxis : scan.attributes.axis!, size: segments },
+            {
+              axis: plan.checkpointEvery > 1 ? segmentAxis : scan.attributes.axis!,
+              size: segments,
+            },
             ...dims(from[name].axes),
           ],
           role: "temporary",
         });
-        if (plan.every === 1) stored.set(part(scan, "prev", name), made);
+        if (plan.checkpointEvery === 1) stored.set(part(scan, "prev", name), made);
         return [name, made] as const;
       });
-      checkpoints.set(scan, { every: plan.every, storage: Object.fromEntries(entries) });
+      checkpoints.set(scan, { every: plan.checkpointEvery, storage: Object.fromEntries(entries) });
     }
-    for (const of of draft.roots) {
-      if (of.attributes.name!.startsWith("prev.")) continue;
-      const order = wantedOrder.get(of) ?? Object.keys(of.axes);
-      stored.set(of, inPlace.get(of) ?? placed(of, draft, order));
+    for (const node of draft.roots) {
+      if (node.attributes.name!.startsWith("prev.")) continue;
+      const order = wantedOrder.get(node) ?? Object.keys(node.axes);
+      stored.set(node, inPlace.get(node) ?? placed(node, draft, order));
     }
   };
   for (const draft of sequence) {
@@ -199,31 +207,31 @@ export const assemble = (
   const extra: Kernel[] = [];
   const sameOrder = (storage: Storage, order: readonly string[]) =>
     storage.dims.map((dim) => dim.axis).join() === order.join();
-  const copyOut = (of: Node, order: readonly string[], role: "output" | "temporary"): Storage => {
-    const made = storage({ dtype: of.dtype, dims: dims(of.axes, order), role });
-    extra.push(copying(of, made, [...of.path, "copy"].join(" > ")));
+  const copyOut = (node: Node, order: readonly string[], role: "output" | "temporary"): Storage => {
+    const made = storage({ dtype: node.dtype, dims: dims(node.axes, order), role });
+    extra.push(copying(node, made, [...node.path, "copy"].join(" > ")));
     return made;
   };
   outputs.forEach(([name, output], k) => {
-    const of = roots[k];
-    const own = stored.get(of);
+    const node = roots[k];
+    const own = stored.get(node);
     const usable = own !== undefined && own.role === "output" && sameOrder(own, output.order);
-    outputStorage[name] = usable ? own : copyOut(of, output.order, "output");
+    outputStorage[name] = usable ? own : copyOut(node, output.order, "output");
   });
   updates.forEach(([name], k) => {
-    const of = roots[outputs.length + k];
+    const node = roots[outputs.length + k];
     const param = paramByName.get(name);
     const to = param === undefined ? undefined : stored.get(param);
-    if (inPlace.get(of)?.name === name) return;
-    const order = param === undefined ? Object.keys(of.axes) : Object.keys(param.axes);
+    if (inPlace.get(node)?.name === name) return;
+    const order = param === undefined ? Object.keys(node.axes) : Object.keys(param.axes);
     const target = to ??
-      storage({ dtype: of.dtype, dims: dims(of.axes, order), role: "param", name });
+      storage({ dtype: node.dtype, dims: dims(node.axes, order), role: "param", name });
     if (to === undefined) params.push(target);
-    const own = stored.get(of);
+    const own = stored.get(node);
     const from =
       own !== undefined && own.role !== "param" && own.role !== "input" && sameOrder(own, order)
         ? own
-        : copyOut(of, order, "temporary");
+        : copyOut(node, order, "temporary");
     copies.push({ from, to: target });
   });
 
@@ -244,7 +252,7 @@ export const assemble = (
   // A parameter that no kernel reads is kept, as its value may be requested.
   const asked = [...outputs.map(([, { of }]) => of), ...updates.map(([, of]) => of)];
   const kept = new Set(params.map(({ name }) => name));
-  for (const { op, dtype, axes, attributes: { name } } of reachable(asked.map(node))) {
+  for (const { op, dtype, axes, attributes: { name } } of topologicalOrder(asked.map(nodeOf))) {
     if (op !== "param" || kept.has(name)) continue;
     kept.add(name);
     params.push(storage({ dtype, dims: dims(axes), role: "param", name }));
@@ -259,7 +267,7 @@ export const assemble = (
  */
 const orderLikeReads = (
   root: Node,
-  draft: Draft,
+  draft: KernelDraft,
   stored: ReadonlyMap<Node, Storage>,
 ): readonly string[] => {
   const seen = new Set<Node>(),
@@ -282,30 +290,30 @@ const orderLikeReads = (
 
 /** A topological order of drafts. Updates come as soon as they can. */
 const topological = (
-  drafts: readonly Draft[],
-  needs: ReadonlyMap<Draft, ReadonlySet<Draft>>,
-  updating: ReadonlySet<Draft>,
-): readonly Draft[] => {
-  const done = new Map<Draft, Draft>();
+  drafts: readonly KernelDraft[],
+  needs: ReadonlyMap<KernelDraft, ReadonlySet<KernelDraft>>,
+  updating: ReadonlySet<KernelDraft>,
+): readonly KernelDraft[] => {
+  const done = new Map<KernelDraft, KernelDraft>();
   // Drafts made later are earlier in the graph.
-  const earlierFirst = (some: Iterable<Draft>) => [...some].sort((a, b) => b.id - a.id);
+  const earlierFirst = (some: Iterable<KernelDraft>) => [...some].sort((a, b) => b.id - a.id);
   for (const draft of earlierFirst(drafts)) {
     ascend(draft, done, (of) => earlierFirst(needs.get(of)!), (of) => of);
   }
   const result = [...done.keys()];
   // Nothing depends on an update, so it comes right after the last draft that it needs; so do
   // drafts that only updates depend on, such as parts of a gradient.
-  const used = new Set<Draft>(), awaited = new Set<Draft>();
+  const used = new Set<KernelDraft>(), awaited = new Set<KernelDraft>();
   for (const [user, all] of needs) {
     for (const draft of all) {
       used.add(draft);
       if (!updating.has(user)) awaited.add(draft);
     }
   }
-  const isAside = (draft: Draft): boolean =>
+  const isAside = (draft: KernelDraft): boolean =>
     updating.has(draft) || used.has(draft) && !awaited.has(draft);
   const place = new Map(result.filter((draft) => !isAside(draft)).map((draft, k) => [draft, k]));
-  const when = new Map<Draft, number>();
+  const when = new Map<KernelDraft, number>();
   for (const draft of result) {
     const last = [...needs.get(draft)!].reduce((late, of) => Math.max(late, when.get(of)!), -1);
     when.set(draft, place.get(draft) ?? last);
@@ -317,40 +325,42 @@ const topological = (
 };
 
 const expressionKernel = (
-  draft: Draft,
-  home: ReadonlyMap<Node, Draft>,
+  draft: KernelDraft,
+  home: ReadonlyMap<Node, KernelDraft>,
   stored: ReadonlyMap<Node, Storage>,
 ): Kernel | undefined => {
-  const roots: Root[] = draft.roots.filter((root) => home.get(root) === draft)
+  const roots: KernelOutput[] = draft.roots.filter((root) => home.get(root) === draft)
     .map((root) => ({ node: root, storage: stored.get(root)! }));
   if (roots.length === 0) return undefined;
-  const over = (draft.over ?? []).map((axis) => ({ axis, size: draft.full.get(axis)! }));
+  const over = (draft.reductionAxes ?? []).map((axis) => ({ axis, size: draft.domain.get(axis)! }));
   const contraction = draft.contraction === undefined
     ? undefined
     : contractionOf(draft.contraction);
   const widest = [...roots].sort((a, b) => size(b.storage.dims) - size(a.storage.dims))[0];
-  const ordered = widest.storage.dims.filter((dim) => !draft.over?.includes(dim.axis));
-  const rest = [...draft.full].map(([axis, size]) => ({ axis, size }))
-    .filter(({ axis }) => !draft.over?.includes(axis) && !ordered.some((dim) => dim.axis === axis));
+  const ordered = widest.storage.dims.filter((dim) => !draft.reductionAxes?.includes(dim.axis));
+  const rest = [...draft.domain].map(([axis, size]) => ({ axis, size }))
+    .filter(({ axis }) =>
+      !draft.reductionAxes?.includes(axis) && !ordered.some((dim) => dim.axis === axis)
+    );
   const space: readonly Dim[] = [...rest, ...ordered];
   const reductions = [...draft.reductions].sort((a, b) => a.id - b.id);
   const shape = contraction !== undefined ? "contraction" : over.length > 0 ? "row" : "map";
-  const { again, path } = draft;
+  const { rematerialised: again, path } = draft;
   return { shape, space, over, reductions, contraction, again, roots, path };
 };
 
 const scanKernel = (
-  draft: Draft,
+  draft: KernelDraft,
   plan: ScanPlan,
   stored: ReadonlyMap<Node, Storage>,
   checkpoints: ReadonlyMap<Node, Checkpoints>,
 ): Kernel => {
   const scan = draft.scan!;
   const roots: ScanRoot[] = [];
-  for (const of of draft.roots) {
-    const [kind, name] = of.attributes.name!.split(/\.(.*)/s);
+  for (const node of draft.roots) {
+    const [kind, name] = node.attributes.name!.split(/\.(.*)/s);
     if (kind === "prev") continue;
-    const storage = stored.get(of)!;
+    const storage = stored.get(node)!;
     if (kind === "partial") {
       roots.push({
         kind: "out",
@@ -360,7 +370,13 @@ const scanKernel = (
       });
     } else roots.push({ kind: kind as "final" | "out", name, storage });
   }
-  const { space, held, lanes, width, together } = plan;
+  const {
+    parallel: space,
+    perLane: held,
+    laneAxis: lanes,
+    workgroupSize: width,
+    cooperative: together,
+  } = plan;
   const recomputes = plan.recomputes === undefined
     ? undefined
     : { scan: plan.recomputes, checkpoints: checkpoints.get(plan.recomputes)! };
@@ -375,7 +391,7 @@ const scanKernel = (
     roots,
     checkpoints: checkpoints.get(scan),
     recomputes,
-    again: draft.again,
+    again: draft.rematerialised,
     path: draft.path,
   };
 };

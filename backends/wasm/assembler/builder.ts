@@ -65,7 +65,7 @@ export interface Builder {
   /** `into` with one lane read from memory. */
   readonly loadLane: (into: Value, lane: number, address: Value, offset: number) => Value;
   /** A load, at this point. */
-  readonly loadNow: (
+  readonly loadUnhoisted: (
     how: "v128.load" | "v128.load32_splat" | "v128.load32_zero" | "v128.load64_zero",
     address: Value,
     offset: number,
@@ -216,7 +216,7 @@ export const builder = (params: number, forgets = false): Builder => {
       [of, by],
     );
 
-  const loadNow: Builder["loadNow"] = (how, address, offset) => {
+  const loadUnhoisted: Builder["loadUnhoisted"] = (how, address, offset) => {
     const local = fresh("v128");
     push(depth(), read(address), access[how](offset), set(local));
     return { type: "v128", local, level: depth(), varies: true };
@@ -280,7 +280,7 @@ export const builder = (params: number, forgets = false): Builder => {
         access["v128.load32_lane"](offset, lane),
         [address, into],
       ),
-    loadNow,
+    loadUnhoisted: loadUnhoisted,
     store: (how, address, offset, value, lane = 0) =>
       push(depth(), read(address), get(value.local), access[how](offset, lane)),
     whole,

@@ -69,18 +69,18 @@ const arranged = (kernel: ExpressionKernel, of: Contraction): Contraction => {
 };
 
 /** An integer variable of the kernel, clamped below `extent`. */
-const bounded = (emit: Emitter, of: affine.Int, extent: number): affine.Int =>
+const bounded = (emit: Emitter, of: affine.IndexExpr, extent: number): affine.IndexExpr =>
   affine.high(of) < extent ? of : emit.named(emit.atMost(of, extent - 1), extent);
 
 /** The number of elements from `from` on, of `all` in blocks of `most`. */
-const left = (emit: Emitter, all: number, from: affine.Int, most: number): Value =>
+const left = (emit: Emitter, all: number, from: affine.IndexExpr, most: number): Value =>
   emit.atMost(affine.sum(affine.int(all), affine.times(from, -1)), most);
 
 /** `count` rows or columns from `of` on, kept below `extent`. */
 const span = (
   emit: Emitter,
   what: "row" | "column",
-  of: affine.Int,
+  of: affine.IndexExpr,
   count: number,
   extent: number,
 ): Span => {
@@ -127,13 +127,14 @@ const printPacking = (
     const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
       if (k === others.length) return inside(env);
       const dim = others[k];
-      const at = (place: affine.Int) => loops(new Map([...env, [dim.axis, place]]), inside, k + 1);
+      const at = (place: affine.IndexExpr) =>
+        loops(new Map([...env, [dim.axis, place]]), inside, k + 1);
       if (dim !== cut || pieces === 1) return emit.loop(dim.size, at);
       emit.loop(length, (i) => {
         at(bounded(emit, affine.sum(start, i), dim.size));
       }, left(emit, dim.size, start, length));
     };
-    const put = (env: Env, column: affine.Int, wanted: affine.Int) => {
+    const put = (env: Env, column: affine.IndexExpr, wanted: affine.IndexExpr) => {
       const places = emit.unflatten(column, columns);
       const value = emit.emit(right, new Map([...env, ...places]));
       const own = affine.quotient(wanted, panel), within = affine.remainder(wanted, panel);
@@ -294,18 +295,24 @@ const printProduct = (
     const column0 = affine.times(columnBlock, blockColumns);
     const rowsHere = left(emit, rows, row0, blockRows);
     const columnsHere = left(emit, columns, column0, blockColumns);
-    const rowAt = (i: affine.Int): affine.Int => bounded(emit, affine.sum(row0, i), rows);
-    const rowsAt = (i: affine.Int, count: number): Span =>
+    const rowAt = (i: affine.IndexExpr): affine.IndexExpr =>
+      bounded(emit, affine.sum(row0, i), rows);
+    const rowsAt = (i: affine.IndexExpr, count: number): Span =>
       span(emit, "row", affine.sum(row0, i), count, rows);
-    const rowOfTile = (n: affine.Int): affine.Int => affine.times(n, tileRows);
+    const rowOfTile = (n: affine.IndexExpr): affine.IndexExpr => affine.times(n, tileRows);
     /** An element of a storage that has `stride` elements each of some rows. */
-    const inRows = (storage: Storage, row: affine.Int, count: number, stride: number): Value => {
+    const inRows = (
+      storage: Storage,
+      row: affine.IndexExpr,
+      count: number,
+      stride: number,
+    ): Value => {
       const at = affine.times(row, stride);
       const any = affine.sum(row, affine.variable("row", count));
       const last = affine.variable("element of a row", stride);
       return emit.address(storage, at, affine.sum(affine.times(any, stride), last));
     };
-    const tileAt = (n: affine.Int): Value => inRows(tiles, n, 1, depth * tileStride);
+    const tileAt = (n: affine.IndexExpr): Value => inRows(tiles, n, 1, depth * tileStride);
     const tilesHere = make.op(
       "i32.div_u",
       make.op("i32.add", rowsHere, make.whole(tileRows - 1)),
@@ -318,11 +325,11 @@ const printProduct = (
     const asItStands = kind === "standing" && standing !== undefined;
     const rowBytes = 4 * (asItStands ? standing.rowPitch : rowStride);
     /** Terms of a block from `term0` on: the last block ends with the last of all. */
-    const termsAt = (term0: affine.Int): Span => {
+    const termsAt = (term0: affine.IndexExpr): Span => {
       const one = affine.variable("term", Math.min(terms, depth));
       return { first: term0, any: affine.within(affine.sum(term0, one), 0, terms - 1) };
     };
-    const leftAt = (n: affine.Int, count: number, term0: affine.Int): Value => {
+    const leftAt = (n: affine.IndexExpr, count: number, term0: affine.IndexExpr): Value => {
       if (kind === "packed") return tileAt(n);
       return asItStands
         ? standing.address(rowsAt(rowOfTile(n), count), termsAt(term0))
@@ -331,7 +338,7 @@ const printProduct = (
     const wholeTiles = make.op("i32.div_u", rowsHere, make.whole(tileRows));
     const last = rows % blockRows, short = last % tileRows;
     /** Runs `inside` for whole tiles of rows, and for what is left of the last block. */
-    const eachTile = (inside: (n: affine.Int, count: number) => void) => {
+    const eachTile = (inside: (n: affine.IndexExpr, count: number) => void) => {
       emit.loop(blockRows / tileRows, (n) => inside(n, tileRows), wholeTiles);
       if (short === 0) return;
       emit.when(make.op("i32.eq", rowsHere, make.whole(last)), () => {
@@ -340,19 +347,24 @@ const printProduct = (
     };
 
     /** Packs terms from `term0` on of the block's rows, with what is done to them. */
-    const packLeft = (term0: affine.Int, termsHere: Value, most: number) => {
-      const put = (row: affine.Int, i: affine.Int, term: affine.Int, k: affine.Int) => {
+    const packLeft = (term0: affine.IndexExpr, termsHere: Value, most: number) => {
+      const put = (
+        row: affine.IndexExpr,
+        i: affine.IndexExpr,
+        term: affine.IndexExpr,
+        k: affine.IndexExpr,
+      ) => {
         const value = emit.emit(
           of.left,
           new Map([...outer, ...emit.unflatten(row, of.rows), ...emit.unflatten(term, of.over)]),
         );
         emit.store(raw, new Map([[rowAxis, i], [termAxis, k]]), value);
       };
-      const pack = (from: Value, n: affine.Int, pitch: number, count = tileRows) => {
+      const pack = (from: Value, n: affine.IndexExpr, pitch: number, count = tileRows) => {
         const packer = packerIndex(alongTerms ? "rows" : "columns", count, tiling);
         make.call(packer, [from, tileAt(n), termsHere, make.whole(4 * pitch)]);
       };
-      const tilesOf = (inside: (n: affine.Int) => void) =>
+      const tilesOf = (inside: (n: affine.IndexExpr) => void) =>
         emit.loop(blockRows / tileRows, inside, tilesHere);
       if (asItStands) return;
       if (kind === "packed" && standing !== undefined) {
@@ -364,7 +376,7 @@ const printProduct = (
         return;
       }
       if (alongTerms) {
-        const putRow = (row: affine.Int, i: affine.Int) =>
+        const putRow = (row: affine.IndexExpr, i: affine.IndexExpr) =>
           emit.vectors(terms, ([term], [k]) => {
             put(rowAt(row), i, term, k);
           }, { from: term0, most });
@@ -398,7 +410,12 @@ const printProduct = (
     const isBare = others.length === 0 && root.node === of.node && columns % width === 0;
     const wanted = isBare ? matrixIn(emit, root.storage, of.rows, of.columns, outer) : undefined;
     const target = wanted?.columnPitch === 1 ? wanted : undefined;
-    const resultAt = (n: affine.Int, count: number, j: affine.Int, vectors: number): Value => {
+    const resultAt = (
+      n: affine.IndexExpr,
+      count: number,
+      j: affine.IndexExpr,
+      vectors: number,
+    ): Value => {
       const row = rowOfTile(n), column = affine.times(j, panel), across = vectors * width;
       if (target !== undefined) {
         const own = span(emit, "column", affine.sum(column0, column), across, columns);
@@ -412,14 +429,14 @@ const printProduct = (
     };
 
     /** Multiplies the block's rows with the panels of its columns. */
-    const multiply = (term0: affine.Int, termsHere: Value, more: Value) => {
+    const multiply = (term0: affine.IndexExpr, termsHere: Value, more: Value) => {
       const panel0 = affine.times(columnBlock, blockPanels);
-      const withPanel = (j: affine.Int, vectors: number) => {
+      const withPanel = (j: affine.IndexExpr, vectors: number) => {
         // item, panel, term, column: the packed operand flattened.
         const panelOf = bounded(emit, affine.sum(panel0, j), panels);
         const own = affine.sum(affine.times(item, panels), panelOf);
         const { first, any } = termsAt(term0);
-        const place = (term: affine.Int, column: affine.Int) =>
+        const place = (term: affine.IndexExpr, column: affine.IndexExpr) =>
           affine.sum(affine.times(affine.sum(affine.times(own, terms), term), panel), column);
         const right = emit.address(
           packed,

@@ -5,7 +5,7 @@ import type { Node } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 import type * as affine from "../../codegen/index_math.ts";
 import { type Dim, type ScanKernel, size, type Storage } from "../../lower/kernel_ir.ts";
-import { arrange, type Kept } from "../../lower/scans/cooperative.ts";
+import { type Kept, scheduleStep } from "../../lower/scans/cooperative.ts";
 import type { Value } from "../assembler/builder.ts";
 import { emitter } from "./emit.ts";
 import type { Emitter, Env } from "./emitter.ts";
@@ -34,13 +34,18 @@ export const printTogether = (
   const steps = stepsOf(scan);
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ of: step!.out[root.name], to: root.storage }));
-  const { kept, phaseOf, twice } = arrange(scan, outs.map(({ of }) => of), held, 1);
-  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  const { kept, phaseOf, doubleBuffered: twice } = scheduleStep(
+    scan,
+    outs.map(({ of: node }) => node),
+    held,
+    1,
+  );
+  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
 
   const cells = new Map<Storage, number>();
   let scratch = 0;
-  const cell = (of: Node, dims: readonly Dim[]): Storage => {
-    const made: Storage = { id: -1 - cells.size, dtype: of.dtype, dims, role: "temporary" };
+  const cell = (node: Node, dims: readonly Dim[]): Storage => {
+    const made: Storage = { id: -1 - cells.size, dtype: node.dtype, dims, role: "temporary" };
     cells.set(made, scratch);
     scratch += Math.ceil(4 * size(dims) / 16) * 16;
     return made;
@@ -58,11 +63,11 @@ export const printTogether = (
       apart.has(name) ? cell(from[name], heldOf(from[name])) : carries[name],
     ]),
   );
-  const cellOf = new Map([...kept].map(([of, { dims }]) => [of, cell(of, dims)] as const));
+  const cellOf = new Map([...kept].map(([node, { dims }]) => [node, cell(node, dims)] as const));
   const fresh = () => emitter(stored, engine, kernel.again, cells);
 
   /** Defines the leaves of a step at time `t`. */
-  const prepare = (emit: Emitter, t: affine.Int) =>
+  const prepare = (emit: Emitter, t: affine.IndexExpr) =>
     bindLocals(emit, locals(scan), scan, (name, env) => emit.load(carries[name], env), t);
   /** Makes a phase read the values kept in earlier ones from their places. */
   const readKept = (emit: Emitter, isThere: (one: Kept) => boolean) => {
@@ -119,9 +124,10 @@ export const printTogether = (
   const addUp = (sums: readonly Kept[], env: Env): void => {
     const [{ dims, over, phase }] = sums;
     const along = probe([...dims, ...over], phase, (emit, env) => {
-      sums.forEach(({ of }) => emit.emit(of.args[0], env));
+      sums.forEach(({ of: node }) => emit.emit(node.args[0], env));
     });
-    const startOf = ({ of }: Kept) => make.splat(of.attributes.how === "add" ? 0 : -Infinity);
+    const startOf = ({ of: node }: Kept) =>
+      make.splat(node.attributes.how === "add" ? 0 : -Infinity);
     if (along !== undefined && !over.includes(along)) {
       nest(dims, along, env, (ats) => {
         const totals = ats.map(() => sums.map((sum) => make.variable("v128", startOf(sum))));
@@ -135,7 +141,9 @@ export const printTogether = (
           );
         });
         ats.forEach((at, n) =>
-          sums.forEach(({ of }, k) => emit.store(cellOf.get(of)!, at, make.current(totals[n][k])))
+          sums.forEach(({ of: node }, k) =>
+            emit.store(cellOf.get(node)!, at, make.current(totals[n][k]))
+          )
         );
       }, Math.max(1, Math.floor(sumsAtOnce / sums.length)));
       return;
@@ -148,12 +156,12 @@ export const printTogether = (
           make.assign(totals[k], emit.joined(sum.of, old, inner, true));
         });
       });
-      sums.forEach(({ of }, k) => {
+      sums.forEach(({ of: node }, k) => {
         const total = make.current(totals[k]);
         emit.store(
-          cellOf.get(of)!,
+          cellOf.get(node)!,
           at,
-          along === undefined ? total : acrossLanes(emit, of, total),
+          along === undefined ? total : acrossLanes(emit, node, total),
         );
       });
     });
@@ -162,7 +170,11 @@ export const printTogether = (
   /** Computes some values over the same axes in one loop. */
   const computeAll = (items: readonly Item[], env: Env): void => {
     const [{ dims, phase }] = items;
-    const along = probe(dims, phase, (emit, env) => items.forEach(({ of }) => emit.emit(of, env)));
+    const along = probe(
+      dims,
+      phase,
+      (emit, env) => items.forEach(({ of: node }) => emit.emit(node, env)),
+    );
     nest(dims, along, env, ([at]) => {
       const values = items.map((item) => emit.emit(item.of, at));
       items.forEach((item, k) => item.run(at, values[k]));
@@ -173,22 +185,22 @@ export const printTogether = (
     nest(from.dims, from.dims.at(-1), env, ([at]) => emit.store(to, at, emit.load(from, at)));
 
   const printStep = (start: Env, env: Env): void => {
-    const store = (of: Node, to: Storage, at: Env, value: Value) =>
-      onlyOnce(emit, space, start, of, () => emit.store(to, at, value));
+    const store = (node: Node, to: Storage, at: Env, value: Value) =>
+      onlyOnce(emit, space, start, node, () => emit.store(to, at, value));
     const items: Item[] = [
-      ...[...kept.values()].filter(({ of }) => of.op !== "reduce").map((
-        { of, dims, phase },
+      ...[...kept.values()].filter(({ of: node }) => node.op !== "reduce").map((
+        { of: node, dims, phase },
       ): Item => ({
-        of,
+        of: node,
         phase,
         dims,
-        run: (at, value) => emit.store(cellOf.get(of)!, at, value),
+        run: (at, value) => emit.store(cellOf.get(node)!, at, value),
       })),
-      ...outs.map(({ of, to }): Item => ({
-        of,
-        phase: phaseOf(of),
-        dims: heldOf(of),
-        run: (at, value) => store(of, to, at, value),
+      ...outs.map(({ of: node, to }): Item => ({
+        of: node,
+        phase: phaseOf(node),
+        dims: heldOf(node),
+        run: (at, value) => store(node, to, at, value),
       })),
       ...names!.map((name): Item => ({
         of: step!.next[name],
@@ -197,7 +209,7 @@ export const printTogether = (
         run: (at, value) => emit.store(nexts[name], at, value),
       })),
     ];
-    const sums = [...kept.values()].filter(({ of }) => of.op === "reduce");
+    const sums = [...kept.values()].filter(({ of: node }) => node.op === "reduce");
     const last = Math.max(0, ...items.map((item) => item.phase));
     const keyOf = (dims: readonly Dim[]) => dims.map((dim) => dim.axis).join();
     for (let phase = 0; phase <= last; phase++) {

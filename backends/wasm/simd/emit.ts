@@ -1,8 +1,8 @@
 // Prints expressions as WebAssembly. An environment says at which position of each axis a node is
 // wanted; movement nodes only change the environment. Inside a vector loop a value has up to four
 // neighbouring positions in its lanes; loop-invariant values are equal in all lanes.
-import { known } from "../../../dsl/axes.ts";
-import type { Dtype, Node, Place } from "../../../dsl/node.ts";
+import { sizeOf } from "../../../dsl/axes.ts";
+import type { AffineIndex, Dtype, Node } from "../../../dsl/node.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { nestings } from "../../codegen/nesting.ts";
 import { type Dim, size, type Storage } from "../../lower/kernel_ir.ts";
@@ -71,14 +71,14 @@ export const emitter = (
   };
 
   /** An address for code, clamped if it cannot be shown to lie inside the storage. */
-  const inside = (storage: Storage, at: affine.Int): affine.Int => {
+  const inside = (storage: Storage, at: affine.IndexExpr): affine.IndexExpr => {
     const cell = cells.get(storage);
     if (cell !== undefined) reachScratch(cell + 4 * size(storage.dims));
     const isShown = isShownInside(at, placeOf(storage));
     return isShown ? affine.spelled(at) : clamped(at, size(storage.dims));
   };
 
-  const atomValue = (atom: affine.Atom): Value => {
+  const atomValue = (atom: affine.IndexVar): Value => {
     const found = variables.get(atom.text);
     if (found !== undefined) return found;
     if (atom.is !== undefined) return whole(atom.is);
@@ -101,7 +101,7 @@ export const emitter = (
     [...values].sort((a, b) => a.level - b.level)
       .reduce((sum, value) => make.op("i32.add", sum, value));
 
-  const whole = (of: affine.Int, by = 1): Value =>
+  const whole = (of: affine.IndexExpr, by = 1): Value =>
     added([
       make.whole(of.constant * by),
       ...of.terms.map(({ atom, times }) =>
@@ -109,7 +109,7 @@ export const emitter = (
       ),
     ]);
 
-  const addressOf = (storage: Storage, env: Env): affine.Int => {
+  const addressOf = (storage: Storage, env: Env): affine.IndexExpr => {
     let address = affine.int(0);
     for (const { axis, size } of storage.dims) {
       const at = env.get(axis);
@@ -120,7 +120,7 @@ export const emitter = (
   };
 
   /** An address in bytes, and the constant offset that instructions add themselves. */
-  const reach = (storage: Storage, at: affine.Int): readonly [Value, number] => {
+  const reach = (storage: Storage, at: affine.IndexExpr): readonly [Value, number] => {
     const moving = { constant: 0, terms: at.terms };
     const plain = at.constant >= 0 && affine.low(moving) >= 0 && at.constant < 2 ** 26;
     const rest = plain ? moving : at;
@@ -148,7 +148,7 @@ export const emitter = (
     return { ...result!, varies: true };
   };
 
-  const loadWords = (storage: Storage, wanted: affine.Int): Value => {
+  const loadWords = (storage: Storage, wanted: affine.IndexExpr): Value => {
     const at = inside(storage, wanted);
     accesses.push({ storage, address: at, isStore: false });
     const stride = laneStride(at, lanes?.name);
@@ -156,11 +156,11 @@ export const emitter = (
     if (stride === 0) {
       const [address, offset] = reach(storage, at);
       return now
-        ? { ...make.loadNow("v128.load32_splat", address, offset), varies: false }
+        ? { ...make.loadUnhoisted("v128.load32_splat", address, offset), varies: false }
         : make.load("v128.load32_splat", address, offset);
     }
     const { count, name } = lanes!;
-    const read = now ? make.loadNow : make.load;
+    const read = now ? make.loadUnhoisted : make.load;
     if (stride === 1) {
       const [address, offset] = reach(storage, at);
       if (count === 4) return vary(read("v128.load", address, offset));
@@ -215,7 +215,7 @@ export const emitter = (
   };
 
   /** An integer expression as a vector of i32, one for each lane. */
-  const vectorOf = (of: affine.Int): Value => {
+  const vectorOf = (of: affine.IndexExpr): Value => {
     const stride = laneStride(of, lanes?.name);
     if (stride === 0) return make.op("i32x4.splat", whole(of));
     if (stride !== undefined) {
@@ -229,19 +229,19 @@ export const emitter = (
 
   const splatWord = (word: number) => make.vector([word, word, word, word]);
 
-  const moved = (place: Place, env: Env, extent: number) => {
-    let position = affine.int(place.plus);
+  const moved = (place: AffineIndex, env: Env, extent: number) => {
+    let position = affine.int(place.offset);
     for (const { axis, times } of place.terms) {
       position = affine.sum(position, affine.times(env.get(axis)!, times));
     }
     const conditions: (() => Value)[] = [];
-    if (place.exact && place.over > 1) {
-      const left = affine.remainder(position, place.over);
+    if (place.exact && place.divisor > 1) {
+      const left = affine.remainder(position, place.divisor);
       if (affine.low(left) !== 0 || affine.high(left) !== 0) {
         conditions.push(() => make.op("i32x4.eq", vectorOf(left), splatWord(0)));
       }
     }
-    position = affine.quotient(position, place.over);
+    position = affine.quotient(position, place.divisor);
     if (place.modulo > 0) position = affine.remainder(position, place.modulo);
     const at = position;
     // One unsigned comparison: negative numbers are large.
@@ -256,22 +256,22 @@ export const emitter = (
       ? make.splat(value)
       : splatWord(dtype === "bool" ? (value !== 0 ? -1 : 0) : value >>> 0);
 
-  const emitIndex = (of: Node, env: Env): Value => {
-    const [x] = of.args;
-    const inner = new Map<string, affine.Int>();
+  const emitIndex = (node: Node, env: Env): Value => {
+    const [x] = node.args;
+    const inner = new Map<string, affine.IndexExpr>();
     const conditions: (() => Value)[] = [];
-    for (const [axis, place] of Object.entries(of.attributes.places!)) {
-      const at = moved(place, env, known(x.axes, axis));
+    for (const [axis, place] of Object.entries(node.attributes.places!)) {
+      const at = moved(place, env, sizeOf(x.axes, axis));
       inner.set(axis, at.position);
       conditions.push(...at.conditions);
     }
     const value = emit(x, inner);
     if (conditions.length === 0) return value;
     const mask = conditions.map((one) => one()).reduce((a, b) => make.op("v128.and", a, b));
-    const fill = of.attributes.fill!;
+    const fill = node.attributes.fill!;
     return fill === 0
       ? make.op("v128.and", value, mask)
-      : math.choose(value, literal(fill, of.dtype), mask);
+      : math.choose(value, literal(fill, node.dtype), mask);
   };
 
   /**
@@ -280,27 +280,29 @@ export const emitter = (
    * since others may share it; so does one with many factors.
    */
   const mostFactors = 64;
-  const factors = (of: Node, env: Env): readonly Value[] => {
-    if (inOrder || of.op !== "mul" || of.dtype !== "f32" || !isPlain(of)) return [emit(of, env)];
-    const key = keyOf(of, env), known = knownFactors.get(key);
+  const factors = (node: Node, env: Env): readonly Value[] => {
+    if (inOrder || node.op !== "mul" || node.dtype !== "f32" || !isPlain(node)) {
+      return [emit(node, env)];
+    }
+    const key = keyOf(node, env), known = knownFactors.get(key);
     if (known !== undefined && scopes[known.level] === known.token) return known.list;
     const found = nested(() => {
-      const list = factorsOf(of, env);
+      const list = factorsOf(node, env);
       const isOne = list.length > mostFactors || list[0].level === list.at(-1)!.level;
-      return isOne ? [emit(of, env)] : list;
-    }, () => factors(of, env));
+      return isOne ? [emit(node, env)] : list;
+    }, () => factors(node, env));
     const level = found.at(-1)!.level;
     knownFactors.set(key, { list: found, level, token: scopes[level] });
     return found;
   };
   /** The factors of both sides of a product. */
-  const factorsOf = (of: Node, env: Env): readonly Value[] =>
-    of.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
+  const factorsOf = (node: Node, env: Env): readonly Value[] =>
+    node.args.flatMap((arg) => factors(arg, env)).toSorted((a, b) => a.level - b.level);
   const product = (of: readonly Value[]): Value => of.reduce((a, b) => make.op("f32x4.mul", a, b));
   /** Two values whose product is a node's. */
-  const sides = (of: Node, env: Env): readonly [Value, Value] => {
-    const [a, b] = of.args;
-    const list = factorsOf(of, env);
+  const sides = (node: Node, env: Env): readonly [Value, Value] => {
+    const [a, b] = node.args;
+    const list = factorsOf(node, env);
     if (list.every(({ level }) => level === list[0].level)) return [emit(a, env), emit(b, env)];
     return [product(list.slice(0, -1)), list.at(-1)!];
   };
@@ -309,15 +311,15 @@ export const emitter = (
    * Whether each factor has an axis that the other lacks: one is then invariant in some loop. The
    * current loops do not decide this, so that other programs compute the same bits.
    */
-  const isOuter = (of: Node): boolean => {
-    const [a, b] = of.args.map((arg) => Object.keys(unexpanded(arg).axes));
+  const isOuter = (node: Node): boolean => {
+    const [a, b] = node.args.map((arg) => Object.keys(unexpanded(arg).axes));
     return a.some((axis) => !b.includes(axis)) && b.some((axis) => !a.includes(axis));
   };
 
-  const plus: Emitter["plus"] = (sum, of, env) =>
-    of.op === "mul" && isPlain(of)
-      ? math.madd(...sides(of, env), sum)
-      : make.op("f32x4.add", emit(of, env), sum);
+  const plus: Emitter["plus"] = (sum, node, env) =>
+    node.op === "mul" && isPlain(node)
+      ? math.madd(...sides(node, env), sum)
+      : make.op("f32x4.add", emit(node, env), sum);
 
   const joined: Emitter["joined"] = (reduction, sum, env, lanesToo) => {
     const isSum = reduction.attributes.how === "add";
@@ -336,16 +338,16 @@ export const emitter = (
 
   /** Most terms of a reduction that is unrolled. */
   const fewTerms = 4;
-  const emitReduce = (of: Node, env: Env): Value => {
-    const isSum = of.attributes.how === "add";
+  const emitReduce = (node: Node, env: Env): Value => {
+    const isSum = node.attributes.how === "add";
     const start = make.splat(isSum ? 0 : -Infinity);
-    const [x] = of.args;
-    const dims: readonly Dim[] = of.attributes.over!.map((axis) => ({
+    const [x] = node.args;
+    const dims: readonly Dim[] = node.attributes.over!.map((axis) => ({
       axis,
-      size: known(x.axes, axis),
+      size: sizeOf(x.axes, axis),
     }));
     const join = (sum: Value | undefined, at: Env): Value =>
-      sum === undefined ? emit(x, at) : joined(of, sum, at, false);
+      sum === undefined ? emit(x, at) : joined(node, sum, at, false);
     if (size(dims) <= fewTerms) {
       let sum: Value | undefined;
       for (let k = 0; k < size(dims); k++) {
@@ -363,12 +365,13 @@ export const emitter = (
   };
 
   /** True for values that are computed from their arguments where they are read. */
-  const isPlain = (of: Node): boolean => !overrides.has(of) && (here.has(of) || !stored.has(of));
+  const isPlain = (node: Node): boolean =>
+    !overrides.has(node) && (here.has(node) || !stored.has(node));
 
-  const emitGather = (of: Node, env: Env): Value => {
-    const [x, positions] = of.args;
-    const { axis } = of.attributes;
-    const extent = known(x.axes, axis!);
+  const emitGather = (node: Node, env: Env): Value => {
+    const [x, positions] = node.args;
+    const { axis } = node.attributes;
+    const extent = sizeOf(x.axes, axis!);
     const at = make.op("i32x4.min_u", emit(positions, env), splatWord(extent - 1));
     const word = (lane: number) => ({ ...make.extract(at, lane), most: extent - 1 });
     if (lanes === undefined || !at.varies) {
@@ -382,72 +385,74 @@ export const emitter = (
     });
   };
 
-  const compute = (of: Node, env: Env): Value => {
-    const by = overrides.get(of);
+  const compute = (node: Node, env: Env): Value => {
+    const by = overrides.get(node);
     if (by !== undefined) return by(env);
-    const storage = stored.get(of);
-    if (storage !== undefined && !here.has(of)) return load(storage, env);
-    const scalar = scalarOp(of);
+    const storage = stored.get(node);
+    if (storage !== undefined && !here.has(node)) return load(storage, env);
+    const scalar = scalarOp(node);
     if (scalar !== undefined) {
-      if (of.op === "add" && of.dtype === "f32") {
+      if (node.op === "add" && node.dtype === "f32") {
         // A product and an addition are one instruction.
-        const k = of.args.findIndex((arg) => arg.op === "mul" && isPlain(arg));
-        if (k >= 0) return plus(emit(of.args[1 - k], env), of.args[k], env);
+        const k = node.args.findIndex((arg) => arg.op === "mul" && isPlain(arg));
+        if (k >= 0) return plus(emit(node.args[1 - k], env), node.args[k], env);
       }
-      if (of.op === "mul" && of.dtype === "f32") return make.op("f32x4.mul", ...sides(of, env));
-      if (of.op === "exp" && of.args[0].op === "mul" && isPlain(of.args[0])) {
-        if (isOuter(of.args[0])) return math.expOf(...sides(of.args[0], env));
+      if (node.op === "mul" && node.dtype === "f32") {
+        return make.op("f32x4.mul", ...sides(node, env));
       }
-      return scalar({ make, math }, of.args.map((arg) => emit(arg, env)));
+      if (node.op === "exp" && node.args[0].op === "mul" && isPlain(node.args[0])) {
+        if (isOuter(node.args[0])) return math.expOf(...sides(node.args[0], env));
+      }
+      return scalar({ make, math }, node.args.map((arg) => emit(arg, env)));
     }
-    switch (of.op) {
+    switch (node.op) {
       case "const":
-        return literal(of.attributes.value!, of.dtype);
+        return literal(node.attributes.value!, node.dtype);
       case "iota":
-        return vectorOf(env.get(of.attributes.axis!)!);
+        return vectorOf(env.get(node.attributes.axis!)!);
       case "index":
-        return emitIndex(of, env);
+        return emitIndex(node, env);
       case "stop":
       case "recompute":
-        return emit(of.args[0], env);
+        return emit(node.args[0], env);
       case "materialise":
-        return computedInOrder(of.args[0], env);
+        return computedInOrder(node.args[0], env);
       case "reduce":
-        return emitReduce(of, env);
+        return emitReduce(node, env);
       case "gather":
-        return emitGather(of, env);
+        return emitGather(node, env);
       default:
         throw new Error(
-          `${of.op} ${of.attributes.name ?? ""} has no stored value where it is needed (${
-            of.path.join(" > ")
+          `${node.op} ${node.attributes.name ?? ""} has no stored value where it is needed (${
+            node.path.join(" > ")
           })`,
         );
     }
   };
 
-  const keyOf = (of: Node, env: Env): string =>
-    `${of.id}${inOrder ? "o" : ""} ${lanes === undefined ? "" : `${lanes.name}:${lanes.count}`} ${
-      Object.keys(of.axes).map((axis) => {
+  const keyOf = (node: Node, env: Env): string =>
+    `${node.id}${inOrder ? "o" : ""} ${lanes === undefined ? "" : `${lanes.name}:${lanes.count}`} ${
+      Object.keys(node.axes).map((axis) => {
         const at = env.get(axis);
-        if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
+        if (at === undefined) throw new Error(`no position for axis '${axis}' of ${node.op}`);
         return affine.show(at);
       }).join()
     }`;
 
-  const emit = (of: Node, env: Env): Value => {
-    const key = keyOf(of, env);
+  const emit = (node: Node, env: Env): Value => {
+    const key = keyOf(node, env);
     const found = memo.get(key);
     if (found !== undefined && scopes[found.level] === found.token) return found;
-    const value = nested(() => compute(of, env), () => emit(of, env));
+    const value = nested(() => compute(node, env), () => emit(node, env));
     memo.set(key, { ...value, token: scopes[value.level] });
     return value;
   };
 
-  const computedInOrder: Emitter["inOrder"] = (of, env) => {
+  const computedInOrder: Emitter["inOrder"] = (node, env) => {
     const before = inOrder;
     inOrder = true;
     try {
-      return emit(of, env);
+      return emit(node, env);
     } finally {
       inOrder = before;
     }
@@ -470,15 +475,15 @@ export const emitter = (
     });
   };
 
-  const place: Emitter["place"] = (of, env) => {
-    const storage = stored.get(of);
-    if (overrides.has(of)) return undefined;
-    if (storage !== undefined && !here.has(of)) return { storage, at: addressOf(storage, env) };
-    if (of.op === "stop" || of.op === "recompute") return place(of.args[0], env);
-    if (of.op !== "index") return undefined;
-    const [x] = of.args;
-    const places = Object.entries(of.attributes.places!).map(([axis, place]) =>
-      [axis, moved(place, env, known(x.axes, axis))] as const
+  const place: Emitter["place"] = (node, env) => {
+    const storage = stored.get(node);
+    if (overrides.has(node)) return undefined;
+    if (storage !== undefined && !here.has(node)) return { storage, at: addressOf(storage, env) };
+    if (node.op === "stop" || node.op === "recompute") return place(node.args[0], env);
+    if (node.op !== "index") return undefined;
+    const [x] = node.args;
+    const places = Object.entries(node.attributes.places!).map(([axis, place]) =>
+      [axis, moved(place, env, sizeOf(x.axes, axis))] as const
     );
     if (places.some(([, { conditions }]) => conditions.length > 0)) return undefined;
     return place(x, new Map(places.map(([axis, { position }]) => [axis, position])));
@@ -492,7 +497,7 @@ export const emitter = (
   };
 
   const unflatten: Emitter["unflatten"] = (flat, dims) => {
-    const env = new Map<string, affine.Int>();
+    const env = new Map<string, affine.IndexExpr>();
     let stride = size(dims);
     for (const { axis, size } of dims) {
       stride /= size;
@@ -528,7 +533,7 @@ export const emitter = (
   };
 
   /** The variable of a loop, or 0 if it runs once. */
-  const counted = (name: string, at: Value, extent: number): affine.Int => {
+  const counted = (name: string, at: Value, extent: number): affine.IndexExpr => {
     variables.set(name, at);
     return affine.variable(name, extent);
   };
@@ -553,7 +558,7 @@ export const emitter = (
     });
   };
 
-  const isMultiple = (of: affine.Int, by: number): boolean =>
+  const isMultiple = (of: affine.IndexExpr, by: number): boolean =>
     of.constant % by === 0 && of.terms.every(({ times }) => times % by === 0);
 
   const vectors: Emitter["vectors"] = (extent, inside, range, unroll = 1) => {
@@ -581,7 +586,7 @@ export const emitter = (
         depends: [name],
         free: true,
       };
-      const ats = Array.from({ length: step }, (_, k): affine.Int => ({
+      const ats = Array.from({ length: step }, (_, k): affine.IndexExpr => ({
         constant: k * width,
         terms: [{ atom, times: 1 }],
       }));
@@ -635,9 +640,9 @@ export const emitter = (
     inOrder: computedInOrder,
     place,
     placeIn: addressOf,
-    override: (of, by) => {
-      if (by === undefined) overrides.delete(of);
-      else overrides.set(of, by);
+    override: (node, by) => {
+      if (by === undefined) overrides.delete(node);
+      else overrides.set(node, by);
       // Values computed with an earlier definition of a node are dropped.
       memo.clear();
       knownFactors.clear();

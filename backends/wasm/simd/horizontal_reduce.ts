@@ -48,5 +48,5 @@ export const joinVectors = (
     const k = of.length - 1 - n;
     make.store("v128.store", at, offset + 16 * k, of[k]);
   });
-  return join(of.map((_, k) => make.loadNow("v128.load", at, offset + 16 * k)));
+  return join(of.map((_, k) => make.loadUnhoisted("v128.load", at, offset + 16 * k)));
 };

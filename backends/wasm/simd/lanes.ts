@@ -8,17 +8,17 @@ export const width = 4;
 
 /** An expression clamped to 0 to `extent` - 1. */
 interface Clamp {
-  readonly of: affine.Int;
+  readonly of: affine.IndexExpr;
   readonly extent: number;
 }
 
 /** An atom for a clamped expression. */
-interface Clamped extends affine.Atom {
+interface Clamped extends affine.IndexVar {
   readonly clamp?: Clamp;
 }
 
 /** The clamp that an atom stands for, if it does. */
-export const clampOf = (atom: affine.Atom): Clamp | undefined => (atom as Clamped).clamp;
+export const clampOf = (atom: affine.IndexVar): Clamp | undefined => (atom as Clamped).clamp;
 
 /** True if four neighbours that begin at a multiple of four are clamped together. */
 export const isKeptTogether = (
@@ -28,7 +28,7 @@ export const isKeptTogether = (
 ): boolean => name !== undefined && extent % width === 0 && stride === 1 && isAligned(of, name);
 
 /** Whether an atom is a multiple of four in the first lane of every vector. */
-const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
+const isAlignedAtom = (atom: affine.IndexVar, name: string): boolean => {
   if (atom.text === name) return true;
   const { cut, is } = atom, clamp = clampOf(atom);
   if (is !== undefined) return isAligned(is, name);
@@ -37,12 +37,12 @@ const isAlignedAtom = (atom: affine.Atom, name: string): boolean => {
 };
 
 /** Whether an expression is a multiple of four in the first lane of every vector. */
-const isAligned = (of: affine.Int, name: string): boolean =>
+const isAligned = (of: affine.IndexExpr, name: string): boolean =>
   of.constant % width === 0 &&
   of.terms.every(({ atom, times }) => times % width === 0 || isAlignedAtom(atom, name));
 
 /** The stride of an expression from lane to lane; undefined if it is not constant. */
-export const laneStride = (of: affine.Int, name: string | undefined): number | undefined => {
+export const laneStride = (of: affine.IndexExpr, name: string | undefined): number | undefined => {
   if (name === undefined) return 0;
   let total = 0;
   for (const { atom, times } of of.terms) {
@@ -76,11 +76,11 @@ export const laneStride = (of: affine.Int, name: string | undefined): number | u
 
 /** The expression in lane `lane` of `count`, given the variable's value in the first. */
 export const shifted = (
-  of: affine.Int,
+  of: affine.IndexExpr,
   name: string,
   lane: number,
   count: number,
-): affine.Int => {
+): affine.IndexExpr => {
   if (lane === 0) return of;
   let result = affine.int(of.constant);
   for (const { atom, times } of of.terms) {
@@ -90,11 +90,11 @@ export const shifted = (
 };
 
 const shiftedAtom = (
-  atom: affine.Atom,
+  atom: affine.IndexVar,
   name: string,
   lane: number,
   count: number,
-): affine.Int => {
+): affine.IndexExpr => {
   const { cut, is, low, high } = atom;
   if (!atom.depends.includes(name)) return { constant: 0, terms: [{ atom, times: 1 }] };
   if (atom.text === name) {
@@ -102,7 +102,7 @@ const shiftedAtom = (
     const first = { ...atom, high: high - (count - 1) };
     return { constant: lane, terms: [{ atom: first, times: 1 }] };
   }
-  const inside = (of: affine.Int) => shifted(of, name, lane, count);
+  const inside = (of: affine.IndexExpr) => shifted(of, name, lane, count);
   if (is !== undefined) return affine.within(inside(is), low, high);
   if (cut !== undefined) {
     const of = inside(cut.of);
@@ -114,7 +114,7 @@ const shiftedAtom = (
 };
 
 /** The nearest position from 0 to `extent` - 1. */
-export const clamped = (of: affine.Int, extent: number): affine.Int => {
+export const clamped = (of: affine.IndexExpr, extent: number): affine.IndexExpr => {
   if (extent === 1) return affine.int(0);
   if (affine.low(of) >= 0 && affine.high(of) < extent) return of;
   const atom: Clamped = {

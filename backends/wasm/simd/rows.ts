@@ -62,7 +62,7 @@ export const storeRoots = (
   emit: Emitter,
   kernel: ExpressionKernel,
   envs: readonly Env[],
-  which: (of: Node) => boolean = () => true,
+  which: (node: Node) => boolean = () => true,
   before: (env: Env) => void = () => {},
 ): void => {
   const roots = kernel.roots.filter((root) => which(root.node));
@@ -83,7 +83,7 @@ const inPieces = (
   extent: number,
   piece: number,
   unroll: number,
-  inside: (env: Env, at: readonly affine.Int[]) => void,
+  inside: (env: Env, at: readonly affine.IndexExpr[]) => void,
 ): number => {
   const pieces = Math.ceil(extent / piece);
   const units = size(outer) * pieces;
@@ -158,8 +158,8 @@ const pieceOf = (outer: number, extent: number): number => {
 };
 
 /** Whether a value has all reduced axes of a kernel. */
-const isFull = ({ over }: ExpressionKernel, of: Node): boolean =>
-  over.every((dim) => dim.axis in of.axes);
+const isFull = ({ over }: ExpressionKernel, node: Node): boolean =>
+  over.every((dim) => dim.axis in node.axes);
 
 /** A row kernel, and the sums that replace its reductions while it is printed. */
 interface Rows {
@@ -183,14 +183,14 @@ const inOne = (kernel: ExpressionKernel, stored: ReadonlyMap<Node, Storage>): Ro
   if (
     axes.size !== 1 || inner[0] === undefined || roots.some((root) => isFull(kernel, root.node))
   ) {
-    return { kernel, terms: new Map(reductions.map((of) => [of, of])) };
+    return { kernel, terms: new Map(reductions.map((node) => [node, node])) };
   }
   const more = dims(inner[0].args[0].axes, inner[0].attributes.over!);
-  const whole = (of: Node, k: number) =>
-    reduce(inner[k]!.args[0], of.attributes.how!, [...over, ...more].map((dim) => dim.axis));
+  const whole = (node: Node, k: number) =>
+    reduce(inner[k]!.args[0], node.attributes.how!, [...over, ...more].map((dim) => dim.axis));
   return {
     kernel: { ...kernel, over: [...over, ...more] },
-    terms: new Map(reductions.map((of, k) => [of, whole(of, k)])),
+    terms: new Map(reductions.map((node, k) => [node, whole(node, k)])),
   };
 };
 
@@ -205,7 +205,7 @@ const loopOfRows = (rows: Rows, fresh: () => Emitter): VectorLoop | undefined =>
       emit.override(reduction, () => startOf(emit, reduction));
     }
     reductions.forEach((reduction) => emit.emit(terms.get(reduction)!.args[0], env));
-    storeRoots(emit, rows.kernel, [env], (of) => isFull(rows.kernel, of));
+    storeRoots(emit, rows.kernel, [env], (node) => isFull(rows.kernel, node));
   }, isReadOften(rows.kernel));
 };
 
@@ -233,7 +233,7 @@ const printWithin = (
   along: Dim | undefined,
 ): number => {
   const { make } = emit;
-  const full = (of: Node) => isFull(kernel, of);
+  const full = (node: Node) => isFull(kernel, node);
   const others = kernel.over.filter((dim) => dim !== along);
   const loops = (
     env: Env,
@@ -286,7 +286,7 @@ const printWithin = (
       });
       stage.forEach((reduction, k) => emit.override(reduction, () => values[k]));
     }
-    storeRoots(emit, kernel, [env], (of) => !full(of));
+    storeRoots(emit, kernel, [env], (node) => !full(node));
     if (kernel.roots.some((root) => full(root.node))) {
       loops(env, atOnce(engine), (envs) => storeRoots(emit, kernel, envs, full));
     }
@@ -296,9 +296,9 @@ const printWithin = (
 
 /** A short axis that a summed value lacks: its rows share the work. */
 const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim | undefined => {
-  const lacks = (of: Node, axis: string): boolean => {
+  const lacks = (node: Node, axis: string): boolean => {
     let found = false, looked = 0;
-    descend([of], (x) => {
+    descend([node], (x) => {
       if (found || ++looked > mostLooks || !over.some((dim) => dim.axis in x.axes)) return [];
       found = !(axis in x.axes);
       return found || x.op === "reduce" ? [] : x.args;
@@ -307,7 +307,7 @@ const togetherIn = ({ kernel: { space, over }, terms }: Rows, along: Dim): Dim |
   };
   return space.find((dim) =>
     dim !== along && dim.size > 1 && dim.size <= fewRows &&
-    [...terms.values()].some((of) => lacks(of.args[0], dim.axis))
+    [...terms.values()].some((node) => lacks(node.args[0], dim.axis))
   );
 };
 
@@ -350,7 +350,7 @@ const printAcross = (
   together: Dim | undefined,
 ): number => {
   const { make } = emit;
-  const full = (of: Node) => isFull(kernel, of);
+  const full = (node: Node) => isFull(kernel, node);
   const { over } = kernel;
   const outer = kernel.space.filter(({ axis }) => axis !== along.axis && axis !== together?.axis);
   const loops = (env: Env, inside: (env: Env) => void, k = 0): void => {
@@ -391,7 +391,7 @@ const printAcross = (
       });
     }
     const at = (inner: Env): readonly Env[] => places.map((place) => new Map([...inner, ...place]));
-    storeRoots(emit, kernel, at(env), (of) => !full(of));
+    storeRoots(emit, kernel, at(env), (node) => !full(node));
     if (kernel.roots.some((root) => full(root.node))) {
       loops(env, (inner) => storeRoots(emit, kernel, at(inner), full));
     }

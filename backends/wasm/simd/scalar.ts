@@ -13,13 +13,13 @@ export interface Around {
   readonly math: VectorMath;
 }
 
-type Spelling = (around: Around, args: readonly Value[], of: Node) => Value;
+type Spelling = (around: Around, args: readonly Value[], node: Node) => Value;
 
 const plain = (name: Instruction): Spelling => ({ make }, args) => make.op(name, ...args);
 const called = (name: VectorFunction): Spelling => ({ math }, [x]) => math[name](x);
 /** One instruction for floats, another for u32. */
-const either = (floats: Instruction, words: Instruction): Spelling => ({ make }, args, of) =>
-  make.op(of.args[0].dtype === "f32" ? floats : words, ...args);
+const either = (floats: Instruction, words: Instruction): Spelling => ({ make }, args, node) =>
+  make.op(node.args[0].dtype === "f32" ? floats : words, ...args);
 
 /** An operation without a vector instruction, lane by lane. */
 const byLanes = (name: Instruction): Spelling => ({ make }, [a, b]) => {
@@ -34,10 +34,10 @@ const byLanes = (name: Instruction): Spelling => ({ make }, [a, b]) => {
 };
 
 /** WebAssembly traps at division by zero, so a divisor of 0 counts as 1. */
-const dividing = (name: "i32.div_u" | "i32.rem_u"): Spelling => (around, [a, b], of) => {
+const dividing = (name: "i32.div_u" | "i32.rem_u"): Spelling => (around, [a, b], node) => {
   const { make } = around;
   const one = make.vector([1, 1, 1, 1]);
-  return byLanes(name)(around, [a, make.op("i32x4.max_u", b, one)], of);
+  return byLanes(name)(around, [a, make.op("i32x4.max_u", b, one)], node);
 };
 
 /**
@@ -50,10 +50,10 @@ const larger: Spelling = ({ make, math }, [a, b], { args }) => {
   return isNumber(args[0]) ? make.op("f32x4.pmax", b, a) : math.max(a, b);
 };
 
-const shift = (vector: Instruction, whole: Instruction): Spelling => (around, [a, b], of) => {
+const shift = (vector: Instruction, whole: Instruction): Spelling => (around, [a, b], node) => {
   const { make } = around;
   if (!b.varies) return make.op(vector, a, make.extract(b, 0));
-  return byLanes(whole)(around, [a, b], of);
+  return byLanes(whole)(around, [a, b], node);
 };
 
 const spellings: Readonly<Record<ScalarName, Spelling>> = {
@@ -75,12 +75,12 @@ const spellings: Readonly<Record<ScalarName, Spelling>> = {
   less: either("f32x4.lt", "i32x4.lt_u"),
   equal: either("f32x4.eq", "i32x4.eq"),
   select: ({ math }, [mask, yes, no]) => math.choose(yes, no, mask),
-  toFloat: ({ make }, [x], of) =>
-    of.args[0].dtype === "bool"
+  toFloat: ({ make }, [x], node) =>
+    node.args[0].dtype === "bool"
       ? make.op("v128.and", x, make.splat(1))
       : make.op("f32x4.convert_i32x4_u", x),
-  toWord: ({ make }, [x], of) =>
-    of.args[0].dtype === "bool"
+  toWord: ({ make }, [x], node) =>
+    node.args[0].dtype === "bool"
       ? make.op("v128.and", x, make.vector([1, 1, 1, 1]))
       : make.op("i32x4.trunc_sat_f32x4_u", x),
   bits: (_, [x]) => x,
@@ -93,8 +93,8 @@ const spellings: Readonly<Record<ScalarName, Spelling>> = {
 
 /** The spelling of a scalar function, or undefined for another operation. */
 export const scalarOp = (
-  of: Node,
+  node: Node,
 ): ((around: Around, args: readonly Value[]) => Value) | undefined =>
-  scalarRow(of.op) === undefined
+  scalarRow(node.op) === undefined
     ? undefined
-    : (around, args) => spellings[of.op as ScalarName](around, args, of);
+    : (around, args) => spellings[node.op as ScalarName](around, args, node);

@@ -65,19 +65,19 @@ const vectorAxis = (
   );
   if (isAcross) return lanes;
   const { each } = roles(scan);
-  const read = Object.values(each).filter((of) =>
-    of.op !== "part" || !of.attributes.name!.startsWith("prev.")
+  const read = Object.values(each).filter((node) =>
+    node.op !== "part" || !node.attributes.name!.startsWith("prev.")
   );
   const all = new Map([...space, ...held].map((dim) => [dim.axis, dim]));
-  for (const of of [scan.args[scan.attributes.carries!.length], ...read]) {
-    for (const dim of dims(of.axes)) all.set(dim.axis, dim);
+  for (const node of [scan.args[scan.attributes.carries!.length], ...read]) {
+    for (const dim of dims(node.axes)) all.set(dim.axis, dim);
   }
   const loop = vectorLoop(
     space.map((dim) => [dim]),
     [...all.values()],
     fresh,
     (emit, env) => {
-      read.forEach((of) => emit.emit(of, env));
+      read.forEach((node) => emit.emit(node, env));
       for (const root of roots) {
         if (root.kind === "out") emit.store(root.storage, env, emit.make.splat(0));
       }
@@ -116,7 +116,7 @@ const printByLanes = (
   const beside = along === undefined ? 1 : besideIn(along.size, piece);
 
   const scratch = scratchOf(emit);
-  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
   const { from } = roles(scan);
   const own = locals(scan);
   const outRoots = roots.filter((root) => root.kind === "out");
@@ -126,23 +126,23 @@ const printByLanes = (
       ...nextNames.map((name) => scan.attributes.step!.next[name]),
       ...outRoots.map((root) => outputOf(scan, root, held)),
     ]),
-    (of) => heldOf(of).length > 0,
+    (node) => heldOf(node).length > 0,
   );
   const next = Object.fromEntries(nextNames.map((name, k) => [name, better[k]]));
   const outs: readonly Out[] = outRoots.map((root, k) => ({
     root,
     of: better[nextNames.length + k],
   }));
-  const countOf = (of: Node): number => steps * size(heldOf(of));
+  const countOf = (node: Node): number => steps * size(heldOf(node));
   // Sums across lanes, for all steps, over the lanes of a unit.
   const sums = new Map(
     outs.filter(({ root }) => acrossOf(root))
       .map((out) => [out, scratch.take(Math.ceil(steps * size(heldOf(out.of)) / 4))] as const),
   );
-  const placeOf = (of: Node, env: Env): affine.Int =>
+  const placeOf = (node: Node, env: Env): affine.IndexExpr =>
     affine.sum(
-      affine.times(env.get(axis)!, size(heldOf(of))),
-      position(heldOf(of), env),
+      affine.times(env.get(axis)!, size(heldOf(node))),
+      position(heldOf(node), env),
     );
 
   /** Prints all steps for some vectors of lanes in parallel. */
@@ -153,12 +153,17 @@ const printByLanes = (
       ...{ emit, engine, scratch, keeper: places, axis, space, heldOf, sums },
       ...{ placeOf, countOf },
     };
-    const put = (kept: Kept, of: Node) => (envs: readonly Env[]) =>
-      oneByOne(engine, envs, (env) => emit.emit(of, env), (env, value) => write(kept, env, value));
-    const plus = (envs: readonly Env[], axis: string, at: affine.Int): readonly Env[] =>
+    const put = (kept: Kept, node: Node) => (envs: readonly Env[]) =>
+      oneByOne(
+        engine,
+        envs,
+        (env) => emit.emit(node, env),
+        (env, value) => write(kept, env, value),
+      );
+    const plus = (envs: readonly Env[], axis: string, at: affine.IndexExpr): readonly Env[] =>
       envs.map((env) => new Map([...env, [axis, at]]));
     const carries = Object.fromEntries(
-      Object.entries(from).map(([name, of]) => [name, declare(of)]),
+      Object.entries(from).map(([name, node]) => [name, declare(node)]),
     );
     const ownStep: Step = { next, leaves: own.carry, carries, outs };
     for (const [name, kept] of Object.entries(carries)) {
@@ -175,7 +180,7 @@ const printByLanes = (
       }
     };
     /** Stores the carries that come into a step, or into a segment of steps. */
-    const saveCarries = (at: affine.Int) => {
+    const saveCarries = (at: affine.IndexExpr) => {
       for (const [name, to] of Object.entries(kernel.checkpoints?.storage ?? {})) {
         storeKept(carries[name], to, plus(starts, to.dims[0].axis, at));
       }
@@ -188,11 +193,11 @@ const printByLanes = (
      * a step. Without held axes, loops leave such values outside anyway.
      */
     const keepSteady = (
-      of: Node,
+      node: Node,
       leaves: ReturnType<typeof locals>,
       roots: readonly Node[],
     ): () => void => {
-      const { rest } = roles(of);
+      const { rest } = roles(node);
       leaves.rest.forEach((leaf, k) => emit.override(leaf, (env) => emit.emit(rest[k], env)));
       const isAtHand = (x: Node): boolean => {
         const given = rest[leaves.rest.indexOf(x)];
@@ -210,23 +215,26 @@ const printByLanes = (
       });
       return () => places.forEach(([x, kept]) => emit.override(x, (env) => read(kept, env)));
     };
-    const steady = keepSteady(scan, own, [...Object.values(next), ...outs.map(({ of }) => of)]);
+    const steady = keepSteady(scan, own, [
+      ...Object.values(next),
+      ...outs.map(({ of: node }) => node),
+    ]);
 
     const around: Around = {
-      isOpen: (of) =>
-        !["part", "scan", "gather", "local", "materialise"].includes(of.op) &&
-        (!stored.has(of) || kernel.again.has(of)),
-      isStored: (of) => stored.has(of),
+      isOpen: (node) =>
+        !["part", "scan", "gather", "local", "materialise"].includes(node.op) &&
+        (!stored.has(node) || kernel.again.has(node)),
+      isStored: (node) => stored.has(node),
       held: new Set(held.map((dim) => dim.axis)),
     };
     const every = (recomputes ?? kernel).checkpoints?.every ?? 1;
     const length = every > 1 ? every : Math.min(stepsAhead, steps);
     const segments = Math.ceil(steps / length);
-    const stepAt = (g: affine.Int, k: affine.Int): affine.Int => {
+    const stepAt = (g: affine.IndexExpr, k: affine.IndexExpr): affine.IndexExpr => {
       const s = affine.sum(affine.times(g, length), k);
       return affine.high(s) < steps ? s : emit.named(emit.whole(s), steps);
     };
-    const lengthOf = (g: affine.Int): Value =>
+    const lengthOf = (g: affine.IndexExpr): Value =>
       emit.atMost(affine.sum(affine.int(steps), affine.times(g, -length)), length);
     // A single step is no loop, so that its code is in the enclosing loop.
     const reader = (kept: Kept): Reader => (env) =>
@@ -236,7 +244,7 @@ const printByLanes = (
       const nodes = held.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));
       const list = [...new Set(nodes)].map((x) => declare(x, length));
       return {
-        compute: (g: affine.Int, count: Value) => {
+        compute: (g: affine.IndexExpr, count: Value) => {
           if (list.length === 0) return;
           emit.loop(length, (k) => {
             const t = timeOf(stepAt(g, k), of[0].scan);
@@ -249,7 +257,7 @@ const printByLanes = (
             });
           }, count);
         },
-        readAt: (k: affine.Int) =>
+        readAt: (k: affine.IndexExpr) =>
           list.forEach((kept) => emit.override(kept.node, reader(slot(kept, k)))),
         forget: () => list.forEach(({ node }) => emit.override(node, undefined)),
       };
@@ -257,7 +265,7 @@ const printByLanes = (
     const ownSteps: Steps = {
       scan,
       leaves: own,
-      roots: [...Object.values(next), ...outs.map(({ of }) => of)],
+      roots: [...Object.values(next), ...outs.map(({ of: node }) => node)],
     };
 
     if (recomputes === undefined) {
@@ -287,7 +295,7 @@ const printByLanes = (
       const came = Object.fromEntries(
         names.map((name) => [name, declare(sourceFrom[name], every + 1)]),
       );
-      const cameInto = (k: affine.Int) =>
+      const cameInto = (k: affine.IndexExpr) =>
         Object.fromEntries(names.map((name) => [name, slot(came[name], k)]));
       const sourceSteps: Steps = {
         scan: source,
@@ -296,9 +304,9 @@ const printByLanes = (
       };
       const ahead = keepAhead([sourceSteps, ownSteps]);
       const both = alike(sourceSteps, ownSteps, around)
-        .filter(([of]) => held.length === 0 || heldOf(of).length > 0)
-        .filter(([of]) => every * size(heldOf(of)) <= mostSlots)
-        .map(([of, instead]) => ({ kept: declare(of, every), instead }));
+        .filter(([node]) => held.length === 0 || heldOf(node).length > 0)
+        .filter(([node]) => every * size(heldOf(node)) <= mostSlots)
+        .map(([node, instead]) => ({ kept: declare(node, every), instead }));
       emit.loopDown(make.whole(segments - 1), segments, (g) => {
         const count = lengthOf(g);
         const lastOne = make.op("i32.sub", count, make.whole(1));
@@ -337,9 +345,9 @@ const printByLanes = (
           const { each } = roles(scan);
           ahead.readAt(k);
           const instead: Record<string, Reader> = {};
-          for (const [name, of] of Object.entries(each)) {
-            if (of.op !== "part" || of.args[0] !== source) continue;
-            const [kind, carry] = of.attributes.name!.split(/\.(.*)/s);
+          for (const [name, node] of Object.entries(each)) {
+            if (node.op !== "part" || node.args[0] !== source) continue;
+            const [kind, carry] = node.attributes.name!.split(/\.(.*)/s);
             if (kind !== "prev") continue;
             instead[name] = reader(slot(came[carry], k));
           }
@@ -363,8 +371,8 @@ const printByLanes = (
   emit.units(units, (unit) => {
     const group = affine.remainder(unit, pieces);
     const start = emit.unflatten(affine.quotient(unit, pieces), others);
-    for (const [{ of }, total] of sums) {
-      const vectors = Math.ceil(countOf(of) / 4);
+    for (const [{ of: node }, total] of sums) {
+      const vectors = Math.ceil(countOf(node) / 4);
       emit.loop(vectors, (at) => {
         make.store("v128.store", scratch.address(at, 16, vectors), total, make.splat(0));
       });
@@ -388,13 +396,13 @@ const printByLanes = (
       beside,
     );
     scratch.giveBack(most);
-    for (const [{ of, root }, total] of sums) {
+    for (const [{ of: node, root }, total] of sums) {
       onlyOnce(emit, others, start, root.partial!.reduction.args[0], () => {
         emit.loop(steps, (t) => {
           const env: Env = new Map([...start, [axis, t], [root.partial!.axis, group]]);
-          over(emit, heldOf(of), [env], ([at]) => {
-            const address = scratch.address(placeOf(of, at), 4, countOf(of));
-            emit.store(root.storage, at, make.loadNow("v128.load32_zero", address, total));
+          over(emit, heldOf(node), [env], ([at]) => {
+            const address = scratch.address(placeOf(node, at), 4, countOf(node));
+            emit.store(root.storage, at, make.loadUnhoisted("v128.load32_zero", address, total));
           });
         });
       });

@@ -18,7 +18,7 @@ export interface Kept {
   /** Its positions, including those of all steps of a segment. */
   readonly count: number;
   /** The offset of this step's positions, if it has some for each step of a segment. */
-  readonly from?: affine.Int;
+  readonly from?: affine.IndexExpr;
 }
 
 /** Scratch memory. */
@@ -29,7 +29,7 @@ export interface Scratch {
    * The address of one of `count` elements of some bytes. Constant offsets are left to
    * instructions.
    */
-  readonly address: (at: affine.Int, bytes: number, count: number) => Value;
+  readonly address: (at: affine.IndexExpr, bytes: number, count: number) => Value;
   readonly taken: () => number;
   /** Frees what was allocated since then. */
   readonly giveBack: (to: number) => void;
@@ -60,13 +60,13 @@ export const scratchOf = (emit: Emitter): Scratch => {
 /** Keeps values of `beside` parallel vectors along an axis. */
 export interface Keeper {
   /** A place for a value, or for its values in some steps. */
-  readonly declare: (of: Node, steps?: number) => Kept;
+  readonly declare: (node: Node, steps?: number) => Kept;
   readonly read: (kept: Kept, env: Env) => Value;
   /** Reads a value that the enclosing loop does not write, in an outer block if it is invariant. */
   readonly readSteady: (kept: Kept, env: Env) => Value;
   readonly write: (kept: Kept, env: Env, value: Value) => void;
   /** The place of the step `k` of a segment. */
-  readonly slot: (kept: Kept, k: affine.Int) => Kept;
+  readonly slot: (kept: Kept, k: affine.IndexExpr) => Kept;
 }
 
 export const keeper = (
@@ -94,7 +94,7 @@ export const keeper = (
     },
     read: (kept, env) =>
       kept.variables === undefined
-        ? make.loadNow("v128.load", addressOf(kept, env), offsetOf(kept, env))
+        ? make.loadUnhoisted("v128.load", addressOf(kept, env), offsetOf(kept, env))
         : make.current(kept.variables[numberOf(env)]),
     readSteady: (kept, env) => ({
       ...make.load("v128.load", addressOf(kept, env), offsetOf(kept, env)),

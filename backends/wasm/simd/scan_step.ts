@@ -1,6 +1,6 @@
 // Prints one step of a scan by lanes: its reductions, next carries and outputs, in loops over the
 // held axes, each in the earliest possible phase.
-import { type Node, reachable } from "../../../dsl/node.ts";
+import { type Node, topologicalOrder } from "../../../dsl/node.ts";
 import type * as affine from "../../codegen/index_math.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "../../lower/scans/phases.ts";
 import type { Dim, ScanRoot } from "../../lower/kernel_ir.ts";
@@ -47,11 +47,11 @@ export interface StepPrinter {
   readonly axis: string;
   readonly space: readonly Dim[];
   /** The held axes of a value. */
-  readonly heldOf: (of: Node) => readonly Dim[];
+  readonly heldOf: (node: Node) => readonly Dim[];
   /** The scratch memory of outputs that are summed across lanes, and the index of each. */
   readonly sums: ReadonlyMap<Out, number>;
-  readonly placeOf: (of: Node, env: Env) => affine.Int;
-  readonly countOf: (of: Node) => number;
+  readonly placeOf: (node: Node, env: Env) => affine.IndexExpr;
+  readonly countOf: (node: Node) => number;
 }
 
 /** The values that one step computes. */
@@ -115,44 +115,44 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
   const { make } = emit;
   const { declare, read, write } = printer.keeper;
   const { next, leaves, carries, outs, places, more = [] } = step;
-  const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
-  if (inner.some((of) => of.op === "scan")) {
+  const inner = topologicalOrder([...Object.values(next), ...outs.map(({ of: node }) => node)]);
+  if (inner.some((node) => node.op === "scan")) {
     throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
   }
   const inStep = new Set(inner.filter(isKeptInStep));
-  const isKept = (of: Node) => inStep.has(of);
-  const phases = phasesOf(reachable([...inner, ...more.map(({ node }) => node)]), isKept);
+  const isKept = (node: Node) => inStep.has(node);
+  const phases = phasesOf(topologicalOrder([...inner, ...more.map(({ node }) => node)]), isKept);
   const items: Item[] = [];
-  for (const of of inStep) {
-    const kept = declare(of);
-    if (of.op === "materialise") {
+  for (const node of inStep) {
+    const kept = declare(node);
+    if (node.op === "materialise") {
       items.push({
-        of: of.args[0],
-        phase: phases.of(of),
+        of: node.args[0],
+        phase: phases.of(node),
         nest: kept.dims,
-        value: (at) => emit.inOrder(of.args[0], at),
+        value: (at) => emit.inOrder(node.args[0], at),
         run: (at, value) => write(kept, at, value),
       });
-      emit.override(of, (at) => read(kept, at));
+      emit.override(node, (at) => read(kept, at));
       continue;
     }
-    const isSum = of.attributes.how === "add";
+    const isSum = node.attributes.how === "add";
     const begin = make.splat(isSum ? 0 : -Infinity);
     over(emit, kept.dims, envs, (ats) => ats.forEach((at) => write(kept, at, begin)));
     items.push({
-      of: of.args[0],
-      phase: phases.of(of),
-      nest: heldOf(of.args[0]),
-      value: (at) => emit.joined(of, read(kept, at), at, false),
+      of: node.args[0],
+      phase: phases.of(node),
+      nest: heldOf(node.args[0]),
+      value: (at) => emit.joined(node, read(kept, at), at, false),
       run: (at, value) => write(kept, at, value),
     });
-    emit.override(of, (at) => read(kept, at));
+    emit.override(node, (at) => read(kept, at));
   }
   for (const out of outs) {
-    const { of, root } = out, { partial, storage } = root;
-    const summed = partial?.reduction.args[0] ?? of;
+    const { of: node, root } = out, { partial, storage } = root;
+    const summed = partial?.reduction.args[0] ?? node;
     const once = (at: Env, put: () => void) => onlyOnce(emit, space, at, summed, put);
-    const item = { of, phase: phases.reading(of), nest: heldOf(of) };
+    const item = { of: node, phase: phases.reading(node), nest: heldOf(node) };
     const total = sums.get(out);
     if (total === undefined) {
       items.push({
@@ -167,13 +167,13 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
         reduction: root.partial!.reduction,
         pair: scratch.take(2),
         // Inactive lanes are left out.
-        add: (sum, at) => emit.counted(emit.plus(sum, of, at), sum),
+        add: (sum, at) => emit.counted(emit.plus(sum, node, at), sum),
       },
       run: (at, value) =>
         once(at, () => {
           const sum = acrossLanes(emit, root.partial!.reduction, value);
-          const address = scratch.address(placeOf(of, at), 4, printer.countOf(of));
-          const before = make.loadNow("v128.load32_zero", address, total);
+          const address = scratch.address(placeOf(node, at), 4, printer.countOf(node));
+          const before = make.loadUnhoisted("v128.load32_zero", address, total);
           make.store("v128.store32_lane", address, total, make.op("f32x4.add", before, sum));
         }),
     });
@@ -187,13 +187,13 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
     });
   }
   const commits: (() => void)[] = [];
-  const nexts = Object.entries(next).map(([name, of]) => ({
+  const nexts = Object.entries(next).map(([name, node]) => ({
     name,
-    of,
-    phase: phases.reading(of),
+    of: node,
+    phase: phases.reading(node),
     nest: carries[name].dims,
   }));
-  for (const { name, of, phase, nest } of nexts) {
+  for (const { name, of: node, phase, nest } of nexts) {
     const kept = carries[name];
     // A carry is replaced at once if its old value has no later reader.
     const isAtOnce = [...items, ...nexts].every((item) => {
@@ -202,9 +202,9 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
         (item.phase === phase && reads === "own" && key(item.nest) === key(nest));
     });
     const place = places?.[name] ??
-      (isAtOnce || kept.variables !== undefined ? kept : declare(of));
+      (isAtOnce || kept.variables !== undefined ? kept : declare(node));
     items.push({
-      of,
+      of: node,
       phase,
       nest,
       run: (at, value) => {
@@ -257,5 +257,5 @@ export const printStep = (printer: StepPrinter, step: Step, envs: readonly Env[]
     }
   }
   commits.forEach((commit) => commit());
-  inStep.forEach((of) => emit.override(of, undefined));
+  inStep.forEach((node) => emit.override(node, undefined));
 };

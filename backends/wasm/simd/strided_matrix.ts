@@ -8,8 +8,8 @@ import type { Emitter, Env } from "./emitter.ts";
 
 /** Rows or columns: the first, and any of them. */
 export interface Span {
-  readonly first: affine.Int;
-  readonly any: affine.Int;
+  readonly first: affine.IndexExpr;
+  readonly any: affine.IndexExpr;
 }
 
 /** A matrix in memory; distances are in elements. */
@@ -21,14 +21,14 @@ export interface Matrix {
 }
 
 /** The stride of an address along a variable; undefined if it is not constant. */
-const growth = (at: affine.Int, variable: affine.Int): number | undefined => {
+const growth = (at: affine.IndexExpr, variable: affine.IndexExpr): number | undefined => {
   const [own] = variable.terms;
   if (own === undefined) return 0;
   const those = at.terms.filter(({ atom }) => atom.depends.includes(own.atom.text));
   return those.length === 1 && those[0].atom.text === own.atom.text ? those[0].times : undefined;
 };
 
-type Place = { readonly storage: Storage; readonly at: affine.Int };
+type Place = { readonly storage: Storage; readonly at: affine.IndexExpr };
 
 const matrix = (
   emit: Emitter,
@@ -37,7 +37,7 @@ const matrix = (
   outer: Env,
   placeOf: (env: Env) => Place | undefined,
 ): Matrix | undefined => {
-  const place = (row: affine.Int, column: affine.Int) =>
+  const place = (row: affine.IndexExpr, column: affine.IndexExpr) =>
     placeOf(new Map([...outer, ...emit.unflatten(row, rows), ...emit.unflatten(column, columns)]));
   const [row, column] = [rows, columns].map((dims) => emit.named(emit.make.whole(0), size(dims)));
   const any = place(row, column);
@@ -54,11 +54,11 @@ const matrix = (
 /** A node as a matrix, if it is stored unchanged. */
 export const matrixOf = (
   emit: Emitter,
-  of: Node,
+  node: Node,
   rows: readonly Dim[],
   columns: readonly Dim[],
   outer: Env,
-): Matrix | undefined => matrix(emit, rows, columns, outer, (env) => emit.place(of, env));
+): Matrix | undefined => matrix(emit, rows, columns, outer, (env) => emit.place(node, env));
 
 /** A storage as a matrix. */
 export const matrixIn = (

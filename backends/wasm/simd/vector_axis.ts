@@ -58,11 +58,11 @@ export const vectorLoop = (
     const emit = fresh();
     const any = emit.make.parameter(0);
     const names = new Map<string, string>();
-    const name = (of: affine.Int, key: string) => {
+    const name = (of: affine.IndexExpr, key: string) => {
       if (of.terms.length > 0) names.set(key, of.terms[0].atom.text);
       return of;
     };
-    const env = new Map<string, affine.Int>();
+    const env = new Map<string, affine.IndexExpr>();
     for (const dim of all) {
       if (!flat.includes(dim)) env.set(dim.axis, name(emit.named(any, dim.size), dim.axis));
     }

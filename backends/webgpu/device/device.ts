@@ -1,6 +1,6 @@
 // The device as the backend takes it: where it computes, how to wait for it, and settings for
 // tests.
-import type { Breadth } from "../../lower/graph/split_reductions.ts";
+import type { Parallelism } from "../../lower/graph/split_reductions.ts";
 import type { Matrices, Tuning } from "../target.ts";
 
 /** A device and how to wait for it. */
@@ -25,7 +25,7 @@ export interface WebgpuDevice {
   /** Smaller values are never stored as f16; 4096. */
   readonly halvesFrom?: number;
   /** How much work fills the device, if not the estimate. */
-  readonly breadth?: Breadth;
+  readonly parallelism?: Parallelism;
   /** Settles a promise of the device without stalling. */
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   /** Closes the device, and throws errors of it that have not been reported. */

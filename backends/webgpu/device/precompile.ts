@@ -7,7 +7,7 @@
 import type { WebgpuDevice } from "./device.ts";
 
 /** A pipeline and its bindings. */
-export interface Cold {
+export interface UncompiledPipeline {
   readonly code: string;
   readonly pipeline: GPUComputePipeline;
   readonly bindGroup: GPUBindGroup;
@@ -19,7 +19,7 @@ const WORTHWHILE = 6;
 const MOST = 8;
 
 /** A function that dispatches pipelines of a device with zero workgroups, which compiles them. */
-const overNothing = ({ device, settle }: WebgpuDevice) => {
+const emptyDispatch = ({ device, settle }: WebgpuDevice) => {
   // New buffers are zero, and so are the counts of workgroups.
   const counts = device.createBuffer({ size: 12, usage: GPUBufferUsage.INDIRECT });
   return async (pipeline: GPUComputePipeline, bindGroup: GPUBindGroup): Promise<void> => {
@@ -34,17 +34,17 @@ const overNothing = ({ device, settle }: WebgpuDevice) => {
   };
 };
 
-type Worker = (cold: Cold) => Promise<void>;
+type Worker = (cold: UncompiledPipeline) => Promise<void>;
 
 const ownWorker = (own: WebgpuDevice): Worker => {
-  const dispatch = overNothing(own);
+  const dispatch = emptyDispatch(own);
   return ({ pipeline, bindGroup }) => dispatch(pipeline, bindGroup);
 };
 
 /** Compiles on another device, with pipelines and stand-ins for buffers of its own. */
 const otherWorker = (other: WebgpuDevice): Worker => {
   const { device, settle } = other;
-  const dispatch = overNothing(other);
+  const dispatch = emptyDispatch(other);
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.UNIFORM;
   const buffers: GPUBuffer[] = [];
   return async ({ code }) => {
@@ -77,7 +77,9 @@ const PATIENCE = 100;
  * A function that compiles a device's pipelines in parallel before they are used, for drivers that
  * would not. Returns how many devices took part; the others are closed again.
  */
-export const warmer = (own: WebgpuDevice): (colds: readonly Cold[]) => Promise<number> => {
+export const warmer = (
+  own: WebgpuDevice,
+): (colds: readonly UncompiledPipeline[]) => Promise<number> => {
   const done = new WeakSet<GPUComputePipeline>();
   return async (colds) => {
     const { another } = own;

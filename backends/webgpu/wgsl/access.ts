@@ -12,7 +12,7 @@ export const storeRoots = (
   emit: Emitter,
   kernel: ExpressionKernel,
   env: Env,
-  which: (of: Node) => boolean,
+  which: (node: Node) => boolean,
 ): void => {
   const roots = kernel.roots.filter((root) => which(root.node));
   const values = roots.map((root) => emit.emit(root.node, env).text);
@@ -21,11 +21,11 @@ export const storeRoots = (
 
 /** True if the fastest axis of the storages that a node mostly reads is one of `over`. */
 export const readsAlong = (
-  of: Node,
+  node: Node,
   over: readonly Dim[],
   stored: ReadonlyMap<Node, Storage>,
 ): boolean => {
-  let x = of;
+  let x = node;
   while (!stored.has(x) && x.args.length > 0) {
     if (x.op === "index") {
       // The summed axis may go by another name below a movement; follow the fastest one up.
@@ -43,5 +43,5 @@ export const readsAlong = (
   return over.some((dim) => dim.axis === fastest);
 };
 
-const fastestOf = (of: Node, stored: ReadonlyMap<Node, Storage>): string | undefined =>
-  stored.get(of)?.dims.at(-1)?.axis ?? Object.keys(of.axes).at(-1);
+const fastestOf = (node: Node, stored: ReadonlyMap<Node, Storage>): string | undefined =>
+  stored.get(node)?.dims.at(-1)?.axis ?? Object.keys(node.axes).at(-1);

@@ -1,12 +1,12 @@
 // WGSL for cooperative scans: one workgroup for each position of the independent axes, time a loop
 // inside it. Carries, sums and values with several readers are in workgroup memory; the lanes share
 // the positions of each, and a barrier ends each phase of the step.
-import { known } from "../../../dsl/axes.ts";
+import { sizeOf } from "../../../dsl/axes.ts";
 import type { Node } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { type Dim, type ScanKernel, size, type Storage } from "../../lower/kernel_ir.ts";
-import { arrange, type Kept } from "../../lower/scans/cooperative.ts";
+import { type Kept, scheduleStep } from "../../lower/scans/cooperative.ts";
 import { computed, elementOf, emitter, type Env, literal } from "./emit.ts";
 import type { Binder } from "./bindings.ts";
 import { type Area, type Body, fold } from "./module.ts";
@@ -58,12 +58,17 @@ export const printTogether = (
   const { scan, space, held, width, roots, checkpoints } = kernel;
   const emit = emitter(stored, kernel.again, bound);
   const { axis, reverse, step, carries: names } = scan.attributes;
-  const steps = known(scan.args[names!.length].axes, axis!);
+  const steps = sizeOf(scan.args[names!.length].axes, axis!);
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ of: step!.out[root.name], to: root.storage }));
-  const { kept, phaseOf, twice } = arrange(scan, outs.map(({ of }) => of), held, width);
+  const { kept, phaseOf, doubleBuffered: twice } = scheduleStep(
+    scan,
+    outs.map(({ of: node }) => node),
+    held,
+    width,
+  );
   const areas: Area[] = [];
-  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
 
   const groups = fold(size(space));
   emit.line("let lane = i32(local);");
@@ -75,7 +80,7 @@ export const printTogether = (
   const shareOut = (
     dims: readonly Dim[],
     env: Env,
-    inside: (env: Env, n: affine.Int) => void,
+    inside: (env: Env, n: affine.IndexExpr) => void,
   ): void => {
     const count = size(dims);
     if (count === 1) {
@@ -91,10 +96,10 @@ export const printTogether = (
     });
   };
   /** Stores a value: without held axes from one lane, of several workgroups from one. */
-  const store = (of: Node, to: Storage, env: Env, value: string): void => {
+  const store = (node: Node, to: Storage, env: Env, value: string): void => {
     const conditions = [
-      ...(size(heldOf(of)) === 1 ? ["lane == 0"] : []),
-      ...space.filter((dim) => !(dim.axis in of.axes) && dim.size > 1)
+      ...(size(heldOf(node)) === 1 ? ["lane == 0"] : []),
+      ...space.filter((dim) => !(dim.axis in node.axes) && dim.size > 1)
         .map((dim) => `${affine.show(start.get(dim.axis)!)} == 0`),
     ];
     const write = () => emit.store(to, env, value);
@@ -102,9 +107,9 @@ export const printTogether = (
     else emit.block(`if (${conditions.join(" && ")})`, [], 1, write);
   };
   /** A variable of each lane, or an array in workgroup memory. */
-  const declare = (of: Node, prefix: string, dims: readonly Dim[], copies: number): Cell => {
+  const declare = (node: Node, prefix: string, dims: readonly Dim[], copies: number): Cell => {
     const name = emit.fresh(prefix);
-    const type = computed[of.dtype];
+    const type = computed[node.dtype];
     const count = size(dims) * copies;
     const shared = count > 1;
     if (shared) areas.push({ name, type, length: count });
@@ -118,7 +123,7 @@ export const printTogether = (
     ),
   );
   /** The offset of a carry in its array for this step, or with `next` for the step after it. */
-  const side = (name: string, next = false): affine.Int => {
+  const side = (name: string, next = false): affine.IndexExpr => {
     if (!twice.has(name)) return affine.int(0);
     const count = size(carries[name].dims);
     const odd = affine.times(named("odd", 2, ["s"]), next ? -count : count);
@@ -150,7 +155,7 @@ export const printTogether = (
     sum: Kept,
     env: Env,
     before: (at: Env) => void,
-    inside: (at: Env, own: affine.Int) => void,
+    inside: (at: Env, own: affine.IndexExpr) => void,
     after: (at: Env) => void,
   ): void => {
     const { over, parts, partsFirst, constant } = sum;
@@ -164,11 +169,12 @@ export const printTogether = (
       before(at);
       const first = at.get(partAxis) ?? affine.int(0);
       const round = rounds === 1 ? affine.int(0) : affine.quotient(n, width);
-      const term = (k: affine.Int) => {
+      const term = (k: affine.IndexExpr) => {
         const [slow, fast] = inTurn ? [k, first] : [first, k];
         const q = affine.sum(affine.times(slow, inTurn ? parts : each), fast);
         const own = affine.sum(affine.times(round, each), k);
-        const run = (q: affine.Int) => inside(new Map([...at, ...emit.unflatten(q, over)]), own);
+        const run = (q: affine.IndexExpr) =>
+          inside(new Map([...at, ...emit.unflatten(q, over)]), own);
         if (divides) return run(below(q, terms));
         // Terms beyond the last are not added, but the last may be read in their place.
         const text = affine.show(q);
@@ -187,13 +193,13 @@ export const printTogether = (
   bindLocals(emit, locals(scan), scan, reading, t);
 
   // Loop-invariant operands are read before the steps: every lane has its rows of a matrix.
-  const rows = new Map<Node, (own: affine.Int) => string>();
+  const rows = new Map<Node, (own: affine.IndexExpr) => string>();
   for (const sum of kept.values()) {
     if (sum.constant === undefined) continue;
     const row = emit.fresh("r");
     const length = Math.ceil(size(withParts(sum)) / width) * Math.ceil(size(sum.over) / sum.parts);
     emit.line(`var ${row}: array<${computed[sum.constant.dtype]}, ${length}>;`);
-    const element = (own: affine.Int) => elementOf(row, own, length);
+    const element = (own: affine.IndexExpr) => elementOf(row, own, length);
     rows.set(sum.of, element);
     const nothing = () => {};
     forTerms(sum, start, nothing, (at, own) => {
@@ -213,14 +219,14 @@ export const printTogether = (
         const least = sum.of.attributes.how === "add" ? "0.0" : literal(-Infinity, "f32");
         emit.line(`var ${totals[k]} = ${least};`);
       });
-    const inside = (at: Env, own: affine.Int) =>
-      sums.forEach(({ sum: { of, constant } }, k) => {
+    const inside = (at: Env, own: affine.IndexExpr) =>
+      sums.forEach(({ sum: { of: node, constant } }, k) => {
         const total = totals[k];
-        const [body] = of.args;
-        const value = (x: Node) => x === constant ? rows.get(of)!(own) : emit.emit(x, at).text;
-        if (of.attributes.how === "max") {
+        const [body] = node.args;
+        const value = (x: Node) => x === constant ? rows.get(node)!(own) : emit.emit(x, at).text;
+        if (node.attributes.how === "max") {
           emit.line(`${total} = ${emit.larger(total, value(body))};`);
-        } else if (isProduct(of)) {
+        } else if (isProduct(node)) {
           const [a, b] = body.args.map(value);
           emit.line(`${total} = fma(${a}, ${b}, ${total});`);
         } else emit.line(`${total} += ${value(body)};`);
@@ -237,23 +243,23 @@ export const printTogether = (
       [...kept.values()].map((one) => [one.of, declare(one.of, "w", withParts(one), 1)] as const),
     );
     for (const one of kept.values()) {
-      const { of, dims, over, partsFirst, constant, phase } = one;
-      const to = cells.get(of)!;
-      if (of.op === "reduce") {
+      const { of: node, dims, over, partsFirst, constant, phase } = one;
+      const to = cells.get(node)!;
+      if (node.op === "reduce") {
         const names = [dims, over].map((list) => list.map((dim) => dim.axis).join());
         const key = [phase, ...names, partsFirst, constant !== undefined].join(" ");
         sums.set(key, [...(sums.get(key) ?? []), { sum: one, to }]);
       } else {
         const run = (at: Env, value: string) => emit.line(`${element(to, at)} = ${value};`);
-        items.push({ of, phase, dims, run });
+        items.push({ of: node, phase, dims, run });
       }
     }
-    for (const { of, to } of outs) {
+    for (const { of: node, to } of outs) {
       items.push({
-        of,
-        phase: phaseOf(of),
-        dims: heldOf(of),
-        run: (at, value) => store(of, to, at, value),
+        of: node,
+        phase: phaseOf(node),
+        dims: heldOf(node),
+        run: (at, value) => store(node, to, at, value),
       });
     }
     const commits: (() => void)[] = [];
@@ -273,15 +279,15 @@ export const printTogether = (
     }
     const last = Math.max(0, ...items.map((item) => item.phase));
     /** All later phases read kept values from their places. */
-    const keep = ({ of, parts }: Kept) => {
-      const cell = cells.get(of)!;
-      emit.override(of, (at) => {
+    const keep = ({ of: node, parts }: Kept) => {
+      const cell = cells.get(node)!;
+      emit.override(node, (at) => {
         const found = Array.from(
           { length: parts },
           (_, k) => element(cell, new Map([...at, [partAxis, affine.int(k)]])),
         );
         const name = emit.fresh("c");
-        const isMax = of.attributes.how === "max";
+        const isMax = node.attributes.how === "max";
         const value = isMax ? found.reduce(emit.larger) : found.join(" + ");
         emit.line(`let ${name} = ${value};`);
         return { text: name, level: emit.depth() };
@@ -321,9 +327,9 @@ export const printTogether = (
     });
   }
   // The terms of sums: a product and an addition, or an addition to what the body took.
-  const terms = [...kept.values()].reduce((n, { of, dims, over }) => {
-    if (of.op !== "reduce") return n;
-    const each = isProduct(of) ? 2 : 1;
+  const terms = [...kept.values()].reduce((n, { of: node, dims, over }) => {
+    if (node.op !== "reduce") return n;
+    const each = isProduct(node) ? 2 : 1;
     return n + each * steps * size(dims) * size(over);
   }, 0);
   return {

@@ -1,8 +1,8 @@
 // Prints expressions as WGSL. An environment says at which position of each axis a node is wanted;
 // movement nodes only change the environment. Every value is a `let` in the outermost block that
 // has all its dependencies, so loop-invariant values are computed before the loop.
-import { known } from "../../../dsl/axes.ts";
-import type { Dtype, Node, Place } from "../../../dsl/node.ts";
+import { sizeOf } from "../../../dsl/axes.ts";
+import type { AffineIndex, Dtype, Node } from "../../../dsl/node.ts";
 import { scalarRow, special, wgslMax } from "../../../dsl/primitives.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { nestings } from "../../codegen/nesting.ts";
@@ -12,7 +12,7 @@ import { isShownInside, mustBeInside, placeOf } from "../../codegen/verify_addre
 import { type Binder, binder } from "./bindings.ts";
 
 /** Where each axis is read. */
-export type Env = ReadonlyMap<string, affine.Int>;
+export type Env = ReadonlyMap<string, affine.IndexExpr>;
 
 /** A printed value and the depth of the block that declares it. */
 export interface Value {
@@ -30,9 +30,9 @@ interface Block {
 /** Prints one kernel's body. */
 export interface Emitter {
   /** The value of a node at an environment. */
-  readonly emit: (of: Node, env: Env) => Value;
+  readonly emit: (node: Node, env: Env) => Value;
   /** Sets the value of a node in this kernel, where it is not computed from its arguments. */
-  readonly override: (of: Node, by: (env: Env) => Value) => void;
+  readonly override: (node: Node, by: (env: Env) => Value) => void;
   readonly line: (text: string) => void;
   /** Runs `inside` in a block `header { ... }` that declares variables and runs `trips` times. */
   readonly block: (
@@ -43,9 +43,12 @@ export interface Emitter {
     footer?: string,
   ) => void;
   /** A `let` for an integer, as a variable of its range. */
-  readonly index: (value: affine.Int) => affine.Int;
+  readonly index: (value: affine.IndexExpr) => affine.IndexExpr;
   /** Positions of `dims` from one flattened index. */
-  readonly unflatten: (flat: affine.Int, dims: readonly Dim[]) => ReadonlyMap<string, affine.Int>;
+  readonly unflatten: (
+    flat: affine.IndexExpr,
+    dims: readonly Dim[],
+  ) => ReadonlyMap<string, affine.IndexExpr>;
   readonly store: (storage: Storage, env: Env, value: string) => void;
   readonly load: (storage: Storage, env: Env) => Value;
   readonly fresh: (prefix: string) => string;
@@ -93,7 +96,7 @@ const storedAs: Readonly<Record<Dtype, string>> = { f32: "f32", u32: "u32", bool
 export const typeOf = ({ dtype, half }: Storage): string => half ? "f16" : storedAs[dtype];
 
 /** An element of a private array of the kernel. */
-export const elementOf = (array: string, at: affine.Int, length: number): string => {
+export const elementOf = (array: string, at: affine.IndexExpr, length: number): string => {
   mustBeInside(at, { elements: length, words: () => `the array '${array}' of a kernel` });
   return `${array}[${affine.show(at)}]`;
 };
@@ -162,7 +165,7 @@ export const emitter = (
     return { text: name, level };
   };
 
-  const addressOf = (storage: Storage, env: Env): affine.Int => {
+  const addressOf = (storage: Storage, env: Env): affine.IndexExpr => {
     let address = affine.int(0);
     for (const { axis, size } of storage.dims) {
       const at = env.get(axis);
@@ -178,9 +181,9 @@ export const emitter = (
     return `subgroupBroadcast(${value}, ${lane}u)`;
   };
   /** An element that all lanes need, from a range of which each lane reads one. */
-  const handedAround = (
+  const subgroupBroadcastLoad = (
     storage: Storage,
-    address: affine.Int,
+    address: affine.IndexExpr,
     level: number,
     lanes: number,
   ): string => {
@@ -202,7 +205,7 @@ export const emitter = (
   };
 
   /** The address of an environment in a storage, clamped if it cannot be shown to lie inside. */
-  const placeIn = (storage: Storage, env: Env): affine.Int => {
+  const placeIn = (storage: Storage, env: Env): affine.IndexExpr => {
     const address = addressOf(storage, env);
     const isShown = isShownInside(address, placeOf(storage));
     return isShown ? address : clamped(address, size(storage.dims));
@@ -217,14 +220,14 @@ export const emitter = (
     const isAlike = subgroup !== undefined && level > 0 && storage.dtype === "f32" &&
       !affine.varies(address);
     const read = isAlike
-      ? handedAround(storage, address, level, subgroup)
+      ? subgroupBroadcastLoad(storage, address, level, subgroup)
       : bind(storage, affine.show(address), false);
     const value = define(level, storage.dtype, storage.dtype === "bool" ? `(${read} != 0u)` : read);
     blocks[level].memo.set(key, value);
     return value;
   };
 
-  const clamped = (position: affine.Int, extent: number): affine.Int =>
+  const clamped = (position: affine.IndexExpr, extent: number): affine.IndexExpr =>
     extent === 1 ? affine.int(0) : index({
       constant: 0,
       terms: [{
@@ -239,19 +242,19 @@ export const emitter = (
       }],
     });
 
-  const moved = (place: Place, env: Env, extent: number) => {
-    let position = affine.int(place.plus);
+  const moved = (place: AffineIndex, env: Env, extent: number) => {
+    let position = affine.int(place.offset);
     for (const { axis, times } of place.terms) {
       position = affine.sum(position, affine.times(env.get(axis)!, times));
     }
     const conditions: string[] = [];
-    if (place.exact && place.over > 1) {
-      const left = affine.remainder(position, place.over);
+    if (place.exact && place.divisor > 1) {
+      const left = affine.remainder(position, place.divisor);
       if (affine.low(left) !== 0 || affine.high(left) !== 0) {
         conditions.push(`${affine.show(left)} == 0`);
       }
     }
-    position = affine.quotient(position, place.over);
+    position = affine.quotient(position, place.divisor);
     if (place.modulo > 0) position = affine.remainder(position, place.modulo);
     const below = affine.low(position) < 0, above = affine.high(position) >= extent;
     if (below) conditions.push(`${affine.show(position)} >= 0`);
@@ -260,13 +263,13 @@ export const emitter = (
     return { position: below || above ? clamped(position, extent) : position, conditions };
   };
 
-  const emitIndex = (of: Node, env: Env): Value => {
-    const [x] = of.args;
-    const inner = new Map<string, affine.Int>();
+  const emitIndex = (node: Node, env: Env): Value => {
+    const [x] = node.args;
+    const inner = new Map<string, affine.IndexExpr>();
     const conditions: string[] = [];
     const variables: string[] = [];
-    for (const [axis, place] of Object.entries(of.attributes.places!)) {
-      const at = moved(place, env, known(x.axes, axis));
+    for (const [axis, place] of Object.entries(node.attributes.places!)) {
+      const at = moved(place, env, sizeOf(x.axes, axis));
       inner.set(axis, at.position);
       conditions.push(...at.conditions);
       if (at.conditions.length > 0) {
@@ -276,8 +279,8 @@ export const emitter = (
     const value = emit(x, inner);
     if (conditions.length === 0) return value;
     const level = Math.max(value.level, levelOf(variables));
-    const fill = literal(of.attributes.fill!, of.dtype);
-    return define(level, of.dtype, `select(${fill}, ${value.text}, ${conditions.join(" && ")})`);
+    const fill = literal(node.attributes.fill!, node.dtype);
+    return define(level, node.dtype, `select(${fill}, ${value.text}, ${conditions.join(" && ")})`);
   };
 
   const larger: Emitter["larger"] = (a, b) => {
@@ -285,21 +288,21 @@ export const emitter = (
     return `max_(${a}, ${b})`;
   };
 
-  const emitReduce = (of: Node, env: Env): Value => {
-    const isSum = of.attributes.how === "add";
+  const emitReduce = (node: Node, env: Env): Value => {
+    const isSum = node.attributes.how === "add";
     const acc = fresh("r");
     top().lines.push(`var ${acc}: f32 = ${isSum ? "0.0" : literal(-Infinity, "f32")};`);
-    const over = of.attributes.over!;
-    const loop = (k: number, inner: ReadonlyMap<string, affine.Int>) => {
+    const over = node.attributes.over!;
+    const loop = (k: number, inner: ReadonlyMap<string, affine.IndexExpr>) => {
       if (k === over.length) {
-        const value = emit(of.args[0], inner);
+        const value = emit(node.args[0], inner);
         flops += iterations(depth());
         top().lines.push(
           isSum ? `${acc} += ${value.text};` : `${acc} = ${larger(acc, value.text)};`,
         );
         return;
       }
-      const extent = known(of.args[0].axes, over[k]);
+      const extent = sizeOf(node.args[0].axes, over[k]);
       const name = fresh("k");
       block(`for (var ${name} = 0; ${name} < ${extent}; ${name}++)`, [name], extent, () => {
         loop(k + 1, new Map([...inner, [over[k], affine.variable(name, extent)]]));
@@ -315,42 +318,42 @@ export const emitter = (
     return n;
   };
 
-  const compute = (of: Node, env: Env): Value => {
-    const by = overrides.get(of);
+  const compute = (node: Node, env: Env): Value => {
+    const by = overrides.get(node);
     if (by !== undefined) return by(env);
-    const storage = stored.get(of);
-    if (storage !== undefined && !here.has(of)) return load(storage, env);
-    const row = scalarRow(of.op);
+    const storage = stored.get(node);
+    if (storage !== undefined && !here.has(node)) return load(storage, env);
+    const row = scalarRow(node.op);
     if (row !== undefined) {
-      const args = of.args.map((arg) => emit(arg, env));
+      const args = node.args.map((arg) => emit(arg, env));
       const level = Math.max(0, ...args.map((arg) => arg.level));
       flops += iterations(level);
       const [a, b, c] = args.map((arg) => arg.text);
-      const text = row.wgsl(a, b, c, of.args[0].dtype);
+      const text = row.wgsl(a, b, c, node.args[0].dtype);
       // Names of our own functions end like this.
       if (/^\w+_\(/.test(text)) row.helpers?.forEach((helper) => helpers.add(helper));
-      return define(level, of.dtype, text);
+      return define(level, node.dtype, text);
     }
-    switch (of.op) {
+    switch (node.op) {
       case "const":
-        return { text: literal(of.attributes.value!, of.dtype), level: 0 };
+        return { text: literal(node.attributes.value!, node.dtype), level: 0 };
       case "iota": {
-        const at = env.get(of.attributes.axis!)!;
+        const at = env.get(node.attributes.axis!)!;
         return define(levelOf(affine.depends(at)), "u32", `u32(${affine.show(at)})`);
       }
       case "index":
-        return emitIndex(of, env);
+        return emitIndex(node, env);
       case "stop":
       case "recompute":
       case "materialise":
-        return emit(of.args[0], env);
+        return emit(node.args[0], env);
       case "reduce":
-        return emitReduce(of, env);
+        return emitReduce(node, env);
       case "gather": {
-        const [x, positions] = of.args;
+        const [x, positions] = node.args;
         const at = emit(positions, env);
-        const { axis } = of.attributes;
-        const extent = known(x.axes, axis!);
+        const { axis } = node.attributes;
+        const extent = sizeOf(x.axes, axis!);
         const name = fresh("g");
         // Declared from here to the end of its block, which may be a condition's and declare no
         // other variable.
@@ -368,29 +371,29 @@ export const emitter = (
       }
       default:
         throw new Error(
-          `${of.op} ${of.attributes.name ?? ""} has no stored value where it is needed (${
-            of.path.join(" > ")
+          `${node.op} ${node.attributes.name ?? ""} has no stored value where it is needed (${
+            node.path.join(" > ")
           })`,
         );
     }
   };
-  const keyOf = (of: Node, env: Env): string =>
-    `${of.id} ${
-      Object.keys(of.axes).map((axis) => {
+  const keyOf = (node: Node, env: Env): string =>
+    `${node.id} ${
+      Object.keys(node.axes).map((axis) => {
         const at = env.get(axis);
-        if (at === undefined) throw new Error(`no position for axis '${axis}' of ${of.op}`);
+        if (at === undefined) throw new Error(`no position for axis '${axis}' of ${node.op}`);
         return affine.show(at);
       }).join()
     }`;
 
-  const emit = (of: Node, env: Env): Value => {
-    const key = keyOf(of, env);
+  const emit = (node: Node, env: Env): Value => {
+    const key = keyOf(node, env);
     for (let level = depth(); level >= 0; level--) {
       const found = blocks[level].memo.get(key);
       if (found !== undefined) return found;
     }
     // Subexpressions that are too deep are emitted first.
-    const value = nesting.nested(() => compute(of, env), () => emit(of, env));
+    const value = nesting.nested(() => compute(node, env), () => emit(node, env));
     blocks[value.level].memo.set(key, value);
     return value;
   };
@@ -403,7 +406,7 @@ export const emitter = (
     top().lines.push(`${header} {`, ...lines.map((text) => `  ${text}`), `}${footer}`);
   };
 
-  const index = (value: affine.Int): affine.Int => {
+  const index = (value: affine.IndexExpr): affine.IndexExpr => {
     const low = affine.low(value), high = affine.high(value);
     if (low === high) return affine.int(low);
     if (
@@ -438,7 +441,7 @@ export const emitter = (
   };
 
   const unflatten: Emitter["unflatten"] = (flat, dims) => {
-    const env = new Map<string, affine.Int>();
+    const env = new Map<string, affine.IndexExpr>();
     let stride = size(dims);
     for (const { axis, size } of dims) {
       stride /= size;
@@ -460,8 +463,8 @@ export const emitter = (
 
   return {
     emit,
-    override: (of, by) => {
-      overrides.set(of, by);
+    override: (node, by) => {
+      overrides.set(node, by);
     },
     line: (text) => {
       top().lines.push(text);

@@ -32,7 +32,7 @@ export const printExpression = (
     return printContraction(kernel, kernel.contraction!, emit, stored, target);
   }
   if (kernel.shape === "map") return printElements(kernel, emit, threads, turnsOf(kernel, target));
-  const isRead = (of: Node) => stored.has(of) && !here.has(of);
+  const isRead = (node: Node) => stored.has(node) && !here.has(node);
   const along = readsAlong(kernel.reductions[0].args[0], kernel.over, stored);
   const { by, threads: count } = rowSchedule(kernel, along, target);
   const body = by === "subgroup"
@@ -48,8 +48,8 @@ const startOf = (reduction: Node): string =>
 const joined = (emit: Emitter, reduction: Node, a: string, b: string): string =>
   reduction.attributes.how === "add" ? `${a} + ${b}` : emit.larger(a, b);
 
-const isFull = (kernel: ExpressionKernel) => (of: Node): boolean =>
-  kernel.over.length > 0 && kernel.over.every((dim) => dim.axis in of.axes);
+const isFull = (kernel: ExpressionKernel) => (node: Node): boolean =>
+  kernel.over.length > 0 && kernel.over.every((dim) => dim.axis in node.axes);
 
 /** Elements that an invocation of a map computes in sequence, where launching one is expensive. */
 const turnsOf = ({ space }: ExpressionKernel, { onCpu }: Target): number =>
@@ -93,7 +93,7 @@ const printElements = (
 };
 
 /** The element at a place in the space; row reductions are loops inside it. */
-const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.Int): void => {
+const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.IndexExpr): void => {
   const env = emit.unflatten(flat, kernel.space);
   const full = isFull(kernel);
   const over = size(kernel.over);
@@ -113,7 +113,7 @@ const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.Int)
     });
     stage.forEach((reduction, k) => emit.override(reduction, () => ({ text: sums[k], level: 0 })));
   }
-  storeRoots(emit, kernel, env, (of) => !full(of));
+  storeRoots(emit, kernel, env, (node) => !full(node));
   if (kernel.roots.some((root) => full(root.node))) {
     const r = emit.fresh("k");
     emit.block(`for (var ${r} = 0; ${r} < ${over}; ${r}++)`, [r], over, () => {
@@ -127,19 +127,19 @@ const printElement = (kernel: ExpressionKernel, emit: Emitter, flat: affine.Int)
 const unrolled = 32, unrolledOperations = 640;
 
 /** Operations of a row kernel per element; infinite if that takes loops of its own. */
-const operationsOf = (kernel: ExpressionKernel, isRead: (of: Node) => boolean): number => {
+const operationsOf = (kernel: ExpressionKernel, isRead: (node: Node) => boolean): number => {
   const seen = new Set<Node>();
   const starts = [
-    ...kernel.reductions.map((of) => of.args[0]),
+    ...kernel.reductions.map((node) => node.args[0]),
     ...kernel.roots.map(({ node }) => node),
   ];
-  descend(starts, (of) => {
-    const varies = kernel.over.some(({ axis }) => axis in of.axes);
-    if (!varies || isRead(of) || kernel.reductions.includes(of)) return [];
-    seen.add(of);
-    return of.args;
+  descend(starts, (node) => {
+    const varies = kernel.over.some(({ axis }) => axis in node.axes);
+    if (!varies || isRead(node) || kernel.reductions.includes(node)) return [];
+    seen.add(node);
+    return node.args;
   });
-  return [...seen].some((of) => of.op === "reduce") ? Infinity : seen.size;
+  return [...seen].some((node) => node.op === "reduce") ? Infinity : seen.size;
 };
 
 /**
@@ -169,16 +169,16 @@ const printRowSubgroups = (
     // Beyond the last row, the last one is computed again and not stored: control flow stays
     // uniform.
     emit.line(`let row = ${isExact ? own : `min(${own}, ${count - 1})`};`);
-    const row: affine.Int = count === 1 ? affine.int(0) : {
+    const row: affine.IndexExpr = count === 1 ? affine.int(0) : {
       constant: 0,
       terms: [{ atom: { text: "row", low: 0, high: count - 1, depends, varies: true }, times: 1 }],
     };
     const env = emit.unflatten(row, kernel.space);
     const loop = (inside: (env: Env) => void) => {
-      const at = (position: affine.Int) =>
+      const at = (position: affine.IndexExpr) =>
         new Map([...env, ...emit.unflatten(position, kernel.over)]);
       // A short row is unrolled: elements read for one sum are reused for the next.
-      const lane: affine.Int = {
+      const lane: affine.IndexExpr = {
         constant: 0,
         terms: [{
           atom: { text: "lane", low: 0, high: subgroup - 1, depends: [], varies: true },
@@ -226,7 +226,7 @@ const printRowSubgroups = (
     if (kernel.roots.some((root) => !full(root.node))) {
       guarded(
         ["lane == 0", exists].filter((text) => text !== "").join(" && "),
-        () => storeRoots(emit, kernel, env, (of) => !full(of)),
+        () => storeRoots(emit, kernel, env, (node) => !full(node)),
       );
     }
     if (kernel.roots.some((root) => full(root.node))) {
@@ -256,7 +256,7 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter, threads: number
   const count = size(kernel.space);
   const over = size(kernel.over);
   const { x, y } = fold(count);
-  const row: affine.Int = count === 1 ? affine.int(0) : {
+  const row: affine.IndexExpr = count === 1 ? affine.int(0) : {
     constant: 0,
     terms: [{ atom: { text: "row", low: 0, high: count - 1, depends: [] }, times: 1 }],
   };
@@ -318,7 +318,7 @@ const printRowGroups = (kernel: ExpressionKernel, emit: Emitter, threads: number
       "if (lane == 0)",
       [],
       1 / threads,
-      () => storeRoots(emit, kernel, env, (of) => !full(of)),
+      () => storeRoots(emit, kernel, env, (node) => !full(node)),
     );
   }
   if (kernel.roots.some((root) => full(root.node))) {

@@ -2,8 +2,8 @@
 // the carries is in its registers. Producers are printed into the step where they are read. A scan
 // that runs backward over another one recomputes its carries, a segment at a time, from
 // checkpoints.
-import { known } from "../../../dsl/axes.ts";
-import { type Node, reachable } from "../../../dsl/node.ts";
+import { sizeOf } from "../../../dsl/axes.ts";
+import { type Node, topologicalOrder } from "../../../dsl/node.ts";
 import { locals, roles } from "../../../dsl/scan.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { outputOf, renewed } from "../../codegen/scan_analysis.ts";
@@ -66,7 +66,7 @@ const printByLanes = (
   const isFull = subgroup !== undefined && workgroup % subgroup === 0;
   const emit = emitter(stored, kernel.again, bound, isFull ? subgroup : undefined);
   const axis = scan.attributes.axis!;
-  const steps = known(scan.args[scan.attributes.carries!.length].axes, axis);
+  const steps = sizeOf(scan.args[scan.attributes.carries!.length].axes, axis);
   const others = space.filter((dim) => dim !== lanes);
   const groups = lanes === undefined ? 1 : Math.ceil(lanes.size / width);
   const items = fold(size(others));
@@ -74,7 +74,7 @@ const printByLanes = (
   emit.line("let lane = i32(local);");
   emit.line(`let item = i32(group.y) + i32(group.z) * ${items.x};`);
   if (items.x * items.y > size(others)) emit.line(`if (item >= ${size(others)}) { return; }`);
-  const start = new Map<string, affine.Int>(
+  const start = new Map<string, affine.IndexExpr>(
     emit.unflatten(named("item", size(others), []), others),
   );
   const edge = lanes === undefined || lanes.size % width !== 0;
@@ -86,7 +86,7 @@ const printByLanes = (
   }
   const active = lanes === undefined ? "lane == 0" : `own < ${lanes.size}`;
 
-  const heldOf = (of: Node): readonly Dim[] => held.filter((dim) => dim.axis in of.axes);
+  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
   /** Runs `inside` for every position of some held axes. */
   const over = (nest: readonly Dim[], env: Env, inside: (env: Env) => void): void => {
     if (size(nest) === 1) {
@@ -104,16 +104,16 @@ const printByLanes = (
       inside(new Map([...env, ...emit.unflatten(affine.variable(i, size(nest)), nest)]));
     });
   };
-  const declare = (of: Node, prefix: string): Kept => {
-    const dims = heldOf(of);
+  const declare = (node: Node, prefix: string): Kept => {
+    const dims = heldOf(node);
     const name = emit.fresh(prefix);
-    const type = computed[of.dtype];
+    const type = computed[node.dtype];
     emit.line(`var ${name}: ${dims.length === 0 ? type : `array<${type}, ${size(dims)}>`};`);
-    return { name, dims, node: of };
+    return { name, dims, node: node };
   };
   /** Only the lane at position 0 of the axes that a value lacks stores it. */
-  const once = (of: Node): string[] =>
-    space.filter((dim) => !(dim.axis in of.axes) && dim.size > 1)
+  const once = (node: Node): string[] =>
+    space.filter((dim) => !(dim.axis in node.axes) && dim.size > 1)
       .map((dim) => `${affine.show(start.get(dim.axis)!)} == 0`);
 
   const shared: Area[] = [];
@@ -126,56 +126,56 @@ const printByLanes = (
     env: Env,
   ): void => {
     const level = emit.depth();
-    const inner = reachable([...Object.values(next), ...outs.map(({ of }) => of)]);
-    if (inner.some((of) => of.op === "scan")) {
+    const inner = topologicalOrder([...Object.values(next), ...outs.map(({ of: node }) => node)]);
+    if (inner.some((node) => node.op === "scan")) {
       throw new Error(`a scan inside the step of a scan over '${axis}' has no kernel yet`);
     }
     const phases = phasesOf(inner);
     const phaseOf = phases.reading;
     const list: Item[] = [];
-    for (const of of inner.filter(isKeptInStep)) {
-      const kept = declare(of, "s");
+    for (const node of inner.filter(isKeptInStep)) {
+      const kept = declare(node, "s");
       const reading = (at: Env) => ({
         text: element(kept, at),
         level: kept.dims.length === 0 ? level : emit.depth(),
       });
-      if (of.op === "materialise") {
+      if (node.op === "materialise") {
         list.push({
-          of: of.args[0],
-          phase: phases.of(of),
+          of: node.args[0],
+          phase: phases.of(node),
           nest: kept.dims,
           run: (at, value) => emit.line(`${element(kept, at)} = ${value};`),
         });
-        emit.override(of, reading);
+        emit.override(node, reading);
         continue;
       }
-      const isSum = of.attributes.how === "add";
+      const isSum = node.attributes.how === "add";
       const from = isSum ? "0.0" : literal(-Infinity, "f32");
       if (kept.dims.length === 0) emit.line(`${kept.name} = ${from};`);
       else over(kept.dims, new Map(), (at) => emit.line(`${element(kept, at)} = ${from};`));
       list.push({
-        of: of.args[0],
-        phase: phases.of(of),
-        nest: heldOf(of.args[0]),
+        of: node.args[0],
+        phase: phases.of(node),
+        nest: heldOf(node.args[0]),
         run: (at, value) => {
           const sum = element(kept, at);
           emit.line(isSum ? `${sum} += ${value};` : `${sum} = ${emit.larger(sum, value)};`);
         },
       });
-      emit.override(of, reading);
+      emit.override(node, reading);
     }
     const pending: (() => void)[] = [];
-    for (const { of, root } of outs) {
+    for (const { of: node, root } of outs) {
       const { partial, storage } = root;
       const across = (partial?.reduction.attributes.over ?? []).includes(lanes?.axis ?? "");
       if (partial !== undefined && across) {
         const area = `w${shared.length}`;
-        const nest = heldOf(of);
+        const nest = heldOf(node);
         const length = size(nest) * width;
         shared.push({ name: area, type: "f32", length });
         list.push({
-          of,
-          phase: phaseOf(of),
+          of: node,
+          phase: phaseOf(node),
           nest,
           run: (at, value) => {
             const flat = affine.sum(
@@ -212,13 +212,13 @@ const printByLanes = (
         });
       } else {
         list.push({
-          of,
-          phase: phaseOf(of),
-          nest: heldOf(of),
+          of: node,
+          phase: phaseOf(node),
+          nest: heldOf(node),
           run: (at, value) => {
             const conditions = [
               ...(edge ? [active] : []),
-              ...once(partial?.reduction.args[0] ?? of),
+              ...once(partial?.reduction.args[0] ?? node),
             ];
             const write = () => emit.store(storage, at, value);
             if (conditions.length === 0) write();
@@ -228,13 +228,13 @@ const printByLanes = (
       }
     }
     const commits: (() => void)[] = [];
-    for (const [name, of] of Object.entries(next)) {
+    for (const [name, node] of Object.entries(next)) {
       const kept = carries[name];
       const plain = kept.dims.length === 0;
-      const temporary = plain ? undefined : declare(of, "m");
+      const temporary = plain ? undefined : declare(node, "m");
       list.push({
-        of,
-        phase: phaseOf(of),
+        of: node,
+        phase: phaseOf(node),
         nest: kept.dims,
         run: (at, value) => {
           if (temporary === undefined) commits.push(() => emit.line(`${kept.name} = ${value};`));
@@ -278,7 +278,7 @@ const printByLanes = (
 
   const { from } = roles(scan);
   const carries = Object.fromEntries(
-    Object.entries(from).map(([name, of]) => [name, declare(of, "h")]),
+    Object.entries(from).map(([name, node]) => [name, declare(node, "h")]),
   );
   for (const [name, kept] of Object.entries(carries)) {
     begin(kept, (env) => emit.emit(from[name], env).text);
@@ -287,9 +287,9 @@ const printByLanes = (
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ root, of: outputOf(scan, root, held) }));
 
-  const timeAt = (s: affine.Int, reverse: boolean) => timeOf(s, steps, reverse);
+  const timeAt = (s: affine.IndexExpr, reverse: boolean) => timeOf(s, steps, reverse);
   /** Stores the carries that come into a step, or into a segment of steps. */
-  const saveAt = (at: affine.Int) => {
+  const saveAt = (at: affine.IndexExpr) => {
     for (const [name, to] of Object.entries(kernel.checkpoints?.storage ?? {})) {
       const kept = carries[name];
       over(kept.dims, new Map([...start, [to.dims[0].axis, at]]), (env) => {
@@ -300,7 +300,7 @@ const printByLanes = (
       });
     }
   };
-  const saveCarries = (s: affine.Int) => {
+  const saveCarries = (s: affine.IndexExpr) => {
     const { checkpoints } = kernel;
     if (checkpoints === undefined) return;
     const { every } = checkpoints;
@@ -331,7 +331,7 @@ const printByLanes = (
       emit.line(`var ${array}: array<${computed[sourceFrom[name].dtype]}, ${every * size(dims)}>;`);
       return [name, { array, dims, length: every * size(dims) }];
     }));
-    const slot = (name: string, k: affine.Int, env: Env): string => {
+    const slot = (name: string, k: affine.IndexExpr, env: Env): string => {
       const { array, dims, length } = kept[name];
       const flat = affine.sum(affine.times(k, size(dims)), position(dims, env));
       return elementOf(array, flat, length);
@@ -368,9 +368,9 @@ const printByLanes = (
         const t = timeAt(s, source.attributes.reverse!);
         const { each } = roles(scan);
         const instead: Record<string, (env: Env) => string> = {};
-        for (const [name, of] of Object.entries(each)) {
-          if (of.op !== "part" || of.args[0] !== source) continue;
-          const [kind, carry] = of.attributes.name!.split(/\.(.*)/s);
+        for (const [name, node] of Object.entries(each)) {
+          if (node.op !== "part" || node.args[0] !== source) continue;
+          const [kind, carry] = node.attributes.name!.split(/\.(.*)/s);
           if (kind === "prev") instead[name] = (env) => slot(carry, k, env);
         }
         bindLocals(emit, own, scan, reading(carries), t, instead);

@@ -14,7 +14,7 @@ export interface Kept {
 }
 
 /** The flattened position along some axes, the last being the fastest. */
-export const position = (dims: readonly Dim[], env: Env): affine.Int =>
+export const position = (dims: readonly Dim[], env: Env): affine.IndexExpr =>
   dims.reduce(
     (flat, dim) => affine.sum(affine.times(flat, dim.size), env.get(dim.axis)!),
     affine.int(0),
@@ -26,14 +26,14 @@ export const named = (
   extent: number,
   depends: readonly string[],
   varies = false,
-): affine.Int =>
+): affine.IndexExpr =>
   extent === 1 ? affine.int(0) : {
     constant: 0,
     terms: [{ atom: { text, low: 0, high: extent - 1, depends, varies }, times: 1 }],
   };
 
 /** The smaller of a number and `most`. */
-export const atMost = (of: affine.Int, most: number): affine.Int => ({
+export const atMost = (of: affine.IndexExpr, most: number): affine.IndexExpr => ({
   constant: 0,
   terms: [{
     atom: {
@@ -48,11 +48,11 @@ export const atMost = (of: affine.Int, most: number): affine.Int => ({
 });
 
 /** A number clamped below `extent`. */
-export const below = (of: affine.Int, extent: number): affine.Int =>
+export const below = (of: affine.IndexExpr, extent: number): affine.IndexExpr =>
   affine.high(of) < extent ? of : atMost(of, extent - 1);
 
 /** The position in time of the step number `s`. */
-export const timeOf = (s: affine.Int, steps: number, reverse: boolean): affine.Int =>
+export const timeOf = (s: affine.IndexExpr, steps: number, reverse: boolean): affine.IndexExpr =>
   reverse ? affine.sum(affine.int(steps - 1), affine.times(s, -1)) : s;
 
 /**
@@ -62,13 +62,13 @@ export const timeOf = (s: affine.Int, steps: number, reverse: boolean): affine.I
 export const bindLocals = (
   emit: Emitter,
   leaves: ReturnType<typeof locals>,
-  of: Node,
+  node: Node,
   carry: (name: string, env: Env) => string,
-  t: affine.Int,
+  t: affine.IndexExpr,
   instead: Readonly<Record<string, (env: Env) => string>> = {},
 ): void => {
-  const { each, rest } = roles(of);
-  const time = of.attributes.axis!;
+  const { each, rest } = roles(node);
+  const time = node.attributes.axis!;
   for (const [name, leaf] of Object.entries(leaves.carry)) {
     emit.override(leaf, (env) => {
       const read = emit.fresh("c");

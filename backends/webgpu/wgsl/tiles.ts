@@ -13,7 +13,7 @@ export const named = (
   text: string,
   extent: number,
   depends: readonly string[] = [],
-): affine.Int =>
+): affine.IndexExpr =>
   extent === 1 ? affine.int(0) : {
     constant: 0,
     terms: [{ atom: { text, low: 0, high: extent - 1, depends }, times: 1 }],
@@ -111,7 +111,7 @@ export const areaOf = ({ area, stride, depth, halves }: Stage): Area => ({
 });
 
 /** Ensures that all summed positions `k` and positions `m` of a tile are in its array. */
-export const mustBeInTile = (tile: Stage, k: affine.Int, m: affine.Int): void => {
+export const mustBeInTile = (tile: Stage, k: affine.IndexExpr, m: affine.IndexExpr): void => {
   const { name, length } = areaOf(tile);
   const at = affine.sum(affine.times(k, tile.stride), m);
   mustBeInside(at, { elements: length, words: () => `the tile '${name}' in workgroup memory` });

@@ -18,7 +18,7 @@ export interface Place {
 }
 
 /** What is read: recordings, or spectrograms that were computed before. */
-export type Form = "audio" | "log-mel";
+export type RecordingKind = "audio" | "log-mel";
 
 /** What reading a recording came to. */
 export type Read =
@@ -40,7 +40,7 @@ export type MemberReader = (
 
 /** A reader that makes crops of `frames` frames; not to be called again before it answered. */
 export const memberReader = (
-  form: Form,
+  form: RecordingKind,
   frontEnd: FrontEnd,
   frames: number,
   store: Store | undefined,

@@ -3,7 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { unlessEnded } from "../../io/interrupt.ts";
-import type { Form, Place, Read } from "./read_clip.ts";
+import type { Place, Read, RecordingKind } from "./read_clip.ts";
 import { openPool, type Pool, usualThreads } from "./reader_pool.ts";
 import { printOf, type Recordings } from "./recordings.ts";
 import type { DataError, Skipped } from "./source.ts";
@@ -35,7 +35,7 @@ export interface Members {
   readonly describe: string;
   /** A text that differs wherever there are others, or in another order. */
   readonly print: string;
-  readonly form: Form;
+  readonly form: RecordingKind;
   readonly count: number;
   readonly nameOf: (recording: number) => string;
   readonly placeOf: (recording: number) => Place;
@@ -43,7 +43,7 @@ export interface Members {
 }
 
 /** The threads that read recordings of a form; they share what room is left in the store. */
-export const readingPool = (form: Form, options: ReadingOptions): Pool => {
+export const readingPool = (form: RecordingKind, options: ReadingOptions): Pool => {
   const { frontEnd, frames, store, threads = usualThreads(), sharing = 1 } = options;
   const kept = store === undefined ? {} : {
     store: {

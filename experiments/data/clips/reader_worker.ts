@@ -3,13 +3,13 @@
 // them.
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { onDecoder } from "../audio/decoder_client.ts";
-import { type Form, type MemberReader, memberReader, type Place } from "./read_clip.ts";
+import { type MemberReader, memberReader, type Place, type RecordingKind } from "./read_clip.ts";
 import { indexShard } from "./shard_index.ts";
 import { openStore } from "./spectrogram_cache.ts";
 
 /** What is the same for all readings of a worker. */
 export interface Settings {
-  readonly form: Form;
+  readonly form: RecordingKind;
   readonly frontEnd: FrontEnd;
   /** Frames of a crop. */
   readonly frames: number;

@@ -4,7 +4,7 @@ import * as E from "fp-ts/Either.js";
 import { parseJson } from "../../io/json.ts";
 import { ensureFolder, writeWhole } from "../../io/files.ts";
 import type { Members, StoreSpec } from "./reader.ts";
-import type { Form } from "./read_clip.ts";
+import type { RecordingKind } from "./read_clip.ts";
 import type { Pool } from "./reader_pool.ts";
 import type { ShardIndex } from "./shard_index.ts";
 import { printOf } from "./recordings.ts";
@@ -106,7 +106,7 @@ export const listShards = (
   return E.right([...shards]);
 };
 
-const extensions: Readonly<Record<Form, string>> = {
+const extensions: Readonly<Record<RecordingKind, string>> = {
   audio: "\\.(wav|flac|ogg|oga|mp3)$",
   "log-mel": "\\.npy$",
 };
@@ -117,7 +117,7 @@ const extensions: Readonly<Record<Form, string>> = {
  */
 export const shardMembers = async (
   patterns: readonly string[],
-  form: Form,
+  form: RecordingKind,
   pool: Pool,
   store?: StoreSpec,
 ): Promise<E.Either<DataError, Members>> => {
@@ -180,7 +180,7 @@ interface Shard extends Omit<ShardIndex, "problem"> {
 // Of a shard that has not changed, the index that was kept; else one that is made, and kept if it is whole.
 async function indexOf(
   path: string,
-  form: Form,
+  form: RecordingKind,
   pool: Pool,
   store: StoreSpec | undefined,
 ): Promise<E.Either<string, ShardIndex>> {

@@ -5,7 +5,7 @@
 import { setImmediate } from "node:timers/promises";
 import type { Backend, Machine, Program, Values } from "../../../backends/backend.ts";
 import { volume } from "../../../dsl/axes.ts";
-import { apart } from "../../../dsl/node.ts";
+import { withFreshTable } from "../../../dsl/node.ts";
 import { parameters } from "../../../dsl/parameters.ts";
 import { probePredictions, type ProbeSizes, probeStart, probeStep } from "../../../models/probe.ts";
 import { pythonShuffles } from "./shuffle.ts";
@@ -222,7 +222,7 @@ const openMachine = async (
   sizes: ProbeSizes,
   rows: Rows,
 ): Promise<Machine> => {
-  const { changed, programs } = apart(() => {
+  const { changed, programs } = withFreshTable(() => {
     const { updates } = probeStep(sizes, rows.train);
     const changed = parameters(Object.values(updates)).filter(({ name }) => name in updates);
     const probabilities = probePredictions(sizes, rows.predict);

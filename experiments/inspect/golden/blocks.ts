@@ -2,7 +2,7 @@
 import type { Output } from "../../../backends/backend.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { node } from "../../../dsl/node.ts";
+import { nodeOf } from "../../../dsl/node.ts";
 import * as F from "../../../dsl/ops.ts";
 import { parameters } from "../../../dsl/parameters.ts";
 import {
@@ -300,7 +300,7 @@ export const runCase = (golden: Golden, of: Case): Asked => {
     if (!golden.tensors.has(key)) continue;
     wanted[key] = asked(
       g,
-      Object.keys(node(leaves[name]).axes),
+      Object.keys(nodeOf(leaves[name]).axes),
       cancels(name) ? { ...gradientTol, abs: 1e-4 * scaleBeside(golden, key) } : gradientTol,
     );
   }

@@ -2,7 +2,7 @@
 import type { Backend, Output } from "../../../backends/backend.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { node } from "../../../dsl/node.ts";
+import { nodeOf } from "../../../dsl/node.ts";
 import * as F from "../../../dsl/ops.ts";
 import { parameters } from "../../../dsl/parameters.ts";
 import { type Encoder, features } from "../../../models/encoder.ts";
@@ -118,7 +118,7 @@ export const runModel = async (golden: Golden, backend: Backend): Promise<readon
         const tolerance = cancels(name)
           ? { ...gradientTolerance, abs: 1e-4 * scaleBeside(golden, key) }
           : gradientTolerance;
-        wanted[key] = asked(g, Object.keys(node(of[name]).axes), tolerance);
+        wanted[key] = asked(g, Object.keys(nodeOf(of[name]).axes), tolerance);
       }
     }
   };

@@ -5,7 +5,7 @@ import * as affine from "../../../backends/codegen/index_math.ts";
 
 /** An expression in the variables x (0 ... 41) and y (0 ... 6), and what it is meant to be. */
 interface Meant {
-  readonly int: affine.Int;
+  readonly int: affine.IndexExpr;
   readonly of: (x: number, y: number) => number;
 }
 

@@ -22,9 +22,9 @@ const storage = (id: number, a: number, role: Storage["role"] = "temporary"): St
   role,
   dims: [{ axis: "a", size: a }],
 });
-const at = (place: affine.Int) => new Map([["a", place]]);
+const at = (place: affine.IndexExpr) => new Map([["a", place]]);
 /** Any number from 0 on, of which nothing else is known. */
-const opaque = (text: string, extent: number): affine.Int => ({
+const opaque = (text: string, extent: number): affine.IndexExpr => ({
   constant: 0,
   terms: [{ atom: { text, low: 0, high: extent - 1, depends: [text] }, times: 1 }],
 });
@@ -65,7 +65,7 @@ Deno.test("an address lies inside, outside, or nobody can say", () => {
 });
 
 Deno.test("the range of a vector's variable is that of all lanes, and the first leaves room", () => {
-  const x: affine.Int = {
+  const x: affine.IndexExpr = {
     constant: 0,
     terms: [{ atom: { text: "x", low: 0, high: 7, depends: ["x"] }, times: 1 }],
   };
@@ -167,13 +167,13 @@ Deno.test("loops end at their extent, and variables stay in their range, whateve
   for (const print of printed) {
     assertEquals([...run(print).subarray(128, 133)], [9, 9, 9, 7, 7]);
   }
-  const named = (of: (emit: Emitter) => affine.Int) =>
+  const named = (of: (emit: Emitter) => affine.IndexExpr) =>
     run((emit) => emit.store(storage(1, 3), at(of(emit)), one(emit))).subarray(126, 133);
   assertEquals([...named((emit) => emit.named(large(emit), 3))], [62, 63, 7, 7, 9, 7, 7]);
   const below = (emit: Emitter) => emit.make.op("i32.sub", emit.make.whole(0), large(emit));
   assertEquals([...named((emit) => emit.named(below(emit), 3))], [62, 63, 7, 7, 9, 7, 7]);
   // A part of an axis ends with it, and begins where a vector does.
-  const part = (from: affine.Int, most: number) =>
+  const part = (from: affine.IndexExpr, most: number) =>
     run((emit) => emit.vectors(8, ([x]) => emit.store(made, at(x), one(emit)), { from, most }));
   assertEquals([...part(affine.int(4), 8).subarray(131, 138)], [7, 9, 9, 9, 9, 7, 7]);
   assertThrows(() => part(affine.int(2), 4), Error, "vectors begin at 2");

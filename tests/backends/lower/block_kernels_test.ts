@@ -6,7 +6,7 @@ import type { Kernel } from "../../../backends/lower/kernel_ir.ts";
 import { compile, programReport } from "../../../backends/webgpu/compile.ts";
 import { type AnyTensor, volume } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { node } from "../../../dsl/node.ts";
+import { nodeOf } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { parameters } from "../../../dsl/parameters.ts";
 import { norm, type Sequence } from "../../../models/layers.ts";
@@ -21,15 +21,15 @@ const lowered = (outputs: Named): readonly Kernel[] =>
     outputs: Object.fromEntries(
       Object.entries(outputs).map(([name, of]) => [
         name,
-        { of, order: Object.keys(node(of).axes) },
+        { of, order: Object.keys(nodeOf(of).axes) },
       ]),
     ),
   }).kernels;
 
 /** The gradients of a value for its inputs and parameters. */
 const gradients = (of: AnyTensor, inputs: Named): Named => {
-  const slope: AnyTensor = d.input("slope", node(of).axes);
-  const loss: AnyTensor = d.sum(d.mul(of, slope) as AnyTensor, Object.keys(node(of).axes));
+  const slope: AnyTensor = d.input("slope", nodeOf(of).axes);
+  const loss: AnyTensor = d.sum(d.mul(of, slope) as AnyTensor, Object.keys(nodeOf(of).axes));
   const own = parameters([of]).map(({ name, tensor }) => [name, tensor] as const);
   return grad(loss, { ...inputs, ...Object.fromEntries(own) });
 };
@@ -87,7 +87,7 @@ for (const [name, [of, inputs, forward, backward]] of Object.entries(parts)) {
 }
 
 Deno.test("a selective scan reads its inputs once and writes its result, and little else", () => {
-  const y = { of: scan.of, order: Object.keys(node(scan.of).axes) };
+  const y = { of: scan.of, order: Object.keys(nodeOf(scan.of).axes) };
   const target = { onCpu: false };
   const { kernels } = programReport(
     compile({ outputs: { y } }, { name: "a GPU", limits: gpuLimits, target }),
@@ -96,7 +96,7 @@ Deno.test("a selective scan reads its inputs once and writes its result, and lit
   assertStrictEquals(others.length, 0);
   assertEquals(shapes, ["scan"]);
   const floor = [scan.of, ...Object.values(scan.inputs)].reduce(
-    (bytes, of) => bytes + 4 * volume(node(of).axes),
+    (bytes, of) => bytes + 4 * volume(nodeOf(of).axes),
     0,
   );
   assertLessOrEqual(

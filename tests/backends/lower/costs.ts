@@ -7,7 +7,7 @@ import * as onGpu from "../../../backends/webgpu/compile.ts";
 import type { Target } from "../../../backends/webgpu/target.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { node, tensor } from "../../../dsl/node.ts";
+import { nodeOf, tensor } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { rename } from "../../../dsl/structure.ts";
 import { zeros } from "../../../models/initialisers.ts";
@@ -36,7 +36,7 @@ export const costNames = [
 ] satisfies (keyof Cost)[];
 
 type Build = (x: Readonly<Record<string, AnyTensor>>) => AnyTensor;
-const output = (of: AnyTensor) => ({ of, order: Object.keys(node(of).axes) });
+const output = (of: AnyTensor) => ({ of, order: Object.keys(nodeOf(of).axes) });
 const programOf = (outputs: Readonly<Record<string, AnyTensor>>): Program => ({
   outputs: Object.fromEntries(Object.entries(outputs).map(([name, of]) => [name, output(of)])),
 });
@@ -44,8 +44,8 @@ const made: Record<string, Program> = {};
 const inputs = (axes: Readonly<Record<string, Axes>>) =>
   Object.fromEntries(Object.entries(axes).map(([name, of]) => [name, d.input(name, of)]));
 const slopes = (of: AnyTensor, x: Readonly<Record<string, AnyTensor>>) => {
-  const weights: AnyTensor = d.input("slope", node(of).axes);
-  return grad(d.sum(d.mul(of, weights) as AnyTensor, Object.keys(node(of).axes)), x);
+  const weights: AnyTensor = d.input("slope", nodeOf(of).axes);
+  return grad(d.sum(d.mul(of, weights) as AnyTensor, Object.keys(nodeOf(of).axes)), x);
 };
 /** A value; and its gradients, unless it has none. */
 const both = (name: string, axes: Readonly<Record<string, Axes>>, build: Build): void => {
@@ -57,8 +57,8 @@ const one = (name: string, axes: Readonly<Record<string, Axes>>, build: Build): 
   made[name] = programOf({ of: build(inputs(axes)) });
 };
 const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
-  tensor(rename(node(x), from, to));
-const all = (x: AnyTensor): AnyTensor => d.sum(x, Object.keys(node(x).axes));
+  tensor(rename(nodeOf(x), from, to));
+const all = (x: AnyTensor): AnyTensor => d.sum(x, Object.keys(nodeOf(x).axes));
 const times = (n: number, of: (x: AnyTensor) => AnyTensor, x: AnyTensor): AnyTensor =>
   n === 0 ? x : times(n - 1, of, of(x));
 
@@ -154,7 +154,7 @@ for (
     `the sum of ${sizes}`,
     { x: axes },
     ({ x }) =>
-      d.sum(d.exp(x), Object.keys(node(x).axes).filter((axis) => axis !== "k" && axis !== "j")),
+      d.sum(d.exp(x), Object.keys(nodeOf(x).axes).filter((axis) => axis !== "k" && axis !== "j")),
   );
   one(`the sum of all of ${sizes}`, { x: axes }, ({ x }) => all(d.exp(x)));
   one(`the maximum of ${sizes}`, { x: axes }, ({ x }) => d.maximum(x, "i"));
@@ -352,7 +352,9 @@ const devices: Readonly<Record<string, (program: Program) => Compiled>> = {
   "WebAssembly in loops": wasm(false, 2 ** 12),
   "a GPU": target({}),
   "a GPU in f16": target({ halvesFrom: 1 }),
-  "a GPU in parts": target({ breadth: { groups: 2 ** 20, lanes: 2 ** 30, perKernel: 0, gain: 0 } }),
+  "a GPU in parts": target({
+    parallelism: { groups: 2 ** 20, lanes: 2 ** 30, launchCost: 0, gain: 0 },
+  }),
   "a GPU by matrices": target({
     matrices: plainMatrices("f32", { rows: 16, columns: 8, over: 8 }, 32),
   }),

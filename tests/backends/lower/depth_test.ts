@@ -14,7 +14,7 @@ import { referenceBackend } from "../../../backends/reference/backend.ts";
 import { compile } from "../../../backends/wasm/compile.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { node, reachable, tensor } from "../../../dsl/node.ts";
+import { nodeOf, tensor, topologicalOrder } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { print } from "../../../dsl/print.ts";
 import { ascend, descend } from "../../../dsl/walk.ts";
@@ -34,7 +34,7 @@ const chain = (operations: number): AnyTensor => {
 const powers = (operations: number): number => (1 - 0.999 ** (operations / 2 + 1)) / 0.001;
 
 const programOf = (of: AnyTensor): Program => ({
-  outputs: { y: { of, order: Object.keys(node(of).axes) } },
+  outputs: { y: { of, order: Object.keys(nodeOf(of).axes) } },
 });
 const valueOn = async (backend: Backend, of: AnyTensor): Promise<Float32Array> => {
   const machine = await backend.open({ p: programOf(of) });
@@ -158,7 +158,7 @@ const shapes: Readonly<Record<string, () => AnyTensor>> = {
   "scans": () => {
     let y: AnyTensor = x;
     for (let k = 0; k < 60; k++) {
-      const h = tensor<Axes>(node(y));
+      const h = tensor<Axes>(nodeOf(y));
       y = d.recurrence("n", d.mul(d.sin(h), d.scalarOf(0.1)), d.mul(h, d.scalarOf(0.9)));
     }
     return y;
@@ -178,7 +178,7 @@ const longStep = (operations: number): AnyTensor =>
   d.scan({ over: "n", from: { h: d.scalarOf(0) }, each: { x } }, ({ h }, { x }) => {
     let y: AnyTensor = h;
     for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.scalarOf(0.999)), x);
-    return { next: { h: tensor<Record<never, never>>(node(y)) }, out: { y } };
+    return { next: { h: tensor<Record<never, never>>(nodeOf(y)) }, out: { y } };
   }).out.y;
 
 Deno.test("a step of a scan may be long, and is refused in words where it is too long", async () => {
@@ -208,7 +208,7 @@ Deno.test("every fifth value of a chain is an output", async () => {
 });
 
 Deno.test("no expression between cuts is deeper or larger than its limits", () => {
-  const order = reachable([node(chain(20_000))]);
+  const order = topologicalOrder([nodeOf(chain(20_000))]);
   const users = new Map<(typeof order)[number], number>();
   for (const of of order) {
     for (const arg of new Set(of.args)) users.set(arg, (users.get(arg) ?? 0) + 1);

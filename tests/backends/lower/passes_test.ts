@@ -2,17 +2,17 @@
 // how far renamings sink, where values lie in memory, who waits for whom, and what is printed first.
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import { isBound, isLeaf } from "../../../backends/lower/cost_model.ts";
-import { type Draft, fills, fullOf } from "../../../backends/lower/fusion/kernel_draft.ts";
-import { roundable } from "../../../backends/lower/storage/half_precision.ts";
+import { domainOf, fills, type KernelDraft } from "../../../backends/lower/fusion/kernel_draft.ts";
+import { canBeF16 } from "../../../backends/lower/storage/half_precision.ts";
 import { roundOnce } from "../../../backends/lower/graph/materialise.ts";
 import { byteLength, plan } from "../../../backends/lower/storage/plan_memory.ts";
 import { nestings } from "../../../backends/codegen/nesting.ts";
-import { shareProducts } from "../../../backends/lower/graph/reassociate.ts";
+import { reassociate } from "../../../backends/lower/graph/reassociate.ts";
 import type { Storage } from "../../../backends/lower/kernel_ir.ts";
 import { sinkRenames } from "../../../backends/lower/graph/sink_renames.ts";
 import { reaches, waiting } from "../../../backends/lower/fusion/reachability.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
-import { type Node, node, reachable } from "../../../dsl/node.ts";
+import { type Node, nodeOf, topologicalOrder } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { zeros } from "../../../models/initialisers.ts";
 
@@ -24,9 +24,9 @@ const rename = (of: AnyTensor, from: string, to: string): AnyTensor =>
 
 const large = { i: 64, j: 64 };
 const rounds = (roots: readonly AnyTensor[], updated: readonly string[] = [], least = 4096) => {
-  const order = reachable(roots.map(node));
-  const found = roundable(order, least, new Set(updated));
-  return (of: AnyTensor) => found.has(node(of));
+  const order = topologicalOrder(roots.map(nodeOf));
+  const found = canBeF16(order, least, new Set(updated));
+  return (of: AnyTensor) => found.has(nodeOf(of));
 };
 
 Deno.test("floats that follow from given ones may be rounded, from a size on", () => {
@@ -77,7 +77,7 @@ Deno.test("parts of sums, and what tells where a maximum was, are not rounded", 
 
 /** What is rounded once below some values. */
 const rounded = (...of: readonly AnyTensor[]) =>
-  reachable(roundOnce(of.map(node))).flatMap(({ op, args }) =>
+  topologicalOrder(roundOnce(of.map(nodeOf))).flatMap(({ op, args }) =>
     op === "materialise" ? [args[0]] : []
   );
 
@@ -85,7 +85,7 @@ Deno.test("what is compared for equality is rounded once, below what rounds noth
   const x = input("x", { i: 8 }), y = input("y", { i: 8 });
   const sine = d.sin(x) as AnyTensor;
   const same = (of: AnyTensor) => rounded(d.equal(of, y) as AnyTensor);
-  assertEquals(same(sine), [node(sine)]);
+  assertEquals(same(sine), [nodeOf(sine)]);
   assertEquals(same(x), []);
   for (
     const exact of [
@@ -94,19 +94,22 @@ Deno.test("what is compared for equality is rounded once, below what rounds noth
       ...[d.select(d.less(x, y), sine, y), d.maximum(d.expand(sine, { k: 3 }), "i" as never)],
       ...[d.gather(sine, "i" as never, d.input("at", { t: 3 }, "u32"))],
     ] as AnyTensor[]
-  ) assertEquals(rounded(d.equal(exact, d.scalarOf(0.5)) as AnyTensor), [node(sine)]);
+  ) assertEquals(rounded(d.equal(exact, d.scalarOf(0.5)) as AnyTensor), [nodeOf(sine)]);
   for (
     const inexact of [
       ...[d.scale(sine, 3), d.add(sine, y), d.mul(sine, y), d.exp(sine)],
       d.sum(sine, "i" as never),
     ] as AnyTensor[]
-  ) assertEquals(rounded(d.equal(inexact, d.scalarOf(0.5)) as AnyTensor), [node(inexact)]);
+  ) assertEquals(rounded(d.equal(inexact, d.scalarOf(0.5)) as AnyTensor), [nodeOf(inexact)]);
   // Words are exact, and nothing is done for other comparisons.
   const word = d.toWord(sine) as AnyTensor;
   assertEquals(rounded(d.equal(word, d.iota("i", 8)) as AnyTensor), []);
   assertEquals(rounded(d.less(sine, y) as AnyTensor), []);
   // What is asked for itself is stored in any case: its own value is no other node.
-  assertStrictEquals(roundOnce([node(sine), node(d.equal(sine, y) as AnyTensor)])[0], node(sine));
+  assertStrictEquals(
+    roundOnce([nodeOf(sine), nodeOf(d.equal(sine, y) as AnyTensor)])[0],
+    nodeOf(sine),
+  );
 });
 
 Deno.test("within steps it is kept, and what a step is given is rounded before it", () => {
@@ -120,10 +123,10 @@ Deno.test("within steps it is kept, and what a step is given is rounded before i
         out: { y: d.select(same, h, x) as AnyTensor },
       };
     });
-    const [root] = roundOnce([node(out.y as AnyTensor)]);
-    const [scan] = reachable([root]).filter(({ op }) => op === "scan");
+    const [root] = roundOnce([nodeOf(out.y as AnyTensor)]);
+    const [scan] = topologicalOrder([root]).filter(({ op }) => op === "scan");
     const { next, out: outs } = scan.attributes.step!;
-    const inStep = reachable([...Object.values(next), ...Object.values(outs)])
+    const inStep = topologicalOrder([...Object.values(next), ...Object.values(outs)])
       .filter(({ op }) => op === "materialise").map(({ args }) => args[0].op);
     return [inStep, rounded(out.y as AnyTensor).map(({ op }) => op)];
   };
@@ -138,8 +141,8 @@ Deno.test("a product of three has the product that is there already, if that has
   const [g, s, e] = ["g", "s", "e"].map((name) => input(name, { i: 4 }));
   const there = d.mul(s, e) as AnyTensor;
   const shown = (of: AnyTensor, ...others: readonly AnyTensor[]) =>
-    shareProducts([...others, of].map(node)).at(-1)!.args.map((arg) =>
-      arg === node(there) ? "there" : arg.attributes.name ?? arg.op
+    reassociate([...others, of].map(nodeOf)).at(-1)!.args.map((arg) =>
+      arg === nodeOf(there) ? "there" : arg.attributes.name ?? arg.op
     );
   for (const gs of [d.mul(g, s), d.mul(s, g)] as AnyTensor[]) {
     for (const all of [d.mul(gs, e), d.mul(e, gs)] as AnyTensor[]) {
@@ -158,7 +161,7 @@ Deno.test("a product of three has the product that is there already, if that has
 
 /** The renamings below a value, by what they rename. */
 const renamings = (...of: readonly AnyTensor[]): readonly string[] =>
-  reachable(sinkRenames(of.map(node))).filter(({ op }) => op === "index")
+  topologicalOrder(sinkRenames(of.map(nodeOf))).filter(({ op }) => op === "index")
     .map(({ args }) => args[0].attributes.name ?? args[0].op).sort();
 
 Deno.test("a renaming goes down to what is given, unless others use what is between", () => {
@@ -175,7 +178,7 @@ Deno.test("a renaming goes down to what is given, unless others use what is betw
   // A sum is renamed as what it sums, also where the new name is one that it sums over.
   const sum = d.sum(made, "j" as never) as AnyTensor;
   assertEquals(renamings(rename(sum, "i", "k")), ["x"]);
-  const [root] = sinkRenames([node(rename(sum, "i", "j"))]);
+  const [root] = sinkRenames([nodeOf(rename(sum, "i", "j"))]);
   assertEquals([root.op, { ...root.axes }], ["reduce", { j: 4 }]);
   assertEquals(root.attributes.over, ["j'"]);
   // A movement has its own axes renamed, and is no renaming itself.
@@ -227,14 +230,14 @@ Deno.test("bytes of values: none is empty, and halves end at a word", () => {
 
 // ---- kernels in the making ------------------------------------------------------------------------
 
-const draft = (id: number): Draft => ({
-  ...{ id, roots: [], full: new Map(), reductions: [], again: new Set(), path: `${id}` },
+const draft = (id: number): KernelDraft => ({
+  ...{ id, roots: [], domain: new Map(), reductions: [], rematerialised: new Set(), path: `${id}` },
 });
 
 Deno.test("a kernel waits for what stores its values, through whatever others", () => {
   const [a, b, c, e] = [0, 1, 2, 3].map(draft);
-  const [x, y, z] = ["x", "y", "z"].map((name) => node(input(name, { i: 3 })));
-  const home = new Map<Node, Draft>([[x, a], [y, b], [z, c]]);
+  const [x, y, z] = ["x", "y", "z"].map((name) => nodeOf(input(name, { i: 3 })));
+  const home = new Map<Node, KernelDraft>([[x, a], [y, b], [z, c]]);
   const waits = waiting(home);
   assert(!waits.isBehindUser(a, y) && !waits.isUser(b, x));
   assertEquals(waits.readBy(b), []);
@@ -249,21 +252,24 @@ Deno.test("a kernel waits for what stores its values, through whatever others", 
   waits.reads(e, z);
   assertEquals([b, c, e].map((of) => waits.isBehindUser(of, y)), [false, false, true]);
   const next = new Map([[a, [b]], [b, [c, a]], [c, [a]], [e, [e]]]);
-  const reach = (from: Draft, to: Draft) => reaches(from, (of) => of === to, (of) => next.get(of)!);
+  const reach = (from: KernelDraft, to: KernelDraft) =>
+    reaches(from, (of) => of === to, (of) => next.get(of)!);
   assertEquals([reach(a, c), reach(c, b), reach(a, e), reach(e, e)], [true, true, false, false]);
 });
 
 Deno.test("a value fills a space that has its axes and sizes, and no others", () => {
-  const of = node(input("x", { i: 3, j: 4 }));
-  assert(fills(of, fullOf(of)) && fills(of, new Map([["j", 4], ["i", 3]])));
+  const of = nodeOf(input("x", { i: 3, j: 4 }));
+  assert(fills(of, domainOf(of)) && fills(of, new Map([["j", 4], ["i", 3]])));
   for (const [more, sizes] of [[["k", 5], 4], [["j", 5], 5]] as const) {
     assert(!fills(of, new Map([["i", 3], ["j", sizes], more as [string, number]])));
   }
   assert(!fills(of, new Map([["i", 3]])) && !fills(of, new Map([["i", 3], ["k", 4]])));
-  const leaves = [input("x", {}), d.param("p", {}, zeros), d.scalarOf(1), d.iota("i", 3)].map(node);
+  const leaves = [input("x", {}), d.param("p", {}, zeros), d.scalarOf(1), d.iota("i", 3)].map(
+    nodeOf,
+  );
   assertEquals(leaves.map(isLeaf), [true, true, true, true]);
   assertEquals(leaves.map(isBound), [true, true, false, false]);
-  assert(!isLeaf(node(d.exp(input("x", {})))));
+  assert(!isLeaf(nodeOf(d.exp(input("x", {})))));
 });
 
 Deno.test("what is nested too deep is done before what is around it", () => {

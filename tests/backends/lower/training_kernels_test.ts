@@ -1,7 +1,7 @@
 // What the training steps of the published tiny encoders lower to: fusion must not quietly regress.
 import { assert, assertLessOrEqual, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
-import { reachable } from "../../../dsl/node.ts";
+import { topologicalOrder } from "../../../dsl/node.ts";
 import { lower } from "../../../backends/lower/pipeline.ts";
 import { compile, programReport, storagesOf } from "../../../backends/webgpu/compile.ts";
 import { passProgram, planned, tinyEncoder } from "../../../experiments/inspect/scaling.ts";
@@ -73,7 +73,7 @@ Deno.test("a reduction that is done in two stages does not split what is above a
   const { kernels } = lowered("mamba", "masked", 1);
   const scans = kernels.flatMap((kernel) => kernel.shape === "scan" ? [kernel.scan] : []);
   assertStrictEquals(new Set(scans.map((of) => of.attributes.reverse)).size, 2);
-  assertStrictEquals(reachable(scans).filter((of) => of.op === "scan").length, 2);
+  assertStrictEquals(topologicalOrder(scans).filter((of) => of.op === "scan").length, 2);
 });
 
 for (const family of ["transformer", "mamba", "xlstm"] as const) {

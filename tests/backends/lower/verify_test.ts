@@ -6,7 +6,7 @@ import type {
   Contraction,
   ExpressionKernel,
   Kernel,
-  Lowered,
+  LoweredProgram,
   ScanKernel,
   Storage,
 } from "../../../backends/lower/kernel_ir.ts";
@@ -14,28 +14,28 @@ import { lower } from "../../../backends/lower/pipeline.ts";
 import { graphVerifier, verifyLowered } from "../../../backends/lower/verify.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { intern, type Node, node, reachable } from "../../../dsl/node.ts";
+import { intern, type Node, nodeOf, topologicalOrder } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 
 const output = (of: AnyTensor, ...order: string[]) => ({ of, order });
 
 Deno.test("a graph with two sizes of one axis, or with axes that do not follow, is refused", () => {
   const x = d.input("x", { a: 3, b: 5 }), y = d.input("y", { a: 4 });
-  const verify = (...of: readonly AnyTensor[]) => graphVerifier()("a pass", of.map(node));
+  const verify = (...of: readonly AnyTensor[]) => graphVerifier()("a pass", of.map(nodeOf));
   verify(d.sum(x, "a"), d.exp(x));
   assertThrows(() => verify(x, y), Error, "in the pass 'a pass': 'a' is 3 in input, but 4 here");
-  const wrongSum = intern("reduce", "f32", { a: 3 }, [node(x)], { how: "add", over: ["a"] });
+  const wrongSum = intern("reduce", "f32", { a: 3 }, [nodeOf(x)], { how: "add", over: ["a"] });
   assertThrows(() => graphVerifier()("a pass", [wrongSum]), Error, "reduce has the axes { a: 3 }");
-  const wrongMul = intern("mul", "f32", { a: 3 }, [node(x), node(x)]);
+  const wrongMul = intern("mul", "f32", { a: 3 }, [nodeOf(x), nodeOf(x)]);
   assertThrows(() => graphVerifier()("a pass", [wrongMul]), Error, "mul has the axes");
-  const lost = intern("index", "f32", { a: 3 }, [node(x)], { places: {}, fill: 0 });
+  const lost = intern("index", "f32", { a: 3 }, [nodeOf(x)], { places: {}, fill: 0 });
   assertThrows(() => graphVerifier()("a pass", [lost]), Error, "does not say where each axis");
 });
 
 Deno.test("what a later pass adds is verified, alone where it gives a name another size", () => {
-  const x = node(d.input("x", { a: 3 })), y = node(d.input("y", { a: 4 }));
-  const z = node(d.input("z", { a: 4, b: 2 })),
-    sum = node(d.sum(d.exp(d.input("z", { a: 4 })), "a"));
+  const x = nodeOf(d.input("x", { a: 3 })), y = nodeOf(d.input("y", { a: 4 }));
+  const z = nodeOf(d.input("z", { a: 4, b: 2 })),
+    sum = nodeOf(d.sum(d.exp(d.input("z", { a: 4 })), "a"));
   const verify = graphVerifier();
   verify("first", [x]);
   verify("second", [y, z]);
@@ -62,7 +62,7 @@ const wrong = (
 ) => graphVerifier()("a pass", [intern(op, dtype, axes, args, attributes)]);
 
 Deno.test("each kind of node follows from its arguments", () => {
-  const [of, row, b] = [x, d.input("row", { b: 5 }), d.input("short", { b: 4 })].map(node);
+  const [of, row, b] = [x, d.input("row", { b: 5 }), d.input("short", { b: 4 })].map(nodeOf);
   wrong("mul", { a: 3, b: 5 }, [of, row]);
   // Axes by name and size, whatever their order.
   wrong("mul", { b: 5, a: 3 }, [of, row]);
@@ -84,7 +84,7 @@ Deno.test("each kind of node follows from its arguments", () => {
     wrong(op, { a: 3, b: 5 }, [of]);
     assertThrows(() => wrong(op, { a: 3 }, [of]), Error, `${op} has the axes`);
   }
-  const at = node(d.input("at", { t: 7 }, "u32"));
+  const at = nodeOf(d.input("at", { t: 7 }, "u32"));
   wrong("gather", { b: 5, t: 7 }, [of, at], { axis: "a" });
   assertThrows(
     () => wrong("gather", { a: 3, b: 5, t: 7 }, [of, at], { axis: "a" }),
@@ -104,13 +104,13 @@ Deno.test("each kind of node follows from its arguments", () => {
 Deno.test("a movement says where each axis is read, along axes that it has", () => {
   const place = (axis: string) => ({
     terms: [{ axis, times: 1 }],
-    plus: 0,
-    over: 1,
+    offset: 0,
+    divisor: 1,
     exact: false,
     modulo: 0,
   });
   const index = (places: Record<string, ReturnType<typeof place>>) => () =>
-    wrong("index", { k: 3, b: 5 }, [node(x)], { places, fill: 0 });
+    wrong("index", { k: 3, b: 5 }, [nodeOf(x)], { places, fill: 0 });
   (index({ a: place("k"), b: place("b") }))();
   assertThrows(index({ a: place("k") }), Error, "does not say where each axis");
   assertThrows(
@@ -130,7 +130,7 @@ const running = (change: (scan: Node) => Node["attributes"] = ({ attributes }) =
     next: { h: d.add(h, x) },
     out: { y: d.sum(d.add(h, x), "b"), z: d.add(h, x) },
   }));
-  const [scan] = node(out.z as AnyTensor).args;
+  const [scan] = nodeOf(out.z as AnyTensor).args;
   const { op, dtype, axes, args } = scan;
   return intern(op, dtype, axes, args, change(scan));
 };
@@ -190,7 +190,7 @@ Deno.test("a step carries on what it began with, and reads its own arguments", (
   const two = { ...attributes, eachs: [...attributes.eachs!, "more"] };
   const more = (of: Axes) => () =>
     graphVerifier()("a pass", [
-      intern("scan", "f32", axes, [...args, node(d.input("more", of))], two),
+      intern("scan", "f32", axes, [...args, nodeOf(d.input("more", of))], two),
     ]);
   (more({ t: 4 }))();
   assertThrows(more({ b: 5 }), Error, "its inputs have 2 lengths along 't'");
@@ -198,13 +198,16 @@ Deno.test("a step carries on what it began with, and reads its own arguments", (
 });
 
 /** A sum of rows after a map whose value is kept: two kernels. */
-const program = (): Lowered => {
+const program = (): LoweredProgram => {
   const x = d.input("x", { a: 40, b: 500 });
   const y = d.contract(d.exp(x), d.input("w", { b: 500, c: 40 }), "b");
   return lower({ outputs: { y: output(d.sum(d.tanh(y), "c"), "a"), z: output(y, "a", "c") } });
 };
 
-const withKernel = (of: Lowered, change: (kernel: ExpressionKernel) => ExpressionKernel) => ({
+const withKernel = (
+  of: LoweredProgram,
+  change: (kernel: ExpressionKernel) => ExpressionKernel,
+) => ({
   ...of,
   kernels: of.kernels.map((kernel) => kernel.shape === "scan" ? kernel : change(kernel)),
 });
@@ -245,7 +248,7 @@ Deno.test("a lowered program that reads too early, or runs over other sizes, is 
 });
 
 /** A lowered program with a row kernel, a product and a scan of which lanes give partial sums. */
-const ofAllShapes = (): Lowered => {
+const ofAllShapes = (): LoweredProgram => {
   const x = d.input("x", { a: 40, b: 500 });
   const product = d.contract(d.exp(x), d.input("w", { b: 500, c: 40 }), "b");
   const { u, v }: Readonly<Record<string, AnyTensor>> = {
@@ -307,19 +310,19 @@ Deno.test("a kernel runs over the axes of what it computes, each once", () => {
     "a result has 500 elements of 20000",
   );
   // Sums over other axes than those of the rows, of which one is of a result that has them all.
-  const other = node(d.sum(d.exp(d.input("x", { a: 40, b: 500 })), "a"));
+  const other = nodeOf(d.sum(d.exp(d.input("x", { a: 40, b: 500 })), "a"));
   assertThrows(
     changed("row", (of) => ({ ...of, reductions: [other] })),
     Error,
     "it reduces over a in rows of b",
   );
-  const wide = node(d.sum(d.input("wide", { a: 40, b: 500, z: 3 }), "b" as never));
+  const wide = nodeOf(d.sum(d.input("wide", { a: 40, b: 500, z: 3 }), "b" as never));
   assertThrows(
     changed("row", (of) => ({ ...of, reductions: [wide] })),
     Error,
     "a reduction does not fit: 'z' is 3, but the kernel runs over no such axis",
   );
-  const narrow = node(d.sum(d.input("narrow", { b: 500 }), "b"));
+  const narrow = nodeOf(d.sum(d.input("narrow", { b: 500 }), "b"));
   assertThrows(
     changed("row", (of) => ({ ...of, reductions: [narrow] })),
     Error,
@@ -349,7 +352,7 @@ Deno.test("a product has operands and results of its rows, columns and terms", (
       "its product does not fit: 'more' is 2, but the kernel runs over no such axis",
     );
   }
-  const stranger = node(d.input("stranger", { a: 40, q: 2 }));
+  const stranger = nodeOf(d.input("stranger", { a: 40, q: 2 }));
   for (const side of ["left", "right", "node"] as const) {
     assertThrows(product(() => ({ [side]: stranger })), Error, "an operand does not fit: 'q' is 2");
   }
@@ -376,7 +379,7 @@ Deno.test("lanes of a scan lie along axes of its step, and what they hold is not
     "of its step does not fit: 'n' is 300, but the kernel runs over 299",
   );
   // The reduction whose partial sums lanes give is what they compute.
-  const stranger = node(d.sum(d.input("stranger", { n: 300, q: 2 }), "n"));
+  const stranger = nodeOf(d.sum(d.input("stranger", { n: 300, q: 2 }), "n"));
   assertThrows(
     scan(({ roots }) => ({
       roots: roots.map((root) => ({
@@ -511,7 +514,7 @@ Deno.test("what a kernel reads has been written by then, and as what it is", () 
     Error,
     "it reads carries before they are stored",
   );
-  const [other] = reachable([node(wideScan(7))]).filter(({ op }) => op === "scan");
+  const [other] = topologicalOrder([nodeOf(wideScan(7))]).filter(({ op }) => op === "scan");
   const stranger = back.kernels.map((of) =>
     of.shape === "scan" && of.recomputes !== undefined
       ? { ...of, recomputes: { ...of.recomputes, scan: other } }
@@ -546,7 +549,7 @@ Deno.test("a new value of a parameter in place of one that is still read is refu
   const first = right.kernels[0] as ExpressionKernel;
   const early: ExpressionKernel = {
     ...first,
-    roots: [{ node: node(d.neg(p)), storage: place as Storage }],
+    roots: [{ node: nodeOf(d.neg(p)), storage: place as Storage }],
   };
   assertMatch(
     assertThrows(() => verifyLowered({ ...right, kernels: [early, ...right.kernels] }), Error)
@@ -557,9 +560,9 @@ Deno.test("a new value of a parameter in place of one that is still read is refu
 
 Deno.test("a phase of a step reads what earlier phases have completed, and no other", () => {
   const h = d.input("h", { a: 3 });
-  const top = node(d.exp(d.on.sub(h, d.sum(h, "a"))));
-  const phases = phasesOf(reachable([top]));
-  const [sum] = reachable([top]).filter(({ op }) => op === "reduce");
+  const top = nodeOf(d.exp(d.on.sub(h, d.sum(h, "a"))));
+  const phases = phasesOf(topologicalOrder([top]));
+  const [sum] = topologicalOrder([top]).filter(({ op }) => op === "reduce");
   verifyPhases([{ of: sum.args[0], phase: 0 }, { of: top, phase: 1 }], phases);
   assertThrows(
     () => verifyPhases([{ of: top, phase: 0 }], phases),

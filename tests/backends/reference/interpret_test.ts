@@ -6,7 +6,7 @@ import { referenceBackend } from "../../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
 import { interpret, ordered } from "../../../backends/reference/interpret.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { intern, node } from "../../../dsl/node.ts";
+import { intern, nodeOf } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { assertSameNumbers } from "../../support/same_numbers.ts";
 
@@ -117,7 +117,7 @@ Deno.test("floats are rounded once, at the end", async () => {
 });
 
 Deno.test("what stands for another value may have its axes in another order", () => {
-  const given = node(x), turned = intern("stop", "f32", { b: 3, a: 2 }, [given]);
+  const given = nodeOf(x), turned = intern("stop", "f32", { b: 3, a: 2 }, [given]);
   const data = Float64Array.of(0, 1, 2, 3, 4, 5);
   const [found] = interpret([turned], () => data);
   assertSameNumbers([...ordered(found, turned, ["a", "b"])], [...data]);

@@ -11,7 +11,7 @@ import {
 import type { Machine, Program, Values } from "../../../backends/backend.ts";
 import { wasmBackend } from "../../../backends/wasm/backend.ts";
 import { type AnyTensor, type Axes, volume } from "../../../dsl/axes.ts";
-import { node, reachable } from "../../../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { type Case, numbers, program } from "../../support/check.ts";
 import { assertSameNumbers } from "../../support/same_numbers.ts";
@@ -166,7 +166,7 @@ Deno.test("what is missing or does not fit is told by its name", async () => {
   const machine = await wasmBackend({ threads: 1 }).open({
     main: { outputs: { of: { of: d.scale(x, 2), order: ["i"] } } },
   });
-  assertStrictEquals(reachable([node(x)]).length, 1);
+  assertStrictEquals(topologicalOrder([nodeOf(x)]).length, 1);
   await assertRejects(() => machine.run("main", {}), Error, "the input 'x' is missing");
   await assertRejects(
     () => machine.run("main", { x: new Float32Array(5) }),

@@ -3,7 +3,7 @@
 // them. A read beyond either end of the memory is a trap, and a write anywhere else shows in the words.
 import { assert, assertEquals } from "@std/assert";
 import { type AnyTensor, volume } from "../../../dsl/axes.ts";
-import { node, reachable } from "../../../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { size, type Storage } from "../../../backends/lower/kernel_ir.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
@@ -24,7 +24,9 @@ const engines: readonly Engine[] = [
 const value = (k: number): number => Math.sin(0.7 * k + 0.3 * (k % 13));
 const inputsOf = (outputs: Outputs): Record<string, Float32Array> =>
   Object.fromEntries(
-    reachable(Object.values(outputs).map(({ of }) => node(of))).filter(({ op }) => op === "input")
+    topologicalOrder(Object.values(outputs).map(({ of }) => nodeOf(of))).filter(({ op }) =>
+      op === "input"
+    )
       .map((leaf) => [
         leaf.attributes.name!,
         Float32Array.from({ length: volume(leaf.axes) }, (_, k) => value(k)),

@@ -4,20 +4,20 @@ import { assertEquals, assertStrictEquals } from "@std/assert";
 import { contractionOf } from "../../../backends/lower/cost_model.ts";
 import type { Contraction, ExpressionKernel } from "../../../backends/lower/kernel_ir.ts";
 import {
-  breadthOf,
+  parallelismOf,
   productKey,
   productSchedule,
   rowKey,
   rowSchedule,
 } from "../../../backends/webgpu/schedules.ts";
 import type { Edit, Target } from "../../../backends/webgpu/target.ts";
-import { node } from "../../../dsl/node.ts";
+import { nodeOf } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { plainMatrices } from "../../support/plain_matrices.ts";
 
 const gpu: Target = { onCpu: false }, cpu: Target = { onCpu: true };
 const product = (m: number, n: number, k: number, batch = 1): Contraction =>
-  contractionOf(node(
+  contractionOf(nodeOf(
     d.contract(d.input("x", { b: batch, m, k }), d.input("y", { b: batch, k, n }), "k"),
   ))!;
 const shape = (of: Contraction, target: Target) => {
@@ -126,8 +126,8 @@ Deno.test("a row is done by an invocation where there are many or they are short
 });
 
 Deno.test("a GPU is filled by 128 workgroups, a CPU by four, or by what is said", () => {
-  assertEquals(breadthOf(gpu), { groups: 128, lanes: 8192, perKernel: 2 ** 27, gain: 1.75 });
-  assertEquals(breadthOf(cpu), { groups: 4, lanes: 1, perKernel: 2 ** 22, gain: 1.75 });
-  const breadth = { groups: 1, lanes: 2, perKernel: 3, gain: 4 };
-  assertStrictEquals(breadthOf({ onCpu: true, breadth }), breadth);
+  assertEquals(parallelismOf(gpu), { groups: 128, lanes: 8192, launchCost: 2 ** 27, gain: 1.75 });
+  assertEquals(parallelismOf(cpu), { groups: 4, lanes: 1, launchCost: 2 ** 22, gain: 1.75 });
+  const parallelism = { groups: 1, lanes: 2, launchCost: 3, gain: 4 };
+  assertStrictEquals(parallelismOf({ onCpu: true, parallelism }), parallelism);
 });

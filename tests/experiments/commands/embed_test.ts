@@ -12,7 +12,7 @@ import type { Backend } from "../../../backends/backend.ts";
 import { interpret, ordered } from "../../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
-import { node } from "../../../dsl/node.ts";
+import { nodeOf } from "../../../dsl/node.ts";
 import { literal, pad, slice } from "../../../dsl/ops.ts";
 import { parametersOf } from "../../../experiments/encoders/checkpoint.ts";
 import { named } from "../../../experiments/commands/embed.ts";
@@ -94,7 +94,7 @@ const expected = (model: EmbeddingModel, samples: Float32Array): number[][] => {
       0,
       frames - there,
     );
-    const y = node(features(encoder, fidelity.rows)(stretch));
+    const y = nodeOf(features(encoder, fidelity.rows)(stretch));
     const [found] = interpret([y], (leaf) => values[leaf.attributes.name!]);
     const flat = Array.from(ordered(found, y, ["batch", "step", "feature"]));
     const steps = frames / patch.time;

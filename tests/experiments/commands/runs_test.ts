@@ -7,7 +7,7 @@ import {
   runsText,
   summaries,
 } from "../../../experiments/commands/runs.ts";
-import { claim, written } from "../../../experiments/training/run_folder.ts";
+import { lock, written } from "../../../experiments/training/run_folder.ts";
 
 const inFolder = async (body: (root: string) => void | Promise<void>) => {
   const root = await Deno.makeTempDir();
@@ -46,7 +46,7 @@ Deno.test("runs are listed with how they stand, also within studies", () =>
     make(`${root}/study/b`, { state: "running", step: 40 });
     make(`${root}/study/c`, { state: "running", step: 7 });
     Deno.mkdirSync(`${root}/other`);
-    const mine = await claim(`${root}/study/c`);
+    const mine = await lock(`${root}/study/c`);
     assert(E.isRight(mine));
     assertStrictEquals(
       runsText(summaries(root), root),
@@ -82,7 +82,7 @@ Deno.test("only the folder of a run that nobody writes is deleted", () =>
     for (const name of ["precious", "..", ".", "", `${root}/precious`]) {
       assertMatch(message(deleteRun(name, root)), /is not a run/);
     }
-    const mine = await claim(`${root}/b`);
+    const mine = await lock(`${root}/b`);
     assert(E.isRight(mine));
     assertMatch(message(deleteRun("b", root)), /a process is writing .*\/b; stop it first/);
     mine.right();

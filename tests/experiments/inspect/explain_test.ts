@@ -13,7 +13,7 @@ import type { KernelReport, Program } from "../../../backends/backend.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
 import { unfusedBytes } from "../../../backends/codegen/traffic.ts";
 import type { AnyTensor } from "../../../dsl/axes.ts";
-import { node } from "../../../dsl/node.ts";
+import { nodeOf } from "../../../dsl/node.ts";
 import { add, contract, exp, input, mul, on, param, recurrence, sum } from "../../../dsl/ops.ts";
 import {
   type Explanation,
@@ -28,7 +28,7 @@ import { webgpu } from "../../support/device.ts";
 const ones = () => {
   throw new Error("not asked for");
 };
-const floor = (of: AnyTensor): number => unfusedBytes([node(of)]);
+const floor = (of: AnyTensor): number => unfusedBytes([nodeOf(of)]);
 
 Deno.test("without fusion every operation reads its arguments and writes its result", () => {
   const x = input("x", { time: 10, channel: 3 }), b = input("b", { channel: 3 });
@@ -45,7 +45,7 @@ Deno.test("a sum of products is one operation, unless the product itself is want
   const x = input("x", { row: 5, k: 7 }), w = input("w", { k: 7, column: 11 });
   assertStrictEquals(floor(contract(x, w, "k")), 4 * (35 + 77 + 55));
   const y = mul(input("x", { k: 7 }), input("w", { k: 7 }));
-  assertStrictEquals(unfusedBytes([node(sum(y, "k")), node(y)]), 4 * (7 + 7 + 7 + 7 + 1));
+  assertStrictEquals(unfusedBytes([nodeOf(sum(y, "k")), nodeOf(y)]), 4 * (7 + 7 + 7 + 7 + 1));
 });
 
 Deno.test("a scan's step counts once a step", () => {
@@ -57,7 +57,7 @@ Deno.test("a scan's step counts once a step", () => {
 Deno.test("what other kernels stored is read, not computed again", () => {
   const x = input("x", { time: 10 });
   const inner = exp(x), outer = exp(inner);
-  assertStrictEquals(unfusedBytes([node(outer)], (of) => of === node(inner)), 4 * 20);
+  assertStrictEquals(unfusedBytes([nodeOf(outer)], (of) => of === nodeOf(inner)), 4 * 20);
 });
 
 const kernel = (path: string, flops: number, bytes: number): KernelReport => ({

@@ -4,12 +4,12 @@ import { assert, assertEquals, assertMatch, assertStrictEquals } from "@std/asse
 import * as E from "fp-ts/Either.js";
 import { openWorld } from "../../../experiments/machines/mpi.ts";
 import {
-  agree,
+  agreeOnError,
   alone,
-  differing,
+  findDifference,
+  labelled,
   launched,
   processesOf,
-  told,
 } from "../../../experiments/machines/processes.ts";
 import { lastWords } from "../../../experiments/runs/sigterm_notice.ts";
 import { dice } from "../../../experiments/data/synth/random.ts";
@@ -72,12 +72,14 @@ Deno.test("what is said is heard by all, whatever its length and letters", async
 
 Deno.test("a reason of one process is the reason of all, and says whose it is", async () => {
   const reasons = await Promise.all(
-    together(3).map((one, rank) => agree(one, rank === 0 ? undefined : told(one, `why ${rank}`))),
+    together(3).map((one, rank) =>
+      agreeOnError(one, rank === 0 ? undefined : labelled(one, `why ${rank}`))
+    ),
   );
   for (const reason of reasons) {
     assertStrictEquals(reason, `process 1 of 3 on ${Deno.hostname()}: why 1`);
   }
-  const none = await Promise.all(together(3).map((one) => agree(one)));
+  const none = await Promise.all(together(3).map((one) => agreeOnError(one)));
   assertEquals(none, [undefined, undefined, undefined]);
 });
 
@@ -85,7 +87,7 @@ Deno.test("processes that have other files are told apart", async () => {
   const checkpoints = [30, 30, 0];
   const words = await Promise.all(
     together(3).map((one, rank) =>
-      differing(one, { spec: "s", checkpoint: `${checkpoints[rank]}` })
+      findDifference(one, { spec: "s", checkpoint: `${checkpoints[rank]}` })
     ),
   );
   for (const text of words) {
@@ -94,7 +96,7 @@ Deno.test("processes that have other files are told apart", async () => {
       /^the checkpoint of process 2 is not that of process 0; all processes of a run /,
     );
   }
-  const same = await Promise.all(together(2).map((one) => differing(one, { spec: "s" })));
+  const same = await Promise.all(together(2).map((one) => findDifference(one, { spec: "s" })));
   assertEquals(same, [undefined, undefined]);
 });
 

@@ -8,7 +8,7 @@ import { readMetrics } from "../../../experiments/training/metrics.ts";
 import { decode } from "../../../experiments/formats/safetensors.ts";
 import type { Spec } from "../../../experiments/specs/spec.ts";
 import { train } from "../../../experiments/training/train.ts";
-import { claim, isBusy, readRecord } from "../../../experiments/training/run_folder.ts";
+import { isBusy, lock, readRecord } from "../../../experiments/training/run_folder.ts";
 import { savedSteps } from "../../../experiments/training/checkpoints.ts";
 import { wasm } from "../../support/device.ts";
 import { inFolder, littleSpec as little } from "../../support/small_spec.ts";
@@ -210,7 +210,7 @@ Deno.test("a damaged checkpoint is told, and the one before it is used", () =>
 
 Deno.test("one run at a time writes a folder", () =>
   inFolder(async (folder) => {
-    const mine = await claim(folder);
+    const mine = await lock(folder);
     assert(E.isRight(mine));
     assert(isBusy(folder));
     assertMatch(

@@ -10,7 +10,7 @@ import {
   refuseLongSteps,
 } from "../../../../backends/lower/fusion/cuts.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
-import { type Node, node, reachable, tensor } from "../../../../dsl/node.ts";
+import { type Node, nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { apply } from "../../../../dsl/primitives.ts";
 import type { ScalarName } from "../../../../dsl/node.ts";
@@ -20,13 +20,13 @@ const x: AnyTensor = d.input("x", { n: 6 });
 const given = x;
 
 /** The values in a row that each follow from the one before. */
-const chain = (count: number, link: (of: Node, k: number) => Node, from = node(x)) => {
+const chain = (count: number, link: (of: Node, k: number) => Node, from = nodeOf(x)) => {
   const list: Node[] = [];
   for (let k = 0; k < count; k++) list.push(link(list.at(-1) ?? from, k));
   return list;
 };
 const cutsIn = (...roots: readonly Node[]): ReadonlySet<Node> => {
-  const order = reachable(roots), users = new Map<Node, number>();
+  const order = topologicalOrder(roots), users = new Map<Node, number>();
   for (const of of order) {
     for (const arg of new Set(of.args)) users.set(arg, (users.get(arg) ?? 0) + 1);
   }
@@ -44,17 +44,17 @@ const sines = (count: number, from?: Node) => chain(count, by("sin"), from);
 Deno.test("a chain is cut where it is 1024 deep", () => {
   assertEquals([mostDepth, mostOperations, mostMoved, mostInStep], [1024, 4096, 16, 3000]);
   const plus = (of: Node, k: number) =>
-    apply("add", of, apply("mul", node(x), node(d.scalarOf(k + 2))));
+    apply("add", of, apply("mul", nodeOf(x), nodeOf(d.scalarOf(k + 2))));
   // The first link is two deep.
   assertEquals(cutLinks(chain(1023, plus)), []);
   assertEquals(cutLinks(chain(1024, plus)), [1023]);
   assertEquals(cutLinks(chain(2047, plus)), [1023, 2046]);
   // Whichever argument is the deep one.
   const turned = (of: Node, k: number) =>
-    apply("add", apply("mul", node(x), node(d.scalarOf(k + 2))), of);
+    apply("add", apply("mul", nodeOf(x), nodeOf(d.scalarOf(k + 2))), of);
   assertEquals(cutLinks(chain(1024, turned)), [1023]);
   // Given values and constants are not deep, and need no place.
-  assertStrictEquals(cutsIn(node(x), node(d.shift(x, 2))).size, 0);
+  assertStrictEquals(cutsIn(nodeOf(x), nodeOf(d.shift(x, 2))).size, 0);
 });
 
 Deno.test("functions count as what they are made of", () => {
@@ -72,7 +72,7 @@ Deno.test("an expression that is broad is cut from 4096 operations on", () => {
   const broad = (terms: number): Node => {
     let list = Array.from(
       { length: terms },
-      (_, k) => apply("mul", node(d.input("x", { n: 6 })), node(d.scalarOf(k + 2))),
+      (_, k) => apply("mul", nodeOf(d.input("x", { n: 6 })), nodeOf(d.scalarOf(k + 2))),
     );
     while (list.length > 1) {
       list = Array.from(
@@ -87,10 +87,10 @@ Deno.test("an expression that is broad is cut from 4096 operations on", () => {
 });
 
 Deno.test("what several values use counts for each of them in part", () => {
-  const shared = sines(30), other = node(d.input("y", { n: 6 }));
+  const shared = sines(30), other = nodeOf(d.input("y", { n: 6 }));
   // Twenty more sines of a shared value: all of it would be 50 of them.
   const users = [0, 1].map((k) => {
-    const start = apply("add", shared.at(-1)!, apply("mul", other, node(d.scalarOf(k + 2))));
+    const start = apply("add", shared.at(-1)!, apply("mul", other, nodeOf(d.scalarOf(k + 2))));
     return sines(20, start).at(-1)!;
   });
   assertStrictEquals(cutsIn(...users).size, 0);
@@ -101,7 +101,7 @@ Deno.test("what several values use counts for each of them in part", () => {
 
 Deno.test("of several arguments the largest is stored, and others while it is too much", () => {
   const [long, short, third] = [40, 30, 25].map((count, k) =>
-    sines(count, node(d.input(`x${k}`, { n: 6 }))).at(-1)!
+    sines(count, nodeOf(d.input(`x${k}`, { n: 6 }))).at(-1)!
   );
   assertEquals([...cutsIn(apply("add", long, short))], [long]);
   assertEquals([...cutsIn(apply("add", short, long))], [long]);
@@ -109,17 +109,17 @@ Deno.test("of several arguments the largest is stored, and others while it is to
   assertEquals([...cutsIn(less)], [short]);
   assertEquals([...cutsIn(apply("select", less, long, short))].length, 2);
   // 24 of each are as much as there may be.
-  const [a, b] = [0, 1].map((k) => sines(24, node(d.input(`x${k}`, { n: 6 }))).at(-1)!);
+  const [a, b] = [0, 1].map((k) => sines(24, nodeOf(d.input(`x${k}`, { n: 6 }))).at(-1)!);
   assertEquals([...cutsIn(apply("add", a, b))], []);
 });
 
 Deno.test("sixteen movements in a row that read beyond their argument, eight that divide", () => {
   const n = "n" as never;
-  const pads = (of: Node) => node(d.neg(d.slice(d.pad(as(of), n, 1, 0), n, 0, 6)));
-  const flips = (of: Node) => node(d.neg(d.flip(as(of), n)));
+  const pads = (of: Node) => nodeOf(d.neg(d.slice(d.pad(as(of), n, 1, 0), n, 0, 6)));
+  const flips = (of: Node) => nodeOf(d.neg(d.flip(as(of), n)));
   const divides = (of: Node) => {
     const parts = d.flip(d.split(as(of), n, { a: 2, b: 3 }), "a" as never) as AnyTensor;
-    return node(d.neg(d.merge(parts, ["b", "a"] as never[], n)));
+    return nodeOf(d.neg(d.merge(parts, ["b", "a"] as never[], n)));
   };
   assertEquals(cutLinks(chain(16, pads)), []);
   assertStrictEquals(cutsIn(chain(17, pads).at(-1)!).size, 1);
@@ -128,8 +128,8 @@ Deno.test("sixteen movements in a row that read beyond their argument, eight tha
   const most = chain(12, divides).map((of) => cutsIn(of).size);
   assertEquals(most, [...Array(8).fill(0), ...Array(4).fill(1)]);
   // One axis that is divided is enough, by two or by a remainder.
-  const wide = node(d.input("wide", { n: 6, m: 2 }));
-  const plain = { plus: 0, over: 1, exact: false, modulo: 0 };
+  const wide = nodeOf(d.input("wide", { n: 6, m: 2 }));
+  const plain = { offset: 0, divisor: 1, exact: false, modulo: 0 };
   const reads = (place: Readonly<Record<string, number>>) => (of: Node) =>
     apply(
       "neg",
@@ -138,7 +138,7 @@ Deno.test("sixteen movements in a row that read beyond their argument, eight tha
         m: { ...plain, terms: [{ axis: "m", times: 1 }] },
       }),
     );
-  for (const place of [{ over: 2, modulo: 0 }, { over: 1, modulo: 3 }]) {
+  for (const place of [{ divisor: 2, modulo: 0 }, { divisor: 1, modulo: 3 }]) {
     const cuts = chain(9, reads(place), wide).map((of) => cutsIn(of).size);
     assertEquals(cuts, [...Array(8).fill(0), 1], JSON.stringify(place));
   }
@@ -146,8 +146,8 @@ Deno.test("sixteen movements in a row that read beyond their argument, eight tha
 
 Deno.test("a sum of many terms is one operation, what is stored in any case is none", () => {
   const through = (middle: (of: AnyTensor) => AnyTensor, wide = 20) => {
-    const before = sines(40, node(d.input("x", { n: 6, m: wide }))).at(-1)!;
-    return cutsIn(sines(40, node(middle(as(before)))).at(-1)!).size;
+    const before = sines(40, nodeOf(d.input("x", { n: 6, m: wide }))).at(-1)!;
+    return cutsIn(sines(40, nodeOf(middle(as(before)))).at(-1)!).size;
   };
   assertEquals([17, 16].map((wide) => through((of) => d.sum(of, "m" as never), wide)), [0, 1]);
   assertStrictEquals(through((of) => d.neg(of)), 1);
@@ -170,7 +170,7 @@ const longStep = (operations: number, turned = false, x: AnyTensor = given): Any
 };
 
 Deno.test("steps of more than 3000 operations in a row are refused, also within steps", () => {
-  const refuse = (of: AnyTensor) => () => refuseLongSteps([node(of)]);
+  const refuse = (of: AnyTensor) => () => refuseLongSteps([nodeOf(of)]);
   (refuse(longStep(3000)))();
   assertMatch(
     assertThrows(refuse(longStep(3001)), Error).message,

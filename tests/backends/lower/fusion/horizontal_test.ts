@@ -9,7 +9,7 @@ import { dispatchesOf } from "../../../../backends/webgpu/dispatches.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
 import { NEEDED_LIMITS } from "../../../../backends/webgpu/discovery/discover.ts";
 import { type AnyTensor, volume } from "../../../../dsl/axes.ts";
-import { node } from "../../../../dsl/node.ts";
+import { nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { parameters } from "../../../../dsl/parameters.ts";
 import { adamW } from "../../../../models/optimiser.ts";
@@ -56,7 +56,7 @@ const place = (limits: Readonly<Record<string, number>>, oneForParams: boolean) 
   oneForParams,
 });
 
-const output = (of: AnyTensor) => ({ of, order: Object.keys(node(of).axes) });
+const output = (of: AnyTensor) => ({ of, order: Object.keys(nodeOf(of).axes) });
 const weight = (name: string, axes: Readonly<Record<string, number>>): AnyTensor =>
   d.param(name, axes, zeros);
 
@@ -88,8 +88,8 @@ Deno.test("kernels of all shapes start together, and their values are their own"
   machine.write(values);
   const found = await machine.run("program", {});
   for (const [name, { of, order }] of Object.entries(program.outputs)) {
-    const [exact] = interpret([node(of)], (leaf) => values[leaf.attributes.name!]);
-    const wanted = ordered(exact, node(of), order);
+    const [exact] = interpret([nodeOf(of)], (leaf) => values[leaf.attributes.name!]);
+    const wanted = ordered(exact, nodeOf(of), order);
     found[name].forEach((x, k) =>
       assertLessOrEqual(Math.abs(x - wanted[k]), 1e-5, `${name}[${k}]`)
     );

@@ -7,7 +7,7 @@ import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
 import { NEEDED_LIMITS } from "../../../../backends/webgpu/discovery/discover.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { node } from "../../../../dsl/node.ts";
+import { nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { checkBackend, numbers } from "../../../support/check.ts";
 import { webgpu, webgpuAsGpu } from "../../../support/device.ts";
@@ -37,7 +37,7 @@ const program = (depth: number, curve: (x: AnyTensor) => AnyTensor) => {
     outputs: Object.fromEntries(
       Object.entries(gradients).map(([key, of]) => [
         key,
-        { of, order: Object.keys(node(of).axes) },
+        { of, order: Object.keys(nodeOf(of).axes) },
       ]),
     ),
   };

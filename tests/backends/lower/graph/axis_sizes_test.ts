@@ -2,12 +2,12 @@
 // has the same axes of the same sizes. Values are those found by hand.
 import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@std/assert";
 import type { Backend, Program, Values } from "../../../../backends/backend.ts";
-import { withOneSize, withSteps } from "../../../../backends/lower/graph/axis_sizes.ts";
+import { unifyAxisSizes, withSteps } from "../../../../backends/lower/graph/axis_sizes.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { node } from "../../../../dsl/node.ts";
+import { nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { devices, webgpuAsGpu } from "../../../support/device.ts";
 
@@ -163,7 +163,10 @@ for (const [name, backend] of all) {
 
 Deno.test("an axis name with several sizes gets a name for each, in steps too", () => {
   const { program } = twoSums();
-  const { roots, order } = withOneSize([node(program.outputs.h.of), node(d.input("k", { k: 9 }))]);
+  const { roots, order } = unifyAxisSizes([
+    nodeOf(program.outputs.h.of),
+    nodeOf(d.input("k", { k: 9 })),
+  ]);
   const sizes = new Map<string, Set<unknown>>();
   for (const { axes } of withSteps(roots)) {
     for (const [axis, size] of Object.entries(axes)) {
@@ -174,8 +177,8 @@ Deno.test("an axis name with several sizes gets a name for each, in steps too", 
   assert(sizes.has("k") && [...sizes.keys()].some((axis) => /^k:[79]$/.test(axis)));
   assertEquals(order(0, ["q"]), ["q"]);
   assertStrictEquals(order(1, ["k"])[0], Object.keys(roots[1].axes)[0]);
-  const plain = [node(d.mul(d.input("x", { a: 2 }), d.input("y", { a: 2, b: 3 })))];
-  assertStrictEquals(withOneSize(plain).roots, plain);
+  const plain = [nodeOf(d.mul(d.input("x", { a: 2 }), d.input("y", { a: 2, b: 3 })))];
+  assertStrictEquals(unifyAxisSizes(plain).roots, plain);
 });
 
 Deno.test("a parameter that two places make is one value", () => {

@@ -4,10 +4,10 @@ import { assert, assertEquals, assertGreaterOrEqual, assertStrictEquals } from "
 import type { KernelReport, Output } from "../../../../backends/backend.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
-import { breadthOf } from "../../../../backends/webgpu/schedules.ts";
+import { parallelismOf } from "../../../../backends/webgpu/schedules.ts";
 import { type AnyTensor, type Axes, volume } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { node } from "../../../../dsl/node.ts";
+import { nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { explanationText } from "../../../../experiments/inspect/explain.ts";
 import { type Case, checkBackend, numbers, program } from "../../../support/check.ts";
@@ -150,7 +150,7 @@ Deno.test("all of these are split", () => {
 
 // ---- what is split, and into what ---------------------------------------------------------------
 
-const output = (of: AnyTensor): Output => ({ of, order: Object.keys(node(of).axes) });
+const output = (of: AnyTensor): Output => ({ of, order: Object.keys(nodeOf(of).axes) });
 
 /** The kernels of a program on a GPU, or on a CPU with a driver for it. */
 const kernelsOn = (onCpu: boolean, outputs: Named): readonly KernelReport[] =>
@@ -176,7 +176,7 @@ Deno.test("a product of one tile is split; what follows it follows the sum of th
   const [parts, rest, ...others] = onGpu({ of });
   assertStrictEquals(others.length, 0);
   assertEquals([...parts.shapes, ...rest.shapes], ["contraction", "row"]);
-  const { groups } = breadthOf({ onCpu: false });
+  const { groups } = parallelismOf({ onCpu: false });
   assertStrictEquals(groupsOf(parts), groups);
   assertStrictEquals(parts.bytesWritten, 4 * 64 * 64 * groups);
   assertStrictEquals(rest.bytesRead, parts.bytesWritten + 4 * 64);
@@ -189,7 +189,7 @@ Deno.test("a product of one tile is split; what follows it follows the sum of th
     explanationText({ report, unfusedBytes: 0 }, false).includes("128 parts of term > reduce"),
   );
   const [few] = kernelsOn(true, { of });
-  assertStrictEquals(groupsOf(few), breadthOf({ onCpu: true }).groups);
+  assertStrictEquals(groupsOf(few), parallelismOf({ onCpu: true }).groups);
 });
 
 Deno.test("products are split where they have few tiles, and enough terms to be worth a kernel", () => {
@@ -210,7 +210,7 @@ Deno.test("a sum of all of a value is as many sums first as fill a GPU", () => {
   const { x } = inputs({ x: { term: 4_000_000 } });
   const [parts, rest, ...others] = onGpu({ of: d.sum(d.exp(x), ["term"]) });
   assertStrictEquals(others.length, 0);
-  assertGreaterOrEqual(groupsOf(parts), breadthOf({ onCpu: false }).groups, `${parts.grid}`);
+  assertGreaterOrEqual(groupsOf(parts), parallelismOf({ onCpu: false }).groups, `${parts.grid}`);
   assertStrictEquals(rest.bytesRead, parts.bytesWritten);
 });
 
@@ -233,8 +233,8 @@ const selective = (token: number, channel: number, batch = 1) => {
   return { y: d.add(d.contract(h, x.C, "state"), x.u), x };
 };
 const gradients = ({ y, x }: ReturnType<typeof selective>) => {
-  const weights = d.input("weights", node(y).axes);
-  const loss = d.sum(d.mul(y, weights), Object.keys(node(y).axes));
+  const weights = d.input("weights", nodeOf(y).axes);
+  const loss = d.sum(d.mul(y, weights), Object.keys(nodeOf(y).axes));
   return grad(loss, x);
 };
 
@@ -302,10 +302,15 @@ Deno.test("nothing is split where nobody says what fills the device", () => {
 });
 
 Deno.test("parts of sums and starts of chunks are f32 in programs in f16", () => {
-  const breadth = { groups: 64, lanes: 2 ** 12, perKernel: 0, gain: 1 };
+  const parallelism = { groups: 64, lanes: 2 ** 12, launchCost: 0, gain: 1 };
   const { of } = { of: product(64, 64, 4096) };
   const y = selective(4096, 16).y;
-  const { kernels } = lower({ outputs: { of: output(of), y: output(y) } }, undefined, 1, breadth);
+  const { kernels } = lower(
+    { outputs: { of: output(of), y: output(y) } },
+    undefined,
+    1,
+    parallelism,
+  );
   const stored = kernels.flatMap(({ roots }) => roots.map(({ storage }) => storage));
   const checkpoints = kernels.flatMap((kernel) =>
     kernel.shape === "scan" ? Object.values(kernel.checkpoints?.storage ?? {}) : []

@@ -2,19 +2,19 @@
 // along which axis, and what fills up the last part.
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import {
-  type Breadth,
-  inSlices,
-  inStages,
+  type Parallelism,
+  splitK,
+  twoStages,
 } from "../../../../backends/lower/graph/split_reductions.ts";
 import type { AnyTensor, Axes } from "../../../../dsl/axes.ts";
-import { type Node, node } from "../../../../dsl/node.ts";
+import { type Node, nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 
 const sum = (axes: Axes, over: readonly string[]): Node =>
-  node(d.sum(d.exp(d.input("x", axes)), over as never[]));
+  nodeOf(d.sum(d.exp(d.input("x", axes)), over as never[]));
 /** What is summed first and what then, with the sizes; undefined where all is summed at once. */
 const stages = (of: Node) => {
-  const made = inStages(of);
+  const made = twoStages(of);
   if (made === of) return undefined;
   const [inner] = made.args;
   assertStrictEquals(inner.op, "reduce");
@@ -41,16 +41,16 @@ Deno.test("a sum along one axis has parts from 65,536 terms on, for up to 64 res
 Deno.test("the last part is filled up with what changes nothing", () => {
   const x: AnyTensor = d.input("x", { i: 65_537 });
   for (const [of, fill] of [[d.sum(x, "i"), 0], [d.maximum(x, "i"), -Infinity]] as const) {
-    const made = inStages(node(of)), [inner] = made.args, [parts] = inner.args;
+    const made = twoStages(nodeOf(of)), [inner] = made.args, [parts] = inner.args;
     assertEquals([made, inner].map(({ attributes }) => attributes.how), [
-      ...[node(of).attributes.how, node(of).attributes.how],
+      ...[nodeOf(of).attributes.how, nodeOf(of).attributes.how],
     ]);
     assertStrictEquals(parts.attributes.fill, fill);
     assertEquals({ ...parts.axes }, { "i.part:257": 257, "i.place:256": 256 });
-    const { terms, plus, over, exact, modulo } = parts.attributes.places!.i;
+    const { terms, offset: plus, divisor: over, exact, modulo } = parts.attributes.places!.i;
     assertEquals({ terms, plus, over, exact, modulo }, {
       terms: [{ axis: "i.part:257", times: 256 }, { axis: "i.place:256", times: 1 }],
-      ...{ plus: 0, over: 1, exact: false, modulo: 0 },
+      ...{ offset: 0, divisor: 1, exact: false, modulo: 0 },
     });
   }
 });
@@ -76,15 +76,15 @@ Deno.test("a sum over several axes is one over some first, from 1024 terms on", 
     d.input("a", { m: 9, k: 32, l: 64 }),
     d.input("b", { k: 32, l: 64, n: 9 }),
   ] as const;
-  assertStrictEquals(stages(node(d.contract(...factors, ["k", "l"]))), undefined);
-  assertStrictEquals(stages(node(d.exp(d.input("x", { i: 1e6 })))), undefined);
+  assertStrictEquals(stages(nodeOf(d.contract(...factors, ["k", "l"]))), undefined);
+  assertStrictEquals(stages(nodeOf(d.exp(d.input("x", { i: 1e6 })))), undefined);
 });
 
 const parts = (
   of: Node,
-  breadth: Breadth,
+  parallelism: Parallelism,
 ): readonly [axis: string, count: number, length: number] | undefined => {
-  const made = inSlices(of, breadth);
+  const made = splitK(of, parallelism);
   if (made === of) return undefined;
   const [inner] = made.args, all = inner.args[0].axes;
   const [part] = made.attributes.over!;
@@ -100,13 +100,13 @@ const parts = (
   return [axis, Number(count), Number(all[place])];
 };
 const product = (m: number, n: number, k: number, batch = 1): Node =>
-  node(d.contract(d.input("x", { b: batch, m, k }), d.input("y", { b: batch, k, n }), "k"));
-const free: Breadth = { groups: 128, lanes: 1, perKernel: 0, gain: 1 };
-const dear: Breadth = { groups: 128, lanes: 1, perKernel: 2 ** 22, gain: 1.25 };
+  nodeOf(d.contract(d.input("x", { b: batch, m, k }), d.input("y", { b: batch, k, n }), "k"));
+const free: Parallelism = { groups: 128, lanes: 1, launchCost: 0, gain: 1 };
+const dear: Parallelism = { groups: 128, lanes: 1, launchCost: 2 ** 22, gain: 1.25 };
 /** Of what is not divided there is no number of parts. */
 const whole = undefined;
-const counts = (breadth: Breadth, m: number, n: number, batch = 1) =>
-  [64, 500, 2000, 8000, 32_000].map((k) => parts(product(m, n, k, batch), breadth)?.[1]);
+const counts = (parallelism: Parallelism, m: number, n: number, batch = 1) =>
+  [64, 500, 2000, 8000, 32_000].map((k) => parts(product(m, n, k, batch), parallelism)?.[1]);
 
 Deno.test("a product is divided into powers of two, as far as a device is not full by then", () => {
   // One tile, or a part of one; two tiles and more.
@@ -125,7 +125,7 @@ Deno.test("a kernel more is worth it where that is enough faster", () => {
   assertEquals(counts(dear, 16, 16), [whole, whole, 63, 127, 128]);
   assertEquals(counts(dear, 512, 512), [whole, whole, 2, 2, 2]);
   assertEquals(counts({ ...dear, gain: 2 }, 512, 512), [whole, whole, whole, whole, whole]);
-  assertStrictEquals(inSlices(node(d.exp(d.input("x", { i: 9 }))), free).op, "exp");
+  assertStrictEquals(splitK(nodeOf(d.exp(d.input("x", { i: 9 }))), free).op, "exp");
   // Each part is worth a tiled kernel by itself.
   assertEquals([15, 16, 31, 32].map((k) => parts(product(64, 64, k), free)?.[1]), [
     ...[whole, 2, 2, 4],
@@ -135,7 +135,7 @@ Deno.test("a kernel more is worth it where that is enough faster", () => {
 Deno.test("parts are along the axis that fills the last of them best, the longest of those", () => {
   const over = (k: number, l: number) =>
     parts(
-      node(d.contract(d.input("x", { m: 64, k, l }), d.input("y", { k, l, n: 64 }), ["k", "l"])),
+      nodeOf(d.contract(d.input("x", { m: 64, k, l }), d.input("y", { k, l, n: 64 }), ["k", "l"])),
       free,
     );
   // 32 parts of 33 would be 2 each, and a half of them empty.

@@ -1,9 +1,9 @@
 // Which large products become loops, and what loops carry, read and compute themselves: their limits one
 // by one, without running anything.
 import { assertEquals, assertStrictEquals } from "@std/assert";
-import { withLoops } from "../../../../backends/lower/graph/stream_products.ts";
+import { streamProducts } from "../../../../backends/lower/graph/stream_products.ts";
 import type { AnyTensor, Axes } from "../../../../dsl/axes.ts";
-import { node, reachable } from "../../../../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { roles } from "../../../../dsl/scan.ts";
 
@@ -15,16 +15,18 @@ const over = (of: AnyTensor, axis = "s"): AnyTensor => d.sum(of, axis as never);
 
 /** What each loop walks over and carries, and what it reads at each step and for all of them. */
 const loops = (of: readonly AnyTensor[], limit = 11_999) =>
-  reachable(withLoops(of.map(node), limit)).filter(({ op }) => op === "scan").map((scan) => {
-    const { each, rest } = roles(scan);
-    const names = (list: Iterable<ReturnType<typeof node>>) =>
-      [...list].map((one) => one.attributes.name ?? one.op).sort().join(" ");
-    return [
-      `${scan.attributes.axis} ${scan.attributes.carries!.length}`,
-      names(Object.values(each)),
-      names(rest),
-    ];
-  });
+  topologicalOrder(streamProducts(of.map(nodeOf), limit)).filter(({ op }) => op === "scan").map(
+    (scan) => {
+      const { each, rest } = roles(scan);
+      const names = (list: Iterable<ReturnType<typeof nodeOf>>) =>
+        [...list].map((one) => one.attributes.name ?? one.op).sort().join(" ");
+      return [
+        `${scan.attributes.axis} ${scan.attributes.carries!.length}`,
+        names(Object.values(each)),
+        names(rest),
+      ];
+    },
+  );
 
 Deno.test("a product is not stored beyond a limit, where it is more than eight times its factors", () => {
   const square = over(d.square(scores));
@@ -116,9 +118,9 @@ Deno.test("sums over one axis are one loop, with maxima before them", () => {
 Deno.test("factors that lack the axis of a sum stand before it", () => {
   const gate = input("gate", { t: 50 });
   const inner = d.mul(d.mul(d.sin(scores), gate), d.exp(gate)) as AnyTensor;
-  const [root] = withLoops([node(over(inner))], 11_999);
+  const [root] = streamProducts([nodeOf(over(inner))], 11_999);
   assertStrictEquals(root.op, "mul");
-  const [scan] = reachable([root]).filter(({ op }) => op === "scan");
+  const [scan] = topologicalOrder([root]).filter(({ op }) => op === "scan");
   assertEquals(roles(scan).rest.map(({ attributes }) => attributes.name), ["q"]);
   // Nothing is left where no factor has the axis, and a maximum has no factors.
   const top = d.maximum(d.mul(d.sin(scores), gate), "s" as never) as AnyTensor;

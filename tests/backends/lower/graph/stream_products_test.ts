@@ -11,13 +11,13 @@ import type { Machine, Program } from "../../../../backends/backend.ts";
 import { volume } from "../../../../dsl/axes.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { node, reachable, tensor } from "../../../../dsl/node.ts";
+import { nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
 import { substitute } from "../../../../dsl/scan.ts";
 import { contract, input, less, mul, scalarOf, select, softmax, sum } from "../../../../dsl/ops.ts";
 import { rename } from "../../../../dsl/structure.ts";
 import { parameters } from "../../../../dsl/parameters.ts";
 import { interpret, ordered } from "../../../../backends/reference/interpret.ts";
-import { withLoops } from "../../../../backends/lower/graph/stream_products.ts";
+import { streamProducts } from "../../../../backends/lower/graph/stream_products.ts";
 import type { Sequence } from "../../../../models/layers.ts";
 import { chunkwiseMlstm, parallelMlstm } from "../../../../models/mlstm.ts";
 import { attention } from "../../../../models/transformer.ts";
@@ -26,16 +26,16 @@ import { wasm, wasmInLoops, webgpu, webgpuInLoops } from "../../../support/devic
 
 /** An expression's value and gradients, by loops and without them. */
 const check = (name: string, of: AnyTensor, leaves: Readonly<Record<string, AnyTensor>>) => {
-  const weights: AnyTensor = input("weights", node(of).axes);
-  const loss: AnyTensor = sum(mul(of, weights) as AnyTensor, Object.keys(node(of).axes));
+  const weights: AnyTensor = input("weights", nodeOf(of).axes);
+  const loss: AnyTensor = sum(mul(of, weights) as AnyTensor, Object.keys(nodeOf(of).axes));
   const gradients = grad(loss, leaves);
-  const roots = [of, ...Object.values(gradients)].map(node);
+  const roots = [of, ...Object.values(gradients)].map(nodeOf);
   const plain = (x: { readonly name?: string; readonly axes: Record<string, number> }) =>
     numbers([...x.name!].reduce((n, c) => n + c.charCodeAt(0), 0), volume(x.axes));
-  const leaf = (of: ReturnType<typeof node>) =>
+  const leaf = (of: ReturnType<typeof nodeOf>) =>
     plain({ name: of.attributes.name, axes: of.axes as Record<string, number> });
-  const looped = withLoops(roots, 4 * 2000);
-  const scans = reachable(looped).filter((of) => of.op === "scan");
+  const looped = streamProducts(roots, 4 * 2000);
+  const scans = topologicalOrder(looped).filter((of) => of.op === "scan");
   assertGreater(scans.length, 0, `${name} has no loop`);
   const expected = interpret(roots, leaf), found = interpret(looped, leaf);
   roots.forEach((root, k) => {
@@ -62,7 +62,7 @@ for (const causal of [false, true]) {
     const weights = Object.fromEntries(parameters([y]).map(({ name, tensor }) => [name, tensor]));
     const { looped, scans } = check("attention", y, { x, ...weights });
     // Masks aside, which are computed from positions, nothing has tokens × tokens elements.
-    const large = reachable(looped).filter((of) => square(of) && of.dtype === "f32");
+    const large = topologicalOrder(looped).filter((of) => square(of) && of.dtype === "f32");
     assertEquals(large.map(({ op }) => op), []);
     // The maximum with all sums under it, which are the normaliser, the result and the gradient's row
     // sums; queries; keys and values.
@@ -80,8 +80,8 @@ Deno.test("sums under a running maximum, where scores rise by hundreds and some 
   const hidden = less(scalarOf(0.9), position as AnyTensor);
   const scores: AnyTensor = select(hidden, scalarOf(-1e30), product) as AnyTensor;
   const read: AnyTensor = contract(softmax(scores, "place"), value as AnyTensor, "place");
-  const looped = withLoops([node(read)], 4 * 1000);
-  assertStrictEquals(reachable(looped).filter((of) => of.op === "scan").length, 1);
+  const looped = streamProducts([nodeOf(read)], 4 * 1000);
+  assertStrictEquals(topologicalOrder(looped).filter((of) => of.op === "scan").length, 1);
   // Rising and falling, from -300 to 300.
   const rise = Float64Array.from({ length: 400 }, (_, k) => 300 * Math.sin(k / 40));
   const values: Record<string, Float64Array> = {
@@ -90,10 +90,10 @@ Deno.test("sums under a running maximum, where scores rise by hundreds and some 
     position: Float64Array.from({ length: 400 }, (_, k) => (k * 7 % 10) / 10 + 0.05),
     value: Float64Array.from(numbers(4, 2000)),
   };
-  const leaf = (of: ReturnType<typeof node>) => values[of.attributes.name!] as never;
-  const [want] = interpret([node(read)], leaf), [got] = interpret(looped, leaf);
+  const leaf = (of: ReturnType<typeof nodeOf>) => values[of.attributes.name!] as never;
+  const [want] = interpret([nodeOf(read)], leaf), [got] = interpret(looped, leaf);
   const order = ["row", "feature"];
-  const p = ordered(want, node(read), order), q = ordered(got, looped[0], order);
+  const p = ordered(want, nodeOf(read), order), q = ordered(got, looped[0], order);
   p.forEach((x, k) => assertLessOrEqual(Math.abs(x - q[k]), 1e-12, `${k}: ${x}, ${q[k]}`));
 });
 
@@ -109,15 +109,15 @@ Deno.test("the parallel mLSTM cell, in loops", () => {
   };
   const y = parallelMlstm(leaves as unknown as Parameters<typeof parallelMlstm>[0]);
   const { looped } = check("mLSTM", y, leaves);
-  const sums = reachable(looped).filter((of) => of.op === "reduce" && square(of));
+  const sums = topologicalOrder(looped).filter((of) => of.op === "reduce" && square(of));
   assertEquals(sums, []);
 });
 
 Deno.test("what is asked for itself stays as it is", () => {
   const x: Sequence = input("x", { batch: 2 as number, token: 40 as number, channel: 4 as number });
   const y = attention((name) => name, { heads: 2 })(x);
-  const scores = reachable([node(y)]).find((of) => square(of) && of.op === "reduce")!;
-  const looped = withLoops([node(y), scores], 4 * 2000);
+  const scores = topologicalOrder([nodeOf(y)]).find((of) => square(of) && of.op === "reduce")!;
+  const looped = streamProducts([nodeOf(y), scores], 4 * 2000);
   assert(looped.includes(scores));
 });
 
@@ -144,9 +144,9 @@ for (
           Object.entries(leaves).map(([name, { axes }]) => [name, input(name, axes)]),
         );
         const [made] = substitute(
-          [node(of)],
+          [nodeOf(of)],
           new Map(
-            Object.keys(leaves).map((name) => [node(leaves[name].tensor), node(given[name])]),
+            Object.keys(leaves).map((name) => [nodeOf(leaves[name].tensor), nodeOf(given[name])]),
           ),
         );
         const values = Object.fromEntries([
@@ -180,14 +180,14 @@ for (
 
 /** A value and its gradients for all inputs and parameters, as a program. */
 const whole = (of: AnyTensor, inputs: Readonly<Record<string, AnyTensor>>): Program => {
-  const slope: AnyTensor = input("slope", node(of).axes);
-  const loss: AnyTensor = sum(mul(of, slope) as AnyTensor, Object.keys(node(of).axes));
+  const slope: AnyTensor = input("slope", nodeOf(of).axes);
+  const loss: AnyTensor = sum(mul(of, slope) as AnyTensor, Object.keys(nodeOf(of).axes));
   const values = { value: of, ...grad(loss, inputs) };
   return {
     outputs: Object.fromEntries(
       Object.entries(values).map((
         [name, of],
-      ) => [name, { of, order: Object.keys(node(of).axes).sort() }]),
+      ) => [name, { of, order: Object.keys(nodeOf(of).axes).sort() }]),
     ),
   };
 };
@@ -209,7 +209,7 @@ for (
           name,
         ) => [name, input(name, { head: 2, token, feature: 8 })]),
       );
-      const other = (x: AnyTensor): AnyTensor => tensor(rename(node(x), "token", "other"));
+      const other = (x: AnyTensor): AnyTensor => tensor(rename(nodeOf(x), "token", "other"));
       const scores: AnyTensor = contract(qkv.query, other(qkv.key), "feature");
       const read: AnyTensor = contract(softmax(scores, "other"), other(qkv.value), "other");
       const vector = { batch: 1, head: 2, token, feature: 8 }, gate = { batch: 1, head: 2, token };
@@ -228,7 +228,7 @@ for (
       };
       const valuesOf = (of: Program) =>
         Object.fromEntries(
-          reachable(Object.values(of.outputs).map(({ of }) => node(of)))
+          topologicalOrder(Object.values(of.outputs).map(({ of }) => nodeOf(of)))
             .filter(({ op }) => op === "input")
             .map(({ attributes: { name }, axes }) => [name!, numbers(name!.length, volume(axes))]),
         );

@@ -1,11 +1,11 @@
 // Which steps of scans are linear in what they carry, so that time may be cut into chunks; that chunks
 // have the same values, by the reference; and how many steps to a chunk.
 import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@std/assert";
-import { withChunks } from "../../../../backends/lower/scans/chunk.ts";
-import type { Breadth } from "../../../../backends/lower/graph/split_reductions.ts";
+import { chunkScans } from "../../../../backends/lower/scans/chunk.ts";
+import type { Parallelism } from "../../../../backends/lower/graph/split_reductions.ts";
 import { interpret, ordered } from "../../../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, volume } from "../../../../dsl/axes.ts";
-import { node, reachable } from "../../../../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { numbers } from "../../../support/check.ts";
 
@@ -13,7 +13,7 @@ type Step = (h: AnyTensor, x: AnyTensor, g: AnyTensor) => AnyTensor;
 type Named = Readonly<Record<string, AnyTensor>>;
 
 const input = (name: string, axes: Axes): AnyTensor => d.input(name, axes);
-const widest: Breadth = { groups: 2 ** 20, lanes: 2 ** 30, perKernel: 0, gain: 0 };
+const widest: Parallelism = { groups: 2 ** 20, lanes: 2 ** 30, launchCost: 0, gain: 0 };
 const [t, c] = [13, 3];
 const [x, g, start] = [input("x", { t, c }), input("g", { t, c }), input("start", { c })];
 
@@ -23,12 +23,12 @@ const scan = (from: Named, step: (carry: Named, now: Named) => unknown, reverse 
     readonly final: Named;
   };
 const isChunked = (of: readonly AnyTensor[]) =>
-  reachable(withChunks(of.map(node), widest))
+  topologicalOrder(chunkScans(of.map(nodeOf), widest))
     .some(({ op, attributes }) => op === "scan" && attributes.axis === "t.step");
 /** Whether the values in chunks are those of all steps in a row. */
 const agree = (of: readonly AnyTensor[], what: string) => {
-  const roots = of.map(node), made = withChunks(roots, widest);
-  const leaf = (leaf: ReturnType<typeof node>) =>
+  const roots = of.map(nodeOf), made = chunkScans(roots, widest);
+  const leaf = (leaf: ReturnType<typeof nodeOf>) =>
     numbers(leaf.attributes.name!.charCodeAt(0), volume(leaf.axes), 0.5, 1.5);
   const [wanted, found] = [interpret(roots, leaf), interpret(made, leaf)];
   roots.forEach((root, k) => {
@@ -132,10 +132,14 @@ Deno.test("carries that only add up are sums of chunks; what stays is what it wa
 });
 
 /** Steps to a chunk of a recurrence; undefined where all are done in a row. */
-const length = (steps: number, lanes: number, breadth: Partial<Breadth>): number | undefined => {
+const length = (
+  steps: number,
+  lanes: number,
+  parallelism: Partial<Parallelism>,
+): number | undefined => {
   const axes = { t: steps, c: lanes };
   const h = d.recurrence("t", d.sigmoid(input("a", axes)), input("b", axes)) as AnyTensor;
-  const [found] = reachable(withChunks([node(h)], { ...widest, gain: 1, ...breadth }))
+  const [found] = topologicalOrder(chunkScans([nodeOf(h)], { ...widest, gain: 1, ...parallelism }))
     .filter(({ op, attributes }) => op === "scan" && attributes.axis === "t.step")
     .map(({ args, attributes }) => args[attributes.carries!.length].axes["t.step"] as number);
   return found;
@@ -144,7 +148,8 @@ const length = (steps: number, lanes: number, breadth: Partial<Breadth>): number
 Deno.test("chunks are as long as is fastest by estimate, a power of two", () => {
   const lanes = 8192;
   const steps = [16, 250, 1000, 4000, 16_000, 100_000];
-  const lengths = (c: number, breadth: Partial<Breadth>) => steps.map((n) => length(n, c, breadth));
+  const lengths = (c: number, parallelism: Partial<Parallelism>) =>
+    steps.map((n) => length(n, c, parallelism));
   // About as many chunks as steps to each, while lanes are not enough.
   for (const c of [1, 8, 64, 512, 4096]) {
     assertEquals(lengths(c, {}), [4, 16, 32, 64, 128, 256], `${c}`);
@@ -154,7 +159,7 @@ Deno.test("chunks are as long as is fastest by estimate, a power of two", () => 
   assertEquals(lengths(512, { lanes }), [4, 16, 64, 256, 1024, 2048]);
   assertEquals(lengths(4096, { lanes }), steps.map(() => undefined));
   // Two kernels more are worth it for long ones.
-  const dear = { lanes, perKernel: 2 ** 27, gain: 1.75 };
+  const dear = { lanes, launchCost: 2 ** 27, gain: 1.75 };
   assertEquals(lengths(1, dear), [undefined, undefined, undefined, 64, 128, 256]);
   assertEquals(lengths(512, dear), [undefined, undefined, undefined, 256, 1024, 2048]);
   assertEquals([3, 4].map((n) => length(n, 1, { gain: 0 })), [undefined, 2]);

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { planScans, type ScanPlan } from "../../../../backends/lower/scans/plan.ts";
 import type { AnyTensor, Axes } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { node, reachable } from "../../../../dsl/node.ts";
+import { nodeOf, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 
 type Named = Readonly<Record<string, AnyTensor>>;
@@ -19,16 +19,25 @@ const sum = (of: AnyTensor, ...over: readonly string[]): AnyTensor => d.sum(of, 
 
 /** The plan of the only scan below a value. */
 const plansOf = (...of: readonly AnyTensor[]): readonly ScanPlan[] => {
-  const { roots, plans } = planScans(of.map(node));
-  return reachable(roots).flatMap((one) => one.op === "scan" ? [plans.get(one)!] : []);
+  const { roots, plans } = planScans(of.map(nodeOf));
+  return topologicalOrder(roots).flatMap((one) => one.op === "scan" ? [plans.get(one)!] : []);
 };
 const planOf = (...of: readonly AnyTensor[]): ScanPlan => {
   const [plan, ...others] = plansOf(...of);
   assertStrictEquals(others.length, 0);
   return plan;
 };
-const shown = ({ space, held, lanes, width, together, partial }: ScanPlan) => {
-  const list = (dims: ScanPlan["space"]) =>
+const shown = (
+  {
+    parallel: space,
+    perLane: held,
+    laneAxis: lanes,
+    workgroupSize: width,
+    cooperative: together,
+    partial,
+  }: ScanPlan,
+) => {
+  const list = (dims: ScanPlan["parallel"]) =>
     dims.map(({ axis, size }) => `${axis} ${size}`).join(", ");
   return [
     list(space),
@@ -59,12 +68,12 @@ Deno.test("lanes lie along the longest axis, in workgroups that it fills", () =>
   assertEquals(shown(planOf(running({ c: 70, b: 3 }))), ["b 3, c 70", "", "c", 64, "alone", ""]);
   assertEquals(shown(planOf(running({}))), ["", "", undefined, 64, "alone", ""]);
   for (const [size, width] of [[1, 8], [8, 8], [9, 16], [16, 16], [17, 32], [33, 64], [500, 64]]) {
-    assertStrictEquals(planOf(running({ c: size })).width, width, `${size}`);
+    assertStrictEquals(planOf(running({ c: size })).workgroupSize, width, `${size}`);
   }
 });
 
 Deno.test("along chunks, and where there are three positions or less, lanes do not lie if there is another axis", () => {
-  const laneOf = (axes: Axes) => planOf(running(axes)).lanes?.axis;
+  const laneOf = (axes: Axes) => planOf(running(axes)).laneAxis?.axis;
   assertStrictEquals(laneOf({ "t.chunk": 300, c: 4 }), "c");
   assertStrictEquals(laneOf({ "t.chunk": 300, c: 3 }), "t.chunk");
   assertStrictEquals(laneOf({ c: 4, "t.chunk": 300, b: 5 }), "b");
@@ -178,7 +187,7 @@ Deno.test("so many steps lie between stored carries as a lane can keep, and not 
     const loss = sum(d.square(sum(d.mul(h, x.k), "e")), "t", "c");
     return plansOf(...Object.values(grad(loss as never, x)) as AnyTensor[]);
   };
-  const every = (t: number, e: number) => plans(t, 64, e).map((plan) => plan.every);
+  const every = (t: number, e: number) => plans(t, 64, e).map((plan) => plan.checkpointEvery);
   assertEquals(every(400, 8), [30, 1]);
   assertEquals(every(401, 8), [31, 1]);
   assertEquals(every(400, 32), [16, 1]);
@@ -201,8 +210,8 @@ const given = (build: (h: AnyTensor, x: AnyTensor, w: AnyTensor, v: AnyTensor) =
     const next: AnyTensor = d.tanh(d.add(mixed as AnyTensor, x));
     return { next: { h: next }, out: { y: build(next, x, w, v) } };
   });
-  const { roots } = planScans(outs.map(node));
-  const [scan] = reachable(roots).filter(({ op }) => op === "scan");
+  const { roots } = planScans(outs.map(nodeOf));
+  const [scan] = topologicalOrder(roots).filter(({ op }) => op === "scan");
   return Object.values(scan.attributes.step!.out).map(({ axes }) => Object.keys(axes).join())
     .sort();
 };

@@ -7,17 +7,17 @@ import {
   assertLessOrEqual,
   assertStrictEquals,
 } from "@std/assert";
-import { loosen } from "../../../../backends/lower/scans/hoist.ts";
+import { hoist } from "../../../../backends/lower/scans/hoist.ts";
 import type { Kernel } from "../../../../backends/lower/kernel_ir.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
-import { mixedAxes } from "../../../../backends/lower/scans/cooperative.ts";
+import { crossLaneAxes } from "../../../../backends/lower/scans/cooperative.ts";
 import { interpret, ordered } from "../../../../backends/reference/interpret.ts";
 import { binder } from "../../../../backends/webgpu/wgsl/bindings.ts";
 import { moduleOf } from "../../../../backends/webgpu/wgsl/module.ts";
 import { printScan } from "../../../../backends/webgpu/wgsl/scan.ts";
 import { type AnyTensor, type Axes, volume } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { type Node, node, reachable, tensor } from "../../../../dsl/node.ts";
+import { type Node, nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { substitute } from "../../../../dsl/scan.ts";
 import { flip, rename } from "../../../../dsl/structure.ts";
@@ -66,8 +66,8 @@ const made = (
 };
 
 const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
-  tensor(rename(node(x), from, to));
-const flipped = (x: AnyTensor, axis: string): AnyTensor => tensor(flip(node(x), axis));
+  tensor(rename(nodeOf(x), from, to));
+const flipped = (x: AnyTensor, axis: string): AnyTensor => tensor(flip(nodeOf(x), axis));
 const zeros = (axes: Axes): AnyTensor => d.expand(d.scalarOf(0), axes) as AnyTensor;
 
 /** Other steps that mix their carry: each in its own way. */
@@ -179,7 +179,7 @@ for (const [device, backend] of devices) {
     fn: () => {
       const cells = shapes.map((shape): [string, Case] => {
         const { out, wrt } = cell(shape);
-        const axes = Object.fromEntries(Object.entries(wrt).map(([k, of]) => [k, node(of).axes]));
+        const axes = Object.fromEntries(Object.entries(wrt).map(([k, of]) => [k, nodeOf(of).axes]));
         return [JSON.stringify(shape), { of: out, wrt, values: filled(axes, 0.4) }];
       });
       return checkBackend(backend!, { ...Object.fromEntries(cells), ...kin, ...apart }, 5e-5);
@@ -190,21 +190,21 @@ for (const [device, backend] of devices) {
 Deno.test("what leaves a step is computed outside of it to the same values", () => {
   const shape = { batch: 2, head: 2, unit: 11, token: 5 };
   const { out, wrt } = cell(shape);
-  const axes = Object.fromEntries(Object.entries(wrt).map(([k, of]) => [k, node(of).axes]));
+  const axes = Object.fromEntries(Object.entries(wrt).map(([k, of]) => [k, nodeOf(of).axes]));
   const cases: Record<string, Case> = { cell: { of: out, wrt, values: filled(axes) }, ...kin };
   for (const [name, of] of Object.entries(cases)) {
     const { gradients, values } = derived(of);
-    const before = [of.of, ...Object.values(gradients)].map(node);
+    const before = [of.of, ...Object.values(gradients)].map(nodeOf);
     let now: readonly Node[] = before, moved = 0;
     const done = new Set<Node>();
     for (;;) {
-      const order = reachable(now);
+      const order = topologicalOrder(now);
       const scan = order.find((of) => of.op === "scan" && !done.has(of));
       if (scan === undefined) break;
       done.add(scan);
-      const mixed = mixedAxes(scan);
+      const mixed = crossLaneAxes(scan);
       assert(mixed !== undefined, `${name}: the carry is mixed`);
-      const found = loosen(scan, order, mixed);
+      const found = hoist(scan, order, mixed);
       if (found === undefined) continue;
       now = substitute(now, found);
       moved++;
@@ -225,7 +225,7 @@ Deno.test("what leaves a step is computed outside of it to the same values", () 
   }
 });
 
-const output = (of: AnyTensor) => ({ of, order: Object.keys(node(of).axes) });
+const output = (of: AnyTensor) => ({ of, order: Object.keys(nodeOf(of).axes) });
 
 const kernelsOf = (outputs: Readonly<Record<string, AnyTensor>>) => {
   const wanted = Object.entries(outputs).map(([name, of]) => [name, output(of)] as const);
@@ -245,7 +245,7 @@ for (const unit of [48, 64, 96]) {
     assertEquals(shapesOf(forward.kernels), ["scan"]);
 
     // Backward: what the recurrent matrix gave at all steps at once, the scan, and sums over time.
-    const loss = d.sum(d.square(out), Object.keys(node(out).axes) as never);
+    const loss = d.sum(d.square(out), Object.keys(nodeOf(out).axes) as never);
     const both = kernelsOf(grad(loss, wrt));
     const shapes = shapesOf(both.kernels);
     assertEquals(shapes.slice(0, 3), ["scan", "contraction", "scan"]);
@@ -274,7 +274,7 @@ for (const unit of [48, 64, 96]) {
 
 Deno.test("a lane holds no more than a few values, whatever its step sums", () => {
   for (const [name, { of, wrt }] of Object.entries(apart)) {
-    const loss = d.sum(d.square(of), Object.keys(node(of).axes) as never);
+    const loss = d.sum(d.square(of), Object.keys(nodeOf(of).axes) as never);
     for (const { kernels, stored } of [kernelsOf({ of }), kernelsOf(grad(loss, wrt))]) {
       for (const kernel of kernels) {
         if (kernel.shape !== "scan" || kernel.together) continue;

@@ -6,7 +6,7 @@ import type { Values } from "../../../../backends/backend.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import { wasmBackend } from "../../../../backends/wasm/backend.ts";
 import { type AnyTensor, volume } from "../../../../dsl/axes.ts";
-import { type Node, node, reachable, tensor } from "../../../../dsl/node.ts";
+import { type Node, nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { type Case, checkBackend, numbers, program } from "../../../support/check.ts";
 import { wasm, wasmPlain, wasmWide } from "../../../support/device.ts";
@@ -111,7 +111,7 @@ Deno.test("a square that products share is taken only from those that have it tw
     d.mul(d.mul(a, a), d.mul(a, x)),
     d.mul(d.mul(a, a), y),
     d.mul(a, d.mul(x, y)),
-  ].map((of) => node(of as AnyTensor));
+  ].map((of) => nodeOf(of as AnyTensor));
   const values = Object.fromEntries(["a", "x", "y"].map((name, k) => [name, numbers(k, 12)]));
   await haveValuesOf(roots, sharedProducts(roots, () => true), values);
 });
@@ -125,9 +125,10 @@ Deno.test("what several products have in common is one value", async () => {
     d.mul(b, d.mul(y, d.mul(outer, a))),
     d.sin(d.mul(b, a)),
     d.mul(x, outer),
-  ].map((of) => node(of as AnyTensor));
+  ].map((of) => nodeOf(of as AnyTensor));
   const better = sharedProducts(roots, (of) => "state" in of.axes);
-  const products = (of: readonly Node[]) => reachable(of).filter(({ op }) => op === "mul").length;
+  const products = (of: readonly Node[]) =>
+    topologicalOrder(of).filter(({ op }) => op === "mul").length;
   assertStrictEquals(products(roots), 7);
   // a b, x a b, y a b, outer y a b, and x outer.
   assertStrictEquals(products(better), 5);

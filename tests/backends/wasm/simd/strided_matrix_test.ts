@@ -2,7 +2,7 @@
 // memory, that no copy of them is made, and the values beside the reference's.
 import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import { type AnyTensor, volume } from "../../../../dsl/axes.ts";
-import { node } from "../../../../dsl/node.ts";
+import { nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import * as affine from "../../../../backends/codegen/index_math.ts";
 import { lower } from "../../../../backends/lower/pipeline.ts";
@@ -17,15 +17,15 @@ import { wasm, wasmPlain, wasmWide } from "../../../support/device.ts";
 const engine = { relaxed: true, wide: true };
 
 const pitches = (of: AnyTensor, from: AnyTensor, rows: readonly Dim[], columns: readonly Dim[]) => {
-  const dims = Object.entries(node(from).axes).map(([axis, size]) => ({
+  const dims = Object.entries(nodeOf(from).axes).map(([axis, size]) => ({
     axis,
     size: Number(size),
   }));
   const storage: Storage = { id: 0, dtype: "f32", dims, role: "input" };
-  const emit = emitter(new Map([[node(from), storage]]), engine);
+  const emit = emitter(new Map([[nodeOf(from), storage]]), engine);
   // Of each axis that is neither, the second position.
-  const outer = new Map(Object.keys(node(of).axes).map((axis) => [axis, affine.int(1)]));
-  const matrix = matrixOf(emit, node(of), rows, columns, outer);
+  const outer = new Map(Object.keys(nodeOf(of).axes).map((axis) => [axis, affine.int(1)]));
+  const matrix = matrixOf(emit, nodeOf(of), rows, columns, outer);
   return matrix === undefined ? undefined : [matrix.rowPitch, matrix.columnPitch];
 };
 
@@ -108,7 +108,7 @@ Deno.test("products of pieces of arrays, where these stand or not, are the refer
     };
     const inputs = Object.fromEntries(
       Object.entries({ x, y, w }).map(([name, leaf]) => {
-        const length = volume(node(leaf).axes);
+        const length = volume(nodeOf(leaf).axes);
         return [name, Float32Array.from({ length }, (_, k) => value(k))];
       }),
     );

@@ -15,14 +15,14 @@ import { matricesOf } from "../../../../backends/webgpu/discovery/subgroup_matri
 import { moduleOf } from "../../../../backends/webgpu/wgsl/module.ts";
 import { printScan } from "../../../../backends/webgpu/wgsl/scan.ts";
 import type { AnyTensor, Axes } from "../../../../dsl/axes.ts";
-import { node } from "../../../../dsl/node.ts";
+import { nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { checkBackend, numbers } from "../../../support/check.ts";
 import { devices } from "../../../support/device.ts";
 
 /** The only kernel of an expression, on a CPU with subgroups of so many lanes or without. */
 const kernel = (of: AnyTensor, subgroup?: number) => {
-  const lowered = lower({ outputs: { y: { of, order: Object.keys(node(of).axes) } } });
+  const lowered = lower({ outputs: { y: { of, order: Object.keys(nodeOf(of).axes) } } });
   assertStrictEquals(lowered.kernels.length, 1);
   const [made] = lowered.kernels;
   const bound = binder();
