@@ -16,6 +16,7 @@ import {
 } from "../../backends/webgpu/discovery/discover.ts";
 import { input, mul } from "../../dsl/ops.ts";
 import { commandOf, noWords } from "./command.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** What is known of one kind of device after trying it. */
 export type Finding =
@@ -62,7 +63,7 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
     );
     return { _tag: "Works", kind, name, features, limits };
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = reasonOf(cause);
     return { _tag: "Fails", kind, why: `${name}: it opens, but does not compute: ${why}` };
   }
 };
@@ -74,7 +75,7 @@ const examineWasm = async (): Promise<E.Either<string, string>> => {
     await squares(backend).finally(backend.close);
     return E.right(`wasm: works (${backend.device})`);
   } catch (cause) {
-    return E.left(cause instanceof Error ? cause.message : String(cause));
+    return E.left(reasonOf(cause));
   }
 };
 

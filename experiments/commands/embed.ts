@@ -22,6 +22,7 @@ import { clock, progress, standardError } from "../io/progress.ts";
 import { irregular } from "../io/regular_files.ts";
 import { commandOf, neededText, whole } from "./command.ts";
 import { device, fidelity } from "./options.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** What the command line says. */
 export interface EmbedOptions {
@@ -287,15 +288,9 @@ const samplesOf = async (
   try {
     bytes = await Deno.readFile(path, { signal });
   } catch (error) {
-    return E.left(recordingErrorText({ _tag: "Unreadable", reason: reasonText(error) }));
+    return E.left(recordingErrorText({ _tag: "Unreadable", reason: reasonOf(error) }));
   }
   return E.mapLeft(recordingErrorText)(await decodeRecording(bytes, { shortest: 0 })());
-};
-
-const reasonText = (error: unknown): string => {
-  if (error instanceof Deno.errors.NotFound) return "there is no such file";
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  return error instanceof Error ? error.message : String(error);
 };
 
 export const command = commandOf({

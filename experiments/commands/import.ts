@@ -22,6 +22,7 @@ import {
   type TensorData,
 } from "../formats/safetensors.ts";
 import { commandOf, whole } from "./command.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** How the tensors of a file and those of the model that it holds go together. */
 export interface Keys {
@@ -237,7 +238,7 @@ const withFile = <A>(
   try {
     file = openRegular(path);
   } catch (error) {
-    return E.left({ _tag: "Unreadable", reason: reasonText(error) });
+    return E.left({ _tag: "Unreadable", reason: reasonOf(error) });
   }
   try {
     return file.statSync().isFile
@@ -255,13 +256,6 @@ const isSame = (from: string, to: string): boolean => {
     // One of them is not there.
     return false;
   }
-};
-
-const reasonText = (error: unknown): string => {
-  if (error instanceof Deno.errors.NotFound) return "there is no such file";
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
-  return error instanceof Error ? error.message : String(error);
 };
 
 /** Imports `from` to `to`, tells what matched, and gives the exit status. */

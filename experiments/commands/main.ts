@@ -3,6 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import { type Command, type LoadCommands, readAsked, seeHelp } from "./command.ts";
 import { helpText, listText, noCommandText } from "./help.ts";
+import { reasonOf } from "../io/reason.ts";
 
 const table: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {
   experiment: () => import("./experiment.ts"),
@@ -64,7 +65,7 @@ const run = async ([name, ...args]: readonly string[]): Promise<number> => {
 export const main = async (): Promise<never> => {
   // What reaches here is a mistake of ours; a user still gets a sentence and not a stack.
   const status = await run(Deno.args).catch((error) => {
-    console.error(error instanceof Error ? error.message : `${error}`);
+    console.error(reasonOf(error));
     if (Deno.env.get("DEBUG")) console.error(error);
     return 1;
   });

@@ -1,7 +1,7 @@
 // `deno task runs`: what runs there are and how they stand; in what two of them differ; and their
 // removal, which only ever takes the folder of a run that nobody is writing.
 import * as E from "fp-ts/Either.js";
-import { reasonText } from "../io/files.ts";
+import { reasonText, withoutSlash } from "../io/files.ts";
 import { readMetrics, readTimings } from "../training/metrics.ts";
 import { clock } from "../io/progress.ts";
 import { differences, differenceText } from "../specs/difference.ts";
@@ -9,6 +9,7 @@ import { studyIn } from "../runs/study_folder.ts";
 import { isBusy, isOfRun, readRecord } from "../training/run_folder.ts";
 import { savedSteps } from "../training/checkpoints.ts";
 import { commandOf, flag, text } from "./command.ts";
+import { textTable } from "../formats/tables.ts";
 
 /** One run as the list shows it. */
 export interface RunSummary {
@@ -65,7 +66,7 @@ export const summary = (folder: string): RunSummary | undefined => {
   const loss = metrics.at(-1)?.loss;
   const [saved] = savedSteps(folder);
   return {
-    name: folder.replace(/\/+$/, "").split("/").at(-1)!,
+    name: withoutSlash(folder).split("/").at(-1)!,
     folder,
     state: record.state === "running" && !isBusy(folder) ? "killed" : record.state,
     step: Math.max(metrics.at(-1)?.step ?? 0, saved ?? 0),
@@ -111,17 +112,12 @@ export const runsText = (runs: readonly RunSummary[], root: string): string => {
     clock(run.seconds),
     run.device,
   ]);
-  const widths = head.map((name, k) => Math.max(name.length, ...rows.map((row) => row[k].length)));
-  const right = new Set([2, 3, 4, 5]);
-  const line = (cells: readonly string[]) =>
-    cells.map((cell, k) => right.has(k) ? cell.padStart(widths[k]) : cell.padEnd(widths[k]))
-      .join("  ").trimEnd();
-  return [head, ...rows].map(line).join("\n");
+  return textTable([head, ...rows], 2, [6]).join("\n");
 };
 
 /** The folder that a name or path means: `NAME` is `root/NAME`, where there is such a run. */
 const folderOf = (name: string, root: string): E.Either<RunsError, string> => {
-  const clean = name.replace(/\/+$/, "");
+  const clean = withoutSlash(name);
   const found = [`${root}/${clean}`, clean].find(isRun);
   if (found !== undefined) return E.right(found);
   const known = summaries(root).map(({ folder }) => folder.slice(root.length + 1));
@@ -147,7 +143,7 @@ export const runsDifference = (
 
 /** The folder of a study that a name or path means, if it is one. */
 const studyFolder = (name: string, root: string): string | undefined => {
-  const clean = name.replace(/\/+$/, "");
+  const clean = withoutSlash(name);
   return [`${root}/${clean}`, clean].find((folder) => studyIn(folder) !== undefined);
 };
 
@@ -252,5 +248,5 @@ and goes on with deno task experiment ... --resume.`,
     json: flag("the list as JSON"),
   },
   run: ({ words, options: { in: root = "runs", json } }) =>
-    Promise.resolve(E.right(runs({ command: words, root: root.replace(/\/+$/, ""), json }))),
+    Promise.resolve(E.right(runs({ command: words, root: withoutSlash(root), json }))),
 });

@@ -23,6 +23,7 @@ import {
   type TensorData,
 } from "../formats/safetensors.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** What a checkpoint says of the encoder that it holds. */
 export interface Description {
@@ -74,7 +75,7 @@ export const readCheckpoint =
       if (E.isLeft(read)) return E.left({ _tag: "NotSafetensors", file, error: read.left });
       bytes = read.right;
     } catch (error) {
-      return E.left({ _tag: "Unreadable", file, reason: reasonText(error) });
+      return E.left({ _tag: "Unreadable", file, reason: reasonOf(error) });
     }
     return await openCheckpoint(bytes, file);
   };
@@ -128,13 +129,6 @@ export function checkpointErrorText(error: CheckpointError): string {
         several(error.problems);
   }
 }
-
-const reasonText = (error: unknown): string => {
-  if (error instanceof Deno.errors.NotFound) return "there is no such file";
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
-  return error instanceof Error ? error.message : String(error);
-};
 
 /** The first few of a list as one clause. */
 const several = (problems: readonly string[]): string => {

@@ -10,6 +10,7 @@ import type { Shell } from "../../models/encoder.ts";
 import { scope, type Sequence } from "../../models/layers.ts";
 import type { CustomBlock, Family } from "../../models/stack.ts";
 import type { EncoderSpec } from "./config.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** Why a module is no architecture, in words after its path. */
 export interface ModuleError {
@@ -23,8 +24,7 @@ const blocks = new Map<string, CustomBlock>();
 const refused = (module: string, problem: string): E.Either<ModuleError, never> =>
   E.left({ _tag: "ModuleError", module, problem });
 
-const firstLine = (error: unknown): string =>
-  (error instanceof Error ? error.message : `${error}`).split("\n")[0];
+const firstLine = (error: unknown): string => reasonOf(error).split("\n")[0];
 
 const load = async (module: string): Promise<E.Either<ModuleError, CustomBlock>> => {
   try {

@@ -16,6 +16,7 @@ import { parseJson } from "../io/json.ts";
 import { decode } from "../formats/safetensors.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
 import type { EvaluatedModel } from "./results.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** A checkpoint with what it is called. */
 export interface NamedCheckpoint {
@@ -44,12 +45,7 @@ export const readCheckpoints = async (
       }
       bytes = read.right;
     } catch (error) {
-      const reason = error instanceof Deno.errors.NotFound
-        ? "there is no such file"
-        : error instanceof Error
-        ? error.message
-        : `${error}`;
-      return E.left(checkpointErrorText({ _tag: "Unreadable", file, reason }));
+      return E.left(checkpointErrorText({ _tag: "Unreadable", file, reason: reasonOf(error) }));
     }
     const checkpoint = await openCheckpoint(bytes, file);
     if (E.isLeft(checkpoint)) return E.left(checkpointErrorText(checkpoint.left));

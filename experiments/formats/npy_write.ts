@@ -3,6 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { type FileError, writeWhole } from "../io/files.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** The bytes before the numbers: magic, version, the length of the rest, and a Python dict. */
 export const npyHeader = (shape: readonly number[]): Uint8Array<ArrayBuffer> => {
@@ -55,7 +56,7 @@ export const openNpy = (path: string, shape: readonly number[]): E.Either<FileEr
       _tag: "FileError",
       doing: "write the file",
       path,
-      reason: error instanceof Error ? error.message : String(error),
+      reason: reasonOf(error),
     }));
   const opened = attempt(() =>
     Deno.openSync(partial, { write: true, create: true, truncate: true })

@@ -1,7 +1,7 @@
 // The safetensors format, read strictly and written deterministically: our checkpoints and the
 // published ones are interchangeable, and a damaged file is recognised before it is used.
 import * as E from "fp-ts/Either.js";
-import { parseJson } from "../io/json.ts";
+import { isObject, parseJson } from "../io/json.ts";
 import { plain, quoted } from "../io/text.ts";
 
 /** The array that holds each dtype. Half precision stays in its bits; a BOOL is 0 or 1. */
@@ -259,10 +259,10 @@ function readHeader(bytes: Uint8Array): E.Either<SafetensorsError, Header> {
     const { line, column, problem } = json.left;
     return badHeader(`its header is not JSON (line ${line}, column ${column}: ${plain(problem)})`);
   }
-  if (!isRecord(json.right)) return badHeader("its header is not a JSON object");
+  if (!isObject(json.right)) return badHeader("its header is not a JSON object");
 
   const { [metadataKey]: metadata = {}, ...tensors } = json.right;
-  if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
+  if (!isObject(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
     return badHeader(`'${metadataKey}' in its header is not an object of texts`);
   }
   const entries: Entry[] = [];
@@ -305,7 +305,7 @@ const nameIn = (json: string): string | undefined => {
 };
 
 function readEntry(name: string, value: unknown): E.Either<SafetensorsError, Entry> {
-  if (!isRecord(value)) return badTensor(name, "its entry in the header is not an object");
+  if (!isObject(value)) return badTensor(name, "its entry in the header is not an object");
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== "string" || !Object.hasOwn(arrays, dtype)) {
     const known = Object.keys(arrays).join(", ");
@@ -342,9 +342,6 @@ function readEntry(name: string, value: unknown): E.Either<SafetensorsError, Ent
 }
 
 const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
-
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 const isSizes = (value: unknown): value is readonly number[] =>
   Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);

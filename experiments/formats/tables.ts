@@ -3,8 +3,8 @@
 type Row = readonly string[];
 
 /**
- * Lines of aligned columns: the first `left` columns begin at the left, numbers end at the right. Every
- * row has as many cells as the first.
+ * Lines of aligned columns: the first `left` columns, and those of `alsoLeft`, begin at the left; numbers
+ * end at the right. Every row has as many cells as the first.
  *
  * @example
  * ```ts
@@ -12,10 +12,15 @@ type Row = readonly string[];
  * console.log(textTable([["model", "loss"], ["mamba", "0.42"]], 1).join("\n"));
  * ```
  */
-export const textTable = (rows: readonly Row[], left: number): readonly string[] => {
+export const textTable = (
+  rows: readonly Row[],
+  left: number,
+  alsoLeft: readonly number[] = [],
+): readonly string[] => {
   const widths = columnWidths(rows);
+  const isLeft = (k: number) => k < left || alsoLeft.includes(k);
   return rows.map((row) =>
-    row.map((cell, k) => k < left ? cell.padEnd(widths[k]) : cell.padStart(widths[k])).join("  ")
+    row.map((cell, k) => isLeft(k) ? cell.padEnd(widths[k]) : cell.padStart(widths[k])).join("  ")
       .trimEnd()
   );
 };

@@ -2,6 +2,7 @@
 // could leave the output folder, by its name or as a link, is an error.
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../io/text.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** A file of an archive. */
 export interface TarFile {
@@ -68,7 +69,7 @@ export const tarFiles = async function* (
     }
   } catch (error) {
     // A decompressor throws at bytes that it cannot make sense of, or that do not match its sums.
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     yield E.left({ _tag: "BadArchive", problem: `it cannot be decompressed: ${reason}` });
   } finally {
     await reader.close();

@@ -2,6 +2,7 @@
 // work.
 import * as E from "fp-ts/Either.js";
 import { irregular } from "../io/regular_files.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** What a header says. */
 export interface WavHeader {
@@ -35,11 +36,6 @@ export const readWavHeader = (path: string): E.Either<string, WavHeader> => {
   } finally {
     file.close();
   }
-};
-
-const reasonOf = (error: unknown): string => {
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  return error instanceof Error ? error.message : String(error);
 };
 
 const kinds = { pcm: 1, float: 3, extensible: 0xfffe };

@@ -19,6 +19,7 @@ import { draw } from "../io/random.ts";
 import type { Spec } from "../specs/spec.ts";
 import { readSpec, specReadErrorText } from "../specs/read.ts";
 import { programsOf } from "../training/programs.ts";
+import { textTable } from "../formats/tables.ts";
 
 /** What was measured on the device. */
 export interface Timing {
@@ -160,11 +161,7 @@ export const totalsText = (named: Readonly<Record<string, Totals>>): string => {
       ...(timed ? [of.ms?.toFixed(2) ?? "-"] : []),
     ]),
   ];
-  const width = (k: number) => Math.max(...rows.map((row) => row[k].length));
-  return rows.map((row) =>
-    row.map((cell, k) => k === 0 ? cell.padEnd(width(0)) : cell.padStart(width(k))).join("  ")
-      .trimEnd()
-  ).join("\n");
+  return textTable(rows, 1).join("\n");
 };
 
 /** An explanation as one JSON object; times in milliseconds, shares between 0 and 1. */

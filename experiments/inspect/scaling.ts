@@ -10,6 +10,7 @@ import { corrected } from "../../models/fidelity.ts";
 import { type FamilyName, publishedEncoder } from "../../models/sizes.ts";
 import { trainingStep } from "../../models/training.ts";
 import { filled, leavesOf } from "./explain.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** What is run: features of a clip, or a step of pre-training on it (SSAST style, AdamW). */
 export type Pass = "forward" | "training";
@@ -100,7 +101,7 @@ const unlimited: Place = {
 /** The first line of what was thrown. A RangeError says that a device is too small. */
 const troubleOf = (error: unknown): Trouble => ({
   _tag: error instanceof RangeError ? "Refused" : "Failed",
-  why: (error instanceof Error ? error.message : `${error}`).split("\n")[0],
+  why: reasonOf(error).split("\n")[0],
 });
 
 /** What a program needs at a place, without running it. Refused where the place is too small. */

@@ -2,6 +2,7 @@
 // so that neither an error nor a kill leaves half of one, or loses the previous one.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
+import { reasonOf } from "./reason.ts";
 
 /** Why a file or folder could not be made. */
 export interface FileError {
@@ -35,6 +36,9 @@ export const writeWhole =
       }
     });
   };
+
+/** A path of a folder without slashes at its end. */
+export const withoutSlash = (path: string): string => path.replace(/\/+$/, "");
 
 /**
  * Makes a folder and those above it where they are missing, and makes sure that files can be
@@ -103,6 +107,6 @@ export function reasonText(error: unknown): string {
     case "EEXIST":
       return "a file has that name";
     default:
-      return error instanceof Error ? error.message : String(error);
+      return reasonOf(error);
   }
 }

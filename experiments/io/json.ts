@@ -1,6 +1,10 @@
 // Parses JSON; errors have a line and a column, which the engine's own message gives only for some.
 import * as E from "fp-ts/Either.js";
 
+/** Whether a JSON value is an object: neither a list nor null. */
+export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** Why a text is not JSON. Line and column count from 1. */
 export interface JsonError {
   /** What kind of error it is. */

@@ -3,6 +3,7 @@
 // Each codec has a JSON Schema, so that editors know a document's fields too.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
+import { isObject } from "./json.ts";
 
 /** One mistake in a document. `path` is the field's, e.g. `encoder.depth`; empty at the top. */
 export type FieldError =
@@ -179,8 +180,6 @@ export const fields = <A>(
 ): t.Type<A> => {
   const known = Object.keys(props);
   const codecs = props as Readonly<Record<string, t.Type<unknown>>>;
-  const isObject = (u: unknown): u is Readonly<Record<string, unknown>> =>
-    typeof u === "object" && u !== null && !Array.isArray(u);
   const is = (u: unknown): u is A =>
     isObject(u) && known.every((key) => codecs[key].is(u[key])) &&
     Object.keys(u).every((key) => known.includes(key));

@@ -5,6 +5,7 @@
 import * as E from "fp-ts/Either.js";
 import { setImmediate } from "node:timers/promises";
 import { napAfter } from "../../backends/webgpu/device/settle.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /**
  * Processes that were started together. All of them make the same calls in the same order, one at a
@@ -77,7 +78,7 @@ const load = (files: readonly string[]): E.Either<string, Library> => {
     try {
       return E.right(Deno.dlopen(file, functions).symbols);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : `${error}`;
+      const reason = reasonOf(error);
       const own = reason.replace(/^(Could not open library: )+/, "");
       refused.push(
         /: No such file/.test(own) && own.startsWith(`${file}:`) ? `${file} is missing` : own,

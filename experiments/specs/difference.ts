@@ -1,4 +1,5 @@
 // The fields in which two documents differ.
+import { isObject } from "../io/json.ts";
 
 /** A field that two documents have differently; `undefined` where one has none. */
 export interface Difference {
@@ -7,9 +8,6 @@ export interface Difference {
   readonly one: unknown;
   readonly other: unknown;
 }
-
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** All fields in which two JSON values differ, in the order of the first. Lists differ as a whole. */
 export const differences = (one: unknown, other: unknown, path = ""): readonly Difference[] => {

@@ -5,7 +5,7 @@ import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { pathToFileURL } from "node:url";
 import { loadEncoder, type ModuleError, moduleErrorText } from "../encoders/user_module.ts";
-import { type JsonError, parseJson } from "../io/json.ts";
+import { isObject, type JsonError, parseJson } from "../io/json.ts";
 import type { Spec, SpecError } from "./spec.ts";
 import { decodeSpec, specErrorText } from "./decode.ts";
 import {
@@ -16,6 +16,7 @@ import {
   type StudyFields,
   studyOf,
 } from "./sweep.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** Why a spec could not be read. */
 export type SpecReadError =
@@ -40,8 +41,6 @@ export type SpecReadError =
   };
 
 type Json = Readonly<Record<string, unknown>>;
-const isObject = (value: unknown): value is Json =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 const folder = new URL("./presets/", import.meta.url);
 
@@ -180,7 +179,7 @@ const readLayers = async (
     text = await readText(at.place);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return noSuch;
-    return E.left({ _tag: "SpecUnreadable", path: at.shown, reason: reason(error) });
+    return E.left({ _tag: "SpecUnreadable", path: at.shown, reason: reasonOf(error) });
   }
   const json = parseJson(text);
   if (E.isLeft(json)) return E.left({ _tag: "SpecNotJson", path: at.shown, at: json.left });
@@ -411,15 +410,6 @@ async function readText(place: string | URL): Promise<string> {
   if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
   return await answer.text();
 }
-
-const reason = (error: unknown): string =>
-  error instanceof Deno.errors.PermissionDenied
-    ? "permission denied"
-    : error instanceof Deno.errors.IsADirectory
-    ? "it is a folder"
-    : error instanceof Error
-    ? error.message
-    : String(error);
 
 /** The spec in a JSON text that extends no other; `path` is only what errors call the text. */
 export function specFrom(path: string, text: string): E.Either<SpecReadError, Spec> {

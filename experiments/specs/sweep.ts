@@ -12,6 +12,7 @@ import {
   wholeFrom,
 } from "../io/schema.ts";
 import type { Spec } from "./spec.ts";
+import { isObject } from "../io/json.ts";
 
 /** Values of a field, or documents by name that are laid over the study's. */
 export type Dimension =
@@ -67,9 +68,6 @@ export interface Study {
   readonly parts: readonly { readonly title: string; readonly rows: readonly StudyRow[] }[];
   readonly lengths: readonly number[];
 }
-
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 const tokens: t.Type<readonly number[]> = listOf(wholeFrom(1), "a list of numbers of patches");
 

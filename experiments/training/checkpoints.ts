@@ -14,6 +14,7 @@ import { decode, encode, safetensorsErrorText, type TensorData } from "../format
 import type { Spec } from "../specs/spec.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
 import { encoderOf, type Programs } from "./programs.ts";
+import { reasonOf } from "../io/reason.ts";
 
 /** A tensor that is kept, by name. */
 interface Kept {
@@ -136,7 +137,7 @@ const load = (file: string): E.Either<string, Saved> => {
     if (E.isLeft(read)) return E.left(safetensorsErrorText(read.left, file));
     bytes = read.right;
   } catch (error) {
-    return E.left(`${file} cannot be read: ${error instanceof Error ? error.message : error}`);
+    return E.left(`${file} cannot be read: ${reasonOf(error)}`);
   }
   const decoded = decode(bytes);
   if (E.isLeft(decoded)) return E.left(safetensorsErrorText(decoded.left, file));

@@ -7,6 +7,7 @@ import * as E from "fp-ts/Either.js";
 import { loudestSample, type RecordingError, recordingRates } from "./errors.ts";
 import type { Wanted } from "./decoder_protocol.ts";
 import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./container.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** What decodes one recording after the other. */
 export type Decode = (
@@ -31,7 +32,7 @@ export const decoder = (): Decode => {
         container === "wav" ? plainWav(bytes) : bytes,
       ));
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       return E.left({ _tag: "Undecodable", reason });
     }
     const length = channels[0]?.length ?? 0;

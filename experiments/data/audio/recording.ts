@@ -5,6 +5,7 @@ import type { TaskEither } from "fp-ts/TaskEither.js";
 import type { RecordingError } from "./errors.ts";
 import { decodeElsewhere } from "./decoder_client.ts";
 import type { Wanted } from "./decoder_protocol.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** Samples per second of what is read here, in Hz. */
 export const recordingRate = 16000;
@@ -96,10 +97,5 @@ async function isFolder(path: string): Promise<boolean> {
 function folderError(folder: string, error: unknown): AudioError {
   if (error instanceof Deno.errors.NotFound) return { _tag: "NoFolder", folder };
   if (error instanceof Deno.errors.NotADirectory) return { _tag: "NotAFolder", folder };
-  return { _tag: "UnreadableFolder", folder, reason: systemReason(error) };
-}
-
-function systemReason(error: unknown): string {
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  return error instanceof Error ? error.message : String(error);
+  return { _tag: "UnreadableFolder", folder, reason: reasonOf(error) };
 }

@@ -10,6 +10,7 @@ import { irregular } from "../../io/regular_files.ts";
 import { npyArray, npyValues } from "../../formats/npy_read.ts";
 import { cropAt, startOf } from "./recordings.ts";
 import { contentKey, type Store } from "./spectrogram_cache.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** Where a recording lies: a file, or a stretch of bytes of one. */
 export interface Place {
@@ -141,5 +142,3 @@ const isLink = (path: string): boolean => {
     return false;
   }
 };
-
-const reasonOf = (error: unknown): string => error instanceof Error ? error.message : `${error}`;

@@ -8,6 +8,7 @@ import { openPool, type Pool, usualThreads } from "./reader_pool.ts";
 import { printOf, type Recordings } from "./recordings.ts";
 import type { DataError, Skipped } from "./source.ts";
 import { storedBytes } from "./spectrogram_cache.ts";
+import { withoutSlash } from "../../io/files.ts";
 
 /** Where spectrograms are kept, and how much. */
 export interface StoreSpec {
@@ -90,6 +91,6 @@ export const folderMembers = async (
   form: "audio",
   count: paths.length,
   nameOf: (recording) => paths[recording],
-  placeOf: (recording) => ({ path: `${folder.replace(/\/+$/, "")}/${paths[recording]}` }),
+  placeOf: (recording) => ({ path: `${withoutSlash(folder)}/${paths[recording]}` }),
   skipped: [],
 });

@@ -5,6 +5,7 @@ import * as E from "fp-ts/Either.js";
 import { plain, quoted } from "../../io/text.ts";
 import { irregular } from "../../io/regular_files.ts";
 import { parseHeader, paxPath, tarErrorText, text } from "../../formats/tar.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** The members of a shard. */
 export interface ShardIndex {
@@ -35,12 +36,12 @@ export const indexShard = (path: string, wanted: RegExp): E.Either<string, Shard
   try {
     file = Deno.openSync(path);
   } catch (error) {
-    return E.left(error instanceof Error ? error.message : `${error}`);
+    return E.left(reasonOf(error));
   }
   try {
     return E.right(indexed(file, file.statSync().size, wanted));
   } catch (error) {
-    return E.left(error instanceof Error ? error.message : `${error}`);
+    return E.left(reasonOf(error));
   } finally {
     file.close();
   }

@@ -10,6 +10,7 @@ import type { ShardIndex } from "./shard_index.ts";
 import { printOf } from "./recordings.ts";
 import type { DataError, Skipped } from "./source.ts";
 import { contentKey } from "./spectrogram_cache.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** The most paths that one pattern stands for. */
 const mostPaths = 1_000_000;
@@ -90,7 +91,7 @@ export const listShards = (
           path,
           error instanceof Deno.errors.NotFound
             ? `is not there${of}`
-            : `cannot be read: ${error instanceof Error ? error.message : error}`,
+            : `cannot be read: ${reasonOf(error)}`,
         );
       }
       if (!isFolder) {

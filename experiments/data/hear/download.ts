@@ -5,6 +5,7 @@ import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { type FileError, fileErrorText } from "../../io/files.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** A file that can be fetched. */
 export interface Remote {
@@ -120,7 +121,7 @@ async function attempt(
     timer = setTimeout(() => aborter.abort(new Error(`no byte came for ${stall} ms`)), stall);
   };
   const broken = (error: unknown) => {
-    const reason = reasonOf(error);
+    const reason = networkReason(error);
     return passing({ _tag: "Unreachable", host: hostOf(url), reason }, reason);
   };
   let file: Deno.FsFile | undefined;
@@ -239,7 +240,7 @@ export const recordFiles =
         return E.left({ _tag: "NotARecord", url, problem: "it is not JSON" });
       }
     } catch (error) {
-      return E.left({ _tag: "Unreachable", host: hostOf(url), reason: reasonOf(error) });
+      return E.left({ _tag: "Unreachable", host: hostOf(url), reason: networkReason(error) });
     }
     const decoded = record.decode(json);
     if (E.isLeft(decoded)) {
@@ -311,7 +312,7 @@ const discard = (path: string): void => {
 
 function writing<A>(path: string, act: () => A): E.Either<DownloadError, A> {
   return E.tryCatch(act, (error): DownloadError => {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     return { _tag: "Files", error: { _tag: "FileError", doing: "write the file", path, reason } };
   });
 }
@@ -330,8 +331,8 @@ function checksumOf(path: string, algorithm: string): string {
 const hostOf = (url: string): string => URL.canParse(url) ? new URL(url).host : url;
 
 // The innermost cause says what happened; what is around it, that something did.
-function reasonOf(error: unknown): string {
+function networkReason(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (error.cause instanceof Error) return reasonOf(error.cause);
+  if (error.cause instanceof Error) return networkReason(error.cause);
   return error.message.replace(/^error sending request for url \(.*?\): /, "");
 }

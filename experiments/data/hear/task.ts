@@ -13,6 +13,7 @@ import { decodeMetadata, splitsProblem, type TaskMetadata } from "./metadata.ts"
 import { problemText, type TaskProblem } from "./problem.ts";
 import { parseVocabulary } from "./vocabulary.ts";
 import { readWavHeader } from "../../formats/wav.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** One clip of a task. */
 export interface TaskClip {
@@ -385,7 +386,7 @@ function readText(folder: string, file: string, problems: Problems): string | un
     problems.push(
       error instanceof Deno.errors.NotFound
         ? { _tag: "Missing", file, what: "file" }
-        : { _tag: "Unreadable", file, reason: reasonOf(error) },
+        : { _tag: "Unreadable", file, reason: textReason(error) },
     );
     return undefined;
   }
@@ -414,7 +415,7 @@ function entries(folder: string, inside: string): E.Either<TaskProblem, readonly
     return E.left(
       error instanceof Deno.errors.NotFound
         ? { _tag: "Missing", file, what: "folder" }
-        : { _tag: "Unreadable", file, reason: reasonOf(error) },
+        : { _tag: "Unreadable", file, reason: textReason(error) },
     );
   }
 }
@@ -436,9 +437,5 @@ const exists = (path: string): boolean => {
   }
 };
 
-function reasonOf(error: unknown): string {
-  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-  if (error instanceof TypeError) return "its text is not UTF-8";
-  if (error instanceof Deno.errors.NotADirectory) return "it is not a folder";
-  return error instanceof Error ? error.message : String(error);
-}
+const textReason = (error: unknown): string =>
+  error instanceof TypeError ? "its text is not UTF-8" : reasonOf(error);

@@ -10,6 +10,7 @@ import { openRegular } from "../../io/regular_files.ts";
 import { decimate } from "./decimate.ts";
 import { type TarError, tarErrorText, tarFiles } from "../../formats/tar.ts";
 import { pcm16, wav16 } from "../../formats/wav.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** What was unpacked. */
 export interface Unpacked {
@@ -54,13 +55,10 @@ async () => {
   try {
     file = openRegular(archive);
   } catch (error) {
-    const reason = error instanceof Deno.errors.NotFound
-      ? "there is no such file"
-      : (error as Error).message;
-    return E.left({ _tag: "Unreadable", archive, reason });
+    return E.left({ _tag: "Unreadable", archive, reason: reasonOf(error) });
   }
   const bad = (error: unknown): E.Either<UnpackError, never> => {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     const doing = "write into the folder" as const;
     return E.left({ _tag: "Files", error: { _tag: "FileError", doing, path: target, reason } });
   };

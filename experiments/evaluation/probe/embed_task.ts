@@ -17,6 +17,7 @@ import type { TaskEmbeddings } from "./probe.ts";
 import type { Scenes } from "./pooled.ts";
 import type { Task } from "../../data/hear/task.ts";
 import { pcm16 } from "../../formats/wav.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** Why a task could not be embedded. */
 export type EmbeddingsError =
@@ -150,7 +151,7 @@ const bytesOf = async (
   try {
     return E.right(await Deno.readFile(path, { signal }));
   } catch (error) {
-    return bad(error instanceof Error ? error.message : String(error));
+    return bad(reasonOf(error));
   }
 };
 
@@ -185,7 +186,7 @@ const openStore = (path: string, width: number): E.Either<FileError, Store> => {
       _tag: "FileError",
       doing: "write the file",
       path,
-      reason: error instanceof Error ? error.message : String(error),
+      reason: reasonOf(error),
     }));
   return attempt(() => {
     const file = Deno.openSync(path, { read: true, write: true, create: true });

@@ -11,6 +11,7 @@ import { quoted } from "../../io/text.ts";
 import { pickle } from "../../formats/pickle_write.ts";
 import { kitOrder } from "./shuffle.ts";
 import type { Task } from "../../data/hear/task.ts";
+import { reasonOf } from "../../io/reason.ts";
 
 /** Why embeddings could not be written. */
 export type LayoutError =
@@ -66,7 +67,7 @@ export const writeEmbeddings =
       Deno.renameSync(partial, out);
       return E.right(out);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       const doing = "write into the folder" as const;
       return E.left({ _tag: "Files", error: { _tag: "FileError", doing, path: out, reason } });
     } finally {

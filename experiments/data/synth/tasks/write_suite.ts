@@ -8,6 +8,7 @@ import { parseJson } from "../../../io/json.ts";
 import type { SyntheticTask } from "./task.ts";
 import { rate } from "../voices.ts";
 import { splitsOf, type SuiteOptions, suiteVersion, syntheticTasks, taskClips } from "./suite.ts";
+import { reasonOf } from "../../../io/reason.ts";
 
 /** A task that was written, or was there already. */
 export interface WrittenTask {
@@ -145,7 +146,7 @@ async function writeTask(
     return E.right({ folder, clips: options.clips, seconds, wasThere: false });
   } catch (error) {
     discard();
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     return E.left({
       _tag: "Files",
       error: { _tag: "FileError", doing: "write the file", path: folder, reason },

@@ -47,8 +47,8 @@ Deno.test("the last part is filled up with what changes nothing", () => {
     ]);
     assertStrictEquals(parts.attributes.fill, fill);
     assertEquals({ ...parts.axes }, { "i.part:257": 257, "i.place:256": 256 });
-    const { terms, offset: plus, divisor: over, exact, modulo } = parts.attributes.places!.i;
-    assertEquals({ terms, plus, over, exact, modulo }, {
+    const { terms, offset, divisor, exact, modulo } = parts.attributes.places!.i;
+    assertEquals({ terms, offset, divisor, exact, modulo }, {
       terms: [{ axis: "i.part:257", times: 256 }, { axis: "i.place:256", times: 1 }],
       ...{ offset: 0, divisor: 1, exact: false, modulo: 0 },
     });

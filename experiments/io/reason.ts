@@ -1,0 +1,10 @@
+// Why something failed, in a few words: what was thrown, as the end of a sentence for a user.
+
+/** What a system call that failed, or whatever else was thrown, says of itself. */
+export const reasonOf = (error: unknown): string => {
+  if (error instanceof Deno.errors.NotFound) return "there is no such file";
+  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
+  if (error instanceof Deno.errors.IsADirectory) return "it is a folder";
+  if (error instanceof Deno.errors.NotADirectory) return "it is not a folder";
+  return error instanceof Error ? error.message : String(error);
+};
