@@ -163,17 +163,17 @@ const changed = (node: Node): readonly string[] =>
 const axisName = (axis: string): string =>
   /^[\p{L}_][\p{L}\p{N}_]*$/u.test(axis) ? axis : quoted(axis);
 
-const showPlace = ({ terms, offset: plus, divisor: over, exact, modulo }: AffineIndex): string => {
+const showPlace = ({ terms, offset, divisor, exact, modulo }: AffineIndex): string => {
   const parts = [
     ...terms.map(({ axis, times }) => {
       const size = Math.abs(times) === 1 ? "" : `${showNumber(Math.abs(times))} `;
       return `${times < 0 ? "- " : "+ "}${size}${axisName(axis)}`;
     }),
-    ...(plus === 0 && terms.length > 0 ? [] : [`${plus < 0 ? "- " : "+ "}${Math.abs(plus)}`]),
+    ...(offset === 0 && terms.length > 0 ? [] : [`${offset < 0 ? "- " : "+ "}${Math.abs(offset)}`]),
   ];
   const sum = parts.join(" ").replace(/^\+ /, "").replace(/^- /, "-");
-  const inner = parts.length > 1 && (over > 1 || modulo > 0) ? `(${sum})` : sum;
-  const divided = over > 1 ? `${inner} ${exact ? "/" : "div"} ${over}` : inner;
+  const inner = parts.length > 1 && (divisor > 1 || modulo > 0) ? `(${sum})` : sum;
+  const divided = divisor > 1 ? `${inner} ${exact ? "/" : "div"} ${divisor}` : inner;
   return modulo > 0 ? `${divided} mod ${modulo}` : divided;
 };
 
@@ -202,27 +202,27 @@ const indexPhrase = (node: Node): Phrase => {
   const tries: [() => ReturnType<typeof ops.flip>, Phrase][] = [];
   const [axis] = axes;
   const size = x.axes[axis], now = node.axes[axis];
-  const { terms, offset: plus, divisor: over, modulo } = places![axis];
+  const { terms, offset, divisor, modulo } = places![axis];
   const told = quoted(axis);
   if (axes.length === 1 && terms.length === 0) {
-    tries.push([() => ops.pick(t, axis, plus), call("pick", [x], told, `${plus}`)]);
+    tries.push([() => ops.pick(t, axis, offset), call("pick", [x], told, `${offset}`)]);
   } else if (axes.length === 1 && terms.length === 1) {
     const [{ axis: from, times }] = terms;
     if (from !== axis && !(from in x.axes)) {
       tries.push([() => ops.rename(t, axis, from), call("rename", [x], told, quoted(from))]);
     } else if (typeof now === "number" && typeof size === "number") {
-      const after = now - size + plus;
+      const after = now - size + offset;
       const filled = fill === 0 ? [] : [showNumber(fill!)];
       const stride = times === 1 ? [] : [`${times}`];
       tries.push(
         [() => ops.flip(t, axis), call("flip", [x], told)],
         [
-          () => ops.slice(t, axis, plus, now, times),
-          call("slice", [x], told, `${plus}`, `${now}`, ...stride),
+          () => ops.slice(t, axis, offset, now, times),
+          call("slice", [x], told, `${offset}`, `${now}`, ...stride),
         ],
         [
-          () => ops.pad(t, axis, -plus, after, fill),
-          call("pad", [x], told, `${-plus}`, `${after}`, ...filled),
+          () => ops.pad(t, axis, -offset, after, fill),
+          call("pad", [x], told, `${-offset}`, `${after}`, ...filled),
         ],
       );
     }
@@ -232,7 +232,7 @@ const indexPhrase = (node: Node): Phrase => {
     const [{ axis: out, times: stride }, { axis: tap, times: dilation }] = terms;
     const width = node.axes[tap], count = node.axes[out];
     if (typeof width === "number" && typeof count === "number" && typeof size === "number") {
-      const before = -plus;
+      const before = -offset;
       // The least padding behind that makes so many windows.
       const span = (count - 1) * stride + (width - 1) * dilation + 1;
       const after = Math.max(0, span - size - before);
@@ -254,7 +254,7 @@ const indexPhrase = (node: Node): Phrase => {
         ),
       ]);
     }
-  } else if (over > 1 || modulo > 0) {
+  } else if (divisor > 1 || modulo > 0) {
     const to = terms[0].axis;
     const slowest = axes.toSorted((a, b) => places![b].divisor - places![a].divisor);
     tries.push([() => ops.merge(t, slowest, to), call("merge", [x], listed(slowest), quoted(to))]);

@@ -47,22 +47,22 @@ const pullIndex = (given: Node, node: Node): readonly Vjp[] => {
   const digitsOf = (of: string) =>
     ordered.filter(([, { terms }]) => terms.length === 1 && terms[0].axis === of).length;
   for (const [axis, place] of ordered) {
-    const { terms, offset: plus, divisor: over, exact, modulo } = place;
+    const { terms, offset, divisor, exact, modulo } = place;
     terms.forEach((term) => used.add(term.axis));
     if (terms.length === 0) {
-      conditions.push(apply("equal", iota(axis, x.axes[axis]), constantU32(plus)));
+      conditions.push(apply("equal", iota(axis, x.axes[axis]), constantU32(offset)));
     } else if (terms.length === 1 && exact) {
       // position = (o * times + plus) / over where it divides, so o = (position * over - plus) / times.
       const [{ axis: o, times }] = terms;
-      back[o] = { ...at(axis, over / times, -plus / times) };
+      back[o] = { ...at(axis, divisor / times, -offset / times) };
     } else if (
-      terms.length === 1 && (modulo > 0 || over > 1 || digitsOf(terms[0].axis) > 1)
+      terms.length === 1 && (modulo > 0 || divisor > 1 || digitsOf(terms[0].axis) > 1)
     ) {
       const parts = merged.get(terms[0].axis) ?? [];
-      merged.set(terms[0].axis, [...parts, { axis, over, plus }]);
+      merged.set(terms[0].axis, [...parts, { axis, over: divisor, plus: offset }]);
     } else if (terms.length === 1 && Math.abs(terms[0].times) === 1) {
       const [{ axis: o, times }] = terms;
-      back[o] = at(axis, times, -plus * times);
+      back[o] = at(axis, times, -offset * times);
     } else {
       const digits = [...terms].sort((a, b) =>
         Math.abs(a.times) - Math.abs(b.times) ||
@@ -85,7 +85,7 @@ const pullIndex = (given: Node, node: Node): readonly Vjp[] => {
           const last = k === digits.length - 1;
           back[digit.axis] = {
             terms: [{ axis, times: 1 }],
-            offset: -plus,
+            offset: -offset,
             divisor: digit.times,
             exact: false,
             modulo: last ? 0 : sizeOf(node.axes, digit.axis),
@@ -106,12 +106,13 @@ const pullIndex = (given: Node, node: Node): readonly Vjp[] => {
         const sign = Math.sign(pivot.times);
         back[pivot.axis] = {
           terms: [
-            { axis, times: over * sign },
+            { axis, times: divisor * sign },
             ...inner.flatMap(({ times, place }) =>
               place.terms.map((term) => ({ axis: term.axis, times: -times * sign * term.times }))
             ),
           ],
-          offset: -sign * inner.reduce((sum, { times, place }) => sum + times * place.offset, plus),
+          offset: -sign *
+            inner.reduce((sum, { times, place }) => sum + times * place.offset, offset),
           divisor: Math.abs(pivot.times),
           exact: Math.abs(pivot.times) > 1,
           modulo: 0,

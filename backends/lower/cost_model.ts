@@ -15,15 +15,15 @@ export const smallReduction = 16;
 /** True for a movement that reads beyond its argument: it reads within bounds and then selects. */
 const isPadded = (node: Node): boolean =>
   Object.entries(node.attributes.places!).some(
-    ([axis, { offset: plus, terms, divisor: over, modulo }]) => {
+    ([axis, { offset, terms, divisor, modulo }]) => {
       if (modulo > 0) return false;
       const reach = (sign: number) =>
         terms.reduce(
           (sum, term) => sum + Math.max(0, sign * term.times) * (sizeOf(node.axes, term.axis) - 1),
           0,
         );
-      return plus - reach(-1) < 0 ||
-        Math.floor((plus + reach(1)) / over) >= sizeOf(node.args[0].axes, axis);
+      return offset - reach(-1) < 0 ||
+        Math.floor((offset + reach(1)) / divisor) >= sizeOf(node.args[0].axes, axis);
     },
   );
 

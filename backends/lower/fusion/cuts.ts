@@ -64,7 +64,7 @@ const none: Effort = { depth: 0, operations: 0, moved: 0 };
 const movedBy = (node: Node): number => {
   if (node.op !== "index") return 0;
   const divides = Object.values(node.attributes.places!)
-    .some(({ divisor: over, modulo }) => over > 1 || modulo > 0);
+    .some(({ divisor, modulo }) => divisor > 1 || modulo > 0);
   return divides ? ofDivision : costOf(node) > 0 ? 1 : 0;
 };
 

@@ -98,15 +98,15 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
   const forced = new Set<Node>();
   const home = new Map<Node, KernelDraft>();
   const waits = waiting(home);
-  const use = (node: Node, draft: KernelDraft, direct: boolean, count: number) => {
+  const use = (node: Node, draft: KernelDraft, aligned: boolean, count: number) => {
     if (isBound(node)) bound.set(draft, (bound.get(draft) ?? new Set()).add(node));
     if (!uses.has(node)) uses.set(node, new Map());
     const seen = uses.get(node)!.get(draft);
     if (seen === undefined) {
-      uses.get(node)!.set(draft, { aligned: direct, count });
+      uses.get(node)!.set(draft, { aligned, count });
       waits.reads(draft, node);
     } else {
-      seen.aligned &&= direct;
+      seen.aligned &&= aligned;
       seen.count = Math.max(seen.count, count);
     }
   };
@@ -151,10 +151,10 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     { readonly state: string; readonly found: Map<Node, boolean> }
   >();
   const rowValuesOf = (draft: KernelDraft, missing: string): Map<Node, boolean> => {
-    const { domain: full, reductionAxes: over, roots, contraction } = draft;
+    const { domain, reductionAxes, roots, contraction } = draft;
     const state = `${missing} | ${[
-      ...full.keys(),
-    ]} | ${over} | ${roots.length} | ${contraction?.id}`;
+      ...domain.keys(),
+    ]} | ${reductionAxes} | ${roots.length} | ${contraction?.id}`;
     const before = rowValues.get(draft);
     if (before?.state === state) return before.found;
     const found = new Map<Node, boolean>();
@@ -204,20 +204,20 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
   const acyclic = (node: Node, draft: KernelDraft) => !waits.isBehindUser(draft, node);
 
   /** Computes a value in a kernel, `count` times: its arguments are used there. */
-  const place = (node: Node, draft: KernelDraft, direct: boolean, count: number) => {
+  const place = (node: Node, draft: KernelDraft, aligned: boolean, count: number) => {
     if (node.op === "reduce") {
       const [x] = node.args;
       if (draft.contraction === node) {
         const { left, right, rows, columns } = contractionOf(node)!;
         use(left, draft, false, volume(left.axes) * operandReads(size(columns)));
         use(right, draft, false, volume(right.axes) * operandReads(size(rows)));
-      } else if (draft.reductions.includes(node)) use(x, draft, direct, volume(x.axes));
+      } else if (draft.reductions.includes(node)) use(x, draft, aligned, volume(x.axes));
       else use(x, draft, false, count * volume(x.axes) / volume(node.axes));
       return;
     }
     // A materialised value is stored by a kernel of its own, so that no reader computes it as well.
     const moved = ["index", "gather", "materialise"].includes(node.op);
-    node.args.forEach((arg) => use(arg, draft, direct && !moved, count));
+    node.args.forEach((arg) => use(arg, draft, aligned && !moved, count));
   };
 
   /** Stores a value: in a kernel that computes it anyway, or in a new one. */
@@ -226,8 +226,8 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     const contraction = contractionOf(node);
     const isRow = node.op === "reduce" && contraction === undefined &&
       volume(node.args[0].axes) / volume(node.axes) > smallReduction;
-    for (const [draft, { aligned: direct }] of mine) {
-      if (!direct || draft.scan !== undefined || isLeaf(node)) continue;
+    for (const [draft, { aligned }] of mine) {
+      if (!aligned || draft.scan !== undefined || isLeaf(node)) continue;
       if (draft.roots.length >= 4) continue;
       if (contraction !== undefined) {
         if (draft.contraction !== undefined || draft.reductionAxes !== undefined) continue;
@@ -351,10 +351,10 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
         mostAlike
     );
     if (!affordable || isChain) return;
-    for (const [draft, { aligned: direct, count }] of late) {
+    for (const [draft, { aligned, count }] of late) {
       draft.rematerialised.add(node);
       mine.delete(draft);
-      place(node, draft, direct, count);
+      place(node, draft, aligned, count);
     }
   };
 
@@ -364,11 +364,11 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
     if (node.op === "scan") {
       const draft = draftOf.get(node);
       if (draft === undefined) continue;
-      const { parallel: space } = plans.get(node)!;
-      const across = new Set(space.map((dim) => dim.axis));
+      const { parallel } = plans.get(node)!;
+      const across = new Set(parallel.map((dim) => dim.axis));
       node.args.forEach((arg) => {
         // Each lane reads its part of an argument, once a step or once before the first step.
-        const count = size(space) * size(dims(arg.axes).filter((dim) => !across.has(dim.axis)));
+        const count = size(parallel) * size(dims(arg.axes).filter((dim) => !across.has(dim.axis)));
         const isPrev = arg.op === "part" && arg.attributes.name!.startsWith("prev.");
         if (isPrev && plans.get(node)!.recomputes === arg.args[0]) {
           const { each, rest } = roles(arg.args[0]);
@@ -420,17 +420,17 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
       (fits && flops <= maxInlineWork &&
         again * volume(node.axes) <= stored * volume(node.axes) + launchCost);
     if (node.op === "index" || node.op === "recompute") {
-      mine.forEach(({ aligned: direct, count }, draft) => place(node, draft, direct, count));
+      mine.forEach(({ aligned, count }, draft) => place(node, draft, aligned, count));
     } else if (node.op === "gather" || node.op === "materialise") {
       forced.add(node.args[0]);
-      mine.forEach(({ aligned: direct, count }, draft) => place(node, draft, direct, count));
+      mine.forEach(({ aligned, count }, draft) => place(node, draft, aligned, count));
     } else if (node.op === "reduce") {
       const contraction = contractionOf(node);
       const small = volume(node.args[0].axes) / volume(node.axes) <= smallReduction;
       if (only === undefined) store(node);
       else if (contraction !== undefined) {
-        const [draft, { aligned: direct }] = only;
-        const fits = direct && draft.scan === undefined && draft.contraction === undefined &&
+        const [draft, { aligned }] = only;
+        const fits = aligned && draft.scan === undefined && draft.contraction === undefined &&
           draft.reductionAxes === undefined && fills(node, draft.domain);
         if (fits) {
           draft.contraction = node;
@@ -447,7 +447,7 @@ export const fuse = ({ program, roots, plans }: Prepared): Fused => {
         place(node, draft, true, only[1].count);
       } else store(node);
     } else if (worth) {
-      mine.forEach(({ aligned: direct, count }, draft) => place(node, draft, direct, count));
+      mine.forEach(({ aligned, count }, draft) => place(node, draft, aligned, count));
     } else store(node);
   }
 

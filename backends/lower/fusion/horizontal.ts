@@ -30,11 +30,11 @@ export interface Drafted {
  * merged.
  */
 const loopsOf = (
-  { scan, contraction, domain: full, reductionAxes: over }: KernelDraft,
+  { scan, contraction, domain, reductionAxes }: KernelDraft,
 ): string | undefined =>
   scan !== undefined || contraction !== undefined ? undefined : [
-    [...full].map(([axis, size]) => `${axis} ${size}`).sort().join(),
-    [...over ?? []].join(),
+    [...domain].map(([axis, size]) => `${axis} ${size}`).sort().join(),
+    [...reductionAxes ?? []].join(),
   ].join(" | ");
 
 /** Merges independent drafts with the same iteration space; `home` and `uses` are updated. */
@@ -74,10 +74,10 @@ export const fuseHorizontally = (
     other.rematerialised.forEach((node) => into.rematerialised.add(node));
     for (const node of reads.get(other)!) {
       const by = uses.get(node)!;
-      const { aligned: direct, count } = by.get(other)!;
+      const { aligned, count } = by.get(other)!;
       const own = by.get(into);
       by.set(into, {
-        aligned: direct && (own?.aligned ?? true),
+        aligned: aligned && (own?.aligned ?? true),
         count: Math.max(count, own?.count ?? 0),
       });
       by.delete(other);

@@ -90,7 +90,7 @@ const slowness = (idle: number): number => Math.max(1, Math.sqrt(idle), idle / 4
  * Split-K: a contraction with few tiles and many terms becomes a sum of several where that is
  * estimated to be faster.
  */
-export const splitK = (node: Node, { groups, launchCost: perKernel, gain }: Parallelism): Node => {
+export const splitK = (node: Node, { groups, launchCost, gain }: Parallelism): Node => {
   const product = contractionOf(node);
   if (product === undefined) return node;
   const { left, right, batch, rows, columns, over } = product;
@@ -98,7 +98,7 @@ export const splitK = (node: Node, { groups, launchCost: perKernel, gain }: Para
   const tiles = size(batch) * Math.ceil(size(rows) / tile) * Math.ceil(size(columns) / tile);
   const time = (parts: number): number =>
     results * terms * slowness(groups / (tiles * parts)) +
-    (parts === 1 ? 0 : 2 * memoryCost * results * parts + perKernel);
+    (parts === 1 ? 0 : 2 * memoryCost * results * parts + launchCost);
   const isTiled = (parts: number) =>
     isWorthTiles(size(rows), size(columns), Math.floor(terms / parts));
   const counts: number[] = [];

@@ -271,8 +271,8 @@ export const lanesFor = (
   outs: readonly Node[],
   held: readonly Dim[],
 ): number | undefined => {
-  const { kept, sharedElements: words } = scheduleStep(scan, outs, held, mostLanes);
-  if (4 * words > memoryLimit) return undefined;
+  const { kept, sharedElements } = scheduleStep(scan, outs, held, mostLanes);
+  if (4 * sharedElements > memoryLimit) return undefined;
   const heldOf = (node: Node): number => size(held.filter((dim) => dim.axis in node.axes));
   const positions = [...Object.values(scan.attributes.step!.next), ...outs].map(heldOf);
   const sums = [...kept.values()].map(({ dims, over }) =>

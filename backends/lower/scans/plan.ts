@@ -134,8 +134,8 @@ const holdable = (
 };
 
 /** True if a lane holds so much that sums should be hoisted out of the step. */
-const isFull = (scan: Node, { perLane: held }: ScanPlan): boolean =>
-  mostHeld(scan, held.map(({ axis }) => axis)) > fullLimit &&
+const isFull = (scan: Node, { perLane }: ScanPlan): boolean =>
+  mostHeld(scan, perLane.map(({ axis }) => axis)) > fullLimit &&
   inStep(scan).every((node) => node.op !== "scan" && !(scan.attributes.axis! in node.axes));
 
 /** True for the incoming carries of a scan's steps. */
@@ -245,8 +245,8 @@ export const segmentAxis = "segment";
 /** The axis of `count` partial sums of an output. */
 const partialAxis = (count: number): string => `partial sum of ${count}`;
 /** The axis of a scan's partial sums: one for each workgroup of lanes. */
-export const partialAxisOf = ({ laneAxis: lanes, workgroupSize: width }: ScanPlan): Dim => {
-  const size = Math.ceil(lanes!.size / width);
+export const partialAxisOf = ({ laneAxis, workgroupSize }: ScanPlan): Dim => {
+  const size = Math.ceil(laneAxis!.size / workgroupSize);
   return { axis: partialAxis(size), size };
 };
 
@@ -300,12 +300,12 @@ const planCooperative = (scan: Node, mixed: ReadonlySet<string>): ScanPlan | und
     .sort((a, b) => order.indexOf(a.axis) - order.indexOf(b.axis));
   // Values that are only read through movements have axes along which nothing is computed.
   const lanes = axesIn([...Object.values(scan.attributes.step!.next), ...Object.values(out)]);
-  const space = [...lanes].filter((axis) => !isHeld(axis)).map(dim);
+  const parallel = [...lanes].filter((axis) => !isHeld(axis)).map(dim);
   const width = lanesFor(scan, Object.values(out), held);
   if (width === undefined) return undefined;
   const outs = { ...out };
   return {
-    parallel: space,
+    parallel: parallel,
     perLane: held,
     laneAxis: undefined,
     workgroupSize: width,
@@ -428,10 +428,10 @@ const withSegments = (
   for (const scan of live) {
     const source = plans.get(scan)!.recomputes;
     if (source === undefined) continue;
-    const { perLane: held } = plans.get(scan)!;
+    const { perLane } = plans.get(scan)!;
     const { from } = roles(source);
     const values = Object.values(from).reduce(
-      (n, node) => n + size(held.filter((dim) => dim.axis in node.axes)),
+      (n, node) => n + size(perLane.filter((dim) => dim.axis in node.axes)),
       0,
     );
     const steps = sizeOf(

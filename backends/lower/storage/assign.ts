@@ -113,8 +113,8 @@ export const assignBuffers = (
       const param = paramByName.get(name);
       if (param === undefined || others.length > 0) continue;
       const by = [...(uses.get(param) ?? [])];
-      const safe = by.every(([reader, { aligned: direct }]) =>
-        reader === draft ? direct : !updating.has(reader)
+      const safe = by.every(([reader, { aligned }]) =>
+        reader === draft ? aligned : !updating.has(reader)
       );
       if (!safe || !sameAxes(param.axes, root.axes)) continue;
       inPlace.set(root, stored.get(param)!);
@@ -142,8 +142,9 @@ export const assignBuffers = (
     ? new Set<Node>()
     : canBeF16(topologicalOrder(roots), halvesFrom, new Set(updates.map(([name]) => name)));
   /** True for the sum or maximum of a row. */
-  const isStatistic = (node: Node, { reductionAxes: over, contraction }: KernelDraft): boolean =>
-    contraction === undefined && over !== undefined && !over.every((axis) => axis in node.axes);
+  const isStatistic = (node: Node, { reductionAxes, contraction }: KernelDraft): boolean =>
+    contraction === undefined && reductionAxes !== undefined &&
+    !reductionAxes.every((axis) => axis in node.axes);
   const isHalf = (node: Node, draft: KernelDraft): boolean =>
     mayRound.has(node) && !outputNodes.has(node) && !updated.has(node) &&
     !isStatistic(node, draft) &&
@@ -345,8 +346,8 @@ const expressionKernel = (
   const space: readonly Dim[] = [...rest, ...ordered];
   const reductions = [...draft.reductions].sort((a, b) => a.id - b.id);
   const shape = contraction !== undefined ? "contraction" : over.length > 0 ? "row" : "map";
-  const { rematerialised: again, path } = draft;
-  return { shape, space, over, reductions, contraction, again, roots, path };
+  const { rematerialised, path } = draft;
+  return { shape, space, over, reductions, contraction, again: rematerialised, roots, path };
 };
 
 const scanKernel = (
@@ -371,11 +372,11 @@ const scanKernel = (
     } else roots.push({ kind: kind as "final" | "out", name, storage });
   }
   const {
-    parallel: space,
-    perLane: held,
-    laneAxis: lanes,
-    workgroupSize: width,
-    cooperative: together,
+    parallel,
+    perLane,
+    laneAxis,
+    workgroupSize,
+    cooperative,
   } = plan;
   const recomputes = plan.recomputes === undefined
     ? undefined
@@ -383,11 +384,11 @@ const scanKernel = (
   return {
     shape: "scan",
     scan,
-    space,
-    held,
-    lanes,
-    width,
-    together,
+    space: parallel,
+    held: perLane,
+    lanes: laneAxis,
+    width: workgroupSize,
+    together: cooperative,
     roots,
     checkpoints: checkpoints.get(scan),
     recomputes,

@@ -34,7 +34,7 @@ export const printTogether = (
   const steps = stepsOf(scan);
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ of: step!.out[root.name], to: root.storage }));
-  const { kept, phaseOf, doubleBuffered: twice } = scheduleStep(
+  const { kept, phaseOf, doubleBuffered } = scheduleStep(
     scan,
     outs.map(({ of: node }) => node),
     held,
@@ -56,7 +56,9 @@ export const printTogether = (
   );
   // The new value of a carry that is still read while it is written; a scalar needs no second
   // place.
-  const apart = new Set(names!.filter((name) => twice.has(name) || size(carries[name].dims) === 1));
+  const apart = new Set(
+    names!.filter((name) => doubleBuffered.has(name) || size(carries[name].dims) === 1),
+  );
   const nexts = Object.fromEntries(
     names!.map((name) => [
       name,

@@ -61,7 +61,7 @@ export const printTogether = (
   const steps = sizeOf(scan.args[names!.length].axes, axis!);
   const outs = roots.filter((root) => root.kind === "out")
     .map((root) => ({ of: step!.out[root.name], to: root.storage }));
-  const { kept, phaseOf, doubleBuffered: twice } = scheduleStep(
+  const { kept, phaseOf, doubleBuffered } = scheduleStep(
     scan,
     outs.map(({ of: node }) => node),
     held,
@@ -119,12 +119,15 @@ export const printTogether = (
   const { from } = roles(scan);
   const carries = Object.fromEntries(
     names!.map((name) =>
-      [name, declare(from[name], "h", heldOf(from[name]), twice.has(name) ? 2 : 1)] as const
+      [
+        name,
+        declare(from[name], "h", heldOf(from[name]), doubleBuffered.has(name) ? 2 : 1),
+      ] as const
     ),
   );
   /** The offset of a carry in its array for this step, or with `next` for the step after it. */
   const side = (name: string, next = false): affine.IndexExpr => {
-    if (!twice.has(name)) return affine.int(0);
+    if (!doubleBuffered.has(name)) return affine.int(0);
     const count = size(carries[name].dims);
     const odd = affine.times(named("odd", 2, ["s"]), next ? -count : count);
     return affine.sum(affine.int(next ? count : 0), odd);
@@ -314,12 +317,12 @@ export const printTogether = (
   };
 
   emit.block(`for (var s = 0; s < ${steps}; s++)`, ["s"], steps, () => {
-    if (twice.size > 0) emit.line("let odd = s & 1;");
+    if (doubleBuffered.size > 0) emit.line("let odd = s & 1;");
     saveCarries();
     printStep(new Map([...start, [axis!, t]]));
   });
   const finals = roots.filter((root) => root.kind === "final");
-  if (twice.size > 0 && finals.length > 0) emit.line(`let odd = ${steps & 1};`);
+  if (doubleBuffered.size > 0 && finals.length > 0) emit.line(`let odd = ${steps & 1};`);
   for (const root of finals) {
     const carry = carries[root.name];
     shareOut(carry.dims, start, (env) => {

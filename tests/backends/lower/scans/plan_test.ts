@@ -29,22 +29,22 @@ const planOf = (...of: readonly AnyTensor[]): ScanPlan => {
 };
 const shown = (
   {
-    parallel: space,
-    perLane: held,
-    laneAxis: lanes,
-    workgroupSize: width,
-    cooperative: together,
+    parallel,
+    perLane,
+    laneAxis,
+    workgroupSize,
+    cooperative,
     partial,
   }: ScanPlan,
 ) => {
   const list = (dims: ScanPlan["parallel"]) =>
     dims.map(({ axis, size }) => `${axis} ${size}`).join(", ");
   return [
-    list(space),
-    list(held),
-    lanes?.axis,
-    width,
-    together ? "together" : "alone",
+    list(parallel),
+    list(perLane),
+    laneAxis?.axis,
+    workgroupSize,
+    cooperative ? "together" : "alone",
     Object.values(partial).map((of) => of.attributes.over!.join(" ")).join(", "),
   ];
 };
