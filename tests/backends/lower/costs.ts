@@ -1,6 +1,7 @@
 // What programs cost when they are compiled, as numbers: kernels, functions, bytes that are moved and
-// held, operations, and how long the code is. No device is needed. costs.json has them as they should
+// held, operations, how long the code is, and a checksum of it. No device is needed. costs.json has them as they should
 // be; `deno run -A tests/backends/lower/costs.ts` writes it anew, for a change that is meant to change them.
+import fc from "fast-check";
 import type { Program, ProgramReport } from "../../../backends/backend.ts";
 import * as onWasm from "../../../backends/wasm/compile.ts";
 import * as onGpu from "../../../backends/webgpu/compile.ts";
@@ -13,6 +14,8 @@ import { rename } from "../../../dsl/structure.ts";
 import { zeros } from "../../../models/initialisers.ts";
 import { chunkwiseMlstm, type MlstmInputs, parallelMlstm } from "../../../models/mlstm.ts";
 import { slstm, type Units } from "../../../models/slstm.ts";
+import { kindsOf } from "../../programs/kinds.ts";
+import { generate, programOf as randomProgram, recipes } from "../../programs/recipes.ts";
 import { plainMatrices } from "../../support/plain_matrices.ts";
 import { gpuLimits, tinyStep } from "../../support/tiny_steps.ts";
 
@@ -29,10 +32,13 @@ export interface Cost {
   readonly moved: number;
   readonly held: number;
   readonly code: number;
+  /** FNV-1a of all code, in the order in which it runs: it is other code, where nothing else tells. */
+  readonly checksum: string;
 }
 /** The numbers in the order in which costs.json has them, for each device and program. */
 export const costNames = [
   ...["kernels", "functions", "starts", "units", "flops", "moved", "held", "code"] as const,
+  "checksum" as const,
 ] satisfies (keyof Cost)[];
 
 type Build = (x: Readonly<Record<string, AnyTensor>>) => AnyTensor;
@@ -303,6 +309,14 @@ for (const family of ["transformer", "mamba", "xlstm"] as const) {
   made[`${family} step`] = tinyStep(family, "all", 1);
 }
 
+// What nobody thought of; long chains, which are tested by themselves, take as long as all the others.
+fc.sample(recipes, { seed: 20261, numRuns: 80 }).forEach((recipe, k) => {
+  const of = generate(recipe);
+  if (of !== undefined && !kindsOf(of).has("a chain of a thousand")) {
+    made[`random program ${k}`] = randomProgram(of);
+  }
+});
+
 const target = (of: Partial<Target>) => (program: Program) => {
   const place = {
     name: "a GPU",
@@ -311,7 +325,8 @@ const target = (of: Partial<Target>) => (program: Program) => {
     oneForParams: true,
   };
   const compiled = onGpu.compile(program, place), report = onGpu.programReport(compiled);
-  return { kernels: compiled.lowered.kernels.length, report };
+  const printed = compiled.steps.map(({ code: { wgsl } }) => wgsl);
+  return { kernels: compiled.lowered.kernels.length, report, printed };
 };
 const wasm = (wide: boolean, storedLimit?: number) => (program: Program) => {
   const compiled = onWasm.compile(program, { engine: { relaxed: !wide, wide }, storedLimit });
@@ -331,6 +346,7 @@ const wasm = (wide: boolean, storedLimit?: number) => (program: Program) => {
     kernels,
     report,
     code,
+    printed: launches.flatMap(({ func, units }) => [[units], func.locals.join(), func.body]),
     held: compiled.arenaBytes + compiled.scratchBytes,
     starts: launches.length,
     units: launches.reduce((n, { units }) => n + units, 0),
@@ -340,6 +356,7 @@ const wasm = (wide: boolean, storedLimit?: number) => (program: Program) => {
 type Compiled = {
   readonly kernels: number;
   readonly report: ProgramReport;
+  readonly printed: Iterable<string | readonly number[]>;
   readonly code?: number;
   readonly held?: number;
   readonly starts?: number;
@@ -364,6 +381,17 @@ const devices: Readonly<Record<string, (program: Program) => Compiled>> = {
 /** The kinds of devices that programs are compiled for. */
 export const deviceNames: readonly string[] = Object.keys(devices);
 
+const checksumOf = (printed: Compiled["printed"]): string => {
+  let hash = 0x811c9dc5;
+  for (const piece of printed) {
+    for (let k = 0; k < piece.length; k++) {
+      const unit = typeof piece === "string" ? piece.charCodeAt(k) : piece[k];
+      hash = Math.imul(hash ^ unit, 0x01000193);
+    }
+  }
+  return (hash >>> 0).toString(16).padStart(8, "0");
+};
+
 /** What all programs cost on a kind of device, by their names. */
 export const costsOn = (device: string): Readonly<Record<string, Cost>> => {
   const total = (list: readonly number[]) => list.reduce((a, b) => a + b, 0);
@@ -379,6 +407,7 @@ export const costsOn = (device: string): Readonly<Record<string, Cost>> => {
       moved: total(report.kernels.map(({ bytesRead, bytesWritten }) => bytesRead + bytesWritten)),
       held: own.held ?? report.peakBytes,
       code: own.code ?? total(codes().map((code) => code.length)),
+      checksum: checksumOf(own.printed),
     };
   };
   return Object.fromEntries(
