@@ -51,6 +51,35 @@ export interface Schema {
 /** The schema that a codec of this file carries; nothing is known of others. */
 export const schemaOf = (codec: t.Any): Schema => "schema" in codec ? codec.schema as Schema : {};
 
+/** The codecs of an object's fields, for a codec that `fields` made. */
+export const fieldsOf = (codec: t.Any): Readonly<Record<string, t.Any>> =>
+  "props" in codec ? codec.props as Readonly<Record<string, t.Any>> : {};
+
+/** The objects that a codec of `tagged` takes, and the field that tells them apart. */
+export interface Variants {
+  readonly tag: string;
+  readonly variants: Readonly<Record<string, t.Any>>;
+}
+
+/** The variants of a codec that `tagged` made, or of one that may be left out. */
+export const variantsOf = (codec: t.Any): Variants | undefined =>
+  "variants" in codec && "tag" in codec
+    ? { tag: codec.tag as Variants["tag"], variants: codec.variants as Variants["variants"] }
+    : undefined;
+
+/**
+ * The fields of variant `to` that are the same in all of `from`, with one codec: what they hold may go
+ * over from one to the other.
+ */
+export const fieldsInCommon = (
+  { variants }: Variants,
+  to: string,
+  from: readonly string[],
+): readonly string[] =>
+  Object.entries(fieldsOf(variants[to]))
+    .filter(([key, codec]) => from.every((name) => fieldsOf(variants[name])[key] === codec))
+    .map(([key]) => key);
+
 /** A codec with a schema of its own. */
 export const withSchema = <A>(codec: t.Type<A>, schema: Schema): t.Type<A> =>
   Object.assign(codec, { schema });
@@ -217,7 +246,7 @@ export const fields = <A>(
     const description = (docs as Readonly<Record<string, string>> | undefined)?.[key];
     return { ...(description === undefined ? {} : { description }), ...schemaOf(codecs[key]) };
   };
-  return withSchema(
+  const codec = withSchema(
     new t.Type(`an object with the fields ${known.join(", ")}`, is, validate, t.identity),
     {
       type: "object",
@@ -226,18 +255,22 @@ export const fields = <A>(
       additionalProperties: false,
     },
   );
+  return Object.assign(codec, { props });
 };
 
 /** A codec that a field may also be without. */
 export const optional = <A>(codec: t.Type<A>): t.Type<A | undefined> =>
-  withSchema(
-    new t.Type<A | undefined>(
-      codec.name,
-      (u): u is A | undefined => u === undefined || codec.is(u),
-      (u, c) => u === undefined ? t.success(undefined) : codec.validate(u, c),
-      t.identity,
+  Object.assign(
+    withSchema(
+      new t.Type<A | undefined>(
+        codec.name,
+        (u): u is A | undefined => u === undefined || codec.is(u),
+        (u, c) => u === undefined ? t.success(undefined) : codec.validate(u, c),
+        t.identity,
+      ),
+      schemaOf(codec),
     ),
-    schemaOf(codec),
+    variantsOf(codec) ?? {},
   );
 
 /** One of several objects, told apart by the text in the field `tag`. */
@@ -265,7 +298,7 @@ export const tagged = <V extends Readonly<Record<string, t.Any>>>(
     const other = noField((type as NoField).known, undefined, { tag, having, here: nameOf(u)! });
     return { ...error, context: t.appendContext(error.context.slice(0, -1), key, other, actual) };
   };
-  return withSchema(
+  const codec = withSchema(
     new t.Type<A>(
       `an object with the field ${tag}: ${names.name}`,
       (u): u is A => of(u)?.is(u) ?? false,
@@ -283,6 +316,7 @@ export const tagged = <V extends Readonly<Record<string, t.Any>>>(
     ),
     { anyOf: [...new Set(Object.values(variants))].map(schemaOf) },
   );
+  return Object.assign(codec, { tag, variants });
 };
 
 /** An io-ts error of these codecs as a `FieldError`. */

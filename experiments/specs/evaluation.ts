@@ -55,6 +55,8 @@ const hear: Docs<HearEvaluation> = {
   seeds,
 };
 
+const count = wholeFrom(1);
+
 /** The field `evaluation` of a spec. */
 export const evaluationSpec: t.Type<EvaluationSpec> = tagged("kind", {
   none: fields<NoEvaluation>({ kind: oneOf("none") }, { kind }),
@@ -64,12 +66,12 @@ export const evaluationSpec: t.Type<EvaluationSpec> = tagged("kind", {
     names: optional(
       listOf(oneOf(...syntheticTasks.map(({ name }) => name)), "a list of synthetic tasks"),
     ),
-    seeds: wholeFrom(1),
+    seeds: count,
   }, synthetic),
   hear: fields<Decoded<HearEvaluation>>({
     kind: oneOf("hear"),
     tasks: textThat("a path", /[^]/),
     names: optional(listOf(textThat("the name of a task", /[^]/), "a list of names of tasks")),
-    seeds: wholeFrom(1),
+    seeds: count,
   }, hear),
 }) as t.Type<EvaluationSpec>;

@@ -6,6 +6,8 @@ import type { TaskEither } from "fp-ts/TaskEither.js";
 import { pathToFileURL } from "node:url";
 import { loadEncoder, type ModuleError, moduleErrorText } from "../encoders/user_module.ts";
 import { isObject, type JsonError, parseJson } from "../io/json.ts";
+import { fieldsInCommon, fieldsOf, variantsOf } from "../io/schema.ts";
+import { specFields } from "./fields.ts";
 import type { Spec, SpecError } from "./spec.ts";
 import { decodeSpec, specErrorText } from "./decode.ts";
 import {
@@ -96,7 +98,9 @@ const placeOf = (nameOrPath: string, from?: Place): Place | undefined => {
   return { place: `${beside}${nameOrPath}`, shown: `${beside}${nameOrPath}` };
 };
 
-const tags = ["family", "kind", "style"];
+const codecs = fieldsOf(specFields);
+/** Fields whose value says which other fields an object has. */
+const tags = new Set(Object.values(codecs).flatMap((codec) => variantsOf(codec)?.tag ?? []));
 
 /** Of these only one is given: a new one takes the place of the other. */
 const alternatives = ["peakLearningRate", "baseLearningRate"];
@@ -107,7 +111,7 @@ const ousted = (key: string, by: Json): boolean =>
 /** `over` on top of `under`: objects field by field; all else, and another variant, whole. */
 const merged = (under: unknown, over: unknown): unknown => {
   if (!isObject(under) || !isObject(over)) return over;
-  if (tags.some((tag) => tag in under && tag in over && under[tag] !== over[tag])) {
+  if ([...tags].some((tag) => tag in under && tag in over && under[tag] !== over[tag])) {
     if (over.family !== "module") return over;
     const shell = Object.entries(under).filter(([key]) => shellFields.includes(key));
     return { ...Object.fromEntries(shell), ...over };
@@ -142,7 +146,11 @@ const located = (json: Json, { place }: Place): Json => {
 };
 
 /** The options of all encoders, which a module takes over from the spec below. */
-const shellFields = ["dim", "depth", "order", "norm", "positions", "registers", "stochasticDepth"];
+const shellFields = fieldsInCommon(
+  variantsOf(codecs.encoder)!,
+  "module",
+  Object.keys(variantsOf(codecs.encoder)!.variants),
+);
 
 /** One document of those that lie over each other, and where it is. */
 interface Layer {
@@ -202,26 +210,13 @@ const readLayers = async (
 const mergedLayers = (layers: readonly Layer[]): unknown =>
   layers.map(({ json }) => json).reduce(merged);
 
-const variants: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
-  objective: { ssast: ["style"], mae: ["style", "decoder"] },
-  masking: {
-    unstructured: ["kind", "ratio"],
-    time: ["kind", "ratio"],
-    frequency: ["kind", "ratio"],
-    blocks: ["kind", "ratio", "block"],
-  },
-  data: {
-    synthetic: ["kind", "clips", "seconds", "heldOutFraction"],
-    folder: ["kind", "path", "heldOutFraction", "skippedFraction", "store"],
-    hear: ["kind", "tasks", "splits", "heldOutFraction", "skippedFraction", "store"],
-    shards: ["kind", "paths", "members", "heldOutFraction", "skippedFraction", "store"],
-  },
-  evaluation: {
-    none: ["kind"],
-    // Names are of one folder only.
-    synthetic: ["kind", "clips", "seeds"],
-    hear: ["kind", "tasks", "seeds"],
-  },
+/** The fields of an object that stay when its tag becomes `to`; undefined where nothing is known. */
+const staying = (name: string, from: Json, to: unknown): readonly string[] | undefined => {
+  const found = Object.hasOwn(codecs, name) ? variantsOf(codecs[name]) : undefined;
+  if (found === undefined) return undefined;
+  const { tag, variants } = found, was = `${from[tag]}`;
+  if (!Object.hasOwn(variants, `${to}`) || !Object.hasOwn(variants, was)) return undefined;
+  return [tag, ...fieldsInCommon(found, `${to}`, [was])];
 };
 
 /** One field changed: `optimiser.peakLearningRate=0.001`. A value that is not JSON is a text. */
@@ -252,9 +247,7 @@ const withField = (
     if (!isObject(object)) return undefined;
     const [key, ...more] = rest;
     const inner = set(object[key], more, key);
-    const kept = tags.includes(key) && more.length === 0
-      ? variants[above]?.[`${value}`]
-      : undefined;
+    const kept = tags.has(key) && more.length === 0 ? staying(above, object, value) : undefined;
     const others = Object.entries(object).filter(([name]) =>
       (kept === undefined || kept.includes(name)) && !ousted(name, { [key]: inner })
     );
