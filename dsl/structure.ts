@@ -180,7 +180,7 @@ export const pick = (x: Node, axis: string, position: number): Node => {
 export const expand = (x: Node, axes: Axes): Node => index(x, join(axes, x.axes), {});
 
 export const reduce = (x: Node, how: "add" | "max", over: readonly string[]): Node => {
-  if (x.dtype !== "f32") throw new AxisError(`reduce takes a float, but got ${x.dtype}`);
+  if (x.dtype !== "f32") throw new AxisError(`reduce takes an f32, but got ${x.dtype}`);
   const axes = drop(x.axes, over);
   return over.length === 0
     ? x
@@ -201,7 +201,7 @@ export const iota = (axis: string, size: number | string): Node =>
 export const gather = (x: Node, axis: string, positions: Node): Node => {
   requireAxis(x.axes, axis);
   if (positions.dtype !== "u32") {
-    throw new AxisError(`positions must be words, not ${positions.dtype}`);
+    throw new AxisError(`positions must be u32, not ${positions.dtype}`);
   }
   if (axis in positions.axes) {
     throw new AxisError(`axis '${axis}' is looked up; the positions can not have it as well`);

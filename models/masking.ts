@@ -89,7 +89,7 @@ export const randomMask = (key: Key, masking: Masking, grid: Grid, batch: number
   return maskByRank(gather(noise, "group", literal({ token }, group)), masking.ratio);
 };
 
-/** Where each visible patch stands in the clip, in the order of the clip: words along `slot`. */
+/** Where each visible patch stands in the clip, in the order of the clip: u32 along `slot`. */
 export const visiblePlaces = (
   mask: PerToken,
   count: number,

@@ -186,7 +186,7 @@ const batchOf = ({ trials, clips, features, classes }: ProbeSizes, rows: number)
   return { embeddings: held("embeddings", features), targets: held("targets", classes) };
 };
 
-/** Every trial's own random key: inputs `seed` and `stream`, two words. */
+/** Every trial's own random key: inputs `seed` and `stream`, two u32. */
 const keyOf = ({ trials }: ProbeSizes): Key => ({
   high: input("seed", { trial: trials }, "u32"),
   low: input("stream", { trial: trials }, "u32"),
@@ -194,7 +194,7 @@ const keyOf = ({ trials }: ProbeSizes): Key => ({
 
 /**
  * One step of Adam for every trial, on `rows` clips of each. Inputs, all by trial: `rows` (positions,
- * `[trial, row]`), `present` (1 for a row that counts, else 0), `rate`, `dropout`, `step` (words,
+ * `[trial, row]`), `present` (1 for a row that counts, else 0), `rate`, `dropout`, `step` (u32,
  * from 0), `seed` and `stream`. A trial without a row that counts stays as it is. The loss is that of
  * each trial.
  */

@@ -34,7 +34,7 @@ export interface CustomOptions {
   readonly settings: Settings;
 }
 
-/** Numbers, texts and truth values by name. */
+/** Numbers, texts and booleans by name. */
 export type Settings = Readonly<Record<string, number | string | boolean>>;
 
 /**

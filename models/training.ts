@@ -146,7 +146,7 @@ export const gradientSum = (name: string): string => `gradient.${name}`;
 /**
  * The first half of a step whose batch is computed in `parts` equal parts, one after the other or on
  * several machines: adds a part's share of the gradients to their sums. Inputs: `spectrogram`, a part
- * of `of.batch` clips; `step` (from 0); `part`, its number, a word; `first`, 1 for the first part that
+ * of `of.batch` clips; `step` (from 0); `part`, its number, a u32; `first`, 1 for the first part that
  * this machine computes in the step and 0 for others. The loss is that of the part. Sums of all parts
  * are the gradients of the whole batch, as its clips hide and skip what they do in one part; with
  * `scaling` those of the scaled loss.

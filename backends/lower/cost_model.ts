@@ -1,7 +1,7 @@
 // The cost model: the work to compute a value, and the kind of loop that computes it.
 import { sizeOf, volume } from "../../dsl/axes.ts";
-import type { Node } from "../../dsl/node.ts";
-import { scalarRow } from "../../dsl/primitives.ts";
+import type { Node, ScalarName } from "../../dsl/node.ts";
+import { isScalar } from "../../dsl/primitives.ts";
 import { type Contraction, dims, size } from "./kernel_ir.ts";
 
 /**
@@ -27,25 +27,28 @@ const isPadded = (node: Node): boolean =>
     },
   );
 
+const transcendental: ReadonlySet<string> = new Set<ScalarName>(
+  ["exp", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc"],
+);
+
+/** Cost of one transcendental function, in additions. */
+const functionCost = 8;
+
+/** Cost of a scalar function inside of a cooperative scan, in additions; 0 of another operation. */
+export const scalarCost = ({ op }: Node): number =>
+  !isScalar(op) ? 0 : transcendental.has(op) ? functionCost : 1;
+
 /** Cost of one operation, in additions. */
 export const costOf = (node: Node): number => {
+  if (transcendental.has(node.op)) return functionCost;
   switch (node.op) {
-    case "exp":
-    case "log":
-    case "log1p":
-    case "sin":
-    case "cos":
-    case "tanh":
-    case "erf":
-    case "erfc":
-      return 8;
     case "sqrt":
     case "div":
       return 3;
     case "index":
       return isPadded(node) ? 4 : 0;
     default:
-      return scalarRow(node.op) === undefined && node.op !== "reduce" ? 0 : 1;
+      return !isScalar(node.op) && node.op !== "reduce" ? 0 : 1;
   }
 };
 

@@ -61,7 +61,7 @@ const lastOf = (steps: readonly number[] | undefined): number => steps?.at(-1) ?
 const evaluateScalar = (node: Node, args: readonly Numbers[]): Numbers => {
   const row = scalarRow(node.op)!;
   const words = node.args[node.args.length - 1].dtype === "u32" && node.dtype !== "f32";
-  const meaning = words && row.words !== undefined ? row.words : row.meaning;
+  const meaning = words && row.u32 !== undefined ? row.u32 : row.meaning;
   const f = meaning as (...args: readonly number[]) => number;
   const result = new Float64Array(length(node));
   const [x, y, z] = args;

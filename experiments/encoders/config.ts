@@ -116,7 +116,7 @@ const isSettings = (u: unknown): u is Settings =>
   t.UnknownRecord.is(u) && !Array.isArray(u) && Object.values(u).every(setting);
 const settings: t.Type<Settings> = withSchema(
   new t.Type<Settings>(
-    "an object of numbers, texts and truth values",
+    "an object of numbers, texts and booleans",
     isSettings,
     (u, c) => isSettings(u) ? t.success(u) : t.failure(u, c),
     t.identity,
@@ -136,7 +136,7 @@ const customDocs: Docs<Of<"module">> = {
     "The path of a module that exports block, relative to the spec's file; docs/encoders.md " +
     "says what it must do.",
   ...shellDocs,
-  settings: "What block is told besides: numbers, texts and truth values by name.",
+  settings: "What block is told besides: numbers, texts and booleans by name.",
 };
 
 /** An encoder as a spec writes it: its other fields depend on `family`. */

@@ -311,7 +311,7 @@ const isKind = <Known, K extends "tuple" | "list" | "dict" | "name">(
 export const kindText = <Known>(value: Value<Known>): string => {
   if (value === null) return "None";
   if (typeof value === "string") return "a text";
-  if (typeof value === "boolean") return "a truth value";
+  if (typeof value === "boolean") return "a boolean";
   if (typeof value !== "object") return "a number";
   if (value.kind === "name") return `the name ${value.name}`;
   if (value.kind === "dict" && value.type !== "dict") return `an ${value.type}`;

@@ -174,7 +174,7 @@ const isContiguous = ({ shape, strides }: TensorView): boolean => {
 
 /**
  * The numbers of a tensor, row-major, from the bytes of its storage: all kinds of floating point as
- * F32 (a number beyond it becomes infinite), whole numbers and truth values as they are.
+ * F32 (a number beyond it becomes infinite), whole numbers and booleans as they are.
  */
 export const tensorData = (of: TensorView, bytes: Uint8Array<ArrayBuffer>): TensorData => {
   const { shape, storage, offset } = of, { buffer } = bytes, count = volume(shape);

@@ -224,7 +224,7 @@ scans["Hessian-vector product through a scan"] = made(
     }),
 );
 
-/** What several kernels choose by: truth values that are stored, since they take long to compute. */
+/** What several kernels choose by: booleans that are stored, since they take long to compute. */
 const chosen = (x: AnyTensor): AnyTensor => {
   const slow = (x: AnyTensor): AnyTensor => d.sin(d.add(d.exp(d.sin(d.erf(x))), x));
   return d.less(slow(slow(slow(slow(x)))), d.scalarOf(0.2)) as AnyTensor;
@@ -242,7 +242,7 @@ for (const [i, j] of [[70, 33], [5, 8]]) {
     },
   );
 }
-Deno.test("truth values that take long to compute are stored", () => {
+Deno.test("booleans that take long to compute are stored", () => {
   const { of } = truths["stored, of 70 x 33"];
   const { stored } = lower({ outputs: { of: { of, order: ["k"] } } });
   assert([...stored.values()].some(({ dtype }) => dtype === "bool"));

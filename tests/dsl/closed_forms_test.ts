@@ -365,14 +365,14 @@ Deno.test("a dtype that a function does not take is refused in words", () => {
   const word = tensor<Axes>(input("word", { i: 7 }, "u32"));
   for (
     const [make, sentence] of [
-      [() => d.sin(word), "sin takes a float, but got u32"],
-      [() => d.add(x.of, word), "add takes two floats or two words, but got f32, u32"],
+      [() => d.sin(word), "sin takes an f32, but got u32"],
+      [() => d.add(x.of, word), "add takes two f32 or two u32, but got f32, u32"],
       [
         () => d.select(x.of, x.of, x.of),
-        "select takes a truth value and two values of one dtype, but got f32, f32, f32",
+        "select takes a bool and two values of one dtype, but got f32, f32, f32",
       ],
-      [() => d.sum(word, "i"), "reduce takes a float, but got u32"],
-      [() => d.gather(x.of, "i", x.of), "positions must be words, not f32"],
+      [() => d.sum(word, "i"), "reduce takes an f32, but got u32"],
+      [() => d.gather(x.of, "i", x.of), "positions must be u32, not f32"],
     ] as const
   ) {
     let said = "";

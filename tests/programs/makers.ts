@@ -766,7 +766,7 @@ export const chained = (of: Term, beside: Term, length: number, flags: number): 
   return y;
 };
 
-/** Follows the lines: what each adds to the floats, the words or the truth values made so far. */
+/** Follows the lines: what each adds to the floats, the words or the booleans made so far. */
 export const grow = (
   given: Pick<Pool, "floats" | "words" | "truths">,
   lines: readonly Line[],

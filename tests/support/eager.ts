@@ -6,7 +6,7 @@
 export type Axes = Readonly<Record<string, number>>;
 export type Dtype = "f32" | "u32" | "bool";
 
-/** An array: floats in float64, words as whole numbers below 2^32, truth values as 0 and 1. */
+/** An array: floats in float64, words as whole numbers below 2^32, booleans as 0 and 1. */
 export interface Value {
   readonly axes: Axes;
   readonly dtype: Dtype;

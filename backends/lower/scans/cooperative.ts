@@ -5,9 +5,9 @@
 import { dependents, movedAxes, readsOf } from "../graph/queries.ts";
 import { sizeOf } from "../../../dsl/axes.ts";
 import { type Node, topologicalOrder } from "../../../dsl/node.ts";
-import { scalarRow } from "../../../dsl/primitives.ts";
 import { locals } from "../../../dsl/scan.ts";
 import { isKeptInStep, phasesOf, verifyPhases } from "./phases.ts";
+import { scalarCost } from "../cost_model.ts";
 import { type Dim, size } from "../kernel_ir.ts";
 
 /** Most values of the mixed axes that one lane handles alone; beyond, a workgroup shares them. */
@@ -89,11 +89,6 @@ export interface StepSchedule {
   readonly sharedElements: number;
 }
 
-const costOf = (node: Node): number => {
-  if (scalarRow(node.op) === undefined) return 0;
-  return ["exp", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc"].includes(node.op) ? 8 : 1;
-};
-
 /** The largest power of two that is at most `n`. */
 const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(1, n)));
 
@@ -121,7 +116,7 @@ export const scheduleStep = (
     const add = (x: Node): number => {
       if (seen.has(x) || (x !== node && chosen.has(x))) return 0;
       seen.add(x);
-      return costOf(x) + x.args.reduce((n, arg) => n + add(arg), 0);
+      return scalarCost(x) + x.args.reduce((n, arg) => n + add(arg), 0);
     };
     return add(node);
   };

@@ -3,7 +3,7 @@
 // accuracy`, listed in bench/results/accuracy.md and tested on a sample
 // (tests/experiments/inspect/accuracy_test.ts). expOf is within 2.5e-7, plus 1.2e-7 |x| for
 // rounding the product x = a * b; it is 0 where its value is not a normal number.
-import { erfcFit, waveFit } from "../../../dsl/primitives.ts";
+import { erfcFit, waveFit } from "../../codegen/approximations.ts";
 import type { Builder, Value } from "../assembler/builder.ts";
 import type { Engine } from "../engine.ts";
 

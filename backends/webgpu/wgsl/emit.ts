@@ -3,7 +3,8 @@
 // has all its dependencies, so loop-invariant values are computed before the loop.
 import { sizeOf } from "../../../dsl/axes.ts";
 import type { AffineIndex, Dtype, Node } from "../../../dsl/node.ts";
-import { scalarRow, special, wgslMax } from "../../../dsl/primitives.ts";
+import { isScalar } from "../../../dsl/primitives.ts";
+import { special, wgslMax, wgslScalar } from "./scalar.ts";
 import * as affine from "../../codegen/index_math.ts";
 import { nestings } from "../../codegen/nesting.ts";
 import type { Dim, Storage } from "../../lower/kernel_ir.ts";
@@ -323,15 +324,15 @@ export const emitter = (
     if (by !== undefined) return by(env);
     const storage = stored.get(node);
     if (storage !== undefined && !here.has(node)) return load(storage, env);
-    const row = scalarRow(node.op);
-    if (row !== undefined) {
+    if (isScalar(node.op)) {
       const args = node.args.map((arg) => emit(arg, env));
       const level = Math.max(0, ...args.map((arg) => arg.level));
       flops += iterations(level);
       const [a, b, c] = args.map((arg) => arg.text);
-      const text = row.wgsl(a, b, c, node.args[0].dtype);
+      const { text: spell, helpers: called } = wgslScalar[node.op];
+      const text = spell(a, b, c, node.args[0].dtype);
       // Names of our own functions end like this.
-      if (/^\w+_\(/.test(text)) row.helpers?.forEach((helper) => helpers.add(helper));
+      if (/^\w+_\(/.test(text)) called?.forEach((helper) => helpers.add(helper));
       return define(level, node.dtype, text);
     }
     switch (node.op) {

@@ -1,6 +1,6 @@
 // From printed bodies to a WGSL module: bindings, workgroup memory, and one entry point. Several
 // independent bodies can be one module: each has workgroups of its own.
-import { infinityBits } from "../../../dsl/primitives.ts";
+import { infinityBits } from "./scalar.ts";
 import type { Storage } from "../../lower/kernel_ir.ts";
 import { type Binder, type Binding, inArena, type Packed, sharedNames } from "./bindings.ts";
 import { type Emitter, typeOf } from "./emit.ts";

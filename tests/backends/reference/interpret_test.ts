@@ -69,7 +69,7 @@ Deno.test("what was written or read is a copy", async () => {
   assertSameNumbers(await machine.read(["p"]), { p: start.p });
 });
 
-Deno.test("words stay words; truth values come as the words 0 and 1", async () => {
+Deno.test("words stay words; booleans come as the words 0 and 1", async () => {
   const machine = await open();
   assertEquals(await machine.run("words", { count: Uint32Array.of(1, 2, 0x80000001) }), {
     twice: Uint32Array.of(2, 4, 2),
