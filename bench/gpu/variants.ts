@@ -9,9 +9,9 @@ export interface Edit {
   readonly to: string;
 }
 
-const discover = "backends/webgpu/discovery/discover.ts";
+const dawn = "backends/webgpu/discovery/dawn.ts";
 const toggle = (name: string): Edit => ({
-  file: discover,
+  file: dawn,
   from: '"enable-dawn-features=',
   to: `"enable-dawn-features=${name},`,
 });
@@ -23,7 +23,7 @@ export const VARIANTS = {
   "f16 without matrices": [
     toggle("vulkan_enable_f16_on_nvidia"),
     {
-      file: discover,
+      file: "backends/webgpu/discovery/adapter.ts",
       from: "subgroupMatrix: adapter.features.has(MATRICES)",
       to: "subgroupMatrix: false",
     },
@@ -39,7 +39,7 @@ export const VARIANTS = {
     to: "export const manyRows = 2 ** 30;",
   }],
   "workgroup memory not cleared": [toggle("disable_workgroup_init")],
-  "with bounds checks": [{ file: discover, from: "disable_robustness,", to: "" }],
+  "with bounds checks": [{ file: dawn, from: "disable_robustness,", to: "" }],
 } as const satisfies Readonly<Record<string, readonly Edit[]>>;
 
 /** The name of a variant. */

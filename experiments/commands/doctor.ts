@@ -4,13 +4,12 @@ import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
 import { webgpuBackend } from "../../backends/webgpu/backend.ts";
+import { type DeviceFeatures, NEEDED_LIMITS } from "../../backends/webgpu/discovery/adapter.ts";
 import {
   ADVICE,
   deviceErrorMessage,
-  type DeviceFeatures,
   type DeviceKind,
   KINDS,
-  NEEDED_LIMITS,
   openDevice,
   refusalMessage,
 } from "../../backends/webgpu/discovery/discover.ts";

@@ -24,6 +24,8 @@ export const leftAlone: Readonly<Record<string, string>> = {
   "backends/wasm/assembler/disassemble.ts": "text for people",
   "backends/wasm/threads/worker.ts": "threads, no generator",
   "backends/webgpu/backend.ts": "a machine, no generator",
+  "backends/webgpu/discovery/adapter.ts": "opens devices",
+  "backends/webgpu/discovery/dawn.ts": "finds drivers",
   "backends/webgpu/discovery/discover.ts": "finds devices",
   "backends/webgpu/discovery/swiftshader.ts": "installs a driver",
   "backends/webgpu/device/timing.ts": "measures what the device reaches",

@@ -1,7 +1,7 @@
 // Training steps of the published tiny encoders at batch 8 and 251 tokens (with fewer blocks where a
 // test asks for it), and the limits of a GPU: what tests of the compiler look at without a device.
 import type { Program } from "../../backends/backend.ts";
-import { NEEDED_LIMITS } from "../../backends/webgpu/discovery/discover.ts";
+import { NEEDED_LIMITS } from "../../backends/webgpu/discovery/adapter.ts";
 import { faithful } from "../../models/fidelity.ts";
 import type { Scaling } from "../../models/optimiser.ts";
 import { type FamilyName, publishedEncoder } from "../../models/sizes.ts";

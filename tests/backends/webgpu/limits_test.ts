@@ -5,7 +5,7 @@ import type { Program } from "../../../backends/backend.ts";
 import { byteLength } from "../../../backends/lower/storage/plan_memory.ts";
 import { sharedNames } from "../../../backends/webgpu/wgsl/bindings.ts";
 import { compile } from "../../../backends/webgpu/compile.ts";
-import { NEEDED_LIMITS } from "../../../backends/webgpu/discovery/discover.ts";
+import { NEEDED_LIMITS } from "../../../backends/webgpu/discovery/adapter.ts";
 import { input, mul } from "../../../dsl/ops.ts";
 import { corrected } from "../../../models/fidelity.ts";
 import { type FamilyEncoder, type FamilyName, publishedEncoder } from "../../../models/sizes.ts";

@@ -7,7 +7,7 @@ import { lower } from "../../../../backends/lower/pipeline.ts";
 import type { Storage } from "../../../../backends/lower/kernel_ir.ts";
 import { dispatchesOf } from "../../../../backends/webgpu/dispatches.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
-import { NEEDED_LIMITS } from "../../../../backends/webgpu/discovery/discover.ts";
+import { NEEDED_LIMITS } from "../../../../backends/webgpu/discovery/adapter.ts";
 import { type AnyTensor, volume } from "../../../../dsl/axes.ts";
 import { nodeOf } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";

@@ -4,7 +4,7 @@ import { assert, assertGreater, assertLessOrEqual, assertStrictEquals } from "@s
 import { lower } from "../../../../backends/lower/pipeline.ts";
 import type { Kernel } from "../../../../backends/lower/kernel_ir.ts";
 import { compile, programReport } from "../../../../backends/webgpu/compile.ts";
-import { NEEDED_LIMITS } from "../../../../backends/webgpu/discovery/discover.ts";
+import { NEEDED_LIMITS } from "../../../../backends/webgpu/discovery/adapter.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
 import { nodeOf } from "../../../../dsl/node.ts";

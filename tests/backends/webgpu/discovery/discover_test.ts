@@ -15,14 +15,16 @@ import { setImmediate } from "node:timers";
 import * as E from "fp-ts/Either.js";
 import { webgpuBackend } from "../../../../backends/webgpu/backend.ts";
 import {
+  isSoftware,
+  NEEDED_LIMITS,
+  shortfalls,
+} from "../../../../backends/webgpu/discovery/adapter.ts";
+import {
   type DeviceError,
   deviceErrorMessage,
   deviceRequest,
-  isSoftware,
-  NEEDED_LIMITS,
   type OpenDevice,
   openDevice,
-  shortfalls,
 } from "../../../../backends/webgpu/discovery/discover.ts";
 import { untar } from "../../../../backends/webgpu/discovery/swiftshader.ts";
 import { timeDispatches } from "../../../../backends/webgpu/device/timing.ts";
