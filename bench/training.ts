@@ -2,7 +2,7 @@
 // encoders at a batch of 8 clips of 250 patches and a class token. Everything that a step reads has a
 // value here, so that the other side can be given the same.
 import type { Precision, Program, Values } from "../backends/backend.ts";
-import { encode, type TensorData } from "../experiments/formats/safetensors.ts";
+import { encode, type TensorData } from "../backends/runtime/safetensors.ts";
 import { leavesOf } from "../experiments/inspect/explain.ts";
 import { initialValues } from "../experiments/encoders/initial_values.ts";
 import { draw } from "../experiments/io/random.ts";

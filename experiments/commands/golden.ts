@@ -15,7 +15,11 @@ import { runRuntime } from "../inspect/golden/embeddings.ts";
 import { runTiny } from "../inspect/golden/tiny_models.ts";
 import type { TinyCompanion } from "../inspect/golden/compare.ts";
 import { irregular } from "../io/regular_files.ts";
-import { decode, type Safetensors, safetensorsErrorText } from "../formats/safetensors.ts";
+import {
+  decode,
+  type Safetensors,
+  safetensorsErrorText,
+} from "../../backends/runtime/safetensors.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
 import { commandOf, flag, seeHelp } from "./command.ts";
 import { device } from "./options.ts";

@@ -11,7 +11,7 @@ import { type FileError, fileErrorText, writeWhole } from "../io/files.ts";
 import { asFloat32 } from "../formats/float16.ts";
 import { openPth, type PthError, pthErrorText } from "../formats/pth.ts";
 import { fileSource, type Source } from "../formats/zip.ts";
-import { quoted } from "../io/text.ts";
+import { quoted } from "../../backends/runtime/text.ts";
 import { openRegular } from "../io/regular_files.ts";
 import { recognise, type Recognised, type Shapes, sizeOf } from "../encoders/identify.ts";
 import {
@@ -20,7 +20,7 @@ import {
   type SafetensorsError,
   safetensorsErrorText,
   type TensorData,
-} from "../formats/safetensors.ts";
+} from "../../backends/runtime/safetensors.ts";
 import { commandOf, whole } from "./command.ts";
 import { reasonOf } from "../io/reason.ts";
 

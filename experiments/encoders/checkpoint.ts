@@ -13,7 +13,7 @@ import { faithful, type Fidelity } from "../../models/fidelity.ts";
 import type { FrontEnd } from "../../models/frontend.ts";
 import { fieldError, fieldErrorText, numberThat } from "../io/schema.ts";
 import { isLoaded, loadEncoder, moduleErrorText, withBlock } from "./user_module.ts";
-import { parseJson } from "../io/json.ts";
+import { parseJson } from "../../backends/runtime/json.ts";
 import { encoder, type EncoderSpec, fidelity, frontEnd } from "./config.ts";
 import {
   decode,
@@ -21,7 +21,7 @@ import {
   type SafetensorsError,
   safetensorsErrorText,
   type TensorData,
-} from "../formats/safetensors.ts";
+} from "../../backends/runtime/safetensors.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
 import { reasonOf } from "../io/reason.ts";
 

@@ -8,7 +8,7 @@ import {
   publishedEncoder,
   sizeNames,
 } from "../../models/sizes.ts";
-import { quoted } from "../io/text.ts";
+import { quoted } from "../../backends/runtime/text.ts";
 
 /** Shapes of tensors by name. */
 export type Shapes = ReadonlyMap<string, readonly number[]>;

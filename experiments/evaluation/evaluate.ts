@@ -17,7 +17,7 @@ import {
   taskErrorText,
 } from "../data/hear/task.ts";
 import { listenForEnd } from "../io/interrupt.ts";
-import { quoted } from "../io/text.ts";
+import { quoted } from "../../backends/runtime/text.ts";
 
 /** What the command line says. */
 export interface EvaluateOptions {

@@ -12,8 +12,8 @@ import {
 } from "../encoders/checkpoint.ts";
 import { encoderScenes, logMelScenes, type Scenes } from "./probe/pooled.ts";
 import { initialValues } from "../encoders/initial_values.ts";
-import { parseJson } from "../io/json.ts";
-import { decode } from "../formats/safetensors.ts";
+import { parseJson } from "../../backends/runtime/json.ts";
+import { decode } from "../../backends/runtime/safetensors.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
 import type { EvaluatedModel } from "./results.ts";
 import { reasonOf } from "../io/reason.ts";

@@ -1,6 +1,6 @@
 // float16 values, as other programs store weights, and tensors of any floating-point type as
 // float32.
-import type { TensorData } from "./safetensors.ts";
+import type { TensorData } from "../../backends/runtime/safetensors.ts";
 
 /** The number that the bits of a half-precision one stand for. */
 export const half = (bits: number): number => {

@@ -3,7 +3,7 @@
 // texts, tuples, lists and dicts, and use the few names that the caller defines. Any other name is
 // an error: no code from a file ever runs.
 import * as E from "fp-ts/Either.js";
-import { quoted } from "../io/text.ts";
+import { quoted } from "../../backends/runtime/text.ts";
 
 /** What a pickle can hold; `Known` is what its caller's names build. */
 export type Value<Known> =

@@ -2,8 +2,8 @@
 // and an entry with the bytes of each storage. Only the model's tensors are read; the rest of the
 // file, such as the optimiser's state, is ignored.
 import * as E from "fp-ts/Either.js";
-import { quoted } from "../io/text.ts";
-import type { TensorData } from "./safetensors.ts";
+import { quoted } from "../../backends/runtime/text.ts";
+import type { TensorData } from "../../backends/runtime/safetensors.ts";
 import { kindText, type PickleError, unpickle } from "./pickle_read.ts";
 import {
   type PthValue,

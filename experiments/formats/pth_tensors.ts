@@ -2,8 +2,8 @@
 // containers. A tensor must lie inside its storage before any of its data are read.
 import * as E from "fp-ts/Either.js";
 import { brain, half } from "./float16.ts";
-import { quoted } from "../io/text.ts";
-import type { TensorData } from "./safetensors.ts";
+import { quoted } from "../../backends/runtime/text.ts";
+import type { TensorData } from "../../backends/runtime/safetensors.ts";
 import { emptyDict, kindText, type Meanings, type Value } from "./pickle_read.ts";
 
 /** Element types that PyTorch's storages can have here. */

@@ -2,7 +2,7 @@
 // one of another format, is reported in little memory, however large it is.
 import * as E from "fp-ts/Either.js";
 import { openRegular } from "../io/regular_files.ts";
-import { fault, type SafetensorsError } from "./safetensors.ts";
+import { fault, type SafetensorsError } from "../../backends/runtime/safetensors.ts";
 
 /**
  * The bytes of a safetensors file whose header is sound; on the left, what is wrong with it. Throws what

@@ -1,7 +1,7 @@
 // Reads a tar archive as a stream: POSIX and GNU headers, long and non-ASCII names. An entry that
 // could leave the output folder, by its name or as a link, is an error.
 import * as E from "fp-ts/Either.js";
-import { quoted } from "../io/text.ts";
+import { quoted } from "../../backends/runtime/text.ts";
 import { reasonOf } from "../io/reason.ts";
 
 /** A file of an archive. */

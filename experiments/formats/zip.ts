@@ -3,7 +3,7 @@
 // trusted: each offset and size is checked before it is used, and no two entries may share bytes.
 import { crc32, inflateRawSync } from "node:zlib";
 import * as E from "fp-ts/Either.js";
-import { quoted } from "../io/text.ts";
+import { quoted } from "../../backends/runtime/text.ts";
 
 /** Bytes that are read where they are needed: a file, or an array. */
 export interface Source {

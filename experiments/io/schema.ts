@@ -3,7 +3,7 @@
 // Each codec has a JSON Schema, so that editors know a document's fields too.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
-import { isObject } from "./json.ts";
+import { isObject } from "../../backends/runtime/json.ts";
 
 /** One mistake in a document. `path` is the field's, e.g. `encoder.depth`; empty at the top. */
 export type FieldError =

@@ -3,7 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../machines/device.ts";
 import { fileErrorText, writeWhole } from "../io/files.ts";
-import { parseJson } from "../io/json.ts";
+import { parseJson } from "../../backends/runtime/json.ts";
 import { measured, type Pass, passProgram } from "../inspect/scaling.ts";
 import type { Spec } from "../specs/spec.ts";
 import type { Study } from "../specs/sweep.ts";

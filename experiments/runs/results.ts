@@ -3,7 +3,7 @@
 import * as E from "fp-ts/Either.js";
 import { aggregate, placed, type TaskRange } from "../evaluation/probe/aggregate.ts";
 import { type Interval, interval } from "../evaluation/probe/statistics.ts";
-import { parseJson } from "../io/json.ts";
+import { parseJson } from "../../backends/runtime/json.ts";
 import { type Metric, readMetrics, readTimings } from "../training/metrics.ts";
 import type { Example } from "../plots/spectrogram.ts";
 import type { Spec } from "../specs/spec.ts";

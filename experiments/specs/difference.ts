@@ -1,5 +1,5 @@
 // The fields in which two documents differ.
-import { isObject } from "../io/json.ts";
+import { isObject } from "../../backends/runtime/json.ts";
 
 /** A field that two documents have differently; `undefined` where one has none. */
 export interface Difference {

@@ -5,7 +5,7 @@ import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { pathToFileURL } from "node:url";
 import { loadEncoder, type ModuleError, moduleErrorText } from "../encoders/user_module.ts";
-import { isObject, type JsonError, parseJson } from "../io/json.ts";
+import { isObject, type JsonError, parseJson } from "../../backends/runtime/json.ts";
 import { fieldsInCommon, fieldsOf, variantsOf } from "../io/schema.ts";
 import { specFields } from "./fields.ts";
 import type { Spec, SpecError } from "./spec.ts";
@@ -44,7 +44,7 @@ export type SpecReadError =
 
 type Json = Readonly<Record<string, unknown>>;
 
-const folder = new URL("./presets/", import.meta.url);
+const folder = new URL("./presets", import.meta.url);
 
 /** The studies that come with Formant: those presets that have a sweep. */
 export const studyNames: readonly string[] = ["compare", "paper"];

@@ -12,7 +12,7 @@ import {
   wholeFrom,
 } from "../io/schema.ts";
 import type { Spec } from "./spec.ts";
-import { isObject } from "../io/json.ts";
+import { isObject } from "../../backends/runtime/json.ts";
 
 /** Values of a field, or documents by name that are laid over the study's. */
 export type Dimension =

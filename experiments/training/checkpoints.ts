@@ -10,7 +10,12 @@ import { average, moments } from "../../models/optimiser.ts";
 import { inPublishedOrder } from "../../models/checkpoint_order.ts";
 import { ensureFolder, type FileError, writeWhole } from "../io/files.ts";
 import { fidelityOf } from "../encoders/config.ts";
-import { decode, encode, safetensorsErrorText, type TensorData } from "../formats/safetensors.ts";
+import {
+  decode,
+  encode,
+  safetensorsErrorText,
+  type TensorData,
+} from "../../backends/runtime/safetensors.ts";
 import type { Spec } from "../specs/spec.ts";
 import { readTensors } from "../formats/safetensors_file.ts";
 import { encoderOf, type Programs } from "./programs.ts";

@@ -3,8 +3,8 @@
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { type FileError, writeWhole } from "../io/files.ts";
-import { parseJson } from "../io/json.ts";
-import { decode, encode, type TensorData } from "../formats/safetensors.ts";
+import { parseJson } from "../../backends/runtime/json.ts";
+import { decode, encode, type TensorData } from "../../backends/runtime/safetensors.ts";
 import type { Example } from "../plots/spectrogram.ts";
 
 const file = (run: string): string => `${run}/held-out.safetensors`;

@@ -1,7 +1,7 @@
 // Saves the clips of a failed step, so that it can be examined and repeated.
 import type * as E from "fp-ts/Either.js";
 import { type FileError, writeWhole } from "../io/files.ts";
-import { encode, type TensorData } from "../formats/safetensors.ts";
+import { encode, type TensorData } from "../../backends/runtime/safetensors.ts";
 import type { Spec } from "../specs/spec.ts";
 
 /** A step whose numbers are not finite. */

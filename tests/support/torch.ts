@@ -6,7 +6,7 @@ import * as E from "fp-ts/Either.js";
 import { wholeModel } from "../../experiments/commands/import.ts";
 import { openPth, type Pth, pthErrorText } from "../../experiments/formats/pth.ts";
 import { bytesSource } from "../../experiments/formats/zip.ts";
-import type { TensorData } from "../../experiments/formats/safetensors.ts";
+import type { TensorData } from "../../backends/runtime/safetensors.ts";
 import type { Recognised } from "../../experiments/encoders/identify.ts";
 import { type FamilyEncoder, type FamilyName, publishedEncoder } from "../../models/sizes.ts";
 import { assertSameNumbers } from "./same_numbers.ts";
@@ -127,7 +127,7 @@ export const checkCheckpoints = (folder: string): void => {
   );
 };
 
-const here = new URL("./checkpoints/", import.meta.url);
+const here = new URL("./checkpoints", import.meta.url);
 
 const runs = (python: string): boolean => {
   try {

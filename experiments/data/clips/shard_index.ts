@@ -2,7 +2,7 @@
 // in any order afterwards. A truncated or damaged shard gives the members before the damage, and is
 // reported.
 import * as E from "fp-ts/Either.js";
-import { plain, quoted } from "../../io/text.ts";
+import { plain, quoted } from "../../../backends/runtime/text.ts";
 import { irregular } from "../../io/regular_files.ts";
 import { parseHeader, paxPath, tarErrorText, text } from "../../formats/tar.ts";
 import { reasonOf } from "../../io/reason.ts";

@@ -1,7 +1,7 @@
 // Shards: tar archives of recordings or spectrograms, as WebDataset writes them, given by paths
 // with braces, `train-{000..127}.tar`, or by their folder.
 import * as E from "fp-ts/Either.js";
-import { parseJson } from "../../io/json.ts";
+import { parseJson } from "../../../backends/runtime/json.ts";
 import { ensureFolder, writeWhole } from "../../io/files.ts";
 import type { Members, StoreSpec } from "./reader.ts";
 import type { RecordingKind } from "./read_clip.ts";

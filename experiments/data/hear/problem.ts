@@ -1,6 +1,6 @@
 // Problems of a HEAR task, each with its file and one sentence.
 import { type FieldError, fieldErrorText } from "../../io/schema.ts";
-import { plain, quoted } from "../../io/text.ts";
+import { plain, quoted } from "../../../backends/runtime/text.ts";
 
 /** Something wrong in a task. `file` is the path from the task's folder. */
 export type TaskProblem =

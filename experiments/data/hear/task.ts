@@ -5,7 +5,7 @@
 import { basename } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
-import { parseJson } from "../../io/json.ts";
+import { parseJson } from "../../../backends/runtime/json.ts";
 import { irregular } from "../../io/regular_files.ts";
 import { knownTasks } from "./published_tasks.ts";
 import type { KnownTask } from "./published_tasks.ts";

@@ -5,7 +5,7 @@ import type { TaskEither } from "fp-ts/TaskEither.js";
 import { decodeRecording, recordingRate } from "../audio/recording.ts";
 import { type RecordingError, recordingErrorText } from "../audio/errors.ts";
 import { type FileError, fileErrorText } from "../../io/files.ts";
-import { quoted } from "../../io/text.ts";
+import { quoted } from "../../../backends/runtime/text.ts";
 import { openRegular } from "../../io/regular_files.ts";
 import { decimate } from "./decimate.ts";
 import { type TarError, tarErrorText, tarFiles } from "../../formats/tar.ts";

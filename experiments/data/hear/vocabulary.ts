@@ -1,6 +1,6 @@
 // A HEAR task's `labelvocabulary.csv`: a header `idx,label` and a row for each class.
 import * as E from "fp-ts/Either.js";
-import { quoted } from "../../io/text.ts";
+import { quoted } from "../../../backends/runtime/text.ts";
 
 /** Something wrong in a vocabulary. `line` counts from 1. */
 export interface VocabularyProblem {

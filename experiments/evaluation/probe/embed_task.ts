@@ -11,7 +11,7 @@ import { killDecoder } from "../../data/audio/decoder_client.ts";
 import type { Clip } from "../../encoders/embedder.ts";
 import { ensureFolder, type FileError, fileErrorText } from "../../io/files.ts";
 import { unlessEnded } from "../../io/interrupt.ts";
-import { plain } from "../../io/text.ts";
+import { plain } from "../../../backends/runtime/text.ts";
 import { irregular } from "../../io/regular_files.ts";
 import type { TaskEmbeddings } from "./probe.ts";
 import type { Scenes } from "./pooled.ts";

@@ -7,7 +7,7 @@ import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { ensureFolder, type FileError, fileErrorText } from "../../io/files.ts";
-import { quoted } from "../../io/text.ts";
+import { quoted } from "../../../backends/runtime/text.ts";
 import { pickle } from "../../formats/pickle_write.ts";
 import { kitOrder } from "./shuffle.ts";
 import type { Task } from "../../data/hear/task.ts";

@@ -3,7 +3,7 @@ import type { Backend, Output, Values } from "../../../backends/backend.ts";
 import type { AnyTensor, Tensor } from "../../../dsl/axes.ts";
 import * as F from "../../../dsl/ops.ts";
 import * as initialise from "../../../models/initialisers.ts";
-import type { TensorData } from "../../formats/safetensors.ts";
+import type { TensorData } from "../../../backends/runtime/safetensors.ts";
 
 /** How one tensor of a golden file compares. */
 export interface Row {

@@ -5,7 +5,7 @@ import * as F from "../../../dsl/ops.ts";
 import * as initialise from "../../../models/initialisers.ts";
 import { adamW, moments } from "../../../models/optimiser.ts";
 import { learningRate } from "../../../models/learning_rate.ts";
-import type { TensorData } from "../../formats/safetensors.ts";
+import type { TensorData } from "../../../backends/runtime/safetensors.ts";
 import {
   compare,
   floats,

@@ -22,7 +22,7 @@ import {
   openEmbedder,
 } from "../../../experiments/encoders/embedder.ts";
 import { initialValues } from "../../../experiments/encoders/initial_values.ts";
-import { encode, type TensorData } from "../../../experiments/formats/safetensors.ts";
+import { encode, type TensorData } from "../../../backends/runtime/safetensors.ts";
 import { cutOf, momentsOf, timestamps } from "../../../models/embedding.ts";
 import { type Encoder, features } from "../../../models/encoder.ts";
 import { corrected, faithful, type Fidelity } from "../../../models/fidelity.ts";

@@ -12,7 +12,7 @@ import {
 } from "../../../experiments/commands/import.ts";
 import { bytesSource } from "../../../experiments/formats/zip.ts";
 import { recognise, type Recognised } from "../../../experiments/encoders/identify.ts";
-import { decode, encode, type TensorData } from "../../../experiments/formats/safetensors.ts";
+import { decode, encode, type TensorData } from "../../../backends/runtime/safetensors.ts";
 import { faithful } from "../../../models/fidelity.ts";
 import { publishedFrontEnd } from "../../../models/frontend.ts";
 import {

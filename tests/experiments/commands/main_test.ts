@@ -8,7 +8,7 @@ import {
   assertStrictEquals,
 } from "@std/assert";
 import * as E from "fp-ts/Either.js";
-import { decode } from "../../../experiments/formats/safetensors.ts";
+import { decode } from "../../../backends/runtime/safetensors.ts";
 import mamba from "../../../experiments/specs/presets/mamba.json" with { type: "json" };
 
 const command = decodeURIComponent(

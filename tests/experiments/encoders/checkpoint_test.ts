@@ -17,7 +17,7 @@ import {
   parametersOf,
   readCheckpoint,
 } from "../../../experiments/encoders/checkpoint.ts";
-import { encode, type TensorData } from "../../../experiments/formats/safetensors.ts";
+import { encode, type TensorData } from "../../../backends/runtime/safetensors.ts";
 import type { Encoder } from "../../../models/encoder.ts";
 import { corrected, faithful } from "../../../models/fidelity.ts";
 import { publishedFrontEnd } from "../../../models/frontend.ts";

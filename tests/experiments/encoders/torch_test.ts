@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
 import { importErrorText, importFrom } from "../../../experiments/commands/import.ts";
 import { bytesSource } from "../../../experiments/formats/zip.ts";
-import { decode, encode, type TensorData } from "../../../experiments/formats/safetensors.ts";
+import { decode, encode, type TensorData } from "../../../backends/runtime/safetensors.ts";
 import { publishedEncoder } from "../../../models/sizes.ts";
 import {
   checkCheckpoints,

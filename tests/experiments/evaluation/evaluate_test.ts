@@ -35,7 +35,7 @@ import {
 import { readTask } from "../../../experiments/data/hear/task.ts";
 import { wav16 } from "../../../experiments/formats/wav.ts";
 import { initialValues } from "../../../experiments/encoders/initial_values.ts";
-import { encode, type TensorData } from "../../../experiments/formats/safetensors.ts";
+import { encode, type TensorData } from "../../../backends/runtime/safetensors.ts";
 import type { Encoder } from "../../../models/encoder.ts";
 import { corrected } from "../../../models/fidelity.ts";
 import { publishedEncoder } from "../../../models/sizes.ts";

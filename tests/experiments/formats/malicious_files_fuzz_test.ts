@@ -19,7 +19,7 @@ import {
   encode,
   safetensorsErrorText,
   type TensorData,
-} from "../../../experiments/formats/safetensors.ts";
+} from "../../../backends/runtime/safetensors.ts";
 import {
   dict,
   joined,

@@ -2,7 +2,7 @@
 // Random ones are in fuzz_test.ts.
 import { assertLess, assertMatch, assertStrictEquals, fail } from "@std/assert";
 import * as E from "fp-ts/Either.js";
-import { decode, safetensorsErrorText } from "../../../experiments/formats/safetensors.ts";
+import { decode, safetensorsErrorText } from "../../../backends/runtime/safetensors.ts";
 import {
   dict,
   joined,

@@ -2,7 +2,7 @@
 // memory than its header.
 import { assert, assertEquals, assertLess, assertThrows } from "@std/assert";
 import * as E from "fp-ts/Either.js";
-import { decode, encode, type TensorData } from "../../../experiments/formats/safetensors.ts";
+import { decode, encode, type TensorData } from "../../../backends/runtime/safetensors.ts";
 import { readTensors } from "../../../experiments/formats/safetensors_file.ts";
 
 const inFolder = async (body: (folder: string) => void) => {

@@ -5,7 +5,7 @@ import * as E from "fp-ts/Either.js";
 import { openSource } from "../../../experiments/data/open.ts";
 import type { Source } from "../../../experiments/data/clips/source.ts";
 import { readMetrics } from "../../../experiments/training/metrics.ts";
-import { decode } from "../../../experiments/formats/safetensors.ts";
+import { decode } from "../../../backends/runtime/safetensors.ts";
 import type { Spec } from "../../../experiments/specs/spec.ts";
 import { train } from "../../../experiments/training/train.ts";
 import { isBusy, lock, readRecord } from "../../../experiments/training/run_folder.ts";

@@ -12,7 +12,7 @@ import type { Backend } from "../../../backends/backend.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
 import { openSource } from "../../../experiments/data/open.ts";
 import { parseMetrics } from "../../../experiments/training/metrics.ts";
-import { decode } from "../../../experiments/formats/safetensors.ts";
+import { decode } from "../../../backends/runtime/safetensors.ts";
 import type { Spec } from "../../../experiments/specs/spec.ts";
 import { train } from "../../../experiments/training/train.ts";
 import { wasm, webgpu } from "../../support/device.ts";

@@ -4,7 +4,7 @@ import type { TaskEither } from "fp-ts/TaskEither.js";
 import { ensureFolder, type FileError, fileErrorText } from "../../../io/files.ts";
 import { wav16 } from "../../../formats/wav.ts";
 import { isEnded } from "../../../io/interrupt.ts";
-import { parseJson } from "../../../io/json.ts";
+import { parseJson } from "../../../../backends/runtime/json.ts";
 import type { SyntheticTask } from "./task.ts";
 import { rate } from "../voices.ts";
 import { splitsOf, type SuiteOptions, suiteVersion, syntheticTasks, taskClips } from "./suite.ts";

@@ -4,7 +4,7 @@ import * as E from "fp-ts/Either.js";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import { fourier } from "../../../../experiments/data/audio/fft.ts";
 import { logMelOnHost } from "../../../../experiments/data/audio/log_mel.ts";
-import { decode } from "../../../../experiments/formats/safetensors.ts";
+import { decode } from "../../../../backends/runtime/safetensors.ts";
 import { synthesise } from "../../../../experiments/data/synth/corpus.ts";
 import { input } from "../../../../dsl/ops.ts";
 import { logMel, publishedFrontEnd } from "../../../../models/frontend.ts";

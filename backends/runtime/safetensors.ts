@@ -1,8 +1,8 @@
 // The safetensors format, read strictly and written deterministically: our checkpoints and the
 // published ones are interchangeable, and a damaged file is recognised before it is used.
 import * as E from "fp-ts/Either.js";
-import { isObject, parseJson } from "../io/json.ts";
-import { plain, quoted } from "../io/text.ts";
+import { isObject, parseJson } from "./json.ts";
+import { plain, quoted } from "./text.ts";
 
 /** The array that holds each dtype. Half precision stays in its bits; a BOOL is 0 or 1. */
 export type DtypeArrays = {

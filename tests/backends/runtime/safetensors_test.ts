@@ -20,7 +20,7 @@ import {
   type Safetensors,
   safetensorsErrorText,
   type TensorData,
-} from "../../../experiments/formats/safetensors.ts";
+} from "../../../backends/runtime/safetensors.ts";
 import { assertSameNumbers } from "../../support/same_numbers.ts";
 
 const read = (bytes: Uint8Array): Safetensors => {
