@@ -5,7 +5,7 @@ import { referenceBackend } from "../backends/reference/backend.ts";
 import type { Backend } from "../backends/backend.ts";
 import { wasm, webgpu } from "./support/device.ts";
 
-const folder = new URL("./golden", import.meta.url);
+const folder = new URL("./golden/", import.meta.url);
 const files = [...Deno.readDirSync(folder)].map((entry) => entry.name)
   .filter((name) => name.endsWith(".safetensors")).sort();
 const path = (name: string) => decodeURIComponent(new URL(name, folder).pathname);

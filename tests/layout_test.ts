@@ -2,7 +2,7 @@
 // only downwards through the layers below, no file beside a folder of its name.
 import { assert, assertEquals, assertGreater, assertStrictEquals } from "@std/assert";
 
-const root = new URL("..", import.meta.url);
+const root = new URL("../", import.meta.url);
 
 /**
  * Layers, the lowest first. A file imports from its own folder here and from the layers below; it is in

@@ -10,7 +10,7 @@ export const command = commandOf({
   words: noWords,
   options: {},
   run: async () => {
-    const docs = new URL("../../docs", import.meta.url);
+    const docs = new URL("../../docs/", import.meta.url);
     await Deno.writeTextFile(new URL("spec.schema.json", docs), specSchemaText());
     const page = new URL("specs.md", docs);
     await Deno.writeTextFile(page, specPage());

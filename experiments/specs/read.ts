@@ -44,7 +44,7 @@ export type SpecReadError =
 
 type Json = Readonly<Record<string, unknown>>;
 
-const folder = new URL("./presets", import.meta.url);
+const folder = new URL("./presets/", import.meta.url);
 
 /** The studies that come with Formant: those presets that have a sweep. */
 export const studyNames: readonly string[] = ["compare", "paper"];

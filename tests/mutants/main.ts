@@ -48,7 +48,7 @@ const whole = (name: "n" | "seed", least: number): number => {
 };
 const count = whole("n", 1), seed = whole("seed", 0);
 
-const root = new URL("../..", import.meta.url).pathname;
+const root = new URL("../../", import.meta.url).pathname;
 /** The files of a folder, and of those in it. */
 const inside = (folder: string): readonly string[] =>
   [...Deno.readDirSync(root + folder)].flatMap(({ name, isDirectory }) =>

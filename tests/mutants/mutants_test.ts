@@ -8,7 +8,7 @@ import { changed, mutationsOf, shown } from "./mutations.ts";
 import { stagesOf } from "./quick.ts";
 import { typeChecker } from "./types.ts";
 
-const root = new URL("../..", import.meta.url).pathname;
+const root = new URL("../../", import.meta.url).pathname;
 
 const after = (source: string): readonly string[] =>
   mutationsOf("a.ts", source).map((one) => changed(source, one));

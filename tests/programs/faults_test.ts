@@ -3,7 +3,7 @@
 import { assert, assertStrictEquals } from "@std/assert";
 import { faults } from "./faults.ts";
 
-const root = new URL("../..", import.meta.url);
+const root = new URL("../../", import.meta.url);
 
 for (const { name, changes } of faults) {
   Deno.test(`the fault can be put back: ${name}`, () => {

@@ -12,7 +12,7 @@ if (E.isLeft(given)) {
   Deno.exit(2);
 }
 const { programs = "300", seed = "20260", only = "" } = given.right.texts;
-const copy = copyTree(new URL("../..", import.meta.url).pathname);
+const copy = copyTree(new URL("../../", import.meta.url).pathname);
 
 interface Wrong {
   readonly k: number | "the process ends";

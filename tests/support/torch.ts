@@ -127,7 +127,7 @@ export const checkCheckpoints = (folder: string): void => {
   );
 };
 
-const here = new URL("./checkpoints", import.meta.url);
+const here = new URL("./checkpoints/", import.meta.url);
 
 const runs = (python: string): boolean => {
   try {

@@ -40,7 +40,7 @@ Deno.test("an error is seen: a function that is another has it, where it is larg
   assertStrictEquals(ulp(1e-40), 2 ** -149);
 });
 
-const folder = new URL("../../../../shared/foreign/umath", import.meta.url);
+const folder = new URL("../../../../shared/foreign/umath/", import.meta.url);
 const names: readonly ScalarName[] = ["sin", "cos", "exp", "log", "log1p", "tanh"];
 const isThere = await Deno.stat(folder).then((of) => of.isDirectory, () => false);
 if (!isThere) console.log("NumPy's points were skipped: ../shared/foreign/umath is not there");

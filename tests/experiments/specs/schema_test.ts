@@ -6,7 +6,7 @@ import { readSpec, specNames } from "../../../experiments/specs/read.ts";
 import { specPage, specSchema, specSchemaText } from "../../../experiments/specs/schema.ts";
 import * as E from "fp-ts/Either.js";
 
-const docs = new URL("../../../docs", import.meta.url);
+const docs = new URL("../../../docs/", import.meta.url);
 const stale = "is not what the codec says: run deno task docs";
 
 Deno.test("docs/spec.schema.json is made from the codec", () => {
@@ -95,7 +95,7 @@ const breach = (of: Schema, value: unknown, path: string): string | undefined =>
 };
 
 Deno.test("every spec holds to the schema as its file, and whole", async () => {
-  const folder = new URL("../../../experiments/specs/presets", import.meta.url);
+  const folder = new URL("../../../experiments/specs/presets/", import.meta.url);
   for (const name of specNames()) {
     const file = JSON.parse(Deno.readTextFileSync(new URL(`${name}.json`, folder)));
     assertStrictEquals(breach(specSchema(), file, name), undefined);
