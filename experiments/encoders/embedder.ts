@@ -15,6 +15,7 @@ import type { Encoder } from "../../models/encoder.ts";
 import type { Fidelity } from "../../models/fidelity.ts";
 import { type FrontEnd, logMelOfFrames } from "../../models/frontend.ts";
 import { isEnded } from "../io/interrupt.ts";
+import { reflectedAt } from "../data/audio/spectrogram.ts";
 
 /** The points of fidelity that bear on embeddings. */
 export type EmbeddingFidelity = Pick<Fidelity, "rows" | "deviation" | "padding">;
@@ -227,13 +228,8 @@ async function* windowsOf<T>(
   }
 }
 
-/** Samples from `start` on, reflected at the ends; silence where a short clip has none to reflect. */
 const fill = (into: Float32Array, samples: Float32Array, start: number): void => {
-  const last = samples.length - 1;
-  for (let k = 0; k < into.length; k++) {
-    const at = Math.abs(start + k);
-    into[k] = samples[at <= last ? at : 2 * last - at] ?? 0;
-  }
+  for (let k = 0; k < into.length; k++) into[k] = reflectedAt(samples, start + k);
 };
 
 async function* spectraOf<T>(

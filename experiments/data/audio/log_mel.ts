@@ -2,7 +2,7 @@
 // models/frontend.ts, for recordings that are read ahead of training. They do not depend on the
 // training device, so a cached one serves every device.
 import { type FrontEnd, hann, logEpsilon, melFilters } from "../../../models/frontend.ts";
-import type { LogMel } from "./spectrogram.ts";
+import { type LogMel, reflectedAt } from "./spectrogram.ts";
 import { fourier } from "./fft.ts";
 
 /** The spectrogram of a clip's samples, which are mono at the front end's rate: 1 + ⌊samples / hop⌋ frames. */
@@ -23,12 +23,7 @@ export const logMelOnHost = (front: FrontEnd): Extract => {
   });
 
   const fill = (into: Float64Array, samples: Float32Array, start: number): void => {
-    const last = samples.length - 1;
-    for (let k = 0; k < fft; k++) {
-      const at = Math.abs(start + k);
-      // A clip that is shorter than the margin holds no more to reflect; the rest is silence.
-      into[k] = window[k] * (samples[at <= last ? at : 2 * last - at] ?? 0);
-    }
+    for (let k = 0; k < fft; k++) into[k] = window[k] * reflectedAt(samples, start + k);
   };
   const write = (values: Float32Array, frame: number, of: Float64Array): void => {
     for (let band = 0; band < mels; band++) {

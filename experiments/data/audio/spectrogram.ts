@@ -7,6 +7,12 @@ export interface LogMel {
   readonly values: Float32Array;
 }
 
+/** Sample `k` of a clip whose ends are reflected; silence where a short clip has none to reflect. */
+export const reflectedAt = (samples: Float32Array, k: number): number => {
+  const at = Math.abs(k), last = samples.length - 1;
+  return samples[at <= last ? at : 2 * last - at] ?? 0;
+};
+
 /** A clip's spectrogram with mean 0 and population standard deviation 1, as published training does. */
 export const standardised = ({ frames, mels, values }: LogMel): LogMel => {
   let total = 0;
