@@ -3,7 +3,7 @@
 // violation is an internal error that names the pass or kernel and the node.
 import { type Axes, sameAxes, showAxes } from "../../dsl/axes.ts";
 import { type Node, showPath, topologicalOrder } from "../../dsl/node.ts";
-import { scalarRow } from "../../dsl/primitives.ts";
+import { isScalar, scalar } from "../../dsl/primitives.ts";
 import { locals, roles } from "../../dsl/scan.ts";
 import {
   axesOf,
@@ -21,8 +21,11 @@ import { movedIn } from "./scans/plan.ts";
 const fault = (form: string, where: string, what: string): Error =>
   new Error(`internal error of the compiler, in ${form}: ${what}\n  in ${where}`);
 
-const without = (axes: Axes, names: readonly string[]): Axes =>
-  Object.fromEntries(Object.entries(axes).filter(([axis]) => !names.includes(axis)));
+const without = (axes: Axes, names: readonly string[]): Axes => {
+  const left: Record<string, Axes[string]> = {};
+  for (const axis in axes) if (!names.includes(axis)) left[axis] = axes[axis];
+  return left;
+};
 
 /** The axes of a scan's result. */
 const partAxes = (node: Node): Axes | undefined => {
@@ -45,12 +48,25 @@ const partAxes = (node: Node): Axes | undefined => {
 
 const dtypeOf = ({ dtype }: Node) => dtype;
 
+const countOf = (axes: Axes): number => {
+  let count = 0;
+  for (const _ in axes) count++;
+  return count;
+};
+
 /** Whether a node has exactly the axes of its arguments. */
 const joinsAxes = ({ args, axes }: Node): boolean => {
+  let isWhole = false;
   for (const arg of args) {
-    for (const axis in arg.axes) if (arg.axes[axis] !== axes[axis]) return false;
+    let count = 0;
+    for (const axis in arg.axes) {
+      if (arg.axes[axis] !== axes[axis]) return false;
+      count++;
+    }
+    // Mostly one argument has all of them.
+    isWhole ||= count === countOf(axes);
   }
-  // Mostly one argument has all of them.
+  if (isWhole) return true;
   for (const axis in axes) if (!isIn(axis, args)) return false;
   return true;
 };
@@ -84,26 +100,30 @@ const wrongWith = (node: Node): string | undefined => {
   const agree = (expected: Axes): string | undefined =>
     sameAxes(axes, expected) ? undefined : unlike(op, axes, expected);
   for (const arg of args) if (arg.id >= node.id) return `${op} was made before its argument`;
-  const row = scalarRow(op);
-  if (row !== undefined) {
-    if (row.dtype(args.map(dtypeOf)) !== node.dtype) return `${op} has a wrong dtype`;
+  if (isScalar(op)) {
+    if (scalar[op].dtype(args.map(dtypeOf)) !== node.dtype) return `${op} has a wrong dtype`;
     return joinsAxes(node) ? undefined : wrongJoin(node);
   }
+  // Loops without allocation: these are most of what is not scalar.
   switch (op) {
     case "reduce": {
-      const absent = attributes.over!.find((axis) => !(axis in x.axes));
-      return absent === undefined
-        ? agree(without(x.axes, attributes.over!))
-        : `it reduces over '${absent}', which its argument lacks`;
+      for (const axis of attributes.over!) {
+        if (!(axis in x.axes)) return `it reduces over '${axis}', which its argument lacks`;
+      }
+      return agree(without(x.axes, attributes.over!));
     }
     case "index": {
-      const places = Object.entries(attributes.places!);
-      const unread = Object.keys(x.axes).find((axis) => !(axis in attributes.places!));
-      if (unread !== undefined || places.length !== Object.keys(x.axes).length) {
-        return `it does not say where each axis of ${showAxes(x.axes)} is read`;
+      let places = 0, read = 0;
+      for (const axis in x.axes) if (axis in attributes.places!) read++;
+      for (const axis in attributes.places!) {
+        places++;
+        for (const { axis: along } of attributes.places[axis].terms) {
+          if (!(along in axes)) return `it moves along '${along}', which it lacks`;
+        }
       }
-      const foreign = places.flatMap(([, { terms }]) => terms).find(({ axis }) => !(axis in axes));
-      return foreign && `it moves along '${foreign.axis}', which it lacks`;
+      return places === read && read === countOf(x.axes)
+        ? undefined
+        : `it does not say where each axis of ${showAxes(x.axes)} is read`;
     }
     case "gather":
       return agree({ ...without(x.axes, [attributes.axis!]), ...args[1].axes });
