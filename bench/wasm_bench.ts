@@ -4,7 +4,7 @@
 import { wasmBackend } from "../backends/wasm/backend.ts";
 import { type AnyTensor, volume } from "../dsl/axes.ts";
 import { grad } from "../dsl/grad.ts";
-import { nodeOf, tensor, topologicalOrder } from "../dsl/node.ts";
+import { nodeOf, tensorOf, topologicalOrder } from "../dsl/node.ts";
 import * as d from "../dsl/ops.ts";
 
 const threads = Number(Deno.args[0] ?? navigator.hardwareConcurrency);
@@ -35,7 +35,7 @@ const selective = (): AnyTensor => {
 const withGradients = (y: AnyTensor): Readonly<Record<string, AnyTensor>> => {
   const loss = d.sum(d.square(y), Object.keys(nodeOf(y).axes));
   const leaves = topologicalOrder([nodeOf(loss)]).filter((of) => of.op === "input");
-  return grad(loss, Object.fromEntries(leaves.map((of) => [of.attributes.name!, tensor(of)])));
+  return grad(loss, Object.fromEntries(leaves.map((of) => [of.attributes.name!, tensorOf(of)])));
 };
 
 const workloads: Readonly<Record<string, () => Readonly<Record<string, AnyTensor>>>> = {

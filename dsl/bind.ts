@@ -14,7 +14,7 @@ import {
   type Node,
   nodeOf,
   showPath,
-  tensor,
+  tensorOf,
   topologicalOrder,
   withPathOf,
 } from "./node.ts";
@@ -79,6 +79,6 @@ export const bind = <
 ): { readonly [K in keyof T]: Tensor<BoundAxes<AxesOf<T[K]>, S>> } => {
   const names = Object.keys(tensors);
   const bound = rebuilt(names.map((name) => nodeOf(tensors[name])), sizes);
-  const record = Object.fromEntries(names.map((name, k) => [name, tensor(bound[k])]));
+  const record = Object.fromEntries(names.map((name, k) => [name, tensorOf(bound[k])]));
   return record as { readonly [K in keyof T]: Tensor<BoundAxes<AxesOf<T[K]>, S>> };
 };

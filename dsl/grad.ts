@@ -2,7 +2,7 @@
 // result consists of ordinary expressions, so it can be differentiated again.
 import { fuseIntoScans } from "./fuse_scans.ts";
 import { type AnyTensor, type Axes, AxisError, drop, showAxes, sizeOf } from "./axes.ts";
-import { type Node, nodeOf, tensor, topologicalOrder, withPathOf } from "./node.ts";
+import { type Node, nodeOf, tensorOf, topologicalOrder, withPathOf } from "./node.ts";
 import { vjpRules } from "./vjp.ts";
 import { apply, float, scalarRow } from "./primitives.ts";
 import { locals, type Nodes, part, roles, scanNode, substitute } from "./scan.ts";
@@ -233,9 +233,9 @@ export const valueAndGrad = <W extends Tensors>(
   const { found } = walk(new Map([[value, float(1)]]), absorbed.kept);
   const gradients = names.map((name, k) => {
     const g = found.get(absorbed.kept[k]) ?? float(0);
-    return [name, tensor(expand(g, nodeOf(wrt[name]).axes))];
+    return [name, tensorOf(expand(g, nodeOf(wrt[name]).axes))];
   });
-  return { value: tensor(value), gradients: Object.fromEntries(gradients) };
+  return { value: tensorOf(value), gradients: Object.fromEntries(gradients) };
 };
 
 /**

@@ -91,10 +91,10 @@ export interface Node {
 }
 
 /** The node behind a tensor. */
-export const nodeOf = (tensorOf: AnyTensor): Node => tensorOf as unknown as Node;
+export const nodeOf = (tensor: AnyTensor): Node => tensor as unknown as Node;
 
 /** A node as a tensor of the axes that the caller vouches for. */
-export const tensor = <A>(node: Node): Tensor<A> => node as unknown as Tensor<A>;
+export const tensorOf = <A>(node: Node): Tensor<A> => node as unknown as Tensor<A>;
 
 /** The intern table of the process, which holds its nodes weakly. */
 const interned = new Map<string, WeakRef<Node>>();

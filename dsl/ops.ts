@@ -19,7 +19,7 @@ import {
   intern,
   type Node,
   nodeOf,
-  tensor,
+  tensorOf,
   withScope,
 } from "./node.ts";
 import { apply, constant, float } from "./primitives.ts";
@@ -35,17 +35,17 @@ export const input = <const A extends Axes>(
   name: string,
   axes: A,
   dtype: Dtype = "f32",
-): Tensor<Plain<A>["axes"]> => tensor(structure.input(name, axes, dtype));
+): Tensor<Plain<A>["axes"]> => tensorOf(structure.input(name, axes, dtype));
 
 /** A number without axes. */
 export const scalarOf = (value: number, dtype: Dtype = "f32"): Tensor<Record<never, never>> =>
-  tensor(constant(value, dtype));
+  tensorOf(constant(value, dtype));
 
 /** Fixed numbers, row-major in the order of `axes`: filter banks, position tables. */
 export const literal = <const A extends Axes>(
   axes: A,
   data: Float32Array | Uint32Array,
-): Tensor<Plain<A>["axes"]> => tensor(structure.literal(axes, data));
+): Tensor<Plain<A>["axes"]> => tensorOf(structure.literal(axes, data));
 
 /**
  * A parameter: a leaf with a name, stored row-major in the order of `axes`, and an initialiser,
@@ -56,21 +56,21 @@ export const param = <const A extends Axes>(
   axes: A,
   init: Initialiser,
   { trainable = true }: { readonly trainable?: boolean } = {},
-): Tensor<Plain<A>["axes"]> => tensor(structure.param(name, axes, init, trainable));
+): Tensor<Plain<A>["axes"]> => tensorOf(structure.param(name, axes, init, trainable));
 
 /** The position along an axis, as u32: 0, 1, 2, ... */
 export const iota = <const K extends string, const N extends number | string>(
   axis: K,
   size: N,
-): Tensor<{ [P in K]: N }> => tensor(structure.iota(axis, size));
+): Tensor<{ [P in K]: N }> => tensorOf(structure.iota(axis, size));
 
 // ---- scalar functions ---------------------------------------------------------------------------
 
-const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensor(apply(op, nodeOf(x)));
+const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensorOf(apply(op, nodeOf(x)));
 const inverse = (x: Node): Node => apply("div", float(1), x);
 const binary =
   (op: ScalarName) => <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-    tensor(apply(op, nodeOf(a), nodeOf(b as AnyTensor)));
+    tensorOf(apply(op, nodeOf(a), nodeOf(b as AnyTensor)));
 
 /** A function of one tensor, element by element. */
 export type Unary = <A>(x: Tensor<A>) => Tensor<A>;
@@ -99,17 +99,19 @@ export const quotient: Binary = binary("quotient");
 export const remainder: Binary = binary("remainder");
 /** a - b */
 export const sub: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-  tensor(apply("add", nodeOf(a), apply("neg", nodeOf(b as AnyTensor))));
+  tensorOf(apply("add", nodeOf(a), apply("neg", nodeOf(b as AnyTensor))));
 /** a / b; exact if a, b and the quotient are integers. */
 export const div: Binary = binary("div");
 /** The smaller of a and b. */
 export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-  tensor(apply("neg", apply("max", apply("neg", nodeOf(a)), apply("neg", nodeOf(b as AnyTensor)))));
+  tensorOf(
+    apply("neg", apply("max", apply("neg", nodeOf(a)), apply("neg", nodeOf(b as AnyTensor)))),
+  );
 
 /** -x */
 export const neg: Unary = unary("neg");
 /** 1 / x */
-export const recip: Unary = <A>(x: Tensor<A>): Tensor<A> => tensor(inverse(nodeOf(x)));
+export const recip: Unary = <A>(x: Tensor<A>): Tensor<A> => tensorOf(inverse(nodeOf(x)));
 /** e to the x */
 export const exp: Unary = unary("exp");
 /** The natural logarithm. */
@@ -139,26 +141,26 @@ export const bits: Unary = unary("bits");
 
 /** x * factor */
 export const scale = <A>(x: Tensor<A>, factor: number): Tensor<A> =>
-  tensor(apply("mul", nodeOf(x), constant(factor, nodeOf(x).dtype)));
+  tensorOf(apply("mul", nodeOf(x), constant(factor, nodeOf(x).dtype)));
 /** True where floats are finite, decided by their bits, as devices may assume that all are. */
 export const isFinite = <A>(x: Tensor<A>): Tensor<A> => {
   const exponent = apply("shiftLeft", apply("bits", nodeOf(x)), constant(1, "u32"));
-  return tensor(apply("less", exponent, constant(0xff000000, "u32")));
+  return tensorOf(apply("less", exponent, constant(0xff000000, "u32")));
 };
 
 /** x + amount */
 export const shift = <A>(x: Tensor<A>, amount: number): Tensor<A> =>
-  tensor(apply("add", nodeOf(x), constant(amount, nodeOf(x).dtype)));
+  tensorOf(apply("add", nodeOf(x), constant(amount, nodeOf(x).dtype)));
 /** `a` where `condition` is true, `b` elsewhere. */
 export const select = <C, A, B>(
   condition: Tensor<C>,
   a: Fitting<C, A>,
   b: Fitting<Join<C, A>["axes"], B>,
 ): Tensor<Join<Join<C, A>["axes"], B>["axes"]> =>
-  tensor(apply("select", nodeOf(condition), nodeOf(a as AnyTensor), nodeOf(b as AnyTensor)));
+  tensorOf(apply("select", nodeOf(condition), nodeOf(a as AnyTensor), nodeOf(b as AnyTensor)));
 
 /** x² */
-export const square = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("mul", nodeOf(x), nodeOf(x)));
+export const square = <A>(x: Tensor<A>): Tensor<A> => tensorOf(apply("mul", nodeOf(x), nodeOf(x)));
 /**
  * e^-|x|. The magnitude is a `select` with smooth branches, so that all derivatives of functions
  * built on it are right at zero too, where those of a maximum are not.
@@ -172,28 +174,28 @@ export const sigmoid = <A>(x: Tensor<A>): Tensor<A> => {
   const negative = apply("less", n, float(0));
   const e = decay(n, negative);
   const r = inverse(apply("add", e, float(1)));
-  return tensor(apply("select", negative, apply("mul", e, r), r));
+  return tensorOf(apply("select", negative, apply("mul", e, r), r));
 };
 /** log(1 + e^x), without overflow and accurate for very negative x. */
 export const softplus = <A>(x: Tensor<A>): Tensor<A> => {
   const n = nodeOf(x);
   const negative = apply("less", n, float(0));
   const above = apply("select", negative, float(0), n);
-  return tensor(apply("add", above, apply("log1p", decay(n, negative))));
+  return tensorOf(apply("add", above, apply("log1p", decay(n, negative))));
 };
 /** log sigmoid(x) = -softplus(-x) */
 export const logSigmoid = <A>(x: Tensor<A>): Tensor<A> => neg(softplus(neg(x)));
 /** x · sigmoid(x) (SiLU, swish) */
 export const silu = <A>(x: Tensor<A>): Tensor<A> =>
-  tensor(apply("mul", nodeOf(x), nodeOf(sigmoid(x))));
+  tensorOf(apply("mul", nodeOf(x), nodeOf(sigmoid(x))));
 /** x · Φ(x) with the exact normal distribution function (GELU, not its tanh approximation). */
 export const gelu = <A>(x: Tensor<A>): Tensor<A> => {
   const n = nodeOf(x);
   const twiceCdf = apply("erfc", apply("mul", n, float(-Math.SQRT1_2)));
-  return tensor(apply("mul", apply("mul", n, float(0.5)), twiceCdf));
+  return tensorOf(apply("mul", apply("mul", n, float(0.5)), twiceCdf));
 };
 /** max(x, 0) */
-export const relu = <A>(x: Tensor<A>): Tensor<A> => tensor(apply("max", nodeOf(x), float(0)));
+export const relu = <A>(x: Tensor<A>): Tensor<A> => tensorOf(apply("max", nodeOf(x), float(0)));
 
 /** Lifts `y`, whose axes are among those of `x`, to the axes of `x`. */
 export type Lift = <A, K extends keyof A>(x: Tensor<A>, y: Tensor<{ [P in K]: A[P] }>) => Tensor<A>;
@@ -201,7 +203,7 @@ export type Lift = <A, K extends keyof A>(x: Tensor<A>, y: Tensor<{ [P in K]: A[
 const lifted = (op: (a: Node, b: Node) => Node): Lift => (x, y) => {
   const a = nodeOf(x), b = nodeOf(y);
   for (const axis of Object.keys(b.axes)) requireAxis(a.axes, axis);
-  return tensor(structure.expand(op(a, b), a.axes));
+  return tensorOf(structure.expand(op(a, b), a.axes));
 };
 
 /**
@@ -236,13 +238,13 @@ const names = <K extends string>(over: K | readonly K[]): readonly K[] =>
 export const sum = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(nodeOf(x), "add", names(over)));
+): Tensor<Drop<A, K>["axes"]> => tensorOf(structure.reduce(nodeOf(x), "add", names(over)));
 
 /** The maximum over one or several axes; equal maxima share the gradient. */
 export const maximum = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>["axes"]> => tensor(structure.reduce(nodeOf(x), "max", names(over)));
+): Tensor<Drop<A, K>["axes"]> => tensorOf(structure.reduce(nodeOf(x), "max", names(over)));
 
 /** The mean over one or several axes. */
 export const mean = <A, const K extends keyof A & string>(
@@ -251,7 +253,7 @@ export const mean = <A, const K extends keyof A & string>(
 ): Tensor<Drop<A, K>["axes"]> => {
   const n = nodeOf(x);
   const count = names(over).reduce((product, axis) => product * sizeOf(n.axes, axis), 1);
-  return tensor(apply("div", structure.reduce(n, "add", names(over)), float(count)));
+  return tensorOf(apply("div", structure.reduce(n, "add", names(over)), float(count)));
 };
 
 /** The product of two tensors, summed over axes that both have: those disappear. */
@@ -265,16 +267,16 @@ export const contract = <A, B, const K extends keyof A & keyof B & string>(
     requireAxis(x.axes, axis);
     requireAxis(y.axes, axis);
   }
-  return tensor(
+  return tensorOf(
     withScope("contract", () => structure.reduce(apply("mul", x, y), "add", names(over))),
   );
 };
 
 /** e^x / Σ e^x along an axis. The maximum is subtracted first, so that nothing overflows. */
 export const softmax = <A, const K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> =>
-  tensor(withScope("softmax", () => {
+  tensorOf(withScope("softmax", () => {
     const n = nodeOf(x);
-    const top = nodeOf(stop(tensor(structure.reduce(n, "max", [over]))));
+    const top = nodeOf(stop(tensorOf(structure.reduce(n, "max", [over]))));
     const e = apply("exp", apply("add", n, apply("neg", top)));
     return apply("mul", e, inverse(structure.reduce(e, "add", [over])));
   }));
@@ -287,7 +289,7 @@ export const rename = <A, const F extends keyof A & string, const T extends stri
   from: F,
   to: Free<Drop<A, F>["axes"], T>,
 ): Tensor<Replace<A, F, { [P in T]: A[F] }>["axes"]> =>
-  tensor(structure.rename(nodeOf(x), from, to as string));
+  tensorOf(structure.rename(nodeOf(x), from, to as string));
 
 /** One axis as several, the last of them fastest. The sizes must multiply to the axis' size. */
 export const split = <A, const K extends keyof A & string, const B extends Axes>(
@@ -295,7 +297,7 @@ export const split = <A, const K extends keyof A & string, const B extends Axes>
   axis: K,
   into: B,
 ): Tensor<Replace<A, K, Plain<B>["axes"]>["axes"]> =>
-  tensor(structure.split(nodeOf(x), axis, into));
+  tensorOf(structure.split(nodeOf(x), axis, into));
 
 /** Several axes as one, the last of them fastest. */
 export const merge = <A, const K extends keyof A & string, const T extends string>(
@@ -304,7 +306,7 @@ export const merge = <A, const K extends keyof A & string, const T extends strin
   to: T,
 ): Tensor<
   { [P in Exclude<keyof A, K> | T]: P extends T ? number : P extends keyof A ? A[P] : never }
-> => tensor(structure.merge(nodeOf(x), axes, to));
+> => tensorOf(structure.merge(nodeOf(x), axes, to));
 
 /** `length` positions of an axis, from `start` by `step`. */
 export const slice = <A, const K extends keyof A & string, const N extends number>(
@@ -314,7 +316,7 @@ export const slice = <A, const K extends keyof A & string, const N extends numbe
   length: N,
   step = 1,
 ): Tensor<Replace<A, K, { [P in K]: N }>["axes"]> =>
-  tensor(structure.slice(nodeOf(x), axis, start, length, step));
+  tensorOf(structure.slice(nodeOf(x), axis, start, length, step));
 
 /** An axis made longer on both sides, with `fill` (zero) in the new places. */
 export const pad = <A, const K extends keyof A & string>(
@@ -324,24 +326,24 @@ export const pad = <A, const K extends keyof A & string>(
   after: number,
   fill = 0,
 ): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> =>
-  tensor(structure.pad(nodeOf(x), axis, before, after, fill));
+  tensorOf(structure.pad(nodeOf(x), axis, before, after, fill));
 
 /** An axis in the opposite order. */
 export const flip = <A, const K extends keyof A & string>(x: Tensor<A>, axis: K): Tensor<A> =>
-  tensor(structure.flip(nodeOf(x), axis));
+  tensorOf(structure.flip(nodeOf(x), axis));
 
 /** One position of an axis; the axis disappears. */
 export const pick = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   axis: K,
   position: number,
-): Tensor<Drop<A, K>["axes"]> => tensor(structure.pick(nodeOf(x), axis, position));
+): Tensor<Drop<A, K>["axes"]> => tensorOf(structure.pick(nodeOf(x), axis, position));
 
 /** The same values along further axes. */
 export const expand = <A, const B extends Axes>(
   x: Tensor<A>,
   axes: B,
-): Tensor<Join<A, Plain<B>["axes"]>["axes"]> => tensor(structure.expand(nodeOf(x), axes));
+): Tensor<Join<A, Plain<B>["axes"]>["axes"]> => tensorOf(structure.expand(nodeOf(x), axes));
 
 /** Sliding windows: an axis becomes one of window positions and one of taps within a window. */
 export const windows = <
@@ -356,7 +358,7 @@ export const windows = <
   into: { readonly out: O; readonly tap: T; readonly size: N },
   options: WindowOptions = {},
 ): Tensor<Replace<A, K, { [P in O | T]: P extends T ? N : number }>["axes"]> =>
-  tensor(structure.windows(nodeOf(x), axis, into, options));
+  tensorOf(structure.windows(nodeOf(x), axis, into, options));
 
 /** Two tensors one after the other along an axis that both have. */
 export const concat = <A, B, const K extends keyof A & keyof B & string>(
@@ -375,7 +377,7 @@ export const concat = <A, B, const K extends keyof A & keyof B & string>(
     );
   }
   const sum = apply("add", structure.pad(x, axis, 0, second), structure.pad(y, axis, first, 0));
-  return tensor(structure.expand(sum, { ...x.axes, [axis]: first + second }));
+  return tensorOf(structure.expand(sum, { ...x.axes, [axis]: first + second }));
 };
 
 /** Several tensors cut out of one along an axis, in the order and with the sizes of `sizes`. */
@@ -397,7 +399,7 @@ export const parts = <
   const cut = Object.entries(sizes).map(([name, size]) => {
     const node = structure.slice(n, axis, start, size);
     start += size;
-    return [name, tensor(node)];
+    return [name, tensorOf(node)];
   });
   return Object.fromEntries(cut);
 };
@@ -411,17 +413,17 @@ export const gather = <A, const K extends keyof A & string, B>(
   axis: K,
   positions: Fitting<Drop<A, K>["axes"], B>,
 ): Tensor<Join<Drop<A, K>["axes"], B>["axes"]> =>
-  tensor(structure.gather(nodeOf(x), axis, nodeOf(positions as AnyTensor)));
+  tensorOf(structure.gather(nodeOf(x), axis, nodeOf(positions as AnyTensor)));
 
 // ---- markers ------------------------------------------------------------------------------------
 
 /** The same value, through which no gradient passes. */
 export const stop: Unary = <A>(x: Tensor<A>): Tensor<A> =>
-  tensor(intern("stop", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
+  tensorOf(intern("stop", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
 
 /** The same value, which the compiler recomputes where it is needed and does not store. */
 export const recompute: Unary = <A>(x: Tensor<A>): Tensor<A> =>
-  tensor(intern("recompute", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
+  tensorOf(intern("recompute", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
 
 /** Runs `build` with `name` on the path that errors, `explain` and the printer show. */
 export const named = <R>(name: string, build: () => R): R => withScope(name, build);
@@ -481,7 +483,7 @@ export const scan = <
   }, reverse);
   const { step: traced } = made.attributes;
   const collect = (kind: "final" | "out", keys: readonly string[]) =>
-    Object.fromEntries(keys.map((key) => [key, tensor(part(made, kind, key))]));
+    Object.fromEntries(keys.map((key) => [key, tensorOf(part(made, kind, key))]));
   return {
     final: collect("final", Object.keys(from)) as unknown as H,
     out: collect("out", Object.keys(traced!.out)) as unknown as Stacked<Y, K, Length<E, K>>,
@@ -504,5 +506,5 @@ export const recurrence = <A, B, const K extends keyof A & keyof B & string>(
     const next = apply("add", apply("mul", a, h), b);
     return { next: { h: next }, out: { h: next } };
   }, reverse);
-  return tensor(part(made, "out", "h"));
+  return tensorOf(part(made, "out", "h"));
 };

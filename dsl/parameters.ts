@@ -1,6 +1,6 @@
 // The parameters of a model, found in its graph: there is no other list of them.
 import { type AnyTensor, type Axes, AxisError, showAxes, volume } from "./axes.ts";
-import { type Initialiser, type Node, nodeOf, tensor, topologicalOrder } from "./node.ts";
+import { type Initialiser, type Node, nodeOf, tensorOf, topologicalOrder } from "./node.ts";
 
 /** A parameter of a model. */
 export interface Parameter {
@@ -53,7 +53,7 @@ export const parameters = (of: readonly AnyTensor[]): readonly Parameter[] => {
       axes: leaf.axes,
       init: leaf.attributes.init!,
       trainable: leaf.attributes.trainable!,
-      tensor: tensor<Axes>(leaf),
+      tensor: tensorOf<Axes>(leaf),
     }))
     .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
 };

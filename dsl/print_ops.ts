@@ -2,7 +2,7 @@
 // A derived operation is recognised by building it again: equal expressions are one object.
 // print.ts combines the phrases.
 import { type Axes, showAxes } from "./axes.ts";
-import { type AffineIndex, type Node, nodeOf, tensor } from "./node.ts";
+import { type AffineIndex, type Node, nodeOf, tensorOf } from "./node.ts";
 import * as ops from "./ops.ts";
 import { isIdentity } from "./structure.ts";
 
@@ -77,7 +77,7 @@ const derivedPhrase = (node: Node): Phrase | undefined => {
   for (const { name, op, at, build } of derived) {
     if (node.op !== op) continue;
     const x = below(node, at);
-    if (x?.dtype === "f32" && nodeOf(build(tensor(x))) === node) return call(name, [x]);
+    if (x?.dtype === "f32" && nodeOf(build(tensorOf(x))) === node) return call(name, [x]);
   }
 };
 
@@ -93,7 +93,7 @@ const softmaxPhrase = (node: Node): Phrase | undefined => {
   if (x === undefined || total === undefined || !isSum(total)) return;
   const over = total.attributes.over!;
   if (over.length !== 1 || !(over[0] in x.axes)) return;
-  return nodeOf(ops.softmax(tensor<Axes>(x), over[0])) === node
+  return nodeOf(ops.softmax(tensorOf<Axes>(x), over[0])) === node
     ? call("softmax", [x], quoted(over[0]))
     : undefined;
 };
@@ -124,7 +124,7 @@ const sumPhrase = (node: Node): Phrase => {
       const [first, second] = [x.axes[axis], y.axes[axis]];
       const whole = typeof first === "number" && typeof second === "number" &&
         node.axes[axis] === first + second;
-      if (whole && nodeOf(ops.concat(tensor<Axes>(x), tensor<Axes>(y), axis)) === node) {
+      if (whole && nodeOf(ops.concat(tensorOf<Axes>(x), tensorOf<Axes>(y), axis)) === node) {
         return call("concat", [x, y], quoted(axis));
       }
     }
@@ -192,7 +192,7 @@ const anyIndex = (node: Node): Phrase => {
 /** Tries the constructors of structure.ts: the one that builds this very node is the phrase. */
 const indexPhrase = (node: Node): Phrase => {
   const [x] = node.args;
-  const t = tensor<Axes>(x);
+  const t = tensorOf<Axes>(x);
   const { places, fill } = node.attributes;
   const axes = changed(node);
   const fresh = Object.fromEntries(
@@ -279,7 +279,7 @@ const recurrencePhrase = (node: Node): Phrase | undefined => {
   if (node.attributes.name !== "out.h" || carries!.join() !== "h" || eachs!.join() !== "a,b") {
     return;
   }
-  const [a, b] = scan.args.slice(1).map((arg) => tensor<Axes>(arg));
+  const [a, b] = scan.args.slice(1).map((arg) => tensorOf<Axes>(arg));
   if (nodeOf(ops.recurrence(axis!, a, b, { reverse })) !== node) return;
   const written = call(
     "recurrence",

@@ -2,7 +2,7 @@
 // "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in the language. There is no
 // hidden state; the same key gives the same bits on every backend.
 import type { Axes, Tensor } from "./axes.ts";
-import { type Key, type Node, nodeOf, tensor } from "./node.ts";
+import { type Key, type Node, nodeOf, tensorOf } from "./node.ts";
 import { apply, constant, float } from "./primitives.ts";
 import { expand, iota } from "./structure.ts";
 import { volume } from "./axes.ts";
@@ -32,8 +32,8 @@ export const threefry = (key: Key, counter: readonly [Node, Node]): readonly [No
 
 /** The key of a seed, an integer from 0 to 2^53. */
 export const randomKey = (seed: number): Key => ({
-  high: tensor(word(Math.floor(seed / 2 ** 32))),
-  low: tensor(word(seed % 2 ** 32)),
+  high: tensorOf(word(Math.floor(seed / 2 ** 32))),
+  low: tensorOf(word(seed % 2 ** 32)),
 });
 
 /** A new key from a key and a u32: a step number, a layer, or a tensor of u32. */
@@ -42,7 +42,7 @@ export const foldKey = (key: Key, by: number | Tensor<Record<never, never>>): Ke
     typeof by === "number" ? word(by) : nodeOf(by),
     word(0x666f6c64),
   ]);
-  return { ...key, high: tensor(high), low: tensor(low) };
+  return { ...key, high: tensorOf(high), low: tensorOf(low) };
 };
 
 /**
@@ -81,7 +81,7 @@ export const uniform = <const A extends Axes>(
   low = 0,
   high = 1,
 ): Tensor<{ -readonly [K in keyof A]: A[K] }> =>
-  tensor(
+  tensorOf(
     plus(apply("mul", expand(unit(words(key, axes)[0]), axes), float(high - low)), float(low)),
   );
 
@@ -98,5 +98,5 @@ export const normal = <const A extends Axes>(
     apply("mul", float(-2), apply("log", plus(float(1), apply("neg", first)))),
   );
   const angle = apply("cos", apply("mul", float(2 * Math.PI), second));
-  return tensor(expand(apply("mul", apply("mul", radius, angle), float(deviation)), axes));
+  return tensorOf(expand(apply("mul", apply("mul", radius, angle), float(deviation)), axes));
 };

@@ -3,7 +3,7 @@
 // the documented bound: on WebAssembly a number of ulp, on WebGPU what WGSL allows.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
-import { tensor } from "../../dsl/node.ts";
+import { tensorOf } from "../../dsl/node.ts";
 import { recip } from "../../dsl/ops.ts";
 import { apply, scalar } from "../../dsl/primitives.ts";
 import type { ScalarName } from "../../dsl/node.ts";
@@ -106,7 +106,7 @@ export const accuracy = async (
 ): Promise<readonly Row[]> => {
   const x = input("x", { n: block }, "f32");
   const programs = Object.fromEntries(names.map((name) => {
-    const of = name === "recip" ? recip(tensor(x)) : tensor(apply(name as ScalarName, x));
+    const of = name === "recip" ? recip(tensorOf(x)) : tensorOf(apply(name as ScalarName, x));
     return [name, { outputs: { y: { of, order: ["n"] } } }];
   }));
   const machine = await backend.open(programs);

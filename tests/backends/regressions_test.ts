@@ -7,7 +7,7 @@ import { referenceBackend } from "../../backends/reference/backend.ts";
 import type { Program, Values } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
-import { nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
+import { nodeOf, tensorOf, topologicalOrder } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { part } from "../../dsl/scan.ts";
 import { disagreement, numbers } from "../support/check.ts";
@@ -120,8 +120,8 @@ const carriesOfGradient = (): Found => {
   return {
     program: {
       outputs: {
-        x: output(tensor(slope), "t", "q"),
-        came: output(tensor(part(back, "prev", "g.h")), "t", "q"),
+        x: output(tensorOf(slope), "t", "q"),
+        came: output(tensorOf(part(back, "prev", "g.h")), "t", "q"),
       },
     },
     inputs: { x: numbers(15, 45), g: numbers(16, 5) },

@@ -7,7 +7,7 @@ import type { AnyTensor, Axes } from "../../dsl/axes.ts";
 import { volume } from "../../dsl/axes.ts";
 import type { Tensors } from "../../dsl/grad.ts";
 import { grad } from "../../dsl/grad.ts";
-import { nodeOf, tensor } from "../../dsl/node.ts";
+import { nodeOf, tensorOf } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import * as structure from "../../dsl/structure.ts";
 import { type Case, checkBackend, checkDerivatives, numbers, words } from "../support/check.ts";
@@ -34,7 +34,7 @@ const made = (
 
 /** `rename` for axes that the checker does not know. */
 const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
-  tensor(structure.rename(nodeOf(x), from, to));
+  tensorOf(structure.rename(nodeOf(x), from, to));
 
 const curved = (x: AnyTensor): AnyTensor => d.mul(x, d.sin(x));
 

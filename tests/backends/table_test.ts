@@ -1,7 +1,7 @@
 // Every row of the table of scalar primitives, over axes that divide nothing: derivatives against
 // central differences, devices against the reference. The table is iterated: a new row is tested.
 import type { Dtype } from "../../dsl/node.ts";
-import { nodeOf, tensor } from "../../dsl/node.ts";
+import { nodeOf, tensorOf } from "../../dsl/node.ts";
 import { apply, scalar } from "../../dsl/primitives.ts";
 import type { ScalarName } from "../../dsl/node.ts";
 import { input } from "../../dsl/structure.ts";
@@ -66,9 +66,9 @@ for (const op of Object.keys(scalar) as ScalarName[]) {
         return input(name, shape[k], dtype);
       });
       const wrt = leaves.filter((leaf) => leaf.dtype === "f32")
-        .map((leaf) => [leaf.attributes.name!, tensor(leaf)]);
+        .map((leaf) => [leaf.attributes.name!, tensorOf(leaf)]);
       cases[`${op}(${args.join(", ")}) on axes ${s}`] = {
-        of: tensor(apply(op, ...leaves)),
+        of: tensorOf(apply(op, ...leaves)),
         wrt: Object.fromEntries(wrt),
         values,
       };

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertLessOrEqual, assertStrictEquals } from "@st
 import type { Values } from "../../backends/backend.ts";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
-import { type Dtype, type Node, nodeOf, tensor } from "../../dsl/node.ts";
+import { type Dtype, type Node, nodeOf, tensorOf } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
 import { apply, constant, scalar } from "../../dsl/primitives.ts";
 import type { ScalarName } from "../../dsl/node.ts";
@@ -362,7 +362,7 @@ for (const reverse of [false, true]) {
 }
 
 Deno.test("a dtype that a function does not take is refused in words", () => {
-  const word = tensor<Axes>(input("word", { i: 7 }, "u32"));
+  const word = tensorOf<Axes>(input("word", { i: 7 }, "u32"));
   for (
     const [make, sentence] of [
       [() => d.sin(word), "sin takes an f32, but got u32"],

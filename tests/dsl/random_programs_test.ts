@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { fuseIntoScans } from "../../dsl/fuse_scans.ts";
 import { type Axes, showAxes } from "../../dsl/axes.ts";
-import { type Node, nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
+import { type Node, nodeOf, tensorOf, topologicalOrder } from "../../dsl/node.ts";
 import { print } from "../../dsl/print.ts";
 import { derived } from "../support/check.ts";
 import { programs, recipes } from "../programs/recipes.ts";
@@ -46,7 +46,7 @@ Deno.test("random programs and their gradients print: each name once, and the ax
         const isFloat = nodeOf(one.of).dtype === "f32" && Object.keys(one.wrt).length > 0;
         const gradients = isFloat ? Object.values(derived(one).gradients) : [];
         for (const of of [one.of, ...gradients].map(nodeOf)) {
-          const text = print(tensor<Axes>(of));
+          const text = print(tensorOf<Axes>(of));
           const names = [...text.matchAll(/^ *let (\S+) = /gm)].map(([, name]) => name);
           assertStrictEquals(new Set(names).size, names.length, text);
           assertStrictEquals(text.endsWith(showAxes(of.axes)), true, text);

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertLess, assertNotEquals } from "@std/assert";
 import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
-import { type Key, nodeOf, tensor } from "../../dsl/node.ts";
+import { type Key, nodeOf, tensorOf } from "../../dsl/node.ts";
 import {
   foldKey,
   nameKey,
@@ -110,8 +110,8 @@ for (const [device, backend] of devices) {
       const order = ["i", "j"];
       const program = {
         outputs: {
-          a: { of: tensor(a), order: [] },
-          b: { of: tensor(b), order: [] },
+          a: { of: tensorOf(a), order: [] },
+          b: { of: tensorOf(b), order: [] },
           uniform: { of: uniform(key, axes), order },
           normal: { of: normal(key, axes), order },
         },

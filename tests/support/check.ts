@@ -6,7 +6,7 @@ import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type AnyTensor, volume } from "../../dsl/axes.ts";
 import { grad, type Tensors } from "../../dsl/grad.ts";
-import { nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
+import { nodeOf, tensorOf, topologicalOrder } from "../../dsl/node.ts";
 import { apply, float } from "../../dsl/primitives.ts";
 import { input, reduce } from "../../dsl/structure.ts";
 
@@ -39,7 +39,7 @@ const weighted = (of: AnyTensor, seed: number): { readonly loss: AnyTensor; valu
   const name = `weights.${seed}`;
   const weights = input(name, n.axes, "f32");
   const loss = reduce(apply("mul", n, weights), "add", Object.keys(n.axes));
-  return { loss: tensor(loss), values: { [name]: numbers(seed, volume(n.axes), 0.5, 1.5) } };
+  return { loss: tensorOf(loss), values: { [name]: numbers(seed, volume(n.axes), 0.5, 1.5) } };
 };
 
 /** A scalar made of a case, and its gradients. A case that is not float has none. */
@@ -113,7 +113,7 @@ export const checkDerivatives = (name: string, of: Case): void => {
   const parts = Object.keys(wrt).map((key, k) => weighted(gradients[key], 100 + k));
   const total = parts.map((one) => nodeOf(one.loss)).reduce((a, b) => apply("add", a, b), float(0));
   const all = Object.assign({}, values, ...parts.map((one) => one.values));
-  const second = tensor(total);
+  const second = tensorOf(total);
   checkSlope(`${name}, second derivative`, second, grad(second, wrt), wrt, all);
 };
 

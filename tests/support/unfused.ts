@@ -1,7 +1,7 @@
 // A program without any fusion: every operation is a program of its own that reads its arguments from
 // memory and writes its value there. What fusion computes must be the same, on the same device.
 import type { Machine, Program, Values } from "../../backends/backend.ts";
-import { intern, type Node, nodeOf, tensor, topologicalOrder } from "../../dsl/node.ts";
+import { intern, type Node, nodeOf, tensorOf, topologicalOrder } from "../../dsl/node.ts";
 
 /** Given with its name, or made of nothing: never an operation of its own. */
 const isLeaf = ({ op }: Node): boolean => ["const", "iota", "literal", "input"].includes(op);
@@ -19,7 +19,7 @@ const alone = (of: Node): Program => {
       attributes,
     );
   return {
-    outputs: { value: { of: tensor(again(of)), order: Object.keys(of.axes) } },
+    outputs: { value: { of: tensorOf(again(of)), order: Object.keys(of.axes) } },
   };
 };
 

@@ -8,7 +8,7 @@ import * as onGpu from "../../../backends/webgpu/compile.ts";
 import type { Target } from "../../../backends/webgpu/target.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { nodeOf, tensor } from "../../../dsl/node.ts";
+import { nodeOf, tensorOf } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { rename } from "../../../dsl/structure.ts";
 import { zeros } from "../../../models/initialisers.ts";
@@ -63,7 +63,7 @@ const one = (name: string, axes: Readonly<Record<string, Axes>>, build: Build): 
   made[name] = programOf({ of: build(inputs(axes)) });
 };
 const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
-  tensor(rename(nodeOf(x), from, to));
+  tensorOf(rename(nodeOf(x), from, to));
 const all = (x: AnyTensor): AnyTensor => d.sum(x, Object.keys(nodeOf(x).axes));
 const times = (n: number, of: (x: AnyTensor) => AnyTensor, x: AnyTensor): AnyTensor =>
   n === 0 ? x : times(n - 1, of, of(x));

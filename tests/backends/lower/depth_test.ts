@@ -14,7 +14,7 @@ import { referenceBackend } from "../../../backends/reference/backend.ts";
 import { compile } from "../../../backends/wasm/compile.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
-import { nodeOf, tensor, topologicalOrder } from "../../../dsl/node.ts";
+import { nodeOf, tensorOf, topologicalOrder } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { print } from "../../../dsl/print.ts";
 import { ascend, descend } from "../../../dsl/walk.ts";
@@ -158,7 +158,7 @@ const shapes: Readonly<Record<string, () => AnyTensor>> = {
   "scans": () => {
     let y: AnyTensor = x;
     for (let k = 0; k < 60; k++) {
-      const h = tensor<Axes>(nodeOf(y));
+      const h = tensorOf<Axes>(nodeOf(y));
       y = d.recurrence("n", d.mul(d.sin(h), d.scalarOf(0.1)), d.mul(h, d.scalarOf(0.9)));
     }
     return y;
@@ -178,7 +178,7 @@ const longStep = (operations: number): AnyTensor =>
   d.scan({ over: "n", from: { h: d.scalarOf(0) }, each: { x } }, ({ h }, { x }) => {
     let y: AnyTensor = h;
     for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.scalarOf(0.999)), x);
-    return { next: { h: tensor<Record<never, never>>(nodeOf(y)) }, out: { y } };
+    return { next: { h: tensorOf<Record<never, never>>(nodeOf(y)) }, out: { y } };
   }).out.y;
 
 Deno.test("a step of a scan may be long, and is refused in words where it is too long", async () => {

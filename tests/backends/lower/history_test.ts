@@ -7,7 +7,7 @@ import { compile as compileWasm } from "../../../backends/wasm/compile.ts";
 import { showFunc } from "../../../backends/wasm/assembler/disassemble.ts";
 import { compile as compileWebgpu } from "../../../backends/webgpu/compile.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
-import { cloneGraph, nodeOf, tensor, withFreshTable } from "../../../dsl/node.ts";
+import { cloneGraph, nodeOf, tensorOf, withFreshTable } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { devices } from "../../support/device.ts";
 import { gpuLimits } from "../../support/tiny_steps.ts";
@@ -99,7 +99,7 @@ for (const [k, [name, code]] of Object.entries(compilers).entries()) {
     for (let k = 0; k < 3; k++) assertEquals(code(program), first);
     // The same expressions made once more are other objects.
     const { of, order } = program.outputs.h;
-    const again = tensor<Axes>(withFreshTable(() => cloneGraph([nodeOf(of)]))[0]);
+    const again = tensorOf<Axes>(withFreshTable(() => cloneGraph([nodeOf(of)]))[0]);
     assertEquals(code({ outputs: { h: { of: again, order } } }), first);
   });
 }

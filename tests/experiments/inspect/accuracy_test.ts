@@ -2,7 +2,7 @@
 // folder beside the project has them.
 import { assert, assertGreater, assertStrictEquals } from "@std/assert";
 import type { Backend } from "../../../backends/backend.ts";
-import { tensor } from "../../../dsl/node.ts";
+import { tensorOf } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
 import type { ScalarName } from "../../../dsl/node.ts";
 import { input } from "../../../dsl/structure.ts";
@@ -55,7 +55,7 @@ const pointsOn = async (backend: Backend, name: ScalarName): Promise<readonly st
     .map(([, ...numbers]) => numbers.map(Number));
   assertGreater(points.length, 100);
   const x = new Float32Array(Uint32Array.from(points, ([bits]) => bits).buffer);
-  const of = tensor(apply(name, input("x", { n: x.length }, "f32")));
+  const of = tensorOf(apply(name, input("x", { n: x.length }, "f32")));
   const machine = await backend.open({ p: { outputs: { y: { of, order: ["n"] } } } });
   const { y } = await machine.run("p", { x });
   machine.close();

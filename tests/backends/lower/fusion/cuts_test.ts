@@ -10,7 +10,7 @@ import {
   refuseLongSteps,
 } from "../../../../backends/lower/fusion/cuts.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
-import { type Node, nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
+import { type Node, nodeOf, tensorOf, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { apply } from "../../../../dsl/primitives.ts";
 import type { ScalarName } from "../../../../dsl/node.ts";
@@ -37,7 +37,7 @@ const cutLinks = (list: readonly Node[]): readonly number[] => {
   const cuts = cutsIn(list.at(-1)!);
   return list.flatMap((of, k) => cuts.has(of) ? [k + 1] : []);
 };
-const as = (of: Node): AnyTensor => tensor(of);
+const as = (of: Node): AnyTensor => tensorOf(of);
 const by = (name: ScalarName) => (of: Node) => apply(name, of);
 const sines = (count: number, from?: Node) => chain(count, by("sin"), from);
 

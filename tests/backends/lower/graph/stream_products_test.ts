@@ -11,7 +11,7 @@ import type { Machine, Program } from "../../../../backends/backend.ts";
 import { volume } from "../../../../dsl/axes.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
+import { nodeOf, tensorOf, topologicalOrder } from "../../../../dsl/node.ts";
 import { substitute } from "../../../../dsl/scan.ts";
 import { contract, input, less, mul, scalarOf, select, softmax, sum } from "../../../../dsl/ops.ts";
 import { rename } from "../../../../dsl/structure.ts";
@@ -155,7 +155,7 @@ for (
             [name, numbers(k, volume(axes), -0.5, 0.5)] as const
           ),
         ]);
-        cases[`${token} tokens`] = { of: tensor(made), wrt: { x, ...given }, values };
+        cases[`${token} tokens`] = { of: tensorOf(made), wrt: { x, ...given }, values };
       }
       await checkBackend(backend!, cases, 1e-4);
       const peak = async (token: number) => {
@@ -209,7 +209,7 @@ for (
           name,
         ) => [name, input(name, { head: 2, token, feature: 8 })]),
       );
-      const other = (x: AnyTensor): AnyTensor => tensor(rename(nodeOf(x), "token", "other"));
+      const other = (x: AnyTensor): AnyTensor => tensorOf(rename(nodeOf(x), "token", "other"));
       const scores: AnyTensor = contract(qkv.query, other(qkv.key), "feature");
       const read: AnyTensor = contract(softmax(scores, "other"), other(qkv.value), "other");
       const vector = { batch: 1, head: 2, token, feature: 8 }, gate = { batch: 1, head: 2, token };

@@ -17,7 +17,7 @@ import { moduleOf } from "../../../../backends/webgpu/wgsl/module.ts";
 import { printScan } from "../../../../backends/webgpu/wgsl/scan.ts";
 import { type AnyTensor, type Axes, volume } from "../../../../dsl/axes.ts";
 import { grad } from "../../../../dsl/grad.ts";
-import { type Node, nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
+import { type Node, nodeOf, tensorOf, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { substitute } from "../../../../dsl/scan.ts";
 import { flip, rename } from "../../../../dsl/structure.ts";
@@ -66,8 +66,8 @@ const made = (
 };
 
 const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
-  tensor(rename(nodeOf(x), from, to));
-const flipped = (x: AnyTensor, axis: string): AnyTensor => tensor(flip(nodeOf(x), axis));
+  tensorOf(rename(nodeOf(x), from, to));
+const flipped = (x: AnyTensor, axis: string): AnyTensor => tensorOf(flip(nodeOf(x), axis));
 const zeros = (axes: Axes): AnyTensor => d.expand(d.scalarOf(0), axes) as AnyTensor;
 
 /** Other steps that mix their carry: each in its own way. */

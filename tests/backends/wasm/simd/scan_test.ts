@@ -6,7 +6,7 @@ import type { Values } from "../../../../backends/backend.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import { wasmBackend } from "../../../../backends/wasm/backend.ts";
 import { type AnyTensor, volume } from "../../../../dsl/axes.ts";
-import { type Node, nodeOf, tensor, topologicalOrder } from "../../../../dsl/node.ts";
+import { type Node, nodeOf, tensorOf, topologicalOrder } from "../../../../dsl/node.ts";
 import * as d from "../../../../dsl/ops.ts";
 import { type Case, checkBackend, numbers, program } from "../../../support/check.ts";
 import { wasm, wasmPlain, wasmWide } from "../../../support/device.ts";
@@ -91,7 +91,7 @@ const haveValuesOf = async (
   const outputs = Object.fromEntries(
     [...roots, ...better].map((of, k) => [
       `${k}`,
-      { of: tensor(of), order: ["channel", "state"] },
+      { of: tensorOf(of), order: ["channel", "state"] },
     ]),
   );
   const machine = await referenceBackend().open({ main: { outputs } });
