@@ -8,6 +8,8 @@
  * stack. No kernel in training is that deep.
  */
 const mostNested = 512;
+/** Most restarts at one place: a kernel has at most a few thousand operations, so it ends sooner. */
+const mostRestarts = 10_000;
 
 /** Thrown to abort printing. */
 const tooDeep = new Error("an expression is too deep");
@@ -42,7 +44,10 @@ export const nestings = (): Nestings => {
     }
     // At the top. Subexpressions that were too deep are printed from here, the last first.
     const waiting: (() => void)[] = [];
-    for (;;) {
+    for (let restarts = 0;; restarts++) {
+      if (restarts > mostRestarts) {
+        throw new Error("internal error of the compiler: printing an expression does not end");
+      }
       depth = 1;
       try {
         if (waiting.length === 0) return inside();

@@ -15,7 +15,7 @@ import {
   size,
   type Storage,
 } from "./kernel_ir.ts";
-import { movedIn } from "./scans/plan.ts";
+import { movedIn, recomputedLeaves } from "./scans/plan.ts";
 
 /** An internal error: a fault of the compiler, not of the program. */
 const fault = (form: string, where: string, what: string): Error =>
@@ -271,7 +271,8 @@ const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
     const wrong = outsideOf(node.axes, all);
     if (wrong !== undefined) return `${node.op} of its step does not fit: ${wrong}`;
   }
-  const moved = movedIn(topologicalOrder([...next, ...outs]));
+  const again = recomputes === undefined ? undefined : recomputedLeaves(scan, recomputes.scan);
+  const moved = movedIn(topologicalOrder([...next, ...outs]), again);
   const parted = space.find(({ axis }) => moved.has(axis));
   if (parted !== undefined) return `its lanes lie along '${parted.axis}', and its step moves there`;
   return undefined;

@@ -41,6 +41,20 @@ const updatedStart = (): Found => {
   };
 };
 
+/** A lane computes its own carries again, and reads those of other lanes from memory. */
+const movedInOutput = (): Found => {
+  const x = d.input("x", { b: 3, c: 3 }), i = d.input("i", { t: 3 });
+  const { out } = d.scan({ over: "t", from: { h: x }, each: { i } }, ({ h }, { i }) => ({
+    next: { h: d.scale(h, 0.7) },
+    out: { y: d.mul(d.pad(h, "b", 1, 0), i) },
+  }));
+  const g = grad(d.sum(d.square(out.y), ["t", "b", "c"]), { i }).i;
+  return {
+    program: { outputs: { g: output(g, "t") } },
+    inputs: { x: numbers(1, 9), i: numbers(2, 3) },
+  };
+};
+
 /** What a step keeps and then moves along is held, though no carry is in it. */
 const movedInStep = (): Found => {
   const s = d.input("s", { t: 2, a: 3, b: 3 }), z = d.input("z", {});
@@ -175,6 +189,7 @@ const found = {
   readElsewhere,
   summedOutside,
   updatedStart,
+  movedInOutput,
   movedInStep,
   slicedInStep,
   unread,

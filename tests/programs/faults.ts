@@ -95,6 +95,15 @@ export const faults: readonly Fault[] = [
     }],
   },
   {
+    name: "lanes compute again what other lanes carry",
+    on: "wasm",
+    changes: [...unverified, {
+      file: "backends/lower/scans/plan.ts",
+      find: "plan.parallel.some(({ axis }) => moved.has(axis)) ? planScan(scan, undefined) : plan",
+      put: "moved.has(plan.parallel[0]?.axis) ? plan : plan",
+    }],
+  },
+  {
     name: "a step that mixes reads an input",
     on: "wasm",
     changes: [{

@@ -627,6 +627,32 @@ const gatedBySums: Maker = ({ picks: [i, j, k], flags }, { floats, fresh }) => {
   return keep(bit(15) ? t.final(made, "h") : t.out(made, "h"), LARGEST);
 };
 
+/**
+ * A scan of which an output reads the carry at other positions, while the next carry reads only its own,
+ * so that lanes run along the axis that the output moves.
+ */
+const movedOutput: Maker = ({ picks: [i, j, k], flags }, { floats }) => {
+  const bit = (n: number) => (flags >> n) % 2 === 1;
+  const x = at(floats.filter(({ of }) => rank(of) >= 2 && volume(of) <= 2000), i)?.of;
+  if (x === undefined) return undefined;
+  const over = axisOf(x, j), slice = without(x.axes, [over]);
+  const axis = at(Object.keys(slice), k), size = slice[axis];
+  const y = fitted(at(floats, k + 1).of, x.axes);
+  const start = at(floats.filter(({ of }) => !(over in of.axes)), j)?.of ?? constant(0.5);
+  const made = t.scan(over, { h: fitted(start, slice) }, { x, y }, ({ h }, now) => {
+    const decay = bit(0) ? scale(map("sigmoid", now.y), 0.9) : constant(0.7);
+    const next = map("add", map("mul", decay, h), scale(bit(1) ? map("tanh", now.x) : now.x, 0.3));
+    const moved = at([
+      () => t.flip(h, axis),
+      () => t.slice(t.pad(h, axis, 1, 0), axis, 0, size),
+      () => t.slice(t.pad(h, axis, 0, 2), axis, 2, size),
+    ], flags >> 2)();
+    const read = bit(4) ? map("sin", now.x) : now.x;
+    return { next: { h: next }, out: { y: scale(map(bit(5) ? "mul" : "add", moved, read), 0.3) } };
+  }, bit(6));
+  return keep(t.out(made, "y"), LARGEST);
+};
+
 const exactFloor: Maker = ({ picks: [i, j] }, { floats }) => {
   const x = at(floats.filter((one) => one.exact), i);
   if (x === undefined) return undefined;
@@ -643,6 +669,7 @@ export const everything: readonly Maker[] = [
     product,
     ...Array(14).fill(scanned),
     ...Array(7).fill(gatedBySums),
+    ...Array(3).fill(movedOutput),
     ...Array(4).fill(longProduct),
     softmax,
     cascade,

@@ -5,7 +5,7 @@
 import { sizeOf, volume } from "../../../dsl/axes.ts";
 import { intern, type Node, rewrite, topologicalOrder } from "../../../dsl/node.ts";
 import { apply } from "../../../dsl/primitives.ts";
-import { roles, substitute } from "../../../dsl/scan.ts";
+import { locals, roles, substitute } from "../../../dsl/scan.ts";
 import { reduce } from "../../../dsl/structure.ts";
 import { hoist } from "./hoist.ts";
 import { isKeptInStep } from "./phases.ts";
@@ -54,11 +54,18 @@ const axesIn = (nodes: readonly Node[]): ReadonlySet<string> =>
 const reducedIn = (nodes: readonly Node[]): ReadonlySet<string> =>
   new Set(nodes.flatMap((node) => node.op === "reduce" ? node.attributes.over! : []));
 
-/** Axes along which a step reads carries or kept values at other positions. */
-export const movedIn = (nodes: readonly Node[]): ReadonlySet<string> => {
+/**
+ * Axes along which a step reads carries, kept values or others of `own` at other positions: what a
+ * lane has of these is what it computed.
+ */
+export const movedIn = (
+  nodes: readonly Node[],
+  own: ReadonlySet<Node> = new Set(),
+): ReadonlySet<string> => {
   const isCarry = ({ op, attributes }: Node) =>
     op === "local" && attributes.name!.startsWith("carry.");
-  const inStep = dependents(nodes, nodes.filter((node) => isCarry(node) || isKeptInStep(node)));
+  const isOwn = (node: Node) => isCarry(node) || isKeptInStep(node) || own.has(node);
+  const inStep = dependents(nodes, nodes.filter(isOwn));
   return new Set(nodes.flatMap((node) => inStep.has(node) ? movedAxes(node) : []));
 };
 
@@ -142,6 +149,15 @@ const isFull = (scan: Node, { perLane }: ScanPlan): boolean =>
 const isPrevOf = ({ op, args, attributes }: Node, scan: Node | undefined): boolean =>
   op === "part" && args[0] === scan && attributes.name!.startsWith("prev.");
 
+/** The leaves of a step that are carries of `source`, which the step's lanes may recompute. */
+export const recomputedLeaves = (scan: Node, source: Node): ReadonlySet<Node> => {
+  const leaves = locals(scan).each;
+  return new Set(
+    Object.entries(roles(scan).each)
+      .flatMap(([name, node]) => isPrevOf(node, source) ? [leaves[name]] : []),
+  );
+};
+
 /** The scan that `scan` runs backward over and whose carries it can recompute, if there is one. */
 const recomputable = (
   scan: Node,
@@ -212,7 +228,7 @@ export const planScans = (
     }
     const mixed = crossLaneAxes(scan);
     const source = recomputable(scan, users);
-    const alone = planScan(
+    const alone = planLanes(
       scan,
       source !== undefined && plans.get(source)!.cooperative ? undefined : source,
     );
@@ -409,6 +425,17 @@ const planScan = (scan: Node, recomputes: Node | undefined): ScanPlan => {
     checkpointEvery: 1,
     recomputes,
   };
+};
+
+/**
+ * A scan by lanes, which recompute the carries of `source` unless a step reads those of other lanes:
+ * then they are read from memory.
+ */
+const planLanes = (scan: Node, source: Node | undefined): ScanPlan => {
+  const plan = planScan(scan, source);
+  if (source === undefined) return plan;
+  const moved = movedIn(inStep(scan), recomputedLeaves(scan, source));
+  return plan.parallel.some(({ axis }) => moved.has(axis)) ? planScan(scan, undefined) : plan;
 };
 
 /** The axes along which lanes run a scan in parallel; each lane holds the others. */

@@ -368,18 +368,26 @@ export const emitter = (
   const isPlain = (node: Node): boolean =>
     !overrides.has(node) && (here.has(node) || !stored.has(node));
 
+  /** Positions of look-ups, valid in the scope in which they were read. */
+  const looked = new Map<string, { readonly position: affine.IndexExpr; readonly token: object }>();
   const emitGather = (node: Node, env: Env): Value => {
     const [x, positions] = node.args;
     const { axis } = node.attributes;
     const extent = sizeOf(x.axes, axis!);
     const at = make.op("i32x4.min_u", emit(positions, env), splatWord(extent - 1));
-    const word = (lane: number) => ({ ...make.extract(at, lane), most: extent - 1 });
+    /** One name for one position: an expression that is begun again must know what it read. */
+    const positionOf = (lane: number): affine.IndexExpr => {
+      const key = `${keyOf(positions, env)} lane ${lane} of ${extent}`, known = looked.get(key);
+      if (known !== undefined && scopes[at.level] === known.token) return known.position;
+      const position = named({ ...make.extract(at, lane), most: extent - 1 }, extent);
+      looked.set(key, { position, token: scopes[at.level] });
+      return position;
+    };
     if (lanes === undefined || !at.varies) {
-      const found = named(word(0), extent);
-      return emit(x, new Map([...env, [axis!, found]]));
+      return emit(x, new Map([...env, [axis!, positionOf(0)]]));
     }
     return eachLane((shift, lane) => {
-      const found = named(word(lane), extent);
+      const found = positionOf(lane);
       const moved = new Map([...env].map(([name, where]) => [name, shift(where)]));
       return emit(x, new Map([...moved, [axis!, found]]));
     });

@@ -355,11 +355,16 @@ export const emitter = (
         const at = emit(positions, env);
         const { axis } = node.attributes;
         const extent = sizeOf(x.axes, axis!);
-        const name = fresh("g");
-        // Declared from here to the end of its block, which may be a condition's and declare no
-        // other variable.
-        blocks[at.level].variables.add(name);
-        blocks[at.level].lines.push(`let ${name} = i32(min(${at.text}, ${extent - 1}u));`);
+        // One name for one position: an expression that is begun again must know what it read.
+        const key = `position ${at.text} ${extent}`, known = blocks[at.level].memo.get(key);
+        const name = known?.text ?? fresh("g");
+        if (known === undefined) {
+          // Declared from here to the end of its block, which may be a condition's and declare no
+          // other variable.
+          blocks[at.level].variables.add(name);
+          blocks[at.level].lines.push(`let ${name} = i32(min(${at.text}, ${extent - 1}u));`);
+          blocks[at.level].memo.set(key, { text: name, level: at.level });
+        }
         const atom = {
           text: name,
           low: 0,

@@ -12,6 +12,7 @@ import type { Backend, Program } from "../../../backends/backend.ts";
 import { cutsOf, mostDepth, mostOperations } from "../../../backends/lower/fusion/cuts.ts";
 import { referenceBackend } from "../../../backends/reference/backend.ts";
 import { compile } from "../../../backends/wasm/compile.ts";
+import { compile as compileForGpu } from "../../../backends/webgpu/compile.ts";
 import type { AnyTensor, Axes } from "../../../dsl/axes.ts";
 import { grad } from "../../../dsl/grad.ts";
 import { nodeOf, tensorOf, topologicalOrder } from "../../../dsl/node.ts";
@@ -19,6 +20,7 @@ import * as d from "../../../dsl/ops.ts";
 import { print } from "../../../dsl/print.ts";
 import { ascend, descend } from "../../../dsl/walk.ts";
 import { wasm, webgpu } from "../../support/device.ts";
+import { gpuLimits } from "../../support/tiny_steps.ts";
 
 const x = d.input("x", { n: 4 });
 const values = { x: Float32Array.of(1, 2, 3, 4) };
@@ -172,6 +174,18 @@ for (const [name, build] of Object.entries(shapes)) {
     wanted.forEach((one, k) => near([got[k]], one));
   });
 }
+
+Deno.test("a look-up at any depth of an expression is printed for both targets", () => {
+  const at = d.remainder(d.input("at", {}, "u32"), d.scalarOf(3, "u32"));
+  const place = { name: "a CPU", limits: gpuLimits, target: { onCpu: true } };
+  // Printers begin again below 512 levels.
+  for (let links = 505; links < 512; links++) {
+    let y: AnyTensor = d.gather(d.input("x", { n: 4, row: 3 }), "row", at);
+    for (let k = 0; k < links; k++) y = d.neg(d.add(y, d.scalarOf(1)));
+    assertStrictEquals(compile(programOf(y), { engine }).steps.length, 1);
+    assertStrictEquals(compileForGpu(programOf(y), place).steps.length, 1);
+  }
+});
 
 /** A scan of which each step takes so many operations. */
 const longStep = (operations: number): AnyTensor =>
