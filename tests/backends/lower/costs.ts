@@ -276,7 +276,11 @@ for (const t of [20, 200, 2000]) {
 }
 
 // Blocks one after the other: what the gradient needs late is kept, or computed again.
-for (const [depth, rows, width] of [[3, 64, 64], [10, 64, 64], [3, 512, 64], [10, 512, 64]]) {
+for (
+  const [depth, rows, width] of [
+    ...[[3, 64, 64], [10, 64, 64], [3, 512, 64], [10, 512, 64], [6, 255, 64], [6, 256, 64]],
+  ]
+) {
   const x = inputs({ x: { row: rows, c: width } });
   const weights = Object.fromEntries(
     Array.from({ length: depth }, (_, k) => [`w${k}`, d.input(`w${k}`, { c: width, e: width })]),
@@ -291,6 +295,121 @@ for (const [depth, rows, width] of [[3, 64, 64], [10, 64, 64], [3, 512, 64], [10
   made[`${depth} blocks of ${rows} x ${width}`] = programOf(
     slopes(Object.values(weights).reduce(block, x.x), { ...x, ...weights }),
   );
+}
+
+// Steps that mix their carry: values kept for later phases, gates of fewer positions than what they gate,
+// carries at other positions, several matrices of which a lane holds some.
+for (const [b, c, matrices] of [[1, 16, 1], [3, 33, 2], [20, 48, 1], [2, 96, 4], [5, 64, 3]]) {
+  const weights = Object.fromEntries(
+    Array.from({ length: matrices }, (_, k) => [`w${k}`, { c, e: c }]),
+  );
+  const axes = { x: { t: 12, b, c }, s: { b, c }, v: { c, g: 4 }, ...weights };
+  both(`a step that mixes ${b} x ${c} by ${matrices} matrices`, axes, ({ x, s, v, ...w }) => {
+    const { out } = d.scan({ over: "t", from: { h: s, m: s }, each: { x } }, ({ h, m }, { x }) => {
+      const turned = Object.values(w).map((w) => renamed(d.contract(h, w, "c"), "e", "c"));
+      const mixed = turned.reduce((a, b) => d.add(a, b));
+      const gate = d.sigmoid(d.sum(d.tanh(d.contract(m, v, "c")), "g"));
+      const next = d.tanh(d.add(d.mul(gate, mixed), x));
+      const before = d.flip(m, "c");
+      return {
+        next: { h: next, m: d.add(d.scale(m, 0.9), d.scale(before, 0.1)) },
+        out: { y: d.mul(next, d.sub(h, d.mean(h, "c"))), z: d.add(before, d.maximum(next, "b")) },
+      };
+    });
+    return d.add(out.y, out.z) as AnyTensor;
+  });
+}
+// Reductions of the same rows, around the most that one kernel takes.
+for (const count of [8, 15, 16, 17, 18, 33]) {
+  const x = d.input("x", { i: 300, j: 40 });
+  const sums = Array.from(
+    { length: count },
+    (_, k) => [`y${k}`, d.sum(d.sin(d.scale(x, k + 1)), "j") as AnyTensor] as const,
+  );
+  made[`${count} sums of the same rows`] = programOf(Object.fromEntries(sums));
+  made[`${count} sums of two kinds of rows`] = programOf(Object.fromEntries(
+    sums.map(([name, y], k) =>
+      [name, k % 2 === 0 ? y : d.maximum(d.mul(x, d.scalarOf(k)), "j") as AnyTensor] as const
+    ),
+  ));
+  made[`${count} sums that one map reads`] = programOf({
+    y: sums.map(([, y]) => y).reduce((a, b) => d.add(d.mul(a, b), d.sum(x, "j")) as AnyTensor),
+  });
+}
+// Axes of one name in several sizes, some of them more often than others.
+{
+  const x = d.input("x", { i: 40, j: 6 });
+  const parts = [7, 20, 7, 13].map((size, k) => d.slice(x, "i", k, size) as AnyTensor);
+  made["one axis in three sizes"] = programOf({
+    ...Object.fromEntries(parts.map((part, k) => [`y${k}`, d.exp(d.sum(part, "j")) as AnyTensor])),
+    all: parts.map((part) => d.sum(d.square(part), ["i", "j"]) as AnyTensor)
+      .reduce((a, b) => d.mul(a, b) as AnyTensor),
+  });
+}
+// Leaves as outputs and as new values, some of which others overwrite.
+{
+  const [p, q] = ["p", "q"].map((name) => d.param(name, { i: 6, j: 5 }, zeros) as AnyTensor);
+  const x: AnyTensor = d.input("x", { i: 6, j: 5 });
+  made["leaves to outputs and parameters"] = {
+    outputs: {
+      p: { of: p, order: ["j", "i"] },
+      x: { of: x, order: ["i", "j"] },
+      y: { of: d.add(p, q) as AnyTensor, order: ["i", "j"] },
+    },
+    updates: { p: q, q: p },
+  };
+  made["a parameter and its new value"] = {
+    outputs: { was: { of: p, order: ["i", "j"] }, turned: { of: q, order: ["j", "i"] } },
+    updates: { p: d.exp(p), q: d.add(q, d.sum(p, "j")) as AnyTensor },
+  };
+}
+// Reads along merged, split, padded and strided axes, in rows and in maps.
+for (const [i, j] of [[6, 8], [5, 7], [33, 12]]) {
+  both(`movements inside of sums of ${i} x ${j}`, { x: { i, j }, y: { i, j } }, ({ x, y }) => {
+    const flat = d.merge(d.exp(x), ["i", "j"], "n");
+    const wide = d.pad(d.merge(y, ["j", "i"], "n"), "n", 3, 5);
+    const every = d.slice(wide, "n", 1, i * j, 1);
+    const back = d.split(d.flip(d.mul(flat, every), "n"), "n", { j, i });
+    return d.add(d.sum(back, "j"), d.sum(d.mul(back, d.maximum(back, "i")), "j")) as AnyTensor;
+  });
+  both(`windows of ${i} x ${j}`, { x: { i, j } }, ({ x }) => {
+    const w = d.windows(x, "j", { out: "j", tap: "k", size: 3 }, {
+      stride: 2,
+      before: 1,
+      after: 2,
+    });
+    return d.mul(d.softmax(w, "k"), d.sum(w, ["k", "j"])) as AnyTensor;
+  });
+}
+// Who attains a maximum, through renames; f16 keeps what is compared.
+both("who attains a maximum", { x: { i: 90, j: 60 } }, ({ x }) => {
+  const y = d.sin(d.mul(x, x)), top = d.maximum(y, "j");
+  const isTop = d.equal(renamed(y, "i", "k"), renamed(top, "i", "k")) as AnyTensor;
+  return d.mul(d.toFloat(isTop), renamed(y, "i", "k")) as AnyTensor;
+});
+both("a product of expanded factors", { x: { i: 70, j: 50 }, y: { i: 70 }, z: { j: 50 } }, (
+  { x, y, z },
+) => {
+  const scaled = d.mul(d.mul(x, y), d.mul(d.exp(z), y));
+  return d.add(d.sum(d.mul(scaled, d.square(z)), "i"), d.sum(d.mul(scaled, x), "i")) as AnyTensor;
+});
+for (const chunk of [40, 3000]) {
+  both(`recurrences whose outputs read their inputs, ${chunk} steps`, {
+    ...{ a: { t: chunk, c: 24 }, b: { t: chunk, c: 24 }, q: { t: chunk, c: 24 } },
+  }, ({ a, b, q }) => {
+    const { out } = d.scan(
+      {
+        over: "t",
+        from: { h: d.expand(d.scalarOf(0), { c: 24 }) as AnyTensor },
+        each: { a, b, q },
+      },
+      ({ h }, { a, b, q }) => {
+        const next = d.add(d.mul(d.sigmoid(a), h), b) as AnyTensor;
+        return { next: { h: next }, out: { y: d.mul(q, next), s: d.mul(h, q), u: d.sin(b) } };
+      },
+    );
+    return d.add(d.add(out.y, out.s), out.u) as AnyTensor;
+  });
 }
 
 // Many parameters, changed side by side.
