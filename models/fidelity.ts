@@ -5,7 +5,7 @@
 export interface Fidelity {
   /**
    * Whether the token that stands for a hidden patch carries its position. Published: "dropped", so
-   * that all hidden patches look alike, and a Transformer, which knows order only from positions,
+   * that all hidden patches are equal, and a Transformer, which knows order only from positions,
    * predicts one and the same patch for all of them.
    */
   readonly maskedPositions: "dropped" | "kept";

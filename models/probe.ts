@@ -1,7 +1,7 @@
 // The classifier that embeddings are scored with: hear-eval-kit's perceptron with batch norm and
 // dropout (Turian et al., "HEAR: Holistic evaluation of audio representations", 2022) as the published
 // comparison sets it up. Everything has an axis `trial`: seeds, folds and points of the grid are
-// trained beside each other by one program, each with rows, rate, dropout and random key of its own.
+// trained in parallel by one program, each with rows, rate, dropout and random key of its own.
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import type { Initialiser, Key } from "../dsl/node.ts";
@@ -74,7 +74,7 @@ const adam = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 };
 const xavierNormal = (inputs: number, outputs: number, gain: number): Initialiser =>
   spread(gain * Math.sqrt(2 / (inputs + outputs)));
 
-/** What training needs beside a batch: which rows count, and what dropout depends on. */
+/** What training needs in addition to a batch: which rows count, and the key of dropout. */
 interface Training {
   readonly present: Rows;
   readonly dropout: PerTrial;
@@ -242,7 +242,7 @@ export const probePredictions = (sizes: ProbeSizes, rows: number): Channels => {
 /**
  * First values for the trials that begin, as updates of all that `probeStep` changes: inputs `fresh`
  * (1 for a trial that begins), `seed` and `stream`. A probe's values depend on nothing else, so that
- * it is the same whichever others are trained beside it.
+ * it is the same whichever others are trained with it.
  */
 export const probeStart = (sizes: ProbeSizes, changed: readonly Parameter[]): Updates => {
   const fresh = less(scalarOf(0), input("fresh", { trial: sizes.trials })) as AnyTensor;

@@ -15,12 +15,12 @@ import { xlstmBlock, type XlstmSizes } from "./xlstm.ts";
  * The order in which blocks read tokens: all from first to last, all from last to first, in turns
  * (even blocks forward, odd ones back), or both ways at once. A recurrent block that reads both ways
  * is run on the sequence and on its reverse with the same weights, and the two outputs are averaged;
- * attention just sees all tokens, and a custom block is told that it may. In the other orders
+ * attention just sees all tokens, and a custom block gets that as a setting. In the other orders
  * attention is causal.
  */
 export type Order = "causal" | "reversed" | "alternating" | "bidirectional";
 
-/** What a block of an architecture that is not in the house is told. */
+/** What a block of a user's architecture is given. */
 export interface CustomOptions {
   /** Its number, from 0. */
   readonly number: number;
@@ -63,7 +63,7 @@ export type StackSizes = Family & {
   readonly depth: number;
   readonly order: Order;
   readonly norm: Norm;
-  /** Attention is told positions by rotating queries and keys. Only Transformers have attention. */
+  /** Positions are given to attention by rotating queries and keys. Only Transformers have attention. */
   readonly rotary?: boolean;
   /** Share of clips for which the last block is skipped in training; earlier blocks less often. */
   readonly stochasticDepth: number;

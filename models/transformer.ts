@@ -43,7 +43,7 @@ export interface TransformerSizes {
   readonly mlp: number;
 }
 
-/** What attention may look at, and whether it is told positions by rotation. */
+/** What attention may look at, and whether it gets positions by rotation. */
 export interface AttentionOptions {
   readonly heads: number;
   /** Token t sees only tokens up to t. */

@@ -1,5 +1,5 @@
 // What a command is: a summary, notes, options and words as data, of which help and shell completions are
-// made, and what runs with them. Its arguments are read and checked here, for all commands alike.
+// made, and what runs with them. Its arguments are read and checked here, in the same way for all commands.
 import * as E from "fp-ts/Either.js";
 import { readArguments } from "../io/arguments.ts";
 

@@ -17,7 +17,7 @@ const optionsOf = ({ options }: Command) => [
     help,
     ...(value === undefined ? {} : { suggests }),
   })),
-  { name: "help", help: "tells what the command does" },
+  { name: "help", help: "explains the command" },
 ];
 
 const posix = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

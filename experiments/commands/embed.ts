@@ -317,7 +317,7 @@ Recordings are as long as they are. Status 1 when any of them could not be embed
     ),
     out: neededText("DIR", "where to write", "where to write", { paths: "folders" }),
     device,
-    batch: whole("N", "stretches of audio that are computed at once", {
+    batch: whole("N", "segments of audio that are computed at once", {
       from: 1,
       to: 1024,
       otherwise: 8,

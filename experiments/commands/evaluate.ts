@@ -6,7 +6,7 @@ import { commandOf, neededText, neededTexts, noWords, text, texts, whole } from 
 import { device, fidelity, jsonTable } from "./options.ts";
 
 export const command = commandOf({
-  summary: "scores embeddings on tasks in HEAR's layout, beside baselines",
+  summary: "scores embeddings on tasks in HEAR's layout, and baselines for comparison",
   notes: `\
 Scores embeddings on downstream tasks in the layout of HEAR: trains the published probe on them, for
 ten seeds, beside the same encoder untrained and log-mel statistics. Prints a table; writes
@@ -37,7 +37,7 @@ them. All tasks are checked first. What is done is kept: the same command goes o
     ),
     out: text(
       "DIR",
-      "where to write (default: the folder 'evaluation' beside the first checkpoint)",
+      "where to write (default: the folder 'evaluation' next to the first checkpoint)",
       {
         paths: "folders",
       },

@@ -15,7 +15,9 @@ experiments, only the totals: a line for each.`,
   options: {
     set,
     device,
-    time: flag("measures each kernel, and the device's copy bandwidth and flop rate beside it"),
+    time: flag(
+      "measures each kernel, and the device's copy bandwidth and flop rate for comparison",
+    ),
     json: flag("one JSON object"),
     code: flag("with each kernel's WGSL"),
   },

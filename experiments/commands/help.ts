@@ -66,7 +66,7 @@ export const helpText = (name: string, { notes, words, options }: Command): stri
 export const listText = (commands: Readonly<Record<string, Command>>): string =>
   "deno task COMMAND ...\n\n" +
   table(Object.entries(commands).map(([name, { summary }]) => [name, summary])) +
-  "\n\ndeno task COMMAND --help tells more of one.";
+  "\n\ndeno task COMMAND --help shows the options of one.";
 
 /** That there is no such command, or none at all, and which there are. */
 export const noCommandText = (name: string | undefined, names: readonly string[]): string =>
@@ -75,7 +75,7 @@ export const noCommandText = (name: string | undefined, names: readonly string[]
 
 export const command = commandOf({
   summary: "says what commands there are, or what one of them does",
-  notes: "Lists the commands, or tells what some of them do; NAME --help is the same.",
+  notes: "Lists the commands, or explains some of them; NAME --help does the same.",
   words: {
     usage: "[NAME...]",
     help: { NAME: "a command" },

@@ -1,5 +1,5 @@
 // `import`: a checkpoint of other code, PyTorch's or bare safetensors, becomes a checkpoint of ours:
-// the same names and layouts, with the description of the encoder beside them.
+// the same names and layouts, with the description of the encoder as metadata.
 import * as E from "fp-ts/Either.js";
 import { input } from "../../dsl/ops.ts";
 import { type Parameter, parameters } from "../../dsl/parameters.ts";
@@ -164,7 +164,7 @@ export const importFrom = (
   });
 };
 
-/** What `embed` reads beside the tensors. */
+/** What `embed` reads in addition to the tensors. */
 const metadataOf = ({ encoder, frames }: Recognised): Readonly<Record<string, string>> => ({
   format: "pt",
   encoder: JSON.stringify(encoder),
@@ -173,7 +173,7 @@ const metadataOf = ({ encoder, frames }: Recognised): Readonly<Record<string, st
   fidelity: JSON.stringify(faithful),
 });
 
-// ---------------------------------------------------------------- what is told
+// ---------------------------------------------------------------- what is printed
 
 /** The first names of a list on lines of their own. */
 const listText = (title: string, names: readonly string[]): readonly string[] => {
@@ -258,7 +258,7 @@ const isSame = (from: string, to: string): boolean => {
   }
 };
 
-/** Imports `from` to `to`, tells what matched, and gives the exit status. */
+/** Imports `from` to `to`, prints what matched, and gives the exit status. */
 export const importFile = async (
   from: string,
   to: string,
@@ -300,7 +300,7 @@ Nothing in the file is run.`,
       files.length === 2 ? undefined : "two files are needed: the one to read and the one to write",
   },
   options: {
-    heads: whole("N", "attention heads of a Transformer whose width does not tell them", {
+    heads: whole("N", "attention heads of a Transformer from whose width they do not follow", {
       from: 1,
       to: 9999,
       otherwise: undefined,

@@ -5,7 +5,7 @@ import { flag, oneOf, type Option } from "./command.ts";
 
 const isDevice = (name: string): name is DeviceName => deviceNames.some((known) => known === name);
 
-/** Where a command computes; some say by default what they were told elsewhere. */
+/** The device of a command; some take their default from a spec. */
 export const device: Option<DeviceName | undefined> = {
   takes: "text",
   value: "D",

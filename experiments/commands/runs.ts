@@ -1,5 +1,5 @@
 // `deno task runs`: what runs there are and how they stand; in what two of them differ; and their
-// removal, which only ever takes the folder of a run that nobody is writing.
+// removal, which only deletes the folder of a run that no process is writing.
 import * as E from "fp-ts/Either.js";
 import { reasonText, withoutSlash } from "../io/files.ts";
 import { readMetrics, readTimings } from "../training/metrics.ts";
@@ -15,7 +15,7 @@ import { textTable } from "../formats/tables.ts";
 export interface RunSummary {
   readonly name: string;
   readonly folder: string;
-  /** `killed`: it says that it is running, but nobody writes its folder. */
+  /** `killed`: its record says running, but no process writes its folder. */
   readonly state: "running" | "finished" | "stopped" | "killed";
   /** Updates made, and those that the spec asks for. */
   readonly step: number;
@@ -148,7 +148,7 @@ const studyFolder = (name: string, root: string): string | undefined => {
 };
 
 /**
- * Deletes a run, or a study with all its runs; gives the folder that is gone. It is renamed first, so
+ * Deletes a run, or a study with all its runs; gives the deleted folder. It is renamed first, so
  * that no half of it stays.
  */
 export const deleteRun = (name: string, root: string): E.Either<RunsError, string> => {

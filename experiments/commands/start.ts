@@ -42,7 +42,7 @@ const startWide = async (args: readonly string[]): Promise<never> => {
 };
 
 if (import.meta.main) {
-  // Who has set the variable, to anything, has said what V8 is to be told.
+  // If DENO_V8_FLAGS is set already, it is left as it is.
   if (hasAvx2() && !Deno.env.has(flagsVariable)) await startWide(Deno.args);
   else {
     const { main } = await import("./main.ts");

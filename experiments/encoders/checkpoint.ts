@@ -60,7 +60,7 @@ export type CheckpointError =
     readonly problems: readonly string[];
   }
   | {
-    /** Tensors that are missing, or not what the encoder needs; each is told by its name. */
+    /** Tensors that are missing, or not what the encoder needs; each is listed by its name. */
     readonly _tag: "Misfit";
     readonly file: string;
     readonly problems: readonly string[];
@@ -138,7 +138,7 @@ const several = (problems: readonly string[]): string => {
 
 // ---------------------------------------------------------------- metadata
 
-// What is beyond any front end is a mistake, and would only be told when memory ends.
+// Sizes beyond those of any front end are errors, which otherwise would show when memory runs out.
 const upTo = (most: number): t.Type<number> =>
   numberThat(`a whole number from 1 to ${most}`, (n) => Number.isInteger(n) && n >= 1 && n <= most);
 

@@ -59,7 +59,7 @@ const shellDocs: Docs<Shell> = {
   positions:
     "How tokens know where they stand: fixed sines and cosines, a learnt table, rotation " +
     "of queries and keys (Transformers only), or not at all.",
-  registers: "Learnt tokens beside the class token that hold no patch.",
+  registers: "Learnt tokens in addition to the class token that hold no patch.",
   stochasticDepth: "Share of clips for which the last block is skipped in training; earlier " +
     "blocks are skipped less often. 0 skips nothing.",
 };
@@ -136,7 +136,7 @@ const customDocs: Docs<Of<"module">> = {
     "The path of a module that exports block, relative to the spec's file; docs/encoders.md " +
     "says what it must do.",
   ...shellDocs,
-  settings: "What block is told besides: numbers, texts and booleans by name.",
+  settings: "Further settings of block: numbers, texts and booleans by name.",
 };
 
 /** An encoder as a spec writes it: its other fields depend on `family`. */

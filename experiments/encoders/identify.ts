@@ -13,7 +13,7 @@ import { quoted } from "../../backends/runtime/text.ts";
 /** Shapes of tensors by name. */
 export type Shapes = ReadonlyMap<string, readonly number[]>;
 
-/** What is told from them. */
+/** What follows from them. */
 export interface Recognised {
   readonly encoder: FamilyEncoder;
   /** Frames of the spectrograms that its positions are made for; they have 80 mel bands. */
@@ -23,7 +23,7 @@ export interface Recognised {
 /** More blocks than any encoder has; building them would take long. */
 const mostBlocks = 256;
 
-/** Tensors of every family that tell its sizes, with their number of axes. */
+/** Tensors of every family from which its sizes follow, with their number of axes. */
 const shell = {
   "patch_embed.proj.weight": 4,
   "pos_embed": 3,
@@ -43,7 +43,7 @@ const marks: Readonly<Record<FamilyName, Readonly<Record<string, number>>>> = {
 };
 
 /**
- * The encoder whose tensors have these names and shapes. What they do not tell is as published: the
+ * The encoder whose tensors have these names and shapes. What does not follow from them is as published: the
  * order of tokens, the form of scans. A Transformer's `heads` leave no trace either; without the
  * option they are those of the published size with this width, or one per 64 channels. A left is a
  * sentence that says what was missing or made no sense.
@@ -67,7 +67,7 @@ export const recognise = (
   ];
   for (const [name, axes] of needed) {
     const shape = shapes.get(name);
-    if (shape === undefined) return E.left(`there is no '${name}', which tells sizes`);
+    if (shape === undefined) return E.left(`there is no '${name}', from which sizes follow`);
     if (shape.length !== axes || !shape.every((n) => Number.isSafeInteger(n) && n > 0)) {
       return E.left(`'${name}' is ${shapeText(shape)}, where ${axes} axes were expected`);
     }
@@ -139,7 +139,7 @@ export const sizeOf = (encoder: FamilyEncoder): string | undefined =>
     return dim === encoder.dim && depth === encoder.depth;
   });
 
-// What names and shapes do not tell, as published.
+// What does not follow from names and shapes, as published.
 const base = <F extends FamilyName>(family: F): Extract<FamilyEncoder, { readonly family: F }> =>
   publishedEncoder(family, "tiny") as Extract<FamilyEncoder, { readonly family: F }>;
 
@@ -204,7 +204,7 @@ const headsOf = (dim: number, asked: number | undefined): E.Either<string, numbe
   if (Number.isInteger(dim / heads) && Number.isInteger(heads)) return E.right(heads);
   return E.left(
     asked === undefined
-      ? `its width, ${dim}, does not tell the number of heads; give it with --heads`
+      ? `the number of heads does not follow from its width, ${dim}; give it with --heads`
       : `its width, ${dim}, is not a multiple of ${asked} heads`,
   );
 };

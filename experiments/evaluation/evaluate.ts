@@ -32,11 +32,11 @@ export interface EvaluateOptions {
   readonly device: string;
   /** Instead of what the checkpoints say. */
   readonly fidelity?: "faithful" | "corrected";
-  /** Where to write; by default the folder `evaluation` beside the first checkpoint. */
+  /** Where to write; by default the folder `evaluation` next to the first checkpoint. */
   readonly out?: string;
   /** Where embeddings and scores are kept; by default where it writes. */
   readonly kept?: string;
-  /** Aborted once an end is asked for, where somebody listens for longer. */
+  /** Aborted when an end is requested; the caller may listen for longer. */
   readonly signal?: AbortSignal;
   /** Whether to print the whole evaluation as JSON instead of the table. */
   readonly json: boolean;

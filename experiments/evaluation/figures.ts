@@ -126,7 +126,7 @@ ${dots.join("\n")}
 </svg></figure>`;
 };
 
-/** How these look, beside the style of all reports. */
+/** Styles of these figures, in addition to those of all reports. */
 export const figureStyle = `
 .scores { overflow-x: auto; }
 .scores th, .scores td { padding-right: 1.5rem; white-space: nowrap; }

@@ -136,7 +136,7 @@ export const documentOf = (of: Evaluation): unknown => {
 
 // ---------------------------------------------------------------- what is kept
 
-/** All that the scores of a task depend on beside the seed, as a hash. */
+/** A hash of all that the scores of a task depend on, except the seed. */
 export const scoreKey = (
   backend: string,
   task: Task,

@@ -10,7 +10,7 @@ import {
 import type { Interval } from "./probe/statistics.ts";
 import { type Evaluation, intervalOf, summaryOf } from "./results.ts";
 
-/** Scores that are shares, which are told in per cent. */
+/** Scores that are fractions, which are shown in per cent. */
 const isShare = (score: string): boolean => score !== "d_prime";
 
 /** A score with its interval: `64.5 ± 1.2`. */
@@ -22,7 +22,7 @@ export const scoreText = ({ mean, halfWidth }: Interval, factor: number): string
     : text(mean) + (halfWidth === undefined ? "" : ` ± ${text(halfWidth)}`);
 };
 
-/** The factor that a task's score is told with. */
+/** The factor by which a task's score is shown. */
 export const factorOf = (score: string): number => isShare(score) ? 100 : 1;
 
 /** Rows of a table with a head: a row for each task and one for s(m), a column for each model. */

@@ -78,7 +78,7 @@ export const openNpy = (path: string, shape: readonly number[]): E.Either<FileEr
     try {
       Deno.removeSync(partial);
     } catch {
-      // It is gone already; the error that led here says more.
+      // It does not exist any more; the error that led here says more.
     }
   };
   const begun = attempt(() => write(npyHeader(shape)));

@@ -49,7 +49,7 @@ export const tarFiles = async function* (
       const padded = await reader.read(Math.ceil(size / 512) * 512);
       if (padded === undefined) return yield E.left({ _tag: "CutArchive" });
       const content = padded.subarray(0, size);
-      if (kind === "g") continue; // It tells nothing that is needed of the files that follow.
+      if (kind === "g") continue; // Global headers have nothing that is needed of the files that follow.
       if (kind === "x" || kind === "L") {
         const name = kind === "L" ? text(content) : paxPath(content);
         if (name !== undefined) longName = name;

@@ -19,7 +19,7 @@ export const bytesSource = (bytes: Uint8Array): Source => ({
   read: (at, length) => bytes.slice(at, at + length),
 });
 
-/** An open file as a source; whoever opened it closes it. */
+/** An open file as a source; the caller closes it. */
 export const fileSource = (file: Deno.FsFile): Source => ({
   size: file.statSync().size,
   read: (at, length) => {

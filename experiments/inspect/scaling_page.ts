@@ -90,7 +90,7 @@ const cells = (point: Point): readonly string[] => {
   ];
 };
 
-/** A point in one line, as it is told while the others are still measured. */
+/** A point as one line, printed while the others are still measured. */
 export const pointText = (point: Point): string => {
   const [family, pass, tokens, ...rest] = cells(point);
   if (E.isLeft(point.found)) return `${family}, ${pass}, ${tokens} tokens: ${rest[0]}`;

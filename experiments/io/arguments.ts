@@ -1,6 +1,6 @@
 // The arguments of a command as its options by name and the words between them, taken apart by
 // `@std/cli`'s parseArgs. That is lenient; here an option that there is not, a value that is missing or
-// one that nobody takes is told in a sentence.
+// an unknown one is reported in a sentence.
 import * as E from "fp-ts/Either.js";
 import { parseArgs } from "@std/cli/parse-args";
 

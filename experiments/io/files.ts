@@ -17,7 +17,7 @@ export interface FileError {
 }
 
 /**
- * Writes a file whole: whoever opens `path` sees the old content or the new one, nothing between.
+ * Writes a file atomically: a reader of `path` sees the old content or the new one, nothing between.
  * The folder must exist. On an error the file is as it was, and nothing else is left. Writers of
  * one path must follow one another; a killed one's `.partial` file is replaced by the next.
  */
@@ -49,7 +49,7 @@ export const ensureFolder = (path: string): TaskEither<FileError, void> => async
     Deno.mkdirSync(path, { recursive: true });
   });
   return E.isLeft(made) ? made : await attempt("write into the folder", path, () => {
-    // One name for all, so that what a kill leaves between the two is gone the next time.
+    // One name for all, so that the next write replaces what a kill left between the two.
     const probe = `${path}/.writable`;
     Deno.writeTextFileSync(probe, "");
     removeIfThere(probe);

@@ -44,7 +44,7 @@ export const unlessEnded = async <A>(
 ): Promise<A | undefined> => {
   if (signal === undefined) return await waited;
   if (signal.aborted) {
-    waited.catch(() => {}); // Nobody hears of it any more.
+    waited.catch(() => {}); // The rejection has no other listener.
     return undefined;
   }
   const { promise: ended, resolve } = Promise.withResolvers<undefined>();

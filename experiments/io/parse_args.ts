@@ -3,8 +3,8 @@
 // names and types, so that no code changes where the package itself is there.
 //
 // It is more lenient than `parseArgs` of node:util: whatever begins with `-` is an option, also one
-// that nobody declared; an option of text without a value is the empty string; a flag may be given a
-// value. What a user should be told of is told by arguments.ts.
+// that was not declared; an option of text without a value is the empty string; a flag may be given a
+// value. arguments.ts reports what is wrong for a user.
 
 /** One name, or several. */
 type Names<Name extends string> = Name | readonly Name[];
@@ -34,7 +34,7 @@ export interface ParseOptions<
   /** Whether what follows `--` is in the result's `--` rather than at the end of `_`. */
   readonly "--"?: boolean;
   /**
-   * Called with every argument that nobody declared: as it was given and, where it is an option, with
+   * Called with every argument that was not declared: as it was given and, where it is an option, with
    * its name and value. Where it gives false, the argument is left out.
    */
   readonly unknown?: (arg: string, key?: string, value?: unknown) => unknown;

@@ -47,8 +47,8 @@ export function progress(output: ProgressOutput): Progress {
 }
 
 /**
- * Standard error, as it is here: results on standard output stay clean. A run goes on when nobody reads
- * it any more, as after a terminal was closed.
+ * Standard error: results on standard output stay clean. A run continues when the reader of its output
+ * is gone, as after a terminal was closed.
  */
 export function standardError(): ProgressOutput {
   const encoder = new TextEncoder();

@@ -1,7 +1,7 @@
 // Only regular files are opened for reading: a named pipe gives nothing until another process
 // writes to it, a device may give bytes without end, and opening either may block forever.
 
-/** What something is, in words; undefined for files and folders, which are told apart elsewhere. */
+/** What something is, in words; undefined for files and folders, which are distinguished elsewhere. */
 const kindOf = (info: Deno.FileInfo): string | undefined => {
   if (info.isFile || info.isDirectory) return undefined;
   if (info.isFifo) return "a named pipe";

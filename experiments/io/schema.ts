@@ -20,7 +20,7 @@ export type FieldError =
     /** The name of a field here that may be meant, or the path of one in a field here. */
     readonly nearest?: string;
     readonly known: readonly string[];
-    /** What the field `tag` beside it is where there is such a field, and what it is here. */
+    /** The variants that have such a field, by the value of `tag`, and its value here. */
     readonly variants?: {
       readonly tag: string;
       readonly having: readonly string[];
@@ -55,7 +55,7 @@ export const schemaOf = (codec: t.Any): Schema => "schema" in codec ? codec.sche
 export const fieldsOf = (codec: t.Any): Readonly<Record<string, t.Any>> =>
   "props" in codec ? codec.props as Readonly<Record<string, t.Any>> : {};
 
-/** The objects that a codec of `tagged` takes, and the field that tells them apart. */
+/** The objects that a codec of `tagged` takes, and the field that selects one. */
 export interface Variants {
   readonly tag: string;
   readonly variants: Readonly<Record<string, t.Any>>;
@@ -273,7 +273,7 @@ export const optional = <A>(codec: t.Type<A>): t.Type<A | undefined> =>
     variantsOf(codec) ?? {},
   );
 
-/** One of several objects, told apart by the text in the field `tag`. */
+/** One of several objects, selected by the text in the field `tag`. */
 export const tagged = <V extends Readonly<Record<string, t.Any>>>(
   tag: string,
   variants: V,

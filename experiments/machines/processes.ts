@@ -43,7 +43,7 @@ export const alone: Processes = {
   abort: () => {},
 };
 
-/** A reason that one process has, as all of them are to hear it. */
+/** The reason of one process, labelled for all of them. */
 export const labelled = ({ share: { rank, of } }: Processes, reason: string): string =>
   rank === 0 ? reason : `process ${rank} of ${of} on ${Deno.hostname()}: ${reason}`;
 
@@ -80,7 +80,7 @@ const bytesOf = (of: Float32Array | Int32Array): Uint8Array =>
 export const processesOf = (world: World): Processes => {
   const { rank, size } = world;
 
-  // Lengths first: nearly always nobody has anything to say, and then nothing more is sent.
+  // Lengths first: nearly always all are zero, and then nothing more is sent.
   const gather = async (own: string): Promise<readonly string[]> => {
     const text = new TextEncoder().encode(own), lengths = new Int32Array(size);
     await world.allGather(bytesOf(Int32Array.of(text.length)), bytesOf(lengths));

@@ -209,7 +209,7 @@ export const lengthsFigures = (points: readonly LengthPoint[]): string => {
     );
 };
 
-/** How these look, beside the style of all reports and the families' colours. */
+/** Styles of these figures, in addition to those of all reports and the families' colours. */
 export const studyStyle = `
 svg .dash-0, svg .dash-1, svg .dash-2, svg .dash-3 { stroke-width: 2; }
 svg path.dash-1, svg line.dash-1 { stroke-dasharray: 6 4; }

@@ -243,6 +243,6 @@ export const curveOf = ({ runs }: Row): readonly { readonly x: number; readonly 
   return [...steps].map(([x, losses]) => ({ x, y: mean(losses) }));
 };
 
-/** Floating-point operations of training, for each clip; undefined where the device did not tell. */
+/** Floating-point operations of training, for each clip; undefined where the device did not report them. */
 export const flopsPerClip = ({ record, spec }: RunResult): number | undefined =>
   record.step === undefined ? undefined : record.step.flops / spec.batch;

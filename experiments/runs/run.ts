@@ -26,7 +26,7 @@ export interface RunIn {
   readonly resume: boolean;
   /** A folder that keeps embeddings and scores for several runs; by default each keeps its own. */
   readonly kept?: string;
-  /** Aborted once an end is asked for, where somebody listens for longer than the run lasts. */
+  /** Aborted when an end is requested; the caller may listen for longer than the run lasts. */
   readonly signal?: AbortSignal;
   /** Says nothing of how the device was chosen, which an earlier run did. */
   readonly again?: boolean;
@@ -98,7 +98,7 @@ export const evaluateRun = async (
   });
 };
 
-// Data that is read before training is told of, as it may take minutes.
+// Reading data before training is announced, as it may take minutes.
 const openShown = async (
   spec: Spec,
   { share: { rank, of }, threads }: Processes,

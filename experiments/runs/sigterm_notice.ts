@@ -13,7 +13,7 @@ export interface LastWords {
   readonly of: number;
 }
 
-/** What a process says that is told to end. */
+/** The message of a process that receives SIGTERM. */
 export const lastWords = ({ folder, of }: LastWords, step: number | undefined): string =>
   `the run was told to end (SIGTERM), as when one of its ${of} processes dies; ` +
   (step === undefined

@@ -27,7 +27,7 @@ export interface StudyIn {
   readonly shard?: Shard;
 }
 
-/** The runs of a share. Neighbours cost alike, so they go to different shares. */
+/** The runs of a share. Neighbours cost about the same, so they go to different shares. */
 export const shared = (
   runs: readonly Spec[],
   shard: Shard = { index: 1, of: 1 },

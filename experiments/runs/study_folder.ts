@@ -21,7 +21,7 @@ export interface StudyFolder {
   readonly others: readonly string[];
 }
 
-/** What lies in a study's folder beside its runs. */
+/** What a study's folder has in addition to its runs. */
 const written = [
   "study.json",
   "report.html",

@@ -102,11 +102,11 @@ const rowsOf = (of: Schema, path: string): readonly Row[] =>
       description: given + (value.description ?? ""),
     };
     const inside = objects(value).filter((one) => one.properties !== undefined);
-    // Variants are told apart in a section of their own.
+    // Variants are listed in a section of their own.
     return inside.length === 1 ? [row, ...rowsOf(inside[0], at)] : [row];
   });
 
-/** The text in the field that tells a variant from the others. */
+/** The value of the field that selects a variant. */
 const tagOf = (of: Schema): string =>
   Object.entries(of.properties ?? {}).flatMap(([key, { const: one, enum: several }]) =>
     ["family", "kind", "style"].includes(key)

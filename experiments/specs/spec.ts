@@ -16,7 +16,7 @@ export type { DataSpec, EncoderSpec, EvaluationSpec, FidelitySpec, FieldError };
 
 /**
  * One pre-training experiment: masked log-mel spectrograms, an encoder that fills them in. What each
- * field is for stands beside its codec in fields.ts.
+ * field is for is next to its codec in fields.ts.
  */
 export interface Spec {
   readonly version: 1;

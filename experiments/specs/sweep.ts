@@ -29,7 +29,7 @@ export interface Part {
   readonly dimensions: readonly Dimension[];
 }
 
-/** What a study has beside the fields of a spec. */
+/** The fields of a study that a spec does not have. */
 export interface StudyFields {
   readonly sweep: readonly Part[];
   /** Lengths in patches at which time and memory of the first part's encoders are measured. */
@@ -231,7 +231,7 @@ export const combinations = ({ sweep }: Pick<StudyFields, "sweep">): readonly Co
 
 /**
  * Combinations with their specs as a study: runs that are the same but for their names are one. On the
- * left, which runs can not be told apart.
+ * left, which runs cannot be distinguished.
  */
 export const studyOf = (
   name: string,

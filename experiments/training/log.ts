@@ -22,7 +22,7 @@ export interface RunLog {
   readonly close: () => void;
 }
 
-/** A log that keeps what it is told and writes nothing. */
+/** A log that keeps its entries in memory and writes no file. */
 export const silentLog = (): RunLog => {
   const metrics: Metric[] = [], timings: Timing[] = [];
   return {

@@ -114,7 +114,7 @@ function mean(of: readonly Point[]): Point {
   return { step: Math.round(average((p) => p.step)), loss: average((p) => p.loss) };
 }
 
-// Losses of single batches jump; beyond a few dozen of them a centred mean tells more.
+// Losses of single batches are noisy; with more than a few dozen a centred mean is shown.
 function smoothed(
   raw: readonly Point[],
 ): { readonly raw: readonly Point[]; readonly smooth?: readonly Point[]; readonly window: number } {

@@ -28,7 +28,7 @@ export interface RunRecord {
   readonly versions: Readonly<Record<string, string>>;
   /** Trained numbers of the model. */
   readonly parameters?: number;
-  /** What one step takes; absent where the device does not tell. */
+  /** Cost of one step; absent where the device does not report it. */
   readonly step?: StepCost;
   /** Held-out loss of predicting each clip's mean; once the run is finished. */
   readonly baseline?: number;
@@ -46,7 +46,7 @@ export type FolderError =
   | { readonly _tag: "FolderUnwritable"; readonly error: FileError }
   | { readonly _tag: "FolderBusy"; readonly folder: string }
   | {
-    /** There is an unfinished run, and nobody said that it should go on. */
+    /** There is an unfinished run, and --resume was not given. */
     readonly _tag: "Unfinished";
     readonly folder: string;
     readonly step: number;
@@ -157,7 +157,7 @@ const locked = (file: Deno.FsFile): boolean => {
 
 /** What a run writes into its folder. */
 export const written: readonly string[] = [
-  // First, so that no spec is ever beside the checkpoints of another.
+  // First, so that no spec is ever next to the checkpoints of another.
   "checkpoints",
   "run.json",
   "spec.json",

@@ -53,7 +53,7 @@ export const readParts = async (
   })(read);
 };
 
-/** What a step tells. */
+/** What a step reports. */
 export interface Stepped {
   /** Loss of the whole batch before the update. */
   readonly loss: number;

@@ -45,7 +45,7 @@ import version from "../../deno.json" with { type: "json" };
 export interface Run {
   readonly spec: Spec;
   readonly backend: Backend;
-  /** The clips; whoever opened the source closes it. */
+  /** The clips; the caller closes the source. */
   readonly source: Source;
   readonly folder: string;
   /** Goes on from the latest checkpoint in the folder, where there is one. */
@@ -149,7 +149,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
   const parts = partsOf(division), writes = share.rank === 0;
   const bar = progress(writes ? standardError() : silence);
   prior.notes.forEach(bar.note);
-  /** Ends the run here, for a reason that the others hear in place of what this process says next. */
+  /** Ends the run here; the reason is sent to the other processes in place of the next message. */
   const end = async (reason: string): Promise<E.Either<RunError, never>> => {
     await agreeOnError(processes, reason);
     return fail(reason);

@@ -76,12 +76,12 @@ const ask = async (
 let running: Decoder | undefined;
 let report: (pid: number | undefined) => void = () => {};
 
-/** Has a listener hear of each process that is started here, by its id, and when it has ended. */
+/** Calls a listener with the id of each process that is started here, and when it has ended. */
 export const onDecoder = (listener: typeof report): void => {
   report = listener;
 };
 
-/** Ends a process that decodes, which may hang and not notice that nobody waits for it any more. */
+/** Kills a decoder process, which may hang and not notice that its client is gone. */
 export const killDecoder = (pid: number | undefined = running?.child.pid): void => {
   if (pid === undefined) return;
   try {
@@ -102,7 +102,7 @@ const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => 
     running.child.ref();
     const decoded = await ask(running, file, wanted);
     if (decoded !== undefined) {
-      running.child.unref(); // It waits, and nobody waits for it.
+      running.child.unref(); // Idle: does not keep the event loop alive.
       return decoded;
     }
     end = await running.child.status;

@@ -46,7 +46,7 @@ const serve = async (): Promise<void> => {
 if (import.meta.main) {
   // What decoders have to say is not an answer.
   console.log = console.info = console.debug = console.error;
-  // A terminal tells all its processes to end. The one that asks decides when.
+  // A terminal signals all its processes. The parent decides when this one ends.
   const signals: readonly Deno.Signal[] = Deno.build.os === "windows"
     ? ["SIGINT"]
     : ["SIGINT", "SIGTERM", "SIGHUP"];

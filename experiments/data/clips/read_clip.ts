@@ -12,7 +12,7 @@ import { cropAt, startOf } from "./recordings.ts";
 import { contentKey, type Store } from "./spectrogram_cache.ts";
 import { reasonOf } from "../../io/reason.ts";
 
-/** Where a recording lies: a file, or a stretch of bytes of one. */
+/** The location of a recording: a file, or a range of bytes of one. */
 export interface Place {
   readonly path: string;
   readonly stretch?: { readonly offset: number; readonly size: number };

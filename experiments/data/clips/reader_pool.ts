@@ -18,7 +18,7 @@ interface Waiting {
   readonly failed: (error: Error) => void;
 }
 
-// A thread that computes answers nobody for a whole step of training, so every thread is given what it
+// The training thread answers no message for a whole step, so every reader is given what it
 // will do in that time; what it made waits in memory.
 const mostOpen = 128;
 

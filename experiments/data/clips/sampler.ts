@@ -20,10 +20,10 @@ export interface OrderOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** Up to so many recordings are all read before training, so that what is wrong is told at once. */
+/** Up to this many recordings are all read before training, so that errors are reported at once. */
 export const readFirst = 4096;
 
-// What a number is drawn for, beside the seed.
+// The purpose of a random number, which its key depends on in addition to the seed.
 const purposes = { heldOut: 0, crop: 1, pass: 2, replacement: 3 };
 
 // Read at once, where no batch says how many.

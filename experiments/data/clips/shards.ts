@@ -114,7 +114,7 @@ const extensions: Readonly<Record<RecordingKind, string>> = {
 
 /**
  * What is in shards. Their headers are read once, by `pool`, and kept in the store if there is one; a
- * shard that is cut or damaged gives what stands before that, and is told as skipped.
+ * shard that is cut or damaged gives what precedes the damage, and is reported as skipped.
  */
 export const shardMembers = async (
   patterns: readonly string[],

@@ -45,7 +45,7 @@ export type DownloadError =
   }
   | { readonly _tag: "Files"; readonly error: FileError };
 
-/** How much is borne, and who hears of it. */
+/** Limits, and callbacks for progress. */
 export interface DownloadOptions {
   readonly onProgress?: (done: number, size: number | undefined) => void;
   /** Attempts without any progress before it is given up. */

@@ -23,7 +23,7 @@ export interface TaskClip {
   readonly path: string;
   /** Indices of its labels, as its split's file has them. */
   readonly labels: readonly number[];
-  /** Samples at the task's rate, by its header; absent where the header does not tell. */
+  /** Samples at the task's rate, by its header; absent where the header does not give it. */
   readonly samples?: number;
 }
 
@@ -66,7 +66,7 @@ export const readTask =
   (folder: string, rate: number = taskRate): TaskEither<TaskError, Task> => () =>
     Promise.resolve(read(folder.replace(/(?<=.)\/+$/, ""), rate));
 
-/** Reads several tasks. When any is broken, all broken ones are told. */
+/** Reads several tasks. When any is broken, all broken ones are reported. */
 export const readTasks = (folders: readonly string[], rate: number = taskRate): TaskEither<
   readonly TaskError[],
   readonly Task[]

@@ -40,7 +40,7 @@ export type UnpackError =
 
 /**
  * Unpacks the task `folder` of a .tar.gz archive to `out/folder`, which must not be there. Clips at
- * another rate become 16 bit at 16000 Hz, mono. `onProgress` hears how many bytes of the archive
+ * another rate become 16 bit at 16000 Hz, mono. `onProgress` gets how many bytes of the archive
  * are read.
  */
 export const unpackTask = (
@@ -119,7 +119,7 @@ async () => {
     try {
       remove(partial);
     } catch {
-      // What stands in the way was told already.
+      // The error that led here has been reported.
     }
   }
 };

@@ -17,7 +17,7 @@ export interface Speaker {
   readonly syllable: number;
 }
 
-/** A speaker whom nobody else is. */
+/** A speaker with a voice of its own. */
 export const speaker = (dice: Dice): Speaker => {
   const pitch = dice.scaled(85, 270);
   return {

@@ -10,7 +10,7 @@ export type Curve = (part: number) => number;
 
 const samples = (seconds: number): number => Math.round(seconds * rate);
 
-// The first sample of a stretch, and how many of it lie in the signal.
+// The first sample of a segment, and how many of its samples lie in the signal.
 function within(out: Float32Array, start: number, seconds: number): readonly [number, number] {
   const first = samples(start);
   return [first, Math.max(0, Math.min(samples(seconds), out.length - first))];

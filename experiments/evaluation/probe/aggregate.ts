@@ -22,7 +22,7 @@ export interface Aggregate {
   readonly formula: string;
   /** The tasks that count, and what min and max are. */
   readonly tasks: readonly TaskRange[];
-  /** Tasks on which all models score the same, which therefore tell nothing and do not count. */
+  /** Tasks on which all models score the same: these carry no information and do not count. */
   readonly undecided: readonly string[];
   /** From 0, worst at everything, to 100, best at everything; in the order of the models. */
   readonly models: readonly { readonly model: string; readonly score: number }[];

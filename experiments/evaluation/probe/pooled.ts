@@ -15,7 +15,7 @@ export interface Scene<T> {
 
 /** Something that gives every clip a vector. */
 export interface Scenes {
-  /** What it is, as a hash of all that its vectors depend on beside the audio. */
+  /** Identifies the model: a hash of all that its vectors depend on, except the audio. */
   readonly key: string;
   readonly width: number;
   /**

@@ -88,7 +88,7 @@ export interface ProbeProgress {
 /**
  * Scores a task's embeddings with the probes of some seeds. Whoever opened the trainers closes them.
  * Gives undefined when it was interrupted. The same embeddings and device give a seed the same scores,
- * whichever others are beside it.
+ * whichever others are trained with it.
  */
 export const probeTask = async (
   trainers: Trainers,

@@ -78,7 +78,7 @@ interface Rows {
   readonly predict: number;
 }
 
-/** Trainers on a device; whoever opens them closes them. */
+/** Trainers on a device; the caller closes them. */
 export const trainersOn = (backend: Backend): Trainers => {
   const opened = new Map<string, Machine>();
   return {

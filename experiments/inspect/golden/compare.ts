@@ -27,7 +27,7 @@ export interface Golden {
   readonly kind: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, TensorData>;
-  /** What stands beside the file under the same name as JSON: the tiny models' checksums. */
+  /** The JSON file of the same name next to it: the tiny models' checksums. */
   readonly companion?: TinyCompanion;
 }
 
@@ -102,7 +102,7 @@ export const numberFrom = (golden: Golden, key: string): number => {
   return value;
 };
 
-/** README of the goldens: this gradient nearly cancels; it is held to the scale of those beside it. */
+/** README of the goldens: this gradient nearly cancels; it is compared at the scale of its neighbours. */
 export const cancels = (name: string): boolean => name.endsWith("igate.bias");
 
 /** The largest gradient of the same block. */

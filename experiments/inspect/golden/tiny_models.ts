@@ -58,7 +58,7 @@ export const runTiny = async (golden: Golden, backend: Backend): Promise<readonl
   const { companion } = golden;
   if (companion === undefined) {
     throw new GoldenError(
-      `${golden.file}: ${golden.kind}.json must stand beside it; it says how the weights are made`,
+      `${golden.file}: ${golden.kind}.json must be next to it; it says how the weights are made`,
     );
   }
   const { config, seed } = companion;

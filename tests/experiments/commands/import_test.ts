@@ -86,7 +86,10 @@ Deno.test("what makes no encoder is told in a sentence", () => {
   );
   assertMatch(`${recognised([])}`, / are; it has 0$/);
   assertMatch(`${said({ "blocks.0.attn.qkv_layer.weight": [24, 8] })}`, /^its tensors should be/);
-  assertStrictEquals(said({ cls_token: undefined }), "there is no 'cls_token', which tells sizes");
+  assertStrictEquals(
+    said({ cls_token: undefined }),
+    "there is no 'cls_token', from which sizes follow",
+  );
   assertStrictEquals(
     said({ pos_embed: [11, 8] }),
     "'pos_embed' is [11, 8], where 3 axes were expected",
@@ -123,7 +126,7 @@ Deno.test("what makes no encoder is told in a sentence", () => {
   );
   assertStrictEquals(
     recognised(shapesOf(small("transformer"))),
-    "its width, 8, does not tell the number of heads; give it with --heads",
+    "the number of heads does not follow from its width, 8; give it with --heads",
   );
   assertStrictEquals(
     recognised(shapesOf(small("transformer")), { heads: 3 }),
@@ -286,10 +289,8 @@ Deno.test("the command tells what it does not understand, and what it cannot rea
       `${checkpoints} cannot be read: it is no file`,
       `${mamba} would be replaced by a file without all that is left over; give OUT another name`,
       `cannot write the file ${join(checkpoints, "none", "b")}: its folder does not exist`,
-      `${
-        join(checkpoints, "transformer.pth")
-      } holds no encoder that is known here: its width, 8, ` +
-      "does not tell the number of heads; give it with --heads",
+      `${join(checkpoints, "transformer.pth")} holds no encoder that is known here: ` +
+      "the number of heads does not follow from its width, 8; give it with --heads",
     ]);
   } finally {
     console.error = error;

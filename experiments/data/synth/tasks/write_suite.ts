@@ -29,7 +29,7 @@ export type SuiteError =
 /**
  * Writes the ten tasks, or some of them, as folders in `folder`, each whole or not at all, as
  * `deno task evaluate` reads them. A task that is there with the same seed and number of clips is left
- * as it is; one with others is an error. `onTask` hears of each task when it is there.
+ * as it is; one with others is an error. `onTask` is called when a task has been written.
  */
 export const writeSuite = (
   folder: string,
@@ -165,7 +165,7 @@ const remove = (path: string): void => {
   }
 };
 
-// A folder comes to be whole or not at all, so its metadata tells what is in it.
+// A folder is written whole or not at all, so its metadata says what is in it.
 function kept(
   folder: string,
   metadata: Readonly<Record<string, unknown>>,
