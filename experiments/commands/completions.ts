@@ -189,9 +189,9 @@ const shells: Readonly<Record<string, (commands: Commands) => string>> = { bash,
 
 export const command = commandOf({
   summary: "prints a script by which bash, zsh or fish completes these commands",
-  notes: `\
-Prints a script by which a shell completes commands, their options, and values that are known. Let the
-shell read it when it starts:
+  notes:
+    `\ Prints a script with which a shell completes commands, their options, and known values. Source it
+when the shell starts:
 
   bash  eval "$(deno task --quiet completions bash)"   in ~/.bashrc
   zsh   eval "$(deno task --quiet completions zsh)"    in ~/.zshrc, after compinit

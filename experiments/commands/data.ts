@@ -8,14 +8,14 @@ import { commandOf, text, whole } from "./command.ts";
 
 export const command = commandOf({
   summary: "fetches HEAR's tasks, or makes ten labelled tasks by program",
-  notes: `\
-'synthetic' makes ten labelled tasks, synthetic_stroke and the like, by program: no download. They
-mirror HEAR's ten in kind, and are laid out as they are. What is there already is kept.
+  notes:
+    `\ 'synthetic' makes ten labelled tasks, synthetic_stroke and the like, by program: no download. They
+mirror HEAR's ten in kind and have the same layout. Existing tasks are kept.
 
-'hear' fetches downstream tasks of HEAR 2021 from Zenodo, checks them, and unpacks them for 'evaluate'.
-What was fetched before an interruption is gone on from. The archives hold audio at 48000 Hz, which
-is resampled to 16000 Hz; HEAR's own files at 16000 Hz lie in a bucket where the one who fetches
-pays, and can be given with --from. A task that is there already is only checked.`,
+'hear' fetches downstream tasks of HEAR 2021 from Zenodo, checks them, and unpacks them for
+'evaluate'. An interrupted download is resumed. The archives hold audio at 48000 Hz, which is
+resampled to 16000 Hz; HEAR's own files at 16000 Hz are in a requester-pays bucket, and can be given
+with --from. An existing task is only checked.`,
   words: {
     usage: { "hear TASK...": ["out", "from"], synthetic: ["out", "clips", "seed"] },
     help: {

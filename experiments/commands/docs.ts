@@ -6,7 +6,8 @@ import { commandOf, noWords } from "./command.ts";
 
 export const command = commandOf({
   summary: "writes the pages that are made of the code, for who changes the fields of a spec",
-  notes: "Writes docs/specs.md and docs/spec.schema.json, which are made of the fields of specs.",
+  notes:
+    "Writes docs/specs.md and docs/spec.schema.json, which are generated from the fields of specs.",
   words: noWords,
   options: {},
   run: async () => {

@@ -129,7 +129,7 @@ export const doctor = async (): Promise<number> => {
 
 export const command = commandOf({
   summary: "says which devices there are, which one is used, what to install",
-  notes: "Says which devices this machine has, which one would be used, and what to install.",
+  notes: "Lists the devices of this machine, which one would be used, and what to install.",
   words: noWords,
   options: {},
   run: async () => E.right(await doctor()),

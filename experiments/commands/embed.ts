@@ -298,7 +298,7 @@ export const command = commandOf({
   notes: `\
 Writes embeddings of recordings as .npy files (float32): NAME.embeddings.npy [rows, width], a row per
 time step; NAME.timestamps.npy [rows], in milliseconds; NAME.scene.npy [width], the mean of the rows.
-Recordings are as long as they are. Status 1 when any of them could not be embedded.`,
+Recordings may have any length. Status 1 when any of them could not be embedded.`,
   words: {
     usage: "AUDIO...",
     help: { AUDIO: "recordings (wav, flac, ogg, mp3), and folders, whose sub-folders are kept" },
@@ -311,7 +311,7 @@ Recordings are as long as they are. Status 1 when any of them could not be embed
   options: {
     checkpoint: neededText(
       "F",
-      "what 'deno task experiment' wrote, or a safetensors file like it",
+      "what 'deno task experiment' wrote, or a safetensors file in the same layout",
       "the encoder to embed with",
       { paths: "files" },
     ),

@@ -7,16 +7,17 @@ import { device, fidelity, jsonTable } from "./options.ts";
 
 export const command = commandOf({
   summary: "scores embeddings on tasks in HEAR's layout, and baselines for comparison",
-  notes: `\
-Scores embeddings on downstream tasks in the layout of HEAR: trains the published probe on them, for
-ten seeds, beside the same encoder untrained and log-mel statistics. Prints a table; writes
-evaluation.html, evaluation.json, scores.csv, scores.tex, and the embeddings as hear-eval-kit reads
-them. All tasks are checked first. What is done is kept: the same command goes on where it was.`,
+  notes:
+    `\ Scores embeddings on downstream tasks in the layout of HEAR: trains the published probe on them,
+for ten seeds, and compares with the same encoder untrained and with log-mel statistics. Prints a
+table; writes evaluation.html, evaluation.json, scores.csv, scores.tex, and the embeddings as
+hear-eval-kit reads them. All tasks are checked first. Finished results are kept; run the same
+command again to resume.`,
   words: noWords,
   options: {
     checkpoint: neededTexts(
       "F",
-      "what 'deno task experiment' wrote; as often as you like, to compare several",
+      "what 'deno task experiment' wrote; may be repeated, to compare several",
       "the encoder to evaluate",
       { paths: "files" },
     ),
@@ -26,7 +27,7 @@ them. All tasks are checked first. What is done is kept: the same command goes o
       "the folder of the tasks",
       { paths: "folders" },
     ),
-    task: texts("NAME", "only this one (a folder's name, or BO, E50, ...); as often as you like", {
+    task: texts("NAME", "only this one (a folder's name, or BO, E50, ...); may be repeated", {
       values: knownTasks.map(({ short }) => short),
     }),
     seeds: whole("N", "seeds of the probe, 0 to N - 1", { from: 1, to: 1000, otherwise: 10 }),

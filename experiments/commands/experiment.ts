@@ -164,14 +164,14 @@ share every batch; see docs/clusters.md.`,
     device,
     out: text("DIR", "where to write instead of runs/NAME", { paths: "folders" }),
     resume: flag(
-      "goes on from the last checkpoint in that folder; starts where there is none; finished runs " +
+      "resumes from the last checkpoint in that folder, or starts where there is none; finished runs " +
         "of a study are kept",
     ),
     shard,
     print: flag(
       "shows the whole spec, with what it extends and what is set here, and runs nothing",
     ),
-    list: flag("the specs that there are, a line for each"),
+    list: flag("lists the specs, one on each line"),
     schema: flag("the JSON Schema of specs, for editors; docs/specs.md has the same as tables"),
   },
   run: async ({ words: [spec], options: { set: changes, print, list, schema, ...options } }) => {

@@ -19,7 +19,7 @@ experiments, only the totals: a line for each.`,
       "measures each kernel, and the device's copy bandwidth and flop rate for comparison",
     ),
     json: flag("one JSON object"),
-    code: flag("with each kernel's WGSL"),
+    code: flag("also prints each kernel's WGSL"),
   },
   run: async ({ words, options: { set: changes, device = "auto", ...options } }) =>
     E.right(await explain(words, { ...options, changes, device })),

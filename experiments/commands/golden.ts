@@ -148,7 +148,7 @@ export const golden = async (
 export const command = commandOf({
   summary: "compares reference numbers with what a device computes",
   notes:
-    "Compares files of reference numbers with what a device computes. Status 0 only when all hold.",
+    "Compares files of reference numbers with what a device computes. Status 0 only if all agree.",
   words: {
     usage: "FILE...",
     help: { FILE: "a golden .safetensors file" },

@@ -284,7 +284,7 @@ export const importFile = async (
 export const command = commandOf({
   summary: "makes a checkpoint of a PyTorch file; runs no code of the file",
   notes: `\
-Makes a checkpoint that 'embed' reads of one of the published code: tells which encoder it holds,
+Makes a checkpoint that 'embed' reads of one of the published code: prints which encoder it holds,
 which keys matched, were missing or left over, and writes OUT, safetensors with the same names.
 Nothing in the file is run.`,
   words: {

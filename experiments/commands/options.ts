@@ -32,7 +32,7 @@ export const fidelity = (
 ): Option<"faithful" | "corrected" | undefined> =>
   oneOf(
     "F",
-    `faithful: ${what}; corrected: without its quirks; without this option as ${whose}`,
+    `faithful: ${what}; corrected: without its quirks; default: as ${whose}`,
     ["faithful", "corrected"],
   );
 

@@ -219,15 +219,15 @@ export const runs = ({ command, root, json }: RunsOptions): number => {
 
 export const command = commandOf({
   summary: "lists runs, says in what two of them differ, and deletes them",
-  notes: `\
-Lists the runs in runs/: state, step, losses, time and device. A run whose process was killed says so,
-and goes on with deno task experiment ... --resume.`,
+  notes:
+    `\ Lists the runs in runs/: state, step, losses, time and device. A run whose process was killed is
+listed as killed; resume it with deno task experiment ... --resume.`,
   words: {
     usage: { "": ["in", "json"], "diff ONE OTHER": ["in"], "delete NAME...": ["in"] },
     help: {
       "diff ONE OTHER": "in which fields the specs of two runs differ",
       "delete NAME...":
-        "removes runs, or studies with all their runs; refuses what is neither, and what is going on",
+        "deletes runs, or studies with all their runs; refuses other folders, and runs in progress",
     },
     suggests: { values: ["diff", "delete"], paths: "folders" },
     wrong: ([verb, ...names]) => {

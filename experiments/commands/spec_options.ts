@@ -36,7 +36,7 @@ export const set: Option<readonly string[]> = {
   ...texts(
     "FIELD=VALUE",
     "another value for a field of the spec, such as fidelity=faithful, objective.style=mae or " +
-      "encoder.depth=4; as often as you like",
+      "encoder.depth=4; may be repeated",
   ),
   hint: "a field of the spec is set with --set, such as --set schedule.steps=100",
 };
