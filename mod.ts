@@ -6,7 +6,7 @@
  */
 export * from "./dsl/ops.ts";
 export { bind, type BoundAxes, type Sizes } from "./dsl/bind.ts";
-export { grad, type Tensors, valueAndGrad } from "./dsl/grad.ts";
+export { grad, type Reduced, type Tensors, valueAndGrad } from "./dsl/grad.ts";
 export { count, type Parameter, parameters } from "./dsl/parameters.ts";
 export { print } from "./dsl/print.ts";
 export { foldKey, nameKey, normal, partKey, randomKey, uniform } from "./dsl/random.ts";
@@ -14,22 +14,33 @@ export {
   type Agree,
   type AnyTensor,
   type Axes,
-  type axes,
   type AxesOf,
   AxisError,
+  type Both,
   type Clash,
   type Drop,
   type Fitting,
+  type Following,
+  type Foreign,
   type Free,
+  type Has,
   type Join,
   type Mismatch,
+  type names,
+  type None,
+  type Of,
+  type Operand,
   type Plain,
   type Replace,
+  type Same,
   type Show,
   type Size,
+  type sizes,
   type Tensor,
+  type Value,
+  type Within,
 } from "./dsl/axes.ts";
-export type { Dtype, Initialiser, Key } from "./dsl/node.ts";
+export type { AnyKey, Dtype, Initialiser, Key } from "./dsl/node.ts";
 export type { WindowOptions } from "./dsl/structure.ts";
 export {
   causalConv,

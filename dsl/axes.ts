@@ -8,17 +8,29 @@ export type Size = number | string;
 /** Axis names with their sizes, e.g. `{ batch: 8, time: 250, channel: 192 }`. Order means nothing. */
 export type Axes = { readonly [axis: string]: Size };
 
-/** The key under which the type of a tensor holds its axes. It exists for the checker only. */
-export declare const axes: unique symbol;
+/** The key under which the type of a tensor holds the names of its axes, for the checker only. */
+export declare const names: unique symbol;
+/** The key under which the type of a tensor holds the sizes of its axes, for the checker only. */
+export declare const sizes: unique symbol;
 
 /**
- * An expression whose value has the axes `A`. It is invariant in `A`: a tensor with more axes is
- * not a tensor with fewer, so an axis cannot get lost by assignment.
+ * An expression whose value has the axes `A`. The type is invariant in the names of axes and
+ * covariant in their sizes: a tensor with more axes is not a tensor with fewer, so an axis cannot get
+ * lost by assignment; a tensor of 250 is a tensor of `number`, so a program that knows its sizes can
+ * call a model that does not.
  */
 export interface Tensor<A> {
-  /** In and out, which makes the type invariant. No tensor has it at run time. */
-  readonly [axes]: (a: A) => A;
+  /** A parameter of a function: assignable only to the same names. No tensor has it at run time. */
+  readonly [names]: (has: { readonly [P in keyof A]: unknown }) => void;
+  /** Assignable where the sizes are. No tensor has it at run time. */
+  readonly [sizes]: { readonly [P in keyof A]: A[P] };
 }
+
+/** No axes: those of a scalar. */
+export type None = Record<never, never>;
+
+/** Axes of which a generic function needs one: `<A extends Has<"token">>(x: Tensor<A>)`. */
+export type Has<K extends string> = { readonly [P in K]: Size };
 
 /** A tensor of any axes, where only the value matters (storage, walks over graphs). */
 // deno-lint-ignore no-explicit-any
@@ -28,13 +40,21 @@ export type AnyTensor = Tensor<any>;
 export type AxesOf<T> = T extends Tensor<infer A> ? A : never;
 
 /**
- * True when two sizes are the same, or one is unknown (`any`). Comparing generic functions settles
- * at once also for type parameters, where a conditional on them would wait.
+ * True when two types are the same. Comparing generic functions settles at once also for type
+ * parameters, where a conditional on them would wait.
  */
-export type Agree<X, Y> = (<T>() => T extends X ? 1 : 2) extends (<T>() => T extends Y ? 1 : 2)
+export type Same<X, Y> = (<T>() => T extends X ? 1 : 2) extends (<T>() => T extends Y ? 1 : 2)
   ? true
+  : false;
+/**
+ * True when two sizes can be the same: equal, or one unknown to the checker (`any`, or a `number`
+ * beside a literal, which the same check at run time compares). A `number` is no symbolic size.
+ */
+export type Agree<X, Y> = Same<X, Y> extends true ? true
   : 0 extends (1 & X) ? true
   : 0 extends (1 & Y) ? true
+  : number extends X ? Y extends number ? true : false
+  : number extends Y ? X extends number ? true : false
   : false;
 /** The names of the axes on whose size two records disagree. */
 export type Clash<A, B> = {
@@ -48,8 +68,47 @@ export type Mismatch<A, B, K = Clash<A, B>> = K extends keyof A & keyof B
   ? `axis '${Show<K>}' is ${Show<A[K]>} on the left but ${Show<B[K]>} on the right`
   : never;
 
-/** The parameter type of a right operand: itself when the sizes agree, else the sentence. */
-export type Fitting<A, B> = [Clash<A, B>] extends [never] ? Tensor<B> : Mismatch<A, B>;
+/**
+ * The parameter type of a right operand: itself when the sizes agree, else the sentence. The same axes
+ * agree whatever they are, so that generic functions can combine tensors of one `A`.
+ */
+export type Fitting<A, B> = Same<A, B> extends true ? Tensor<B>
+  : [Clash<A, B>] extends [never] ? Tensor<B>
+  : Mismatch<A, B>;
+
+/** An operand: a tensor, or a number, which has no axes. */
+export type Value = AnyTensor | number;
+/** The axes of an operand. */
+export type Of<T> = T extends Tensor<infer A> ? A : None;
+/** The parameter type of a right operand `T` next to the axes `A`: itself, else the sentence. */
+export type Operand<A, T> = T extends Tensor<infer B> ? Fitting<A, B> : T;
+
+/** The sentence for an axis of `B` that `A` lacks. */
+export type Foreign<A, B> = Exclude<keyof B, keyof A> extends infer P
+  ? `axis '${Show<P>}' is on the right but not on the left`
+  : never;
+
+/**
+ * The parameter type of an operand that is broadcast to the axes `A`: itself when its axes are among
+ * them and the sizes agree, else the sentence. `K` are its axes where only their names are known.
+ */
+export type Within<A, K extends keyof A, B> = Same<B, { [P in K]: A[P] }> extends true
+  ? Tensor<{ [P in K]: A[P] }> | number
+  : string extends keyof B ? Tensor<B> | number
+  : [Exclude<keyof B, keyof A>] extends [never]
+    ? [Clash<A, B>] extends [never] ? Tensor<B> | number : Mismatch<A, B>
+  : Foreign<A, B>;
+
+/** The parameter type of a tensor that is continued along the axis `K`: its other axes are those of `A`. */
+export type Following<A, B, K> = Same<A, B> extends true ? Tensor<B>
+  : string extends keyof A | keyof B ? Tensor<B>
+  : [Exclude<keyof A, keyof B>] extends [never]
+    ? [Exclude<keyof B, keyof A>] extends [never]
+      ? Fitting<Drop<A, K>["axes"], Drop<B, K>["axes"]> extends Tensor<Drop<B, K>["axes"]>
+        ? Tensor<B>
+      : Mismatch<Drop<A, K>["axes"], Drop<B, K>["axes"]>
+    : Foreign<A, B>
+  : `axis '${Show<Exclude<keyof A, keyof B>>}' is on the left but not on the right`;
 
 // Type functions from axes to axes. They are interfaces, read as `Join<A, B>["axes"]`, and not
 // aliases: editors and messages then show the resulting axes.
@@ -60,12 +119,21 @@ export interface Plain<A> {
   readonly axes: { -readonly [P in keyof A]: A[P] };
 }
 
-/** The axes of an outer join: those of both sides. */
+/**
+ * The axes of an outer join: those of both sides. The same axes stay as they are, also where they are a
+ * type parameter, so that residual connections do not nest mapped types.
+ */
 export interface Join<A, B> {
   /** The result. */
-  readonly axes: {
+  readonly axes: Same<A, B> extends true ? A : {
     [P in keyof A | keyof B]: P extends keyof A ? A[P] : P extends keyof B ? B[P] : never;
   };
+}
+
+/** The axes of two operands, of which either may be a number. */
+export interface Both<X, Y> {
+  /** The result. */
+  readonly axes: Y extends number ? Of<X> : X extends number ? Of<Y> : Join<Of<X>, Of<Y>>["axes"];
 }
 
 /** `A` without the axes `K`. */

@@ -1,7 +1,16 @@
 // Reverse-mode differentiation from graph to graph: one walk from a scalar to its dependencies. The
 // result consists of ordinary expressions, so it can be differentiated again.
 import { fuseIntoScans } from "./fuse_scans.ts";
-import { type AnyTensor, type Axes, AxisError, drop, showAxes, sizeOf } from "./axes.ts";
+import {
+  type AnyTensor,
+  type Axes,
+  AxisError,
+  drop,
+  type None,
+  showAxes,
+  sizeOf,
+  type Tensor,
+} from "./axes.ts";
 import { type Node, nodeOf, tensorOf, topologicalOrder, withPathOf } from "./node.ts";
 import { vjpRules } from "./vjp.ts";
 import { apply, float, scalarRow } from "./primitives.ts";
@@ -210,17 +219,23 @@ const refuseTwins = (root: Node, wrt: readonly Node[]): void => {
   }
 };
 
+/** The parameter type of what is differentiated: a scalar, else the sentence. */
+export type Reduced<A> = string extends keyof A ? Tensor<A>
+  : symbol extends keyof A ? Tensor<A>
+  : [keyof A] extends [never] ? Tensor<A>
+  : "only a scalar has a gradient; this has axes: reduce it first";
+
 /**
  * A scalar and its derivative with respect to each of `wrt`, as expressions with the axes of each.
  * The value returned is the one to compile beside the gradients: it shares all their work.
  *
  * Throws `AxisError` when `loss` has axes: reduce it first.
  */
-export const valueAndGrad = <W extends Tensors>(
-  loss: AnyTensor,
+export const valueAndGrad = <A, W extends Tensors>(
+  loss: Reduced<A>,
   wrt: W,
-): { readonly value: AnyTensor; readonly gradients: { readonly [K in keyof W]: W[K] } } => {
-  const root = nodeOf(loss);
+): { readonly value: Tensor<None>; readonly gradients: { readonly [K in keyof W]: W[K] } } => {
+  const root = nodeOf(loss as AnyTensor);
   if (Object.keys(root.axes).length > 0) {
     throw new AxisError(
       `only a scalar has a gradient; this has ${showAxes(root.axes)}: reduce it first`,
@@ -247,7 +262,7 @@ export const valueAndGrad = <W extends Tensors>(
  * const { x: twoX } = grad(sum(mul(x, x), "time"), { x });
  * ```
  */
-export const grad = <W extends Tensors>(
-  loss: AnyTensor,
+export const grad = <A, W extends Tensors>(
+  loss: Reduced<A>,
   wrt: W,
-): { readonly [K in keyof W]: W[K] } => valueAndGrad(loss, wrt).gradients;
+): { readonly [K in keyof W]: W[K] } => valueAndGrad<A, W>(loss, wrt).gradients;

@@ -1,7 +1,7 @@
 // The expression graph: immutable nodes, interned, so that structurally equal expressions are one
 // object and common subexpressions cost nothing. Ids grow with creation, so descending id order is
 // a reverse topological order, which autodiff and the compiler follow.
-import { type AnyTensor, type Axes, AxisError, type Tensor } from "./axes.ts";
+import { type AnyTensor, type Axes, AxisError, type None, type Tensor } from "./axes.ts";
 
 /** The type of an element: a float (f32 on devices, f64 in the reference), a u32 or a bool. */
 export type Dtype = "f32" | "u32" | "bool";
@@ -17,18 +17,22 @@ export interface AffineIndex {
   readonly modulo: number;
 }
 
-/** A random key: two u32 without axes. */
-export interface Key {
+/** A random key: two u32, or as many keys as the axes `A` have positions. */
+export interface Key<A = None> {
   /** The upper u32. */
-  readonly high: AnyTensor;
+  readonly high: Tensor<A>;
   /** The lower u32. */
-  readonly low: AnyTensor;
+  readonly low: Tensor<A>;
   /** Which of several equal parts of a tensor is drawn; see `partKey`. Without it, all or the first. */
-  readonly part?: AnyTensor;
+  readonly part?: Tensor<None>;
 }
 
+/** A random key of any axes. */
+// deno-lint-ignore no-explicit-any
+export type AnyKey = Key<any>;
+
 /** The initialiser of a parameter: an expression of the random key for its name. */
-export type Initialiser = (key: Key, axes: Axes) => AnyTensor;
+export type Initialiser = (key: AnyKey, axes: Axes) => AnyTensor;
 
 /** The step of a scan: a closed graph on `local` leaves named `carry.x`, `each.x` and `rest.0`... */
 export interface Step {

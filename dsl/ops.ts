@@ -4,15 +4,25 @@ import type {
   AnyTensor,
   Axes,
   AxesOf,
+  Both,
+  Clash,
   Drop,
   Fitting,
+  Following,
   Free,
   Join,
+  None,
+  Of,
+  Operand,
   Plain,
   Replace,
+  Same,
+  Show,
   Tensor,
+  Value,
+  Within,
 } from "./axes.ts";
-import { AxisError, drop, join, requireAxis, sameAxes, showAxes, sizeOf } from "./axes.ts";
+import { AxisError, drop, join, mismatch, requireAxis, sizeOf as sizeIn } from "./axes.ts";
 import {
   type Dtype,
   type Initialiser,
@@ -38,7 +48,7 @@ export const input = <const A extends Axes>(
 ): Tensor<Plain<A>["axes"]> => tensorOf(structure.input(name, axes, dtype));
 
 /** A number without axes. */
-export const scalarOf = (value: number, dtype: Dtype = "f32"): Tensor<Record<never, never>> =>
+export const scalarOf = (value: number, dtype: Dtype = "f32"): Tensor<None> =>
   tensorOf(constant(value, dtype));
 
 /** Fixed numbers, row-major in the order of `axes`: filter banks, position tables. */
@@ -64,49 +74,66 @@ export const iota = <const K extends string, const N extends number | string>(
   size: N,
 ): Tensor<{ [P in K]: N }> => tensorOf(structure.iota(axis, size));
 
+/** The size of an axis. Throws `AxisError` where it is symbolic, or there is no such axis. */
+export const sizeOf = <A, const K extends keyof A & string>(x: Tensor<A>, axis: K): number =>
+  sizeIn(nodeOf(x).axes, axis);
+
 // ---- scalar functions ---------------------------------------------------------------------------
+
+/** The node of an operand: a number has the dtype of the other one. */
+const operand = (value: Value, other: Value): Node =>
+  typeof value !== "number"
+    ? nodeOf(value)
+    : constant(value, typeof other === "number" ? "f32" : nodeOf(other).dtype);
 
 const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensorOf(apply(op, nodeOf(x)));
 const inverse = (x: Node): Node => apply("div", float(1), x);
-const binary =
-  (op: ScalarName) => <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-    tensorOf(apply(op, nodeOf(a), nodeOf(b as AnyTensor)));
+const binary = (op: (a: Node, b: Node) => Node): Binary => (a, b) =>
+  tensorOf(op(operand(a, b as Value), operand(b as Value, a)));
+const applied = (op: ScalarName): Binary => binary((a, b) => apply(op, a, b));
 
 /** A function of one tensor, element by element. */
 export type Unary = <A>(x: Tensor<A>) => Tensor<A>;
-/** A function of two tensors: an outer join of their axes, sizes of shared axes must agree. */
-export type Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>) => Tensor<Join<A, B>["axes"]>;
+/**
+ * A function of two operands: an outer join of their axes, in which sizes of shared axes must agree.
+ * Either may be a number, which has the dtype of the other.
+ *
+ * The types of the operands are inferred themselves: with `Tensor<A>` and a number, TypeScript would
+ * infer `A` from what the result is used for, in a scan's step as `any`.
+ */
+export type Binary = <X extends Value, Y extends Value>(
+  a: X,
+  b: Operand<Of<X>, Y>,
+) => Tensor<Both<X, Y>["axes"]>;
 
 /** a + b */
-export const add: Binary = binary("add");
+export const add: Binary = applied("add");
 /** a * b */
-export const mul: Binary = binary("mul");
+export const mul: Binary = applied("mul");
 /** The larger of a and b; at a tie each side gets half of the gradient. */
-export const max: Binary = binary("max");
+export const max: Binary = applied("max");
 /** a < b, as a bool. */
-export const less: Binary = binary("less");
+export const less: Binary = applied("less");
 /** a = b, as a bool. */
-export const equal: Binary = binary("equal");
+export const equal: Binary = applied("equal");
 /** a xor b, on u32. */
-export const xor: Binary = binary("xor");
+export const xor: Binary = applied("xor");
 /** a shifted left by b bits, on u32. */
-export const shiftLeft: Binary = binary("shiftLeft");
+export const shiftLeft: Binary = applied("shiftLeft");
 /** a shifted right by b bits, on u32. */
-export const shiftRight: Binary = binary("shiftRight");
+export const shiftRight: Binary = applied("shiftRight");
 /** The integer part of a / b, on u32. */
-export const quotient: Binary = binary("quotient");
+export const quotient: Binary = applied("quotient");
 /** The remainder of a / b, on u32. */
-export const remainder: Binary = binary("remainder");
+export const remainder: Binary = applied("remainder");
 /** a - b */
-export const sub: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-  tensorOf(apply("add", nodeOf(a), apply("neg", nodeOf(b as AnyTensor))));
+export const sub: Binary = binary((a, b) => apply("add", a, apply("neg", b)));
 /** a / b; exact if a, b and the quotient are integers. */
-export const div: Binary = binary("div");
+export const div: Binary = applied("div");
 /** The smaller of a and b. */
-export const min: Binary = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axes"]> =>
-  tensorOf(
-    apply("neg", apply("max", apply("neg", nodeOf(a)), apply("neg", nodeOf(b as AnyTensor)))),
-  );
+export const min: Binary = binary((a, b) =>
+  apply("neg", apply("max", apply("neg", a), apply("neg", b)))
+);
 
 /** -x */
 export const neg: Unary = unary("neg");
@@ -152,12 +179,14 @@ export const isFinite = <A>(x: Tensor<A>): Tensor<A> => {
 export const shift = <A>(x: Tensor<A>, amount: number): Tensor<A> =>
   tensorOf(apply("add", nodeOf(x), constant(amount, nodeOf(x).dtype)));
 /** `a` where `condition` is true, `b` elsewhere. */
-export const select = <C, A, B>(
+export const select = <C, X extends Value, Y extends Value>(
   condition: Tensor<C>,
-  a: Fitting<C, A>,
-  b: Fitting<Join<C, A>["axes"], B>,
-): Tensor<Join<Join<C, A>["axes"], B>["axes"]> =>
-  tensorOf(apply("select", nodeOf(condition), nodeOf(a as AnyTensor), nodeOf(b as AnyTensor)));
+  a: Operand<C, X>,
+  b: Operand<Both<Tensor<C>, X>["axes"], Y>,
+): Tensor<Both<Tensor<Both<Tensor<C>, X>["axes"]>, Y>["axes"]> => {
+  const [x, y] = [a as Value, b as Value];
+  return tensorOf(apply("select", nodeOf(condition), operand(x, y), operand(y, x)));
+};
 
 /** x² */
 export const square = <A>(x: Tensor<A>): Tensor<A> => tensorOf(apply("mul", nodeOf(x), nodeOf(x)));
@@ -198,11 +227,15 @@ export const gelu = <A>(x: Tensor<A>): Tensor<A> => {
 export const relu = <A>(x: Tensor<A>): Tensor<A> => tensorOf(apply("max", nodeOf(x), float(0)));
 
 /** Lifts `y`, whose axes are among those of `x`, to the axes of `x`. */
-export type Lift = <A, K extends keyof A>(x: Tensor<A>, y: Tensor<{ [P in K]: A[P] }>) => Tensor<A>;
+export type Lift = <A, K extends keyof A, B = None>(x: Tensor<A>, y: Within<A, K, B>) => Tensor<A>;
 
 const lifted = (op: (a: Node, b: Node) => Node): Lift => (x, y) => {
-  const a = nodeOf(x), b = nodeOf(y);
-  for (const axis of Object.keys(b.axes)) requireAxis(a.axes, axis);
+  const a = nodeOf(x), b = operand(y as Value, x);
+  for (const axis of Object.keys(b.axes)) {
+    if (!(axis in a.axes)) {
+      throw new AxisError(`axis '${axis}' is on the right but not on the left`);
+    }
+  }
   return tensorOf(structure.expand(op(a, b), a.axes));
 };
 
@@ -240,6 +273,10 @@ export const sum = <A, const K extends keyof A & string>(
   over: K | readonly K[],
 ): Tensor<Drop<A, K>["axes"]> => tensorOf(structure.reduce(nodeOf(x), "add", names(over)));
 
+/** The sum over all axes. */
+export const total = <A>(x: Tensor<A>): Tensor<None> =>
+  tensorOf(structure.reduce(nodeOf(x), "add", Object.keys(nodeOf(x).axes)));
+
 /** The maximum over one or several axes; equal maxima share the gradient. */
 export const maximum = <A, const K extends keyof A & string>(
   x: Tensor<A>,
@@ -252,7 +289,7 @@ export const mean = <A, const K extends keyof A & string>(
   over: K | readonly K[],
 ): Tensor<Drop<A, K>["axes"]> => {
   const n = nodeOf(x);
-  const count = names(over).reduce((product, axis) => product * sizeOf(n.axes, axis), 1);
+  const count = names(over).reduce((product, axis) => product * sizeIn(n.axes, axis), 1);
   return tensorOf(apply("div", structure.reduce(n, "add", names(over)), float(count)));
 };
 
@@ -290,6 +327,30 @@ export const rename = <A, const F extends keyof A & string, const T extends stri
   to: Free<Drop<A, F>["axes"], T>,
 ): Tensor<Replace<A, F, { [P in T]: A[F] }>["axes"]> =>
   tensorOf(structure.rename(nodeOf(x), from, to as string));
+
+/** The parameter type of what is renamed: a tensor with the axis `F` and none called `T`. */
+export type Renamable<A, F extends string, T extends string> = F extends keyof A
+  ? T extends Exclude<keyof A, F> ? `axis '${T}' already exists` : Tensor<A>
+  : `axis '${F}' does not exist here`;
+/** A function that gives the axis `F` of any tensor the name `T`. */
+export type Renaming<F extends string, T extends string> = <A>(
+  x: Renamable<A, F, T>,
+) => Tensor<Replace<A, F, { [P in T]: F extends keyof A ? A[F] : never }>["axes"]>;
+
+/**
+ * `rename` as a function of the tensor, for what is renamed in several places.
+ *
+ * ```ts
+ * import { input, renaming } from "@formant/formant";
+ * const toKey = renaming("token", "key");
+ * const k = toKey(input("k", { token: 9, feature: 4 })); // { key: 9, feature: 4 }
+ * ```
+ */
+export const renaming = <const F extends string, const T extends string>(
+  from: F,
+  to: T,
+): Renaming<F, T> =>
+(x) => tensorOf(structure.rename(nodeOf(x as AnyTensor), from, to));
 
 /** One axis as several, the last of them fastest. The sizes must multiply to the axis' size. */
 export const split = <A, const K extends keyof A & string, const B extends Axes>(
@@ -339,6 +400,21 @@ export const pick = <A, const K extends keyof A & string>(
   position: number,
 ): Tensor<Drop<A, K>["axes"]> => tensorOf(structure.pick(nodeOf(x), axis, position));
 
+/** The positions of an axis as tensors with names, in order; the axis disappears. */
+export const unstack = <A, const K extends keyof A & string, const N extends string>(
+  x: Tensor<A>,
+  axis: K,
+  positions: readonly N[],
+): { readonly [P in N]: Tensor<Drop<A, K>["axes"]> } => {
+  const n = nodeOf(x), size = sizeIn(n.axes, axis);
+  if (positions.length !== size) {
+    throw new AxisError(`axis '${axis}' has ${size} positions, but ${positions.length} names`);
+  }
+  return Object.fromEntries(
+    positions.map((name, k) => [name, tensorOf(structure.pick(n, axis, k))]),
+  ) as { readonly [P in N]: Tensor<Drop<A, K>["axes"]> };
+};
+
 /** The same values along further axes. */
 export const expand = <A, const B extends Axes>(
   x: Tensor<A>,
@@ -360,24 +436,38 @@ export const windows = <
 ): Tensor<Replace<A, K, { [P in O | T]: P extends T ? N : number }>["axes"]> =>
   tensorOf(structure.windows(nodeOf(x), axis, into, options));
 
-/** Two tensors one after the other along an axis that both have. */
+/** Two tensors one after the other along an axis that both have; their other axes are the same. */
 export const concat = <A, B, const K extends keyof A & keyof B & string>(
   a: Tensor<A>,
-  b: Tensor<B>,
+  b: Following<A, B, K>,
   axis: K,
-): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> => {
-  const x = nodeOf(a), y = nodeOf(b);
-  const first = sizeOf(x.axes, axis), second = sizeOf(y.axes, axis);
-  const others = drop(x.axes, [axis]);
-  if (!sameAxes(others, drop(y.axes, [axis]))) {
-    throw new AxisError(
-      `concat along '${axis}' takes two tensors whose other axes agree, but got ${
-        showAxes(x.axes)
-      } and ${showAxes(y.axes)}`,
-    );
-  }
+): Tensor<Replace<A, K, { [P in K]: number }>["axes"]> =>
+  tensorOf(joined(nodeOf(a), nodeOf(b as AnyTensor), axis));
+
+const joined = (x: Node, y: Node, axis: string): Node => {
+  const first = sizeIn(x.axes, axis), second = sizeIn(y.axes, axis);
+  const [left, right] = [drop(x.axes, [axis]), drop(y.axes, [axis])];
+  const gone = Object.keys(left).find((name) => !(name in right));
+  const come = Object.keys(right).find((name) => !(name in left));
+  const sentence = gone !== undefined
+    ? `axis '${gone}' is on the left but not on the right`
+    : come !== undefined
+    ? `axis '${come}' is on the right but not on the left`
+    : mismatch(left, right);
+  if (sentence !== undefined) throw new AxisError(sentence);
   const sum = apply("add", structure.pad(x, axis, 0, second), structure.pad(y, axis, first, 0));
-  return tensorOf(structure.expand(sum, { ...x.axes, [axis]: first + second }));
+  return structure.expand(sum, { ...x.axes, [axis]: first + second });
+};
+
+/** Tensors of the same axes as the positions of a new axis. */
+export const stack = <A, const K extends string>(
+  tensors: readonly Tensor<A>[],
+  axis: Free<A, K>,
+): Tensor<{ [P in keyof A | K]: P extends K ? number : P extends keyof A ? A[P] : never }> => {
+  if (tensors.length === 0) throw new AxisError(`nothing to stack along '${axis as string}'`);
+  const name = axis as string;
+  const single = tensors.map((x) => structure.expand(nodeOf(x), { [name]: 1 }));
+  return tensorOf(single.reduce((x, y) => joined(x, y, name)));
 };
 
 /** Several tensors cut out of one along an axis, in the order and with the sizes of `sizes`. */
@@ -392,7 +482,7 @@ export const parts = <
 ): { readonly [P in keyof S]: Tensor<Replace<A, K, { [Q in K]: S[P] }>["axes"]> } => {
   const n = nodeOf(x);
   const total = Object.values(sizes).reduce((a, b) => a + b, 0);
-  if (total !== sizeOf(n.axes, axis)) {
+  if (total !== sizeIn(n.axes, axis)) {
     throw new AxisError(`the parts of '${axis}' add up to ${total}, but it has ${n.axes[axis]}`);
   }
   let start = 0;
@@ -432,18 +522,79 @@ export const named = <R>(name: string, build: () => R): R => withScope(name, bui
 
 /** Tensors by name. */
 export type TensorRecord = { readonly [name: string]: AnyTensor };
-type Slices<E, K> = { readonly [N in keyof E]: Tensor<Drop<AxesOf<E[N]>, K>["axes"]> };
-type Length<E, K> = E[keyof E] extends infer T
+/** One slice of each input, without the axis. */
+export type Slices<E, K> = { readonly [N in keyof E]: Tensor<Drop<AxesOf<E[N]>, K>["axes"]> };
+/** The size of the axis. */
+export type Length<E, K> = E[keyof E] extends infer T
   ? AxesOf<T> extends infer A ? K extends keyof A ? A[K] : never : never
   : never;
-type Stacked<Y, K extends string, N> = {
+
+/** The sentence for a carry `N` that starts with the axes `A` and has `B` after the step. */
+export type Drifted<N, A, B> = [Exclude<keyof B, keyof A>] extends [never]
+  ? [Exclude<keyof A, keyof B>] extends [never]
+    ? Clash<A, B> extends infer K
+      ? K extends keyof A & keyof B
+        ? `axis '${Show<K>}' of the carry '${Show<N>}' is ${Show<A[K]>} at the start but ${Show<
+          B[K]
+        >} after the step`
+      : never
+    : never
+  : `the step loses the axis '${Show<Exclude<keyof A, keyof B>>}' of the carry '${Show<N>}'`
+  : `the step gives the carry '${Show<N>}' the axis '${Show<
+    Exclude<keyof B, keyof A>
+  >}', which it does not start with`;
+/** True when a carry of the axes `A` may have `B` after a step. */
+export type Continues<A, B> = Same<A, B> extends true ? true
+  : string extends keyof A | keyof B ? true
+  : [Exclude<keyof A, keyof B> | Exclude<keyof B, keyof A> | Clash<A, B>] extends [never] ? true
+  : false;
+/** What a step returns: every carry with the axes that it starts with, else the sentence. */
+export type Carried<H, N> = [Exclude<keyof H, keyof N>] extends [never] ? {
+    readonly [M in keyof H & keyof N]: Continues<AxesOf<H[M]>, AxesOf<N[M]>> extends true ? N[M]
+      : Drifted<M, AxesOf<H[M]>, AxesOf<N[M]>>;
+  }
+  : `the step gives no next value for the carry '${Show<Exclude<keyof H, keyof N>>}'`;
+
+/** The inputs whose slices have the axes `A`: such a slice, stacked, has the axes of the input. */
+export type SlicedLike<E, K, A> = {
+  [N in keyof E]: Same<Drop<AxesOf<E[N]>, K>["axes"], A> extends true ? N : never;
+}[keyof E];
+/** Values of all steps, stacked along the axis. */
+export type Stacked<Y, E, K extends string> = {
   readonly [M in keyof Y]: Tensor<
-    {
-      [P in keyof AxesOf<Y[M]> | K]: P extends K ? N
-        : P extends keyof AxesOf<Y[M]> ? AxesOf<Y[M]>[P]
-        : never;
-    }
+    [SlicedLike<E, K, AxesOf<Y[M]>>] extends [never] ? {
+        [P in keyof AxesOf<Y[M]> | K]: P extends K ? Length<E, K>
+          : P extends keyof AxesOf<Y[M]> ? AxesOf<Y[M]>[P]
+          : never;
+      }
+      : AxesOf<E[SlicedLike<E, K, AxesOf<Y[M]>>]>
   >;
+};
+
+/** What a recurrence runs over: the carries at the start, and inputs that have the axis. */
+export interface Recurrence<K extends string, H, E> {
+  /** The axis. */
+  readonly over: K;
+  /** The carries at the start, by name. */
+  readonly from: H;
+  /** Inputs that have the axis, by name. */
+  readonly each: E;
+  /** From the last position to the first. */
+  readonly reverse?: boolean;
+}
+
+const traced = (
+  { over, from, each, reverse = false }: Recurrence<string, TensorRecord, TensorRecord>,
+  step: Parameters<typeof scanNode>[3],
+): { readonly final: TensorRecord; readonly out: TensorRecord } => {
+  const as = (record: TensorRecord) => record as unknown as Nodes;
+  const made = scanNode(over, as(from), as(each), step, reverse);
+  const collect = (kind: "final" | "out", keys: readonly string[]) =>
+    Object.fromEntries(keys.map((key) => [key, tensorOf(part(made, kind, key))]));
+  return {
+    final: collect("final", Object.keys(from)),
+    out: collect("out", Object.keys(made.attributes.step!.out)),
+  };
 };
 
 /**
@@ -455,7 +606,7 @@ type Stacked<Y, K extends string, N> = {
  * import { add, input, mul, scan, scalarOf } from "@formant/formant";
  * const x = input("x", { time: 5 });
  * const { out } = scan({ over: "time", from: { h: scalarOf(0) }, each: { x } }, ({ h }, { x }) => {
- *   const next = add(mul(h, scalarOf(0.9)), x);
+ *   const next = add(mul(h, 0.9), x);
  *   return { next: { h: next }, out: { y: next } };
  * });
  * ```
@@ -463,32 +614,50 @@ type Stacked<Y, K extends string, N> = {
  * Throws `AxisError` when the step changes a carry's axes.
  */
 export const scan = <
-  const K extends string,
+  // The axes that all inputs have, so that editors complete them.
+  const K extends keyof AxesOf<E[keyof E]> & string,
   H extends TensorRecord,
   E extends TensorRecord,
+  N extends TensorRecord,
   Y extends TensorRecord,
 >(
-  { over, from, each, reverse = false }: {
-    readonly over: K;
-    readonly from: H;
-    readonly each: E;
-    readonly reverse?: boolean;
-  },
-  step: (carry: H, each: Slices<E, K>) => { readonly next: H; readonly out: Y },
-): { readonly final: H; readonly out: Stacked<Y, K, Length<E, K>> } => {
-  const as = (record: TensorRecord) => record as unknown as Nodes;
-  const made = scanNode(over, as(from), as(each), (carry, slices) => {
-    const { next, out } = step(carry as unknown as H, slices as unknown as Slices<E, K>);
-    return { next: as(next), out: as(out) };
-  }, reverse);
-  const { step: traced } = made.attributes;
-  const collect = (kind: "final" | "out", keys: readonly string[]) =>
-    Object.fromEntries(keys.map((key) => [key, tensorOf(part(made, kind, key))]));
-  return {
-    final: collect("final", Object.keys(from)) as unknown as H,
-    out: collect("out", Object.keys(traced!.out)) as unknown as Stacked<Y, K, Length<E, K>>,
-  };
-};
+  along: Recurrence<K, H, E>,
+  step: (
+    carry: H,
+    each: Slices<E, K>,
+  ) => { readonly next: N & Carried<H, N>; readonly out: Y },
+): { readonly final: H; readonly out: Stacked<Y, E, K> } =>
+  traced(along, (carry, each) => {
+    const { next, out } = step(carry as unknown as H, each as unknown as Slices<E, K>);
+    return { next: next as unknown as Nodes, out: out as unknown as Nodes };
+  }) as unknown as { readonly final: H; readonly out: Stacked<Y, E, K> };
+
+/**
+ * The carries of a recurrence after every step, stacked along the axis: `scan` whose outputs are the
+ * next carries.
+ *
+ * ```ts
+ * import { add, input, mul, scalarOf, states } from "@formant/formant";
+ * const x = input("x", { time: 5 });
+ * const { h } = states(
+ *   { over: "time", from: { h: scalarOf(0) }, each: { x } },
+ *   ({ h }, { x }) => ({ h: add(mul(h, 0.9), x) }),
+ * );
+ * ```
+ */
+export const states = <
+  const K extends keyof AxesOf<E[keyof E]> & string,
+  H extends TensorRecord,
+  E extends TensorRecord,
+  N extends TensorRecord,
+>(
+  along: Recurrence<K, H, E>,
+  step: (carry: H, each: Slices<E, K>) => N & Carried<H, N>,
+): Stacked<H, E, K> =>
+  traced(along, (carry, each) => {
+    const next = step(carry as unknown as H, each as unknown as Slices<E, K>) as unknown as Nodes;
+    return { next, out: next };
+  }).out as unknown as Stacked<H, E, K>;
 
 /**
  * The first-order linear recurrence h' = a · h + b from h = 0, at every step along `over`.
@@ -507,4 +676,20 @@ export const recurrence = <A, B, const K extends keyof A & keyof B & string>(
     return { next: { h: next }, out: { h: next } };
   }, reverse);
   return tensorOf(part(made, "out", "h"));
+};
+
+/** The sum of an element and of all before it along an axis. */
+export const cumsum = <A, const K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> =>
+  recurrence(over, on(x, 1), x);
+
+/** The element before, along an axis; `first` at the first position. */
+export const previous = <A, const K extends keyof A & string>(
+  x: Tensor<A>,
+  axis: K,
+  first = 0,
+): Tensor<A> => {
+  const n = nodeOf(x);
+  return tensorOf(
+    structure.slice(structure.pad(n, axis, 1, 0, first), axis, 0, sizeIn(n.axes, axis)),
+  );
 };

@@ -2,7 +2,7 @@
 // one slice of each output. It is traced once to a closed graph over `local` leaves; other values
 // that it uses become `rest` arguments, so a scan is an ordinary node whose arguments are all its
 // inputs.
-import { type Axes, AxisError, drop, sameAxes, showAxes } from "./axes.ts";
+import { type Axes, AxisError, drop } from "./axes.ts";
 import { type Dtype, intern, type Node, type Step, topologicalOrder, withPathOf } from "./node.ts";
 
 let depth = 0;
@@ -106,6 +106,24 @@ export const locals = (node: Node): { carry: Nodes; each: Nodes; rest: readonly 
   };
 };
 
+/** The sentence for a carry that a step gives other axes or another dtype, as the types have it. */
+const drift = (name: string, { axes, dtype }: Node, next: Node): string | undefined => {
+  const come = Object.keys(next.axes).find((axis) => !(axis in axes));
+  if (come !== undefined) {
+    return `the step gives the carry '${name}' the axis '${come}', which it does not start with`;
+  }
+  const gone = Object.keys(axes).find((axis) => !(axis in next.axes));
+  if (gone !== undefined) return `the step loses the axis '${gone}' of the carry '${name}'`;
+  const other = Object.keys(axes).find((axis) => axes[axis] !== next.axes[axis]);
+  if (other !== undefined) {
+    return `axis '${other}' of the carry '${name}' is ${axes[other]} at the start but ` +
+      `${next.axes[other]} after the step`;
+  }
+  return dtype === next.dtype
+    ? undefined
+    : `the carry '${name}' is ${dtype} at the start but ${next.dtype} after the step`;
+};
+
 /** The untyped scan: returns the scan node, whose results {@link part} reads. */
 export const scanNode = (
   over: string,
@@ -145,12 +163,8 @@ export const scanNode = (
     if (next === undefined) {
       throw new AxisError(`the step gives no next value for the carry '${name}'`);
     }
-    if (!sameAxes(next.axes, from[name].axes) || next.dtype !== from[name].dtype) {
-      throw new AxisError(
-        `the carry '${name}' starts as ${from[name].dtype} ${showAxes(from[name].axes)}` +
-          ` but the step makes it ${next.dtype} ${showAxes(next.axes)}`,
-      );
-    }
+    const drifted = drift(name, from[name], next);
+    if (drifted !== undefined) throw new AxisError(drifted);
   }
   for (const name of Object.keys(traced.out)) {
     if (over in traced.out[name].axes) {

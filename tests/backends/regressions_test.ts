@@ -150,7 +150,7 @@ const readElsewhere = (): Found => {
   const { out } = d.scan({ over: "b", from: { h }, each: { x, e, w } }, ({ h }, { x, e, w }) => {
     const mixed = d.on(h, d.mean(d.pad(h, "c", 1, 2), "c"));
     const six = d.shift(d.pad(x, "c", 2, 3), 6);
-    const wide = d.neg(d.div(d.mul(d.pad(e, "c", 2, 3), d.div(w, six as never) as never), six));
+    const wide = d.neg(d.div(d.mul(d.pad(e, "c", 2, 3), d.div(w, six)), six));
     return {
       next: { h: d.add(d.scale(h, 0.5), mixed) },
       out: { y: d.slice(wide, "c", 2, 63) },

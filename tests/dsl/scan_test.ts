@@ -103,7 +103,7 @@ Deno.test("a scan whose step is wrong is refused where it is made", () => {
         })),
       AxisError,
     ).message,
-    "the carry 'h' starts as f32 {} but the step makes it f32 { channel: 3 }",
+    "the step gives the carry 'h' the axis 'channel', which it does not start with",
   );
   assertStrictEquals(
     assertThrows(

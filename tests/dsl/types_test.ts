@@ -5,12 +5,18 @@ import { assert, assertLess, assertStrictEquals, assertThrows } from "@std/asser
 import ts from "typescript";
 import * as ops from "../../dsl/ops.ts";
 import { AxisError } from "../../dsl/axes.ts";
+import { grad } from "../../dsl/grad.ts";
 
 const face = new URL("../../dsl/ops.ts", import.meta.url).href;
+const gradients = new URL("../../dsl/grad.ts", import.meta.url).href;
+const axesFile = new URL("../../dsl/axes.ts", import.meta.url).href;
 const config = new URL("../../deno.json", import.meta.url).pathname;
 
-const imports = `import { add, contract, expand, flip, gather, input, mul, on, pick, recurrence,
-  rename, scalarOf, scan, select, softmax, split, sum } from "${face}";
+const imports = `import { add, concat, contract, expand, flip, gather, input, mean, mul, on, param,
+  pick, recurrence, rename, renaming, scalarOf, scan, select, sizeOf, softmax, split, square, stack,
+  states, sub, sum, unstack } from "${face}";
+import { grad } from "${gradients}";
+import type { Has, None, Tensor } from "${axesFile}";
 `;
 const leaves = `
 const x = input("x", { batch: 8, time: 250, channel: 192 });
@@ -19,6 +25,7 @@ const unbound = input("unbound", { time: "T", channel: 192 });
 const other = input("other", { time: "U" });
 const weight = input("weight", { channel: 192, out: 64 });
 const words = input("words", { time: 250 }, "u32");
+const start = input("start", { batch: 8, channel: 192 });
 `;
 
 /** What `deno check` says of files by name, each at its own position in the output. */
@@ -62,7 +69,24 @@ const { out, final } = scan({ over: "time", from: { h: scalarOf(0) }, each: { x:
   ({ h }, { x }) => ({ next: { h: add(h, x) }, out: { y: mul(h, x) } }));
 const back = add(out.y, final.h);
 const rows = gather(weight, "out", words);
-export const all = [y, attention, symbolic, h, back, rows];
+const shifted = sub(1, mul(add(x, 1), 2));
+const sequence: Tensor<{ batch: number; time: number; channel: number }> = shifted;
+const added = add(sequence, input("p", { time: 250, channel: 192 }));
+const toKey = renaming("time", "key");
+const pairs: Tensor<{ batch: 8; time: 250; key: 250 }> = contract(x, toKey(x), "channel");
+const { m } = states({ over: "time", from: { m: start }, each: { x } }, ({ m }, { x }) => ({ m: add(m, x) }));
+const same: typeof x = m;
+const { p, q } = unstack(stack([x, x], "pair"), "pair", ["p", "q"]);
+const long: Tensor<{ batch: 8; time: number; channel: 192 }> = concat(x, x, "time");
+const slopes = grad(sum(square(x), ["batch", "time", "channel"]), { x });
+const centred2 = <A extends Has<"time">>(x: Tensor<A>): Tensor<A> => on.sub(x, mean(x, "time"));
+const normalised = <A, K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> => on.div(x, add(mean(x, over), 1));
+const generic = <A>(x: Tensor<A>, y: Tensor<A>): Tensor<A> => add(mul(x, y), y);
+const filtered = <A, K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> => recurrence(over, x, x);
+const scaled = <A>(x: Tensor<A>, s: Tensor<None>): Tensor<A> => on.mul(x, s);
+const size: number = sizeOf(x, "time");
+export const all = [y, attention, symbolic, h, back, rows, added, pairs, same, p, q, long, slopes,
+  centred2(x), normalised(x, "time"), generic(x, x), filtered(x, "time"), scaled(x, scalarOf(2)), size];
 `;
 
 /** A mistake: its code, what the checker says of it, and what a program does that was not checked. */
@@ -124,8 +148,13 @@ const mistakes: Readonly<Record<string, Mistake>> = {
   },
   lifted: {
     code: `on.add(longer, x);`,
-    says: `is not assignable to parameter of type 'Tensor<{`,
-    throws: "axis 'batch' does not exist here; there is 'time', 'channel'",
+    says: `"axis 'batch' is on the right but not on the left"`,
+    throws: "axis 'batch' is on the right but not on the left",
+  },
+  liftedSizes: {
+    code: `on.add(x, input("bias", { channel: 96 }));`,
+    says: `"axis 'channel' is 192 on the left but 96 on the right"`,
+    throws: "axis 'channel' is 192 on the left but 96 on the right",
   },
   lookedUp: {
     code: `gather(x, "batch", input("w", { time: 9 }, "u32"));`,
@@ -140,12 +169,51 @@ const mistakes: Readonly<Record<string, Mistake>> = {
   carried: {
     code: `scan({ over: "time", from: { h: scalarOf(0) }, each: { x: longer } },
       ({ h }, { x }) => ({ next: { h: add(h, x) }, out: {} }));`,
-    says: `is not assignable to type`,
-    throws: "the carry 'h' starts as f32 {} but the step makes it f32 { channel: 192 }",
+    says: `"the step gives the carry 'h' the axis 'channel', which it does not start with"`,
+    throws: "the step gives the carry 'h' the axis 'channel', which it does not start with",
+  },
+  carriedLess: {
+    code: `scan({ over: "time", from: { h: start }, each: { x } },
+      ({ h }, { x }) => ({ next: { h: sum(add(h, x), "channel") }, out: {} }));`,
+    says: `"the step loses the axis 'channel' of the carry 'h'"`,
+    throws: "the step loses the axis 'channel' of the carry 'h'",
+  },
+  carriedNot: {
+    code: `scan({ over: "time", from: { h: start, m: start }, each: { x } },
+      ({ h }, { x }) => ({ next: { h: add(h, x) }, out: {} }));`,
+    says: `"the step gives no next value for the carry 'm'"`,
+    throws: "the step gives no next value for the carry 'm'",
+  },
+  scannedOver: {
+    code:
+      `scan({ over: "tme", from: { h: start }, each: { x } }, ({ h }) => ({ next: { h }, out: {} }));`,
+    says: `Did you mean '"time"'?`,
+    throws: "'x' has no axis 'tme' to scan over",
+  },
+  notSummed: {
+    code: `grad(square(x), { weight });`,
+    says: `"only a scalar has a gradient; this has axes: reduce it first"`,
+    throws:
+      "only a scalar has a gradient; this has { batch: 8, time: 250, channel: 192 }: reduce it first",
+  },
+  continued: {
+    code: `concat(x, longer, "time");`,
+    says: `"axis 'batch' is on the left but not on the right"`,
+    throws: "axis 'batch' is on the left but not on the right",
+  },
+  renamedTwice: {
+    code: `renaming("time", "channel")(x);`,
+    says: `"axis 'channel' already exists"`,
+    throws: "axis 'channel' already exists",
+  },
+  forgottenRename: {
+    code: `const pairs: Tensor<{ batch: 8; time: 250; key: 250 }> = contract(x, x, "channel");`,
+    says: `is not assignable to type 'Tensor<{ batch: 8; time: 250; key: 250; }>'`,
+    throws: "",
   },
   forgotten: {
     code: `const loss: ReturnType<typeof scalarOf> = sum(x, "time"); on(loss, loss);`,
-    says: `is missing the following properties`,
+    says: `is not assignable to type 'Tensor<None>'`,
     throws: "",
   },
 };
@@ -167,15 +235,15 @@ Deno.test("good programs check, and mistakes are refused with the sentence that 
 Deno.test("the same mistakes throw the same sentences at run time", () => {
   for (const [name, { code, throws: sentence }] of Object.entries(mistakes)) {
     if (sentence === "") continue;
-    const names = Object.keys(ops);
-    const run = new Function(...names, `${leaves}\n${code}`);
-    const error = assertThrows(() => run(...Object.values(ops)), AxisError, "", name);
+    const verbs = { ...ops, grad };
+    const run = new Function(...Object.keys(verbs), `${leaves}\n${code}`);
+    const error = assertThrows(() => run(...Object.values(verbs)), AxisError, "", name);
     assertStrictEquals(error.message.split("\n")[0], sentence, name);
   }
 });
 
 /** A Transformer of twelve blocks written out, so that the checker sees every operation. */
-const encoder = () => {
+const encoder = (depth: number) => {
   const block = (k: number) => `
 const norm${k} = on.mul(x${k}, input("n${k}", { channel: 192 }));
 const q${k} = split(rename(contract(norm${k}, input("q${k}", { channel: 192, o: 192 }), "channel"), "o", "channel"), "channel", { head: 3, feature: 64 });
@@ -189,27 +257,30 @@ const x${
     k + 1
   } = add(y${k}, contract(up${k}, input("d${k}", { hidden: 768, channel: 192 }), "hidden"));
 `;
-  const blocks = Array.from({ length: 12 }, (_, k) => block(k));
+  const blocks = Array.from({ length: depth }, (_, k) => block(k));
   return `${imports}
 const x0 = input("x", { batch: 8, time: 250, channel: 192 });
 ${blocks.join("")}
-export const result: ReturnType<typeof input<{ batch: 8; time: 250; channel: 192 }>> = x12;
+export const result: ReturnType<typeof input<{ batch: 8; time: 250; channel: 192 }>> = x${depth};
 `;
 };
 
-Deno.test("an encoder of twelve blocks checks in less than 3 s more than an empty file", async () => {
+Deno.test("an encoder of 48 blocks checks in seconds", async () => {
   const before = await check({ empty: `${imports}export const nothing = input;\n` });
-  const after = await check({ encoder: encoder() });
+  const after = await check({ encoder: encoder(48) });
   assert(after.success, after.text);
   const more = after.seconds - before.seconds;
-  assertLess(more, 3, `checking takes ${more.toFixed(1)} s more`);
+  console.log(`48 blocks: ${more.toFixed(2)} s more than an empty file`);
+  // One second on a machine that has nothing else to do, which this need not be.
+  assertLess(more, 10, `checking takes ${more.toFixed(1)} s more`);
 });
 
-Deno.test("an encoder of twelve blocks stays within a budget of type instantiations", async () => {
+/** How many types the checker instantiates for an encoder: a count, whatever else the machine does. */
+const instantiations = async (depth: number): Promise<number> => {
   const folder = await Deno.makeTempDir();
   try {
     const file = `${folder}/encoder.ts`;
-    await Deno.writeTextFile(file, encoder().replaceAll("file://", ""));
+    await Deno.writeTextFile(file, encoder(depth).replaceAll("file://", ""));
     const program = ts.createProgram([file], {
       strict: true,
       noEmit: true,
@@ -223,10 +294,15 @@ Deno.test("an encoder of twelve blocks stays within a budget of type instantiati
     const said = program.getSemanticDiagnostics(program.getSourceFile(file))
       .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n"));
     assertStrictEquals(said.join("\n"), "");
-    // 163,000 with TypeScript 5.9: a count, so it does not depend on what else the machine does.
-    const count = program.getInstantiationCount();
-    assert(count > 10_000 && count < 250_000, `${count} instantiations`);
+    return program.getInstantiationCount();
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+};
+
+Deno.test("the checker's work is linear in the blocks of an encoder, and within a budget", async () => {
+  const [few, many] = [await instantiations(12), await instantiations(24)];
+  console.log(`${few} instantiations for 12 blocks, ${many} for 24`);
+  assert(few > 10_000 && few <= 60_000, `${few} instantiations`);
+  assertLess(many, 2.2 * few);
 });
