@@ -1,6 +1,6 @@
 // The decoder of MAE-style pre-training (He et al. 2022; Huang et al. 2022 for audio): the visible
 // tokens go back to their places among learnt mask tokens, and a smaller stack predicts all patches.
-import type { AnyTensor, Tensor } from "../dsl/axes.ts";
+import type { Tensor } from "../dsl/axes.ts";
 import {
   concat,
   equal,
@@ -34,11 +34,11 @@ export const decode =
   (h: Sequence): Tensor<{ batch: number; token: number; pixel: number }> =>
     named("decoder", () => {
       const narrow = linear(scope("embed", at), dim)(h);
-      const visible: AnyTensor = rename(patchTokens(encoder, narrow), "token", "slot");
-      const back = gather(visible, "slot", toWord(slots(mask))) as AnyTensor;
+      const visible = rename(patchTokens(encoder, narrow), "token", "slot");
+      const back = gather(visible, "slot", toWord(slots(mask)));
       const all = select(equal(mask, scalarOf(1)), learntToken(at, "mask_token", dim), back);
-      const first = slice(narrow, "token", 0, 1) as Sequence;
-      const sequence = concat(first, all as AnyTensor, "token") as Sequence;
+      const first = slice(narrow, "token", 0, 1);
+      const sequence = concat(first, all, "token");
       const placed = on.add(sequence, positions(at, dim, grid));
       const sizes = { ...encoder, depth, stochasticDepth: 0 };
       const y = norm(scope("norm", at), 1e-6, encoder.norm)(stack(at, sizes)(placed));

@@ -102,11 +102,9 @@ const run = (at: Scope, encoder: Encoder, x: Sequence, first: Sequence, key?: Ke
     "one",
     0,
   );
-  const head = rows === undefined
-    ? first
-    : concat(first, expand(rows, { batch }) as Sequence, "token") as Sequence;
+  const head = rows === undefined ? first : concat(first, expand(rows, { batch }), "token");
   const rotary = encoder.positions === "rotary";
-  const h = stack(at, { ...encoder, rotary }, key)(concat(head, x, "token") as Sequence);
+  const h = stack(at, { ...encoder, rotary }, key)(concat(head, x, "token"));
   return norm(scope("encoder_norm", at), 1e-6, encoder.norm)(h);
 };
 
@@ -117,12 +115,12 @@ const classToken = (
   batch: number,
   table: Tensor<{ token: number; channel: number }> | undefined,
 ): Sequence => {
-  const token: AnyTensor = expand(learntToken(at, "cls_token", dim), { batch, token: 1 });
-  return table === undefined ? token : on.add(token, slice(table, "token", 0, 1) as AnyTensor);
+  const token = expand(learntToken(at, "cls_token", dim), { batch, token: 1 });
+  return table === undefined ? token : on.add(token, slice(table, "token", 0, 1));
 };
 
 const positioned = (x: Sequence, table: AnyTensor | undefined): Sequence =>
-  table === undefined ? x : on.add(x, slice(table, "token", 1, tokens(x)) as AnyTensor);
+  table === undefined ? x : on.add(x, slice(table, "token", 1, tokens(x)));
 
 /** What is hidden from an encoder: patches by a learnt token, with or without their positions. */
 export interface Hidden {
@@ -152,7 +150,7 @@ export const encode =
           equal(hidden.mask, scalarOf(1)),
           learntToken(at, "mask_token", dim),
           h,
-        ) as Sequence;
+        );
       const embedded = embed(at, encoder, x);
       const seen = hidden?.positions === "kept"
         ? positioned(cover(embedded), table)
@@ -171,9 +169,9 @@ export const encodeVisible = (
   named("encoder", () => {
     const table = tableOf(at, encoder, x);
     const all = positioned(embed(at, encoder, x), table);
-    const seen: AnyTensor = rename(gather(all as AnyTensor, "token", places), "slot", "token");
+    const seen = rename(gather(all, "token", places), "slot", "token");
     const batch = sizeOf(nodeOf(x).axes, "batch");
-    return run(at, encoder, seen as Sequence, classToken(at, encoder.dim, batch, table), key);
+    return run(at, encoder, seen, classToken(at, encoder.dim, batch, table), key);
   });
 
 /** Output tokens of patches alone: without class token and registers. */
@@ -202,8 +200,8 @@ export const features =
   (x: Spectrogram): Tensor<{ batch: number; step: number; feature: number }> => {
     const grid = gridOf(x, encoder.patch);
     const h = patchTokens(encoder, encode(encoder)(x));
-    const cut: AnyTensor = rows === "frequency"
+    const cut = rows === "frequency"
       ? split(h, "token", { slot: grid.frequency, step: grid.time })
       : split(h, "token", { step: grid.time, slot: grid.frequency });
-    return merge(cut, ["slot", "channel"], "feature") as AnyTensor;
+    return merge(cut, ["slot", "channel"], "feature");
   };

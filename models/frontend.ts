@@ -115,14 +115,14 @@ export const powerSpectrum = (front: FrontEnd) => (x: Waveform): Frames<"bin"> =
       );
     const real = contract(frames, table(Math.cos), "tap");
     const imaginary = contract(frames, table(Math.sin), "tap");
-    return add(square(real), square(imaginary)) as Frames<"bin">;
+    return add(square(real), square(imaginary));
   });
 
 /** Energies of mel bands. */
 export const melEnergies = (front: FrontEnd) => (power: Frames<"bin">): Frames<"mel"> => {
   const bins = Math.floor(front.fft / 2) + 1;
   const filters = literal({ bin: bins, mel: front.mels }, melFilters(front));
-  return contract(power, filters, "bin") as Frames<"mel">;
+  return contract(power, filters, "bin");
 };
 
 /** Log-mel spectrograms of samples whose edges the caller has dealt with: no padding is done. */

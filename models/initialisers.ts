@@ -1,5 +1,5 @@
 // First values of parameters, as expressions of the random key made for each one's name.
-import { type AnyTensor, type Axes, volume } from "../dsl/axes.ts";
+import { type Axes, volume } from "../dsl/axes.ts";
 import type { Initialiser } from "../dsl/node.ts";
 import { expand, literal, log, scalarOf } from "../dsl/ops.ts";
 import { exp, iota, max, neg, shift, sub, toFloat } from "../dsl/ops.ts";
@@ -48,17 +48,17 @@ export const xavier = (inputs: number, outputs: number): Initialiser =>
 
 /** log 1, log 2, ... along the state axis: S4D-real, Mamba section 3.6. */
 export const logPositions: (axis: string) => Initialiser = once((axis: string) => (_, axes) =>
-  expand(log(shift(toFloat(iota(axis, axes[axis])), 1)) as AnyTensor, axes)
+  expand(log(shift(toFloat(iota(axis, axes[axis])), 1)), axes)
 );
 
 /** The inverse of softplus at step sizes log-uniform in [low, high], not below `least` (Mamba 3.6). */
 export const stepSizes: (low: number, high: number, least: number) => Initialiser = once(
   (low: number, high: number, least: number) => (key, axes: Axes) => {
-    const chosen = exp(uniform(key, axes, Math.log(low), Math.log(high)) as AnyTensor);
-    const size = max(chosen, scalarOf(least)) as AnyTensor;
+    const chosen = exp(uniform(key, axes, Math.log(low), Math.log(high)));
+    const size = max(chosen, scalarOf(least));
     // softplus⁻¹(x) = x + log(1 - e^-x)
-    const rest = log(sub(scalarOf(1), exp(neg(size)))) as AnyTensor;
-    return expand(shift(sub(size, neg(rest)) as AnyTensor, 0), axes);
+    const rest = log(sub(scalarOf(1), exp(neg(size))));
+    return expand(shift(sub(size, neg(rest)), 0), axes);
   },
 );
 

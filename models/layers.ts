@@ -41,11 +41,10 @@ export const tokens = (x: Sequence): number => sizeOf(nodeOf(x).axes, "token");
 
 /** Channels as heads of as many features each. */
 export const toHeads = (x: Sequence, heads: number): Heads =>
-  split(x, "channel", { head: heads, feature: channels(x) / heads }) as unknown as Heads;
+  split(x, "channel", { head: heads, feature: channels(x) / heads });
 
 /** Heads side by side again. */
-export const fromHeads = (x: Heads): Sequence =>
-  merge(x, ["head", "feature"], "channel") as unknown as Sequence;
+export const fromHeads = (x: Heads): Sequence => merge(x, ["head", "feature"], "channel");
 
 /** y = W x + b over channels. `bias: false` leaves b out; initial values default to PyTorch's. */
 export const linear = (
@@ -70,7 +69,7 @@ export const linearHeadwise =
     const size = channels(x) / groups;
     const weight = param(at("weight"), { group: groups, out: size, in: size }, init);
     const y = contract(split(x, "channel", { group: groups, in: size }), weight, "in");
-    return merge(y, ["group", "out"], "channel") as unknown as Sequence;
+    return merge(y, ["group", "out"], "channel");
   };
 
 /** Which norm: with its mean taken out (Ba, Kiros and Hinton 2016), or not (Zhang, Sennrich 2019). */
@@ -83,7 +82,7 @@ const normalised = <A, const K extends keyof A & string>(
   eps: number,
   kind: Norm,
 ): Tensor<A> => {
-  const lift = on as unknown as Record<"sub" | "mul", (x: Tensor<A>, y: unknown) => Tensor<A>>;
+  const lift = on;
   const centred = kind === "rms" ? x : lift.sub(x, mean(x, over));
   return lift.mul(centred, recip(sqrt(shift(mean(square(centred), over), eps))));
 };

@@ -11,14 +11,15 @@ import {
   param,
   parts,
   pick,
+  previous,
   recurrence,
-  rename,
-  scan,
+  renaming,
   silu,
   softplus,
+  states,
   sum,
 } from "../dsl/ops.ts";
-import type { AnyTensor, Tensor } from "../dsl/axes.ts";
+import type { Tensor } from "../dsl/axes.ts";
 import { logPositions, ones, stepSizes, within } from "./initialisers.ts";
 import {
   causalConv,
@@ -31,7 +32,7 @@ import {
   type Sequence,
   tokens,
 } from "./layers.ts";
-import { joinChunks, previous, toChunks } from "./sequences.ts";
+import { joinChunks, toChunks } from "./sequences.ts";
 
 /** Sizes of a Mamba encoder beyond its width. */
 export interface MambaSizes {
@@ -74,20 +75,16 @@ export const chunkedSelectiveScan = (
   size = 64,
 ): Sequence =>
   named("chunked selective scan", () => {
-    const cut = (x: AnyTensor): AnyTensor => toChunks(x, size);
-    const d = cut(delta);
-    const a: AnyTensor = exp(mul(d, A)), b: AnyTensor = mul(mul(d, cut(B)), cut(u));
-    const from0: AnyTensor = recurrence("place", a, b);
-    const through: AnyTensor = exp(mul(sum(d, "place"), A));
-    const after: AnyTensor = recurrence("chunk", through, pick(from0, "place", size - 1));
-    const { out } = scan(
+    const cut = toChunks(size), d = cut(delta);
+    const a = exp(mul(d, A)), b = mul(mul(d, cut(B)), cut(u));
+    const alone = recurrence("place", a, b);
+    const through = exp(mul(sum(d, "place"), A));
+    const after = recurrence("chunk", through, pick(alone, "place", size - 1));
+    const { h } = states(
       { over: "place", from: { h: previous(after, "chunk") }, each: { a, b } },
-      ({ h }, now) => {
-        const next: AnyTensor = add(mul(now.a, h), now.b);
-        return { next: { h: next }, out: { h: next } };
-      },
+      ({ h }, now) => ({ h: add(mul(now.a, h), now.b) }),
     );
-    return joinChunks(contract(out.h as AnyTensor, cut(C), "state"), tokens(u)) as Sequence;
+    return joinChunks(contract(h, cut(C), "state"), tokens(u));
   });
 
 /** Algorithm 2: D, and Δ, B and C that depend on the input. */
@@ -99,7 +96,7 @@ const selectiveSSM = (at: Scope, sizes: MambaSizes, rank: number) => (u: Sequenc
   const delta = softplus(linear(scope("dt_proj", at), inner, options)(dt));
   const A = neg(exp(param(at("A_log"), { channel: inner, state }, logPositions("state"))));
   const run = form === "chunked" ? chunkedSelectiveScan : selectiveScan;
-  const toState = (x: Sequence) => rename(x, "channel", "state");
+  const toState = renaming("channel", "state");
   const y = run({ u, delta, A, B: toState(B), C: toState(C) });
   return add(y, on.mul(u, param(at("D"), { channel: inner }, ones)));
 };

@@ -104,7 +104,7 @@ export const visiblePlaces = (
       select(seen, toFloat(iota("token", tokens)), scalarOf(0)),
       scalarOf(0),
     );
-    return toWord(sum(place, "token")) as Tensor<{ batch: number; slot: number }>;
+    return toWord(sum(place, "token"));
   });
 
 /** How many visible patches stand before each patch. */
@@ -116,5 +116,5 @@ export const slots = (mask: PerToken): PerToken => {
     scalarOf(1),
     scalarOf(0),
   );
-  return sum(select(earlier, seen, scalarOf(0)), "other") as PerToken;
+  return sum(select(earlier, seen, scalarOf(0)), "other");
 };

@@ -1,11 +1,10 @@
 // The mLSTM cell (Beck et al., "xLSTM: Extended long short-term memory", 2024, equations 19-27): a
 // matrix memory with exponential gates, in three forms that give the same numbers.
-import type { AnyTensor, Tensor } from "../dsl/axes.ts";
-import { sizeOf } from "../dsl/axes.ts";
-import { nodeOf } from "../dsl/node.ts";
+import type { Tensor } from "../dsl/axes.ts";
 import {
   add,
   contract,
+  cumsum,
   exp,
   iota,
   less,
@@ -17,19 +16,19 @@ import {
   neg,
   on,
   pick,
+  previous,
   recip,
   recurrence,
   rename,
-  scalarOf,
-  scale,
-  scan,
+  renaming,
   select,
-  shift,
+  sizeOf,
+  states,
   stop,
   sub,
   sum,
 } from "../dsl/ops.ts";
-import { cumulative, joinChunks, previous, toChunks } from "./sequences.ts";
+import { joinChunks, toChunks } from "./sequences.ts";
 import type { Heads } from "./layers.ts";
 
 /** A number of every head at every token. */
@@ -51,20 +50,25 @@ export type MlstmForm = "parallel" | "recurrent" | "chunkwise";
 const never = -1e30;
 
 /** The running maximum m' = max(m + decay, x) that keeps exponentials below 1. */
-const stabiliser = (decay: AnyTensor, x: AnyTensor, over: string): AnyTensor => {
-  const start: AnyTensor = pick(on(x, scalarOf(never)) as AnyTensor, over, 0);
-  const { out } = scan({ over, from: { m: start }, each: { decay, x } }, ({ m }, now) => {
-    const next: AnyTensor = max(add(m, now.decay), now.x);
-    return { next: { m: next }, out: { m: next } };
-  });
-  return stop(out.m as AnyTensor);
+const stabiliser = <A, K extends keyof A & string>(
+  decay: Tensor<A>,
+  x: Tensor<A>,
+  over: K,
+): Tensor<A> => {
+  const start = pick(on(x, never), over, 0);
+  const { m } = states(
+    { over, from: { m: start }, each: { decay, x } },
+    ({ m }, now) => ({ m: max(add(m, now.decay), now.x) }),
+  );
+  return stop(m);
 };
 
-/** numerator / (max(|n|, e^-m) + 1e-6): the normaliser's lower bound 1 in the stabilised scale. */
-const normalisedBy = (numerator: AnyTensor, n: AnyTensor, m: AnyTensor): AnyTensor =>
-  on.mul(numerator, recip(shift(max(max(n, neg(n)), exp(neg(m))), 1e-6)));
+/** 1 / (max(|n|, e^-m) + 1e-6): the normaliser has the lower bound 1 in the stabilised scale. */
+const normaliser = <A>(n: Tensor<A>, m: Tensor<A>): Tensor<A> =>
+  recip(add(max(max(n, neg(n)), exp(neg(m))), 1e-6));
 
-const scaledKeys = (k: Heads): Heads => scale(k, sizeOf(nodeOf(k).axes, "feature") ** -0.5);
+/** k / √d */
+const scaled = (k: Heads): Heads => mul(k, sizeOf(k, "feature") ** -0.5);
 
 /**
  * C = (q kᵀ / √d) ∘ D with log D = F_i - F_j + I_j for j ≤ i, where F sums log σ(f), stabilised by
@@ -72,16 +76,13 @@ const scaledKeys = (k: Heads): Heads => scale(k, sizeOf(nodeOf(k).axes, "feature
  */
 export const parallelMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs): Heads =>
   named("mLSTM, parallel", () => {
-    const tokens = sizeOf(nodeOf(q).axes, "token");
-    const sums = cumulative(logSigmoid(forgetGate), "token");
-    const key = (x: AnyTensor): AnyTensor => rename(x, "token", "key");
-    const logs = add(sub(sums, key(sums)), key(inputGate));
-    const causal = less(iota("key", tokens), shift(iota("token", tokens), 1));
-    const masked: AnyTensor = select(causal, logs as AnyTensor, scalarOf(never));
-    const m = stop(maximum(masked, "key"));
-    const decay = exp(sub(masked, m as AnyTensor));
-    const scores: AnyTensor = mul(contract(q, key(scaledKeys(k)), "feature"), decay);
-    return normalisedBy(contract(scores, key(v), "key"), sum(scores, "key"), m) as Heads;
+    const tokens = sizeOf(q, "token"), j = renaming("token", "key");
+    const F = cumsum(logSigmoid(forgetGate), "token");
+    const causal = less(iota("key", tokens), add(iota("token", tokens), 1));
+    const logD = select(causal, add(sub(F, j(F)), j(inputGate)), never);
+    const m = stop(maximum(logD, "key"));
+    const C = mul(contract(q, j(scaled(k)), "feature"), exp(sub(logD, m)));
+    return mul(contract(C, j(v), "key"), normaliser(sum(C, "key"), m));
   });
 
 /**
@@ -90,17 +91,14 @@ export const parallelMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs): 
  */
 export const recurrentMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs): Heads =>
   named("mLSTM, recurrent", () => {
-    const logForget = logSigmoid(forgetGate);
-    const m = stabiliser(logForget, inputGate, "token");
-    const forget: AnyTensor = exp(sub(add(logForget, previous(m, "token", never)), m));
-    const input: AnyTensor = exp(sub(inputGate, m));
-    const keys: AnyTensor = mul(input, scaledKeys(k) as AnyTensor);
-    const value: AnyTensor = rename(v, "feature", "value");
-    const C = recurrence("token", forget, mul(keys, value) as AnyTensor);
-    const n = recurrence("token", forget, keys);
-    const read: AnyTensor = contract(C as AnyTensor, q as AnyTensor, "feature");
-    const norm: AnyTensor = contract(n as AnyTensor, q as AnyTensor, "feature");
-    return rename(normalisedBy(read, norm, m), "value", "feature") as unknown as Heads;
+    const logF = logSigmoid(forgetGate);
+    const m = stabiliser(logF, inputGate, "token");
+    const f = exp(sub(add(logF, previous(m, "token", never)), m));
+    const ik = mul(exp(sub(inputGate, m)), scaled(k));
+    const C = recurrence("token", f, mul(ik, rename(v, "feature", "value")));
+    const n = recurrence("token", f, ik);
+    const h = mul(contract(C, q, "feature"), normaliser(contract(n, q, "feature"), m));
+    return rename(h, "value", "feature");
   });
 
 /**
@@ -113,37 +111,31 @@ export const chunkwiseMlstm = (
   size = 64,
 ): Heads =>
   named("mLSTM, chunkwise", () => {
-    const tokens = sizeOf(nodeOf(q).axes, "token");
-    const cut = (x: AnyTensor, fill = 0): AnyTensor => toChunks(x, size, fill);
-    const other = (x: AnyTensor): AnyTensor => rename(x, "place", "other");
-    const Q = cut(q), K = cut(scaledKeys(k)), V: AnyTensor = rename(cut(v), "feature", "value");
-    const gate = cut(inputGate, never);
-    const b = cumulative(cut(logSigmoid(forgetGate)), "place");
-    const g: AnyTensor = pick(b, "place", size - 1);
+    const cut = toChunks(size), j = renaming("place", "other");
+    const Q = cut(q), K = cut(scaled(k)), V = rename(cut(v), "feature", "value");
+    const I = toChunks(size, never)(inputGate);
+    const b = cumsum(cut(logSigmoid(forgetGate)), "place");
+    const g = pick(b, "place", size - 1);
     // From chunk to chunk: memory C and normaliser n before each chunk, in the scale of m there.
-    const ahead: AnyTensor = add(sub(g, b as AnyTensor), gate);
+    const ahead = add(sub(g, b), I);
     const m = stabiliser(g, maximum(ahead, "place"), "chunk");
     const before = previous(m, "chunk", never);
-    const forget: AnyTensor = exp(sub(add(g, before), m));
-    const keys: AnyTensor = mul(exp(sub(ahead, m)) as AnyTensor, K);
-    const memory: AnyTensor = recurrence("chunk", forget, contract(keys, V, "place") as AnyTensor);
-    const counts: AnyTensor = recurrence("chunk", forget, sum(keys, "place") as AnyTensor);
+    const f = exp(sub(add(g, before), m));
+    const ik = mul(exp(sub(ahead, m)), K);
+    const memory = recurrence("chunk", f, contract(ik, V, "place"));
+    const counts = recurrence("chunk", f, sum(ik, "place"));
     const C = previous(memory, "chunk"), n = previous(counts, "chunk");
     // Within a chunk: pairs of its tokens, and what its first state adds, in a common scale.
-    const logs: AnyTensor = add(sub(b, other(b)) as AnyTensor, other(gate));
-    const causal = less(iota("other", size), shift(iota("place", size), 1));
-    const masked: AnyTensor = select(causal, logs, scalarOf(never));
-    const carried: AnyTensor = add(b, before);
-    const top: AnyTensor = stop(max(maximum(masked, "other") as AnyTensor, carried));
-    const scores: AnyTensor = mul(
-      contract(Q, other(K), "feature") as AnyTensor,
-      exp(sub(masked, top)) as AnyTensor,
-    );
-    const first: AnyTensor = mul(Q, exp(sub(carried, top)) as AnyTensor);
-    const read: AnyTensor = add(contract(scores, other(V), "other"), contract(first, C, "feature"));
-    const norm: AnyTensor = add(sum(scores, "other"), contract(first, n, "feature"));
-    const h: AnyTensor = rename(normalisedBy(read, norm, top), "value", "feature");
-    return joinChunks(h, tokens) as Heads;
+    const causal = less(iota("other", size), add(iota("place", size), 1));
+    const logD = select(causal, add(sub(b, j(b)), j(I)), never);
+    const carried = add(b, before);
+    const top = stop(max(maximum(logD, "other"), carried));
+    const S = mul(contract(Q, j(K), "feature"), exp(sub(logD, top)));
+    const first = mul(Q, exp(sub(carried, top)));
+    const read = add(contract(S, j(V), "other"), contract(first, C, "feature"));
+    const norm = add(sum(S, "other"), contract(first, n, "feature"));
+    const h = rename(mul(read, normaliser(norm, top)), "value", "feature");
+    return joinChunks(h, sizeOf(q, "token"));
   });
 
 /** The cell in one of its forms. */

@@ -1,14 +1,13 @@
 // AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) as an expression: new
 // values of parameters and moments from gradients; before it, gradients may be clipped, and after it
 // parameters averaged. Moments and averages are parameters that are not trained.
-import type { AnyTensor } from "../dsl/axes.ts";
+import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { nodeOf } from "../dsl/node.ts";
 import {
   add,
   div,
   exp,
   isFinite,
-  log,
   min,
   mul,
   named,
@@ -68,8 +67,8 @@ export const moments = (name: string): { readonly mean: string; readonly square:
 export const average = (name: string): string => `ema.${name}`;
 
 /** 1 - βᵗ */
-const correction = (beta: number, step: AnyTensor): AnyTensor =>
-  shift(neg(exp(mul(step, log(scalarOf(beta))) as AnyTensor)), 1);
+const correction = <A>(beta: number, step: Tensor<A>): Tensor<A> =>
+  add(neg(exp(mul(step, Math.log(beta)))), 1);
 
 /**
  * One step: the new values of all trainable parameters and their moments, by name. `step` counts
@@ -113,7 +112,7 @@ const normOf = (gradients: readonly AnyTensor[]): Scalar =>
     gradients.map((g): AnyTensor => {
       const axes = Object.keys(nodeOf(g).axes);
       return axes.length === 0 ? square(g) : sum(square(g), axes);
-    }).reduce((a, b) => add(a, b) as AnyTensor),
+    }).reduce((a, b) => add(a, b)),
   );
 
 /** New values of everything that a step of training changes, and the norm of its gradients if used. */
@@ -141,16 +140,16 @@ export const optimise = (
     : named("norm of gradients", () => normOf(parameters.map(({ name }) => gradients[name])));
   const norm = scaledNorm === undefined || scaling === undefined
     ? scaledNorm
-    : div(scaledNorm, scaling) as Scalar;
+    : div(scaledNorm, scaling);
   const factors = [
     ...(scaling === undefined ? [] : [recip(scaling)]),
     // As PyTorch has it: a norm of 0 divides nothing by 0, and what is short enough stays as it is.
     ...(clipNorm === undefined
       ? []
-      : [min(div(scalarOf(clipNorm), shift(norm!, 1e-6)), scalarOf(1)) as Scalar]),
+      : [min(div(scalarOf(clipNorm), shift(norm!, 1e-6)), scalarOf(1))]),
   ];
   const used = factors.length === 0 ? gradients : named("clipping", () => {
-    const factor = factors.reduce((a, b) => mul(a, b) as Scalar);
+    const factor = factors.reduce((a, b) => mul(a, b));
     return Object.fromEntries(
       parameters.map(({ name }) => [name, on.mul(gradients[name], factor)]),
     );
@@ -182,7 +181,7 @@ export const optimise = (
     }),
   );
   const guarded = Object.entries(all).map(([name, value]) =>
-    [name, select(sound, value, kept.get(name)!) as AnyTensor] as const
+    [name, select(sound, value, kept.get(name)!)] as const
   );
   return {
     updates: { ...Object.fromEntries(guarded), ...rescaled(sound) },

@@ -41,7 +41,6 @@ import {
 import { type Parameter, parameters } from "../dsl/parameters.ts";
 import { foldKey, nameKey, uniform } from "../dsl/random.ts";
 import { fanIn, ones, spread, zeros } from "./initialisers.ts";
-import type { Scalar } from "./objective.ts";
 import { adamW } from "./optimiser.ts";
 
 /** What decides which programs a probe has. */
@@ -78,7 +77,7 @@ const xavierNormal = (inputs: number, outputs: number, gain: number): Initialise
 interface Training {
   readonly present: Rows;
   readonly dropout: PerTrial;
-  readonly key: Key;
+  readonly key: Key<{ trial: number }>;
 }
 
 /** Some values, and new values of parameters that are not trained. */
@@ -88,7 +87,7 @@ interface Layered {
 }
 
 /** How many rows of each trial count; 1 where none does. */
-const counted = (present: Rows): PerTrial => max(sum(present, "row"), scalarOf(1)) as PerTrial;
+const counted = (present: Rows): PerTrial => max(sum(present, "row"), scalarOf(1));
 
 /** The parts of a network whose every parameter has the axis of trials. */
 const layersOf = ({ trials, hidden }: ProbeSizes) => {
@@ -98,8 +97,8 @@ const layersOf = ({ trials, hidden }: ProbeSizes) => {
       const weights = { trial: trials, out: to, channel: from };
       const weight = param(`${name}.weight`, weights, xavierNormal(from, to, gain));
       const bias = param(`${name}.bias`, { trial: trials, channel: to }, fanIn(from));
-      const y = rename(contract(x, weight, "channel") as AnyTensor, "out", "channel");
-      return on.add(y as unknown as Channels, bias);
+      const y = rename(contract(x, weight, "channel"), "out", "channel");
+      return on.add(y, bias);
     };
 
   /** Batch norm (Ioffe and Szegedy 2015) over the rows that count, or by the running moments. */
@@ -117,10 +116,10 @@ const layersOf = ({ trials, hidden }: ProbeSizes) => {
       return { y: finished(on.sub(x, running.mean), running.variance), updates: {} };
     }
     const { present } = training, count = counted(present);
-    const average = (of: Channels) => on.div(contract(of, present, "row") as typeof weight, count);
+    const average = (of: Channels) => on.div(contract(of, present, "row"), count);
     const centre = average(x), centred = on.sub(x, centre);
     const variance = average(square(centred));
-    const unbiased = on.mul(variance, div(count, max(shift(count, -1), scalarOf(1))) as PerTrial);
+    const unbiased = on.mul(variance, div(count, max(shift(count, -1), scalarOf(1))));
     const moved = (old: typeof weight, now: typeof weight) =>
       on.add(scale(old, 1 - momentum), scale(now, momentum));
     return {
@@ -139,7 +138,7 @@ const dropped =
   (name: string, hidden: number, rows: number, { dropout, key }: Training) =>
   (x: Channels): Channels => {
     const units = { row: rows, channel: hidden };
-    const chance = uniform(nameKey(key, name), units) as unknown as Channels;
+    const chance = uniform(nameKey(key, name), units);
     const kept = on(chance, recip(shift(scale(dropout, -1), 1)));
     return mul(x, select(less(chance, dropout), scalarOf(0), kept));
   };
@@ -168,26 +167,26 @@ const logits = (sizes: ProbeSizes, rows: number, training?: Training) => (x: Cha
 /** The loss of every row: cross-entropy, or the mean over classes of binary cross-entropies. */
 const losses = (prediction: ProbeSizes["prediction"], logit: Channels, target: Channels): Rows => {
   if (prediction === "multilabel") {
-    return mean(sub(softplus(logit), mul(logit, target)) as Channels, "channel");
+    return mean(sub(softplus(logit), mul(logit, target)), "channel");
   }
   const top = stop(maximum(logit, "channel"));
   const shifted = on.sub(logit, top);
-  const chosen = contract(shifted, target, "channel") as Rows;
-  return sub(log(sum(exp(shifted), "channel")), chosen) as Rows;
+  const chosen = contract(shifted, target, "channel");
+  return sub(log(sum(exp(shifted), "channel")), chosen);
 };
 
 /** Rows of what all trials read, by the input `rows`, positions along the axis of clips. */
 const batchOf = ({ trials, clips, features, classes }: ProbeSizes, rows: number) => {
-  const positions = input("rows", { trial: trials, row: rows }, "u32") as AnyTensor;
+  const positions = input("rows", { trial: trials, row: rows }, "u32");
   const held = (name: string, size: number): Channels => {
     const all = param(name, { clip: clips, channel: size }, zeros, { trainable: false });
-    return gather(all as AnyTensor, "clip", positions) as unknown as Channels;
+    return gather(all, "clip", positions);
   };
   return { embeddings: held("embeddings", features), targets: held("targets", classes) };
 };
 
 /** Every trial's own random key: inputs `seed` and `stream`, two u32. */
-const keyOf = ({ trials }: ProbeSizes): Key => ({
+const keyOf = ({ trials }: ProbeSizes): Key<{ trial: number }> => ({
   high: input("seed", { trial: trials }, "u32"),
   low: input("stream", { trial: trials }, "u32"),
 });
@@ -210,12 +209,12 @@ export const probeStep = (sizes: ProbeSizes, rows: number): {
   const training = {
     present,
     dropout: input("dropout", perTrial),
-    key: foldKey(keyOf(sizes), step as unknown as Scalar),
+    key: foldKey(keyOf(sizes), step),
   };
   const { embeddings, targets } = batchOf(sizes, rows);
   const { y, updates: moved } = logits(sizes, rows, training)(embeddings);
-  const each = contract(losses(prediction, y, targets), present, "row") as PerTrial;
-  const loss = div(each, counted(present)) as PerTrial;
+  const each = contract(losses(prediction, y, targets), present, "row");
+  const loss = div(each, counted(present));
   const total = sum(loss, "trial");
   const trained = parameters([total]).filter(({ trainable }) => trainable);
   const wrt = Object.fromEntries(trained.map(({ name, tensor }) => [name, tensor]));
@@ -223,7 +222,7 @@ export const probeStep = (sizes: ProbeSizes, rows: number): {
   const counts = { rate: input("rate", perTrial), step: shift(toFloat(step), 1) };
   const updates = { ...adamW(adam, trained, gradients, counts), ...moved };
   const old = new Map(parameters(Object.values(updates)).map(({ name, tensor }) => [name, tensor]));
-  const active = less(scalarOf(0), sum(present, "row")) as AnyTensor;
+  const active = less(scalarOf(0), sum(present, "row"));
   return {
     loss,
     updates: Object.fromEntries(
@@ -245,11 +244,11 @@ export const probePredictions = (sizes: ProbeSizes, rows: number): Channels => {
  * it is the same whichever others are trained with it.
  */
 export const probeStart = (sizes: ProbeSizes, changed: readonly Parameter[]): Updates => {
-  const fresh = less(scalarOf(0), input("fresh", { trial: sizes.trials })) as AnyTensor;
+  const fresh = less(scalarOf(0), input("fresh", { trial: sizes.trials }));
   const key = keyOf(sizes);
   return Object.fromEntries(changed.map(({ name, axes, init, tensor }) => {
     const { trial: _, ...inner } = axes;
-    const first = expand(init(nameKey(key, name), inner), axes) as AnyTensor;
+    const first = expand(init(nameKey(key, name), inner), axes);
     return [name, select(fresh, first, tensor)];
   }));
 };

@@ -1,11 +1,9 @@
 // The sLSTM cell and block (Beck et al., "xLSTM", 2024): scalar memories with exponential gates,
 // mixed within a head by a recurrent matrix, so that steps can only run one after another. The
 // published audio encoders leave it out.
-import { type AnyTensor, sizeOf, type Tensor } from "../dsl/axes.ts";
-import { nodeOf } from "../dsl/node.ts";
+import type { Tensor } from "../dsl/axes.ts";
 import {
   add,
-  concat,
   contract,
   equal,
   exp,
@@ -17,7 +15,6 @@ import {
   named,
   param,
   parts,
-  pick,
   recip,
   rename,
   scalarOf,
@@ -25,9 +22,12 @@ import {
   select,
   sigmoid,
   silu,
+  sizeOf,
   split,
+  stack,
   sub,
   tanh,
+  unstack,
 } from "../dsl/ops.ts";
 import { gateBias, spread, zeros } from "./initialisers.ts";
 import {
@@ -76,27 +76,22 @@ export const slstm = (
   named("sLSTM", () => {
     const { final, out } = scan({ over: "token", from, each: { x } }, ({ y, c, n, m }, now) => {
       const mixed = contract(rename(y, "unit", "other"), recurrent, "other");
-      const raw = add(add(now.x, mixed), bias) as Tensor<
-        { batch: number; gate: number; head: number; unit: number }
-      >;
-      const [i, f, z, o] = [0, 1, 2, 3].map((gate) => pick(raw, "gate", gate) as Units);
+      const raw = add(add(now.x, mixed), bias);
+      const { i, f, z, o } = unstack(raw, "gate", ["i", "f", "z", "o"]);
       const kept = add(m, logSigmoid(f));
-      const top = select(equal(n, scalarOf(0)), i, max(i, kept)) as Units;
+      const top = select(equal(n, 0), i, max(i, kept));
       const write = exp(sub(i, top)), keep = exp(sub(kept, top));
       const memory = add(mul(keep, c), mul(write, tanh(z)));
       const norm = add(mul(keep, n), write);
       const hidden = mul(sigmoid(o), mul(memory, recip(norm)));
-      return { next: { y: hidden, c: memory, n: norm, m: top } as SlstmState, out: { h: hidden } };
+      return { next: { y: hidden, c: memory, n: norm, m: top }, out: { h: hidden } };
     });
-    return {
-      out: out.h as unknown as Tensor<{ batch: number; head: number; unit: number; token: number }>,
-      last: final,
-    };
+    return { out: out.h, last: final };
   });
 
 /** The state before the first token, for the clips of `x` and `heads` heads: nothing. */
 export const emptySlstm = (x: Sequence, heads: number): SlstmState => {
-  const batch = sizeOf(nodeOf(x).axes, "batch"), unit = channels(x) / heads;
+  const batch = sizeOf(x, "batch"), unit = channels(x) / heads;
   const zero = expand(scalarOf(0), { batch, head: heads, unit });
   return { y: zero, c: zero, n: zero, m: zero };
 };
@@ -106,14 +101,20 @@ const slstmLayer = (at: Scope, sizes: SlstmSizes, block: number) => (x: Sequence
   named("sLSTM layer", () => {
     const dim = channels(x), head = sizes.heads, unit = dim / head;
     const convolved = silu(causalConv(scope("conv1d.conv", at), sizes.conv)(x));
-    const gate = (name: string, from: Sequence): AnyTensor => {
+    const gate = (name: string, from: Sequence) => {
       const init = spread(Math.sqrt(2 / (5 * dim)));
       const y = linearHeadwise(scope(name, at), head, init)(from);
-      return expand(split(y, "channel", { head, unit }), { gate: 1 });
+      return split(y, "channel", { head, unit });
     };
-    const gates = [gate("igate", convolved), gate("fgate", convolved)]
-      .concat([gate("zgate", x), gate("ogate", x)])
-      .reduce((a, b) => concat(a, b, "gate"));
+    const gates = stack(
+      [
+        gate("igate", convolved),
+        gate("fgate", convolved),
+        gate("zgate", x),
+        gate("ogate", x),
+      ],
+      "gate",
+    );
     const cell = scope("slstm_cell", at), each = { gate: 4, head, unit };
     const recurrent = param(
       cell("_recurrent_kernel_"),
@@ -127,8 +128,8 @@ const slstmLayer = (at: Scope, sizes: SlstmSizes, block: number) => (x: Sequence
     );
     const { out } = slstm({
       x: gates,
-      recurrent: split(recurrent, "wide", { gate: 4, unit }) as AnyTensor,
-      bias: split(bias, "wide", each) as AnyTensor,
+      recurrent: split(recurrent, "wide", { gate: 4, unit }),
+      bias: split(bias, "wide", each),
       from: emptySlstm(x, head),
     });
     return fromHeads(headNorm(scope("group_norm", at), 1e-5)(rename(out, "unit", "feature")));

@@ -1,6 +1,5 @@
 // A stack of one family's blocks: the direction in which they read the tokens, and stochastic depth.
 // Every family has the same options, as each block is a function from sequence to sequence.
-import type { AnyTensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { type Key, nodeOf } from "../dsl/node.ts";
 import { add, flip, less, named, on, scalarOf, scale, sub, toFloat } from "../dsl/ops.ts";
@@ -111,8 +110,8 @@ const directed = ({ family, order }: StackSizes, k: number, block: Block): Block
  */
 const sometimes = (key: Key, share: number, block: Block): Block => (x) => {
   const batch = sizeOf(nodeOf(x).axes, "batch");
-  const kept = toFloat(less(scalarOf(share), uniform(key, { batch }) as AnyTensor)) as AnyTensor;
-  return add(x, on.mul(sub(block(x), x), scale(kept, 1 / (1 - share)))) as Sequence;
+  const kept = toFloat(less(scalarOf(share), uniform(key, { batch })));
+  return add(x, on.mul(sub(block(x), x), scale(kept, 1 / (1 - share))));
 };
 
 /** Runs the blocks, called `blocks.0`, `blocks.1`, … `key` turns stochastic depth on (training). */

@@ -164,7 +164,7 @@ export const gradientStep = (
   const updates = trained.map(({ name, axes }) => {
     const share = scale(gradients[name], 1 / parts);
     const sum = param(gradientSum(name), axes, zeros, { trainable: false });
-    return [gradientSum(name), select(first, share, add(sum, share) as AnyTensor)] as const;
+    return [gradientSum(name), select(first, share, add(sum, share))] as const;
   });
   return { loss: value, trained, updates: Object.fromEntries(updates) };
 };
@@ -183,7 +183,7 @@ export const updateStep = (trained: readonly Parameter[], optimiser: Scaling): S
 /** Puts averages in the places of parameters and parameters in theirs; twice is as before. */
 export const swapAverages = (trained: readonly Parameter[]): Readonly<Record<string, AnyTensor>> =>
   Object.fromEntries(trained.flatMap(({ name, axes, tensor }) => [
-    [name, param(average(name), axes, zeros, { trainable: false }) as AnyTensor],
+    [name, param(average(name), axes, zeros, { trainable: false })],
     [average(name), tensor],
   ]));
 

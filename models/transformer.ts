@@ -72,7 +72,7 @@ const rotated = (x: Heads): Heads => {
     add(mul(a, sin), mul(b, cos)),
     "pair",
   );
-  return rename(turned, "pair", "feature") as unknown as Heads;
+  return rename(turned, "pair", "feature");
 };
 
 /**
@@ -87,13 +87,13 @@ export const attention =
       const init = xavier(dim, 3 * dim);
       const all = linear(scope("qkv_layer", at), 3 * dim, { init, biasInit: zeros })(x);
       const roles = split(all, "channel", { role: 3, head: heads, feature });
-      const [q, k, v] = [0, 1, 2].map((role) => pick(roles, "role", role) as unknown as Heads);
+      const [q, k, v] = [0, 1, 2].map((role) => pick(roles, "role", role));
       const turn = rotary ? rotated : (x: Heads) => x;
       const keys = rename(turn(k), "token", "key"), values = rename(v, "token", "key");
       const scores = scale(contract(turn(q), keys, "feature"), feature ** -0.5);
       const seen = less(iota("key", length), shift(iota("token", length), 1));
       const weights = softmax(causal ? select(seen, scores, scalarOf(-1e30)) : scores, "key");
-      const y = fromHeads(contract(weights, values, "key") as unknown as Heads);
+      const y = fromHeads(contract(weights, values, "key"));
       return linear(scope("proj_layer", at), dim, { init: xavier(dim, dim), biasInit: zeros })(y);
     });
 

@@ -16,7 +16,7 @@ import {
   type Sequence,
   toHeads,
 } from "./layers.ts";
-import { type Gate, mlstm, type MlstmForm } from "./mlstm.ts";
+import { mlstm, type MlstmForm } from "./mlstm.ts";
 import { slstmBlock } from "./slstm.ts";
 
 /** Sizes of an xLSTM encoder beyond its width. */
@@ -42,10 +42,10 @@ export const matrixLSTM =
   (at: Scope, heads: number, form: MlstmForm = "parallel") =>
   (q: Sequence, k: Sequence, v: Sequence): Sequence =>
     named("matrix LSTM", () => {
-      const all = concat(concat(q, k, "channel"), v, "channel") as Sequence;
+      const all = concat(concat(q, k, "channel"), v, "channel");
       const gate = (name: string, biasInit: typeof zeros) => {
         const y = linear(scope(name, at), heads, { init: zeros, biasInit })(all);
-        return rename(y, "channel", "head") as unknown as Gate;
+        return rename(y, "channel", "head");
       };
       const h = mlstm(form)({
         q: toHeads(q, heads),
