@@ -17,6 +17,18 @@ import * as d from "../../dsl/ops.ts";
 import { checkDerivatives, numbers } from "../support/check.ts";
 import { assertSameNumbers } from "../support/same_numbers.ts";
 
+Deno.test("a parameter with two initialisers has no gradient; one that is not asked for may have two", () => {
+  const half = () => d.scalarOf(0.5), quarter = () => d.scalarOf(0.25);
+  const of = (init: typeof half) => d.param("w", { channel: 3 }, init), w = of(half);
+  const x = d.input("x", { channel: 3 });
+  const product = d.sum(d.mul(d.mul(w, of(quarter)), x), "channel");
+  assertMatch(
+    assertThrows(() => grad(product, { w }), AxisError).message,
+    /^the parameter 'w' is made in two places with different initialisers/,
+  );
+  assertStrictEquals(nodeOf(grad(product, { x }).x).axes.channel, 3);
+});
+
 const valueOf = (
   of: AnyTensor,
   values: Readonly<Record<string, ArrayLike<number>>>,

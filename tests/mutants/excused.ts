@@ -53,6 +53,30 @@ export const excused: readonly Excuse[] = [
     after: "(s, { atom, times }) => s + times * (times >= 0 ? atom.low : atom.high),",
     why: "of a factor of zero both ends of an atom make zero",
   },
+  {
+    file: "backends/wasm/simd/transposed.ts",
+    before: "const id = -1 - kernel.roots[0].storage.id - (k + 1) * 2 ** 24;",
+    after: "const id = -1 - kernel.roots[0].storage.id + (k + 1) * 2 ** 24;",
+    why: "numbers only have to differ from those of all other storages, and do",
+  },
+  {
+    file: "backends/lower/graph/factor_products.ts",
+    before: "if (args.every((arg, k) => arg === node.args[k])) return node;",
+    after: "if (false as boolean) return node;",
+    why: "a node that is made again of the same arguments is the same node",
+  },
+  {
+    file: "backends/lower/fusion/horizontal.ts",
+    before: "let next = begun.get(t) ?? 0;",
+    after: "let next = (0);",
+    why: "it remembers where a search ended, which begins at the start otherwise",
+  },
+  {
+    file: "dsl/vjp.ts",
+    before: "{ axis, times: divisor * sign },",
+    after: "{ axis, times: divisor / sign },",
+    why: "a sign is 1 or -1, where both are the same",
+  },
 ];
 
 /** At most so many of a hundred. */

@@ -65,7 +65,7 @@ const confused: Readonly<Record<string, string>> = {
 const listMethods = new Set(["filter", "slice", "reverse", "toReversed", "sort", "toSorted"]);
 
 /** Functions whose arguments may be swapped. */
-const commutes = new Set(["Math.max", "Math.min", "Math.imul", "sameAxes"]);
+const commutes = new Set(["Math.max", "Math.min", "Math.imul", "sameAxes", "affine.sum"]);
 /** Functions whose first two arguments are factors, or count alike: they may be swapped. */
 const multiplies = new Set(["madd", "nmadd", "isWorthTiles"]);
 /** Operations of `apply` whose operands may be swapped. */

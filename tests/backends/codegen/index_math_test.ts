@@ -1,5 +1,5 @@
 // Addresses: what is folded has the value of what was written, in the 32-bit arithmetic of devices.
-import { assert, assertStrictEquals } from "@std/assert";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import fc from "fast-check";
 import * as affine from "../../../backends/codegen/index_math.ts";
 
@@ -75,6 +75,14 @@ Deno.test("folded addresses have the value of what was written, within their bou
     }),
     { numRuns: 500 },
   );
+});
+
+Deno.test("terms that cancel are gone", () => {
+  const a = affine.variable("a", 6), b = affine.variable("b", 4);
+  const none = affine.sum(affine.sum(affine.times(a, 3), b), affine.times(a, -3));
+  assertEquals(none.terms.map(({ atom }) => atom.text), ["b"]);
+  assertEquals(affine.depends(none), ["b"]);
+  assertEquals(affine.sum(affine.int(2), affine.int(-2)), affine.int(0));
 });
 
 Deno.test("what was unflattened is flattened to what it was", () => {
