@@ -1,7 +1,7 @@
 // The shell that all families share: patches are embedded and get their positions, some are hidden,
 // a class token goes first, the blocks run, and a norm ends it. Two ways to hide: a learnt token in
 // place of a patch (SSAST style), or leaving the patch out (MAE style).
-import type { AnyTensor, Tensor } from "../dsl/axes.ts";
+import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { type Key, nodeOf } from "../dsl/node.ts";
 import {
@@ -119,8 +119,10 @@ const classToken = (
   return table === undefined ? token : on.add(token, slice(table, "token", 0, 1));
 };
 
-const positioned = (x: Sequence, table: AnyTensor | undefined): Sequence =>
-  table === undefined ? x : on.add(x, slice(table, "token", 1, tokens(x)));
+const positioned = (
+  x: Sequence,
+  table: Tensor<{ token: number; channel: number }> | undefined,
+): Sequence => table === undefined ? x : on.add(x, slice(table, "token", 1, tokens(x)));
 
 /** What is hidden from an encoder: patches by a learnt token, with or without their positions. */
 export interface Hidden {

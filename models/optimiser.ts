@@ -2,7 +2,6 @@
 // values of parameters and moments from gradients; before it, gradients may be clipped, and after it
 // parameters averaged. Moments and averages are parameters that are not trained.
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
-import { nodeOf } from "../dsl/node.ts";
 import {
   add,
   div,
@@ -21,7 +20,7 @@ import {
   shift,
   sqrt,
   square,
-  sum,
+  total,
 } from "../dsl/ops.ts";
 import type { Parameter } from "../dsl/parameters.ts";
 import { zeros } from "./initialisers.ts";
@@ -70,37 +69,52 @@ export const average = (name: string): string => `ema.${name}`;
 const correction = <A>(beta: number, step: Tensor<A>): Tensor<A> =>
   add(neg(exp(mul(step, Math.log(beta)))), 1);
 
+/** The new values of a parameter and of its moments. `rate` and `step` may have some of its axes. */
+const rule = <A, K extends keyof A>(
+  { beta1, beta2, epsilon, weightDecay }: AdamW,
+  old: Tensor<A>,
+  g: Tensor<A>,
+  before: { readonly mean: Tensor<A>; readonly square: Tensor<A> },
+  { rate, step }: Progress<{ [P in K]: A[P] }>,
+  isDecayed: boolean,
+): { readonly value: Tensor<A>; readonly mean: Tensor<A>; readonly square: Tensor<A> } => {
+  const mean = on.add(scale(before.mean, beta1), scale(g, 1 - beta1));
+  const squares = on.add(scale(before.square, beta2), scale(square(g), 1 - beta2));
+  const deviation = on.div(sqrt(squares), sqrt(correction(beta2, step)));
+  const direction = on.div(mean, shift(deviation, epsilon));
+  const size = div(rate, correction(beta1, step));
+  const shrunk = isDecayed ? on.mul(old, shift(scale(rate, -weightDecay), 1)) : old;
+  return { value: on.sub(shrunk, on.mul(direction, size)), mean, square: squares };
+};
+
+/** The learning rate, and the number of the step, which counts from 1. */
+interface Progress<A> {
+  readonly rate: Tensor<A>;
+  readonly step: Tensor<A>;
+}
+
 /**
- * One step: the new values of all trainable parameters and their moments, by name. `step` counts
- * from 1; PyTorch's order of operations. `rate` and `step` may have axes that all parameters have.
+ * One step: the new values of all trainable parameters and their moments, by name; PyTorch's order of
+ * operations. `rate` and `step` may have axes that all parameters have.
  */
 export const adamW = (
   options: AdamW,
   parameters: readonly Parameter[],
   gradients: Readonly<Record<string, AnyTensor>>,
-  { rate, step }: { readonly rate: AnyTensor; readonly step: AnyTensor },
+  // deno-lint-ignore no-explicit-any -- their axes are among those of every parameter
+  progress: Progress<any>,
 ): Readonly<Record<string, AnyTensor>> => {
-  const { beta1, beta2, epsilon, weightDecay } = options;
   const updates: Record<string, AnyTensor> = {};
   for (const parameter of parameters) {
     named(`AdamW > ${parameter.name}`, () => {
-      const g = gradients[parameter.name], old = parameter.tensor;
       const names = moments(parameter.name);
-      const mean = on.add(
-        scale(param(names.mean, parameter.axes, zeros, { trainable: false }), beta1),
-        scale(g, 1 - beta1),
-      );
-      const squares = on.add(
-        scale(param(names.square, parameter.axes, zeros, { trainable: false }), beta2),
-        scale(square(g), 1 - beta2),
-      );
-      const deviation = on.div(sqrt(squares), sqrt(correction(beta2, step)));
-      const direction = on.div(mean, shift(deviation, epsilon));
-      const size = div(rate, correction(beta1, step));
-      const shrunk = decays(parameter) ? on.mul(old, shift(scale(rate, -weightDecay), 1)) : old;
-      updates[names.mean] = mean;
-      updates[names.square] = squares;
-      updates[parameter.name] = on.sub(shrunk, on.mul(direction, size));
+      const moment = (name: string) => param(name, parameter.axes, zeros, { trainable: false });
+      const before = { mean: moment(names.mean), square: moment(names.square) };
+      const g = gradients[parameter.name];
+      const now = rule(options, parameter.tensor, g, before, progress, decays(parameter));
+      updates[names.mean] = now.mean;
+      updates[names.square] = now.square;
+      updates[parameter.name] = now.value;
     });
   }
   return updates;
@@ -108,12 +122,7 @@ export const adamW = (
 
 /** The root of the sum of squares of all gradients. */
 const normOf = (gradients: readonly AnyTensor[]): Scalar =>
-  sqrt(
-    gradients.map((g): AnyTensor => {
-      const axes = Object.keys(nodeOf(g).axes);
-      return axes.length === 0 ? square(g) : sum(square(g), axes);
-    }).reduce((a, b) => add(a, b)),
-  );
+  sqrt(gradients.map((g) => total(square(g))).reduce((a, b) => add(a, b)));
 
 /** New values of everything that a step of training changes, and the norm of its gradients if used. */
 export interface Step {

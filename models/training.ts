@@ -102,7 +102,7 @@ const maskOf = (of: Pretraining, key: Key): PerToken => {
 };
 
 /** The loss of a batch, or of one part of it, as masks and depths of the step hide and skip. */
-const lossOf = (of: Pretraining, part?: Scalar): AnyTensor => {
+const lossOf = (of: Pretraining, part?: Scalar): Scalar => {
   const step = input("step", {}, "u32");
   const key = (purpose: string): Key => {
     const whole = keyOf(of, purpose, step);
@@ -114,7 +114,7 @@ const lossOf = (of: Pretraining, part?: Scalar): AnyTensor => {
 };
 
 /** The loss, and its gradients or those of the scaled loss. */
-const gradientsOf = (loss: AnyTensor, scaling: boolean) => {
+const gradientsOf = (loss: Scalar, scaling: boolean) => {
   const trained = parameters([loss]).filter((parameter) => parameter.trainable);
   const wrt = Object.fromEntries(trained.map((parameter) => [parameter.name, parameter.tensor]));
   if (!scaling) return { trained, ...valueAndGrad(loss, wrt) };
@@ -135,7 +135,7 @@ const optimised = (
 export const trainingStep = (
   of: Pretraining,
   optimiser: Scaling,
-): Step & { readonly loss: AnyTensor; readonly trained: readonly Parameter[] } => {
+): Step & { readonly loss: Scalar; readonly trained: readonly Parameter[] } => {
   const { value, gradients, trained } = gradientsOf(lossOf(of), optimiser.lossScaling === true);
   return { loss: value, trained, ...optimised(optimiser, trained, gradients) };
 };
@@ -155,7 +155,7 @@ export const gradientStep = (
   of: Pretraining,
   parts: number,
   scaling = false,
-): Step & { readonly loss: AnyTensor; readonly trained: readonly Parameter[] } => {
+): Step & { readonly loss: Scalar; readonly trained: readonly Parameter[] } => {
   const { value, gradients, trained } = gradientsOf(
     lossOf(of, input("part", {}, "u32")),
     scaling,
