@@ -9,7 +9,7 @@ export { bind, type BoundAxes, type Sizes } from "./dsl/bind.ts";
 export { grad, type Reduced, type Tensors, valueAndGrad } from "./dsl/grad.ts";
 export { count, type Parameter, parameters } from "./dsl/parameters.ts";
 export { print } from "./dsl/print.ts";
-export { foldKey, nameKey, normal, partKey, randomKey, uniform } from "./dsl/random.ts";
+export { foldIn, keyForName, normal, randomKey, splitKey, uniform } from "./dsl/random.ts";
 export {
   type Agree,
   type AnyTensor,

@@ -15,7 +15,7 @@ const most = 12;
 const chain = (operations: number): Program => {
   const x = d.input("x", { n: 4 });
   let y: AnyTensor = x;
-  for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.scalarOf(0.999)), x);
+  for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.constant(0.999)), x);
   return { outputs: { y: { of: d.sum(y, "n"), order: [] } } };
 };
 

@@ -8,10 +8,10 @@ import { initialValues } from "../experiments/encoders/initial_values.ts";
 import { draw } from "../experiments/io/random.ts";
 import { type AnyTensor, sizeOf, volume } from "../dsl/axes.ts";
 import { nodeOf } from "../dsl/node.ts";
-import { input, shift, toFloat } from "../dsl/ops.ts";
+import { add, input, toFloat } from "../dsl/ops.ts";
 import { parameters } from "../dsl/parameters.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
-import { nameKey, randomKey } from "../dsl/random.ts";
+import { keyForName, randomKey } from "../dsl/random.ts";
 import { faithful } from "../models/fidelity.ts";
 import { randomMask } from "../models/masking.ts";
 import { adamW, moments } from "../models/optimiser.ts";
@@ -92,7 +92,7 @@ export const encoderStep = (family: FamilyName, options: StepOptions = {}): Step
   const x: Spectrogram = input("spectrogram", { batch, time: frames, mel: mels });
   const step = input("step", {}, "u32"), rate = input("rate", {});
   const masking = { kind: "unstructured", ratio: 0.5 } as const;
-  const mask = randomMask(nameKey(randomKey(0), "mask"), masking, gridOf(x, of.patch), batch);
+  const mask = randomMask(keyForName(randomKey(0), "mask"), masking, gridOf(x, of.patch), batch);
   const model = {
     encoder: of,
     objective: { style: "ssast" },
@@ -104,7 +104,7 @@ export const encoderStep = (family: FamilyName, options: StepOptions = {}): Step
   const trained = all.filter(({ trainable }) => trainable);
   const wrt = Object.fromEntries(trained.map(({ name, tensor }) => [name, tensor]));
   const { value, gradients } = valueAndGrad(lossAll, wrt);
-  const updates = adamW(ADAMW, trained, gradients, { rate, step: shift(toFloat(step), 1) });
+  const updates = adamW(ADAMW, trained, gradients, { rate, step: add(toFloat(step), 1) });
   const program: Program = {
     outputs: {
       loss: { of: value as AnyTensor, order: [] },

@@ -18,7 +18,7 @@ const product = (i: number, k: number, j: number): AnyTensor =>
 const layerNorm = (): AnyTensor => {
   const x = input("x", { batch: 8, token: 251, channel: 192 });
   const centred = d.sub(x, d.mean(x, "channel"));
-  const deviation = d.sqrt(d.shift(d.mean(d.square(centred), "channel"), 1e-6));
+  const deviation = d.sqrt(d.add(d.mean(d.square(centred), "channel"), 1e-6));
   const scaled = d.mul(d.div(centred, deviation), input("scale", { channel: 192 }));
   return d.add(scaled, input("shift", { channel: 192 }));
 };

@@ -23,7 +23,7 @@ export interface Key<A = None> {
   readonly high: Tensor<A>;
   /** The lower u32. */
   readonly low: Tensor<A>;
-  /** Which of several equal parts of a tensor is drawn; see `partKey`. Without it, all or the first. */
+  /** Which of several equal parts of a tensor is drawn; see `splitKey`. Without it, all or the first. */
   readonly part?: Tensor<None>;
 }
 

@@ -32,7 +32,7 @@ import {
   tensorOf,
   withScope,
 } from "./node.ts";
-import { apply, constant, float } from "./primitives.ts";
+import { apply, constantNode, float } from "./primitives.ts";
 import type { ScalarName } from "./node.ts";
 import { type Nodes, part, scanNode } from "./scan.ts";
 import * as structure from "./structure.ts";
@@ -48,8 +48,8 @@ export const input = <const A extends Axes>(
 ): Tensor<Plain<A>["axes"]> => tensorOf(structure.input(name, axes, dtype));
 
 /** A number without axes. */
-export const scalarOf = (value: number, dtype: Dtype = "f32"): Tensor<None> =>
-  tensorOf(constant(value, dtype));
+export const constant = (value: number, dtype: Dtype = "f32"): Tensor<None> =>
+  tensorOf(constantNode(value, dtype));
 
 /** Fixed numbers, row-major in the order of `axes`: filter banks, position tables. */
 export const literal = <const A extends Axes>(
@@ -84,13 +84,21 @@ export const sizeOf = <A, const K extends keyof A & string>(x: Tensor<A>, axis: 
 const operand = (value: Value, other: Value): Node =>
   typeof value !== "number"
     ? nodeOf(value)
-    : constant(value, typeof other === "number" ? "f32" : nodeOf(other).dtype);
+    : constantNode(value, typeof other === "number" ? "f32" : nodeOf(other).dtype);
 
 const unary = (op: ScalarName) => <A>(x: Tensor<A>): Tensor<A> => tensorOf(apply(op, nodeOf(x)));
 const inverse = (x: Node): Node => apply("div", float(1), x);
 const binary = (op: (a: Node, b: Node) => Node): Binary => (a, b) =>
   tensorOf(op(operand(a, b as Value), operand(b as Value, a)));
 const applied = (op: ScalarName): Binary => binary((a, b) => apply(op, a, b));
+
+/** Refuses an axis where an operand belongs: `maximum` is element by element, as in NumPy. */
+const refuseAxis = (name: string, over: string, b: unknown): void => {
+  if (typeof b !== "string" && !Array.isArray(b)) return;
+  throw new AxisError(
+    `${name} is element by element and takes two tensors; over an axis it is ${over}`,
+  );
+};
 
 /** A function of one tensor, element by element. */
 export type Unary = <A>(x: Tensor<A>) => Tensor<A>;
@@ -111,7 +119,10 @@ export const add: Binary = applied("add");
 /** a * b */
 export const mul: Binary = applied("mul");
 /** The larger of a and b; at a tie each side gets half of the gradient. */
-export const max: Binary = applied("max");
+export const maximum: Binary = (a, b) => {
+  refuseAxis("maximum", "max", b);
+  return applied("max")(a, b);
+};
 /** a < b, as a bool. */
 export const less: Binary = applied("less");
 /** a = b, as a bool. */
@@ -123,17 +134,18 @@ export const shiftLeft: Binary = applied("shiftLeft");
 /** a shifted right by b bits, on u32. */
 export const shiftRight: Binary = applied("shiftRight");
 /** The integer part of a / b, on u32. */
-export const quotient: Binary = applied("quotient");
+export const floorDivide: Binary = applied("quotient");
 /** The remainder of a / b, on u32. */
-export const remainder: Binary = applied("remainder");
+export const modulo: Binary = applied("remainder");
 /** a - b */
 export const sub: Binary = binary((a, b) => apply("add", a, apply("neg", b)));
 /** a / b; exact if a, b and the quotient are integers. */
 export const div: Binary = applied("div");
 /** The smaller of a and b. */
-export const min: Binary = binary((a, b) =>
-  apply("neg", apply("max", apply("neg", a), apply("neg", b)))
-);
+export const minimum: Binary = (a, b) => {
+  refuseAxis("minimum", "min", b);
+  return binary((a, b) => apply("neg", apply("max", apply("neg", a), apply("neg", b))))(a, b);
+};
 
 /** -x */
 export const neg: Unary = unary("neg");
@@ -162,22 +174,16 @@ export const floor: Unary = unary("floor");
 /** u32 or bool as floats. */
 export const toFloat: Unary = unary("toFloat");
 /** Non-negative floats (truncated) or bool as u32. */
-export const toWord: Unary = unary("toWord");
+export const toU32: Unary = unary("toWord");
 /** The IEEE 754 bits of floats, as u32; their gradient is zero. */
-export const bits: Unary = unary("bits");
+export const bitcastU32: Unary = unary("bits");
 
-/** x * factor */
-export const scale = <A>(x: Tensor<A>, factor: number): Tensor<A> =>
-  tensorOf(apply("mul", nodeOf(x), constant(factor, nodeOf(x).dtype)));
 /** True where floats are finite, decided by their bits, as devices may assume that all are. */
 export const isFinite = <A>(x: Tensor<A>): Tensor<A> => {
-  const exponent = apply("shiftLeft", apply("bits", nodeOf(x)), constant(1, "u32"));
-  return tensorOf(apply("less", exponent, constant(0xff000000, "u32")));
+  const exponent = apply("shiftLeft", apply("bits", nodeOf(x)), constantNode(1, "u32"));
+  return tensorOf(apply("less", exponent, constantNode(0xff000000, "u32")));
 };
 
-/** x + amount */
-export const shift = <A>(x: Tensor<A>, amount: number): Tensor<A> =>
-  tensorOf(apply("add", nodeOf(x), constant(amount, nodeOf(x).dtype)));
 /** `a` where `condition` is true, `b` elsewhere. */
 export const select = <C, X extends Value, Y extends Value>(
   condition: Tensor<C>,
@@ -278,10 +284,33 @@ export const total = <A>(x: Tensor<A>): Tensor<None> =>
   tensorOf(structure.reduce(nodeOf(x), "add", Object.keys(nodeOf(x).axes)));
 
 /** The maximum over one or several axes; equal maxima share the gradient. */
-export const maximum = <A, const K extends keyof A & string>(
+export const max = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K | readonly K[],
-): Tensor<Drop<A, K>["axes"]> => tensorOf(structure.reduce(nodeOf(x), "max", names(over)));
+): Tensor<Drop<A, K>["axes"]> =>
+  tensorOf(structure.reduce(nodeOf(x), "max", axesOver("max", "maximum", over)));
+
+/** The minimum over one or several axes; equal minima share the gradient. */
+export const min = <A, const K extends keyof A & string>(
+  x: Tensor<A>,
+  over: K | readonly K[],
+): Tensor<Drop<A, K>["axes"]> => {
+  const negative = apply("neg", nodeOf(x));
+  return tensorOf(
+    apply("neg", structure.reduce(negative, "max", axesOver("min", "minimum", over))),
+  );
+};
+
+const axesOver = <K extends string>(
+  name: string,
+  other: string,
+  over: K | readonly K[],
+): readonly K[] => {
+  if (typeof over === "string" || Array.isArray(over)) return names(over);
+  throw new AxisError(
+    `${name} is over axes, given by name; of two tensors, element by element, it is ${other}`,
+  );
+};
 
 /** The mean over one or several axes. */
 export const mean = <A, const K extends keyof A & string>(
@@ -313,7 +342,7 @@ export const contract = <A, B, const K extends keyof A & keyof B & string>(
 export const softmax = <A, const K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<A> =>
   tensorOf(withScope("softmax", () => {
     const n = nodeOf(x);
-    const top = nodeOf(stop(tensorOf(structure.reduce(n, "max", [over]))));
+    const top = nodeOf(stopGradient(tensorOf(structure.reduce(n, "max", [over]))));
     const e = apply("exp", apply("add", n, apply("neg", top)));
     return apply("mul", e, inverse(structure.reduce(e, "add", [over])));
   }));
@@ -394,7 +423,7 @@ export const flip = <A, const K extends keyof A & string>(x: Tensor<A>, axis: K)
   tensorOf(structure.flip(nodeOf(x), axis));
 
 /** One position of an axis; the axis disappears. */
-export const pick = <A, const K extends keyof A & string>(
+export const take = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   axis: K,
   position: number,
@@ -422,7 +451,7 @@ export const expand = <A, const B extends Axes>(
 ): Tensor<Join<A, Plain<B>["axes"]>["axes"]> => tensorOf(structure.expand(nodeOf(x), axes));
 
 /** Sliding windows: an axis becomes one of window positions and one of taps within a window. */
-export const windows = <
+export const slidingWindows = <
   A,
   const K extends keyof A & string,
   const O extends string,
@@ -508,11 +537,11 @@ export const gather = <A, const K extends keyof A & string, B>(
 // ---- markers ------------------------------------------------------------------------------------
 
 /** The same value, through which no gradient passes. */
-export const stop: Unary = <A>(x: Tensor<A>): Tensor<A> =>
+export const stopGradient: Unary = <A>(x: Tensor<A>): Tensor<A> =>
   tensorOf(intern("stop", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
 
 /** The same value, which the compiler recomputes where it is needed and does not store. */
-export const recompute: Unary = <A>(x: Tensor<A>): Tensor<A> =>
+export const checkpoint: Unary = <A>(x: Tensor<A>): Tensor<A> =>
   tensorOf(intern("recompute", nodeOf(x).dtype, nodeOf(x).axes, [nodeOf(x)]));
 
 /** Runs `build` with `name` on the path that errors, `explain` and the printer show. */

@@ -250,11 +250,11 @@ export const scalarRow = (op: string): ScalarRow | undefined =>
   isScalar(op) ? scalar[op] : undefined;
 
 /** A constant without axes. */
-export const constant = (value: number, dtype: Dtype): Node =>
+export const constantNode = (value: number, dtype: Dtype): Node =>
   intern("const", dtype, {}, [], { value });
 
 /** A float constant without axes. */
-export const float = (value: number): Node => constant(value, "f32");
+export const float = (value: number): Node => constantNode(value, "f32");
 
 const isConst = (node: Node, value?: number): boolean =>
   node.op === "const" && (value === undefined || Object.is(node.attributes.value, value));
@@ -272,7 +272,7 @@ export const apply = (op: ScalarName, ...args: readonly Node[]): Node => {
   const [a, b] = args;
   if (args.every((arg) => isConst(arg))) {
     const [x, y, z] = args.map((arg) => arg.attributes.value!);
-    return constant((args[0].dtype === "u32" && row.u32 || row.meaning)(x, y, z), dtype);
+    return constantNode((args[0].dtype === "u32" && row.u32 || row.meaning)(x, y, z), dtype);
   }
   const full = (node: Node) => Object.keys(node.axes).length === Object.keys(axes).length;
   if (op === "add" && isConst(a, 0)) return b;

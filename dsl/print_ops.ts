@@ -135,7 +135,7 @@ const sumPhrase = (node: Node): Phrase => {
 const negPhrase = (node: Node): Phrase => {
   const [x] = node.args;
   if (x.op === "max" && x.args.every((arg) => arg.op === "neg")) {
-    return call("min", x.args.map((arg) => arg.args[0]));
+    return call("minimum", x.args.map((arg) => arg.args[0]));
   }
   return phrase([x], (x) => ({ text: `-${bracketed(x, binding.sign)}`, binds: binding.sign }));
 };
@@ -143,7 +143,7 @@ const negPhrase = (node: Node): Phrase => {
 const reducePhrase = (node: Node): Phrase => {
   const [x] = node.args;
   const over = node.attributes.over!;
-  if (node.attributes.how === "max") return call("maximum", [x], listed(over));
+  if (node.attributes.how === "max") return call("max", [x], listed(over));
   const both = x.op === "mul" && over.every((axis) => x.args.every((arg) => axis in arg.axes));
   return both && x.args[0] !== x.args[1]
     ? call("contract", x.args, listed(over))
@@ -205,7 +205,7 @@ const indexPhrase = (node: Node): Phrase => {
   const { terms, offset, divisor, modulo } = places![axis];
   const told = quoted(axis);
   if (axes.length === 1 && terms.length === 0) {
-    tries.push([() => ops.pick(t, axis, offset), call("pick", [x], told, `${offset}`)]);
+    tries.push([() => ops.take(t, axis, offset), call("take", [x], told, `${offset}`)]);
   } else if (axes.length === 1 && terms.length === 1) {
     const [{ axis: from, times }] = terms;
     if (from !== axis && !(from in x.axes)) {
@@ -244,9 +244,9 @@ const indexPhrase = (node: Node): Phrase => {
         ? []
         : [`{ ${given.map(([name, value]) => `${name}: ${value}`).join(", ")} }`];
       tries.push([
-        () => ops.windows(t, axis, { out, tap, size: width }, options),
+        () => ops.slidingWindows(t, axis, { out, tap, size: width }, options),
         call(
-          "windows",
+          "slidingWindows",
           [x],
           told,
           `{ out: ${quoted(out)}, tap: ${quoted(tap)}, size: ${width} }`,
@@ -302,6 +302,15 @@ const infixes: Partial<Record<Node["op"], (a: Text, b: Text) => Text>> = {
   remainder: infix("%", binding.product),
 };
 
+/** What the language calls an operation, where it is something else. */
+const spoken: Partial<Record<Node["op"], string>> = {
+  max: "maximum",
+  stop: "stopGradient",
+  recompute: "checkpoint",
+  bits: "bitcastU32",
+  toWord: "toU32",
+};
+
 /** The phrase of a node. print.ts itself handles scans, named leaves and parts of scans. */
 export const phraseOf = (node: Node): Phrase => {
   const { op, args, attributes } = node;
@@ -345,6 +354,6 @@ export const phraseOf = (node: Node): Phrase => {
       return recurrencePhrase(node) ??
         phrase(args, (scan) => atom(`${scan.text}.${attributes.name}`));
     default:
-      return call(op, args);
+      return call(spoken[op] ?? op, args);
   }
 };

@@ -3,11 +3,11 @@
 // hidden state; the same key gives the same bits on every backend.
 import type { Axes, Join, None, Plain, Tensor } from "./axes.ts";
 import { type AnyKey, type Key, type Node, nodeOf, tensorOf } from "./node.ts";
-import { apply, constant, float } from "./primitives.ts";
+import { apply, constantNode, float } from "./primitives.ts";
 import { expand, iota } from "./structure.ts";
 import { volume } from "./axes.ts";
 
-const word = (value: number): Node => constant(value >>> 0, "u32");
+const word = (value: number): Node => constantNode(value >>> 0, "u32");
 const plus = (a: Node, b: Node) => apply("add", a, b);
 
 const rotations = [[13, 15, 26, 6], [17, 29, 16, 24]];
@@ -37,7 +37,7 @@ export const randomKey = (seed: number): Key => ({
 });
 
 /** A new key from a key and a u32: a step number, a layer, or a tensor of u32. */
-export const foldKey = <A>(key: Key<A>, by: number | Tensor<None> | Tensor<A>): Key<A> => {
+export const foldIn = <A>(key: Key<A>, by: number | Tensor<None> | Tensor<A>): Key<A> => {
   const [high, low] = threefry(key, [
     typeof by === "number" ? word(by) : nodeOf(by),
     word(0x666f6c64),
@@ -50,13 +50,13 @@ export const foldKey = <A>(key: Key<A>, by: number | Tensor<None> | Tensor<A>): 
  * parts, the part with the number `part`, a u32. So a batch that is computed in parts, or on
  * several machines, gets the numbers of the whole batch.
  */
-export const partKey = <A>(key: Key<A>, part: Tensor<None>): Key<A> => ({ ...key, part });
+export const splitKey = <A>(key: Key<A>, part: Tensor<None>): Key<A> => ({ ...key, part });
 
 /** The key for a name, for example that of a parameter (FNV-1a over its UTF-8 bytes). */
-export const nameKey = <A>(key: Key<A>, name: string): Key<A> => {
+export const keyForName = <A>(key: Key<A>, name: string): Key<A> => {
   let hash = 2166136261;
   for (const byte of new TextEncoder().encode(name)) hash = Math.imul(hash ^ byte, 16777619);
-  return foldKey(key, hash >>> 0);
+  return foldIn(key, hash >>> 0);
 };
 
 /** Two independent random u32 for every element, numbered row-major in the order of `axes`. */

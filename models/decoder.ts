@@ -3,15 +3,15 @@
 import type { Tensor } from "../dsl/axes.ts";
 import {
   concat,
+  constant,
   equal,
   gather,
   named,
   on,
   rename,
-  scalarOf,
   select,
   slice,
-  toWord,
+  toU32,
 } from "../dsl/ops.ts";
 import { type Encoder, learntToken, patchTokens } from "./encoder.ts";
 import { linear, norm, type Scope, scope, type Sequence, tokens } from "./layers.ts";
@@ -35,8 +35,8 @@ export const decode =
     named("decoder", () => {
       const narrow = linear(scope("embed", at), dim)(h);
       const visible = rename(patchTokens(encoder, narrow), "token", "slot");
-      const back = gather(visible, "slot", toWord(slots(mask)));
-      const all = select(equal(mask, scalarOf(1)), learntToken(at, "mask_token", dim), back);
+      const back = gather(visible, "slot", toU32(slots(mask)));
+      const all = select(equal(mask, constant(1)), learntToken(at, "mask_token", dim), back);
       const first = slice(narrow, "token", 0, 1);
       const sequence = concat(first, all, "token");
       const placed = on.add(sequence, positions(at, dim, grid));

@@ -4,7 +4,7 @@
 import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { nodeOf } from "../dsl/node.ts";
-import { iota, less, named, on, scalarOf, select, shift, toFloat } from "../dsl/ops.ts";
+import { add, constant, iota, less, named, on, select, toFloat } from "../dsl/ops.ts";
 import { type Encoder, features } from "./encoder.ts";
 import type { Fidelity } from "./fidelity.ts";
 import type { Frames } from "./frontend.ts";
@@ -72,9 +72,9 @@ export const standardisedStretches = (
   { logs, frames, mean, deviation }: Stretches,
 ): Frames<"mel"> =>
   named("standardise", () => {
-    const standard = on.div(on.sub(logs, mean), shift(deviation, 1e-8));
+    const standard = on.div(on.sub(logs, mean), add(deviation, 1e-8));
     const time = toFloat(iota("time", sizeOf(nodeOf(logs).axes, "time")));
-    return select(less(time, frames), standard, scalarOf(0));
+    return select(less(time, frames), standard, constant(0));
   });
 
 /** Rows of embeddings of stretches. */

@@ -6,6 +6,7 @@ import { sizeOf } from "../dsl/axes.ts";
 import { type Key, nodeOf } from "../dsl/node.ts";
 import {
   concat,
+  constant,
   equal,
   expand,
   gather,
@@ -14,12 +15,11 @@ import {
   named,
   on,
   param,
-  pick,
   rename,
-  scalarOf,
   select,
   slice,
   split,
+  take,
 } from "../dsl/ops.ts";
 import type { Fidelity } from "./fidelity.ts";
 import { fanIn, spread, zeros } from "./initialisers.ts";
@@ -72,8 +72,8 @@ export const learntToken = (
   name: string,
   dim: number,
 ): Tensor<{ channel: number }> =>
-  pick(
-    pick(param(at(name), { one: 1, single: 1, channel: dim }, spread(0.02)), "one", 0),
+  take(
+    take(param(at(name), { one: 1, single: 1, channel: dim }, spread(0.02)), "one", 0),
     "single",
     0,
   );
@@ -97,7 +97,7 @@ const embed = (at: Scope, { dim, patch }: Encoder, x: Spectrogram): Sequence =>
 const run = (at: Scope, encoder: Encoder, x: Sequence, first: Sequence, key?: Key): Sequence => {
   const { registers, dim } = encoder;
   const batch = sizeOf(nodeOf(x).axes, "batch");
-  const rows = registers === 0 ? undefined : pick(
+  const rows = registers === 0 ? undefined : take(
     param(at("register_tokens"), { one: 1, token: registers, channel: dim }, spread(0.02)),
     "one",
     0,
@@ -149,7 +149,7 @@ export const encode =
       const table = tableOf(at, encoder, x);
       const cover = (h: Sequence): Sequence =>
         hidden === undefined ? h : select(
-          equal(hidden.mask, scalarOf(1)),
+          equal(hidden.mask, constant(1)),
           learntToken(at, "mask_token", dim),
           h,
         );

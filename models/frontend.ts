@@ -10,15 +10,14 @@ import {
   literal,
   log,
   mean,
+  mul,
   named,
   on,
   rename,
-  scale,
-  shift,
+  slidingWindows,
   sqrt,
   square,
   sum,
-  windows,
 } from "../dsl/ops.ts";
 
 /** Sample rate in Hz, transform and step in samples, mel bands between two frequencies in Hz. */
@@ -103,7 +102,9 @@ export const powerSpectrum = (front: FrontEnd) => (x: Waveform): Frames<"bin"> =
   named("power spectrum", () => {
     const { fft, hop } = front;
     const bins = Math.floor(fft / 2) + 1;
-    const frames = windows(x, "sample", { out: "time", tap: "tap", size: fft }, { stride: hop });
+    const frames = slidingWindows(x, "sample", { out: "time", tap: "tap", size: fft }, {
+      stride: hop,
+    });
     const shape = hann(front);
     const table = (wave: (angle: number) => number) =>
       literal(
@@ -127,7 +128,7 @@ export const melEnergies = (front: FrontEnd) => (power: Frames<"bin">): Frames<"
 
 /** Log-mel spectrograms of samples whose edges the caller has dealt with: no padding is done. */
 export const logMelOfFrames = (front: FrontEnd) => (x: Waveform): Frames<"mel"> =>
-  named("log-mel", () => log(shift(melEnergies(front)(powerSpectrum(front)(x)), logEpsilon)));
+  named("log-mel", () => log(add(melEnergies(front)(powerSpectrum(front)(x)), logEpsilon)));
 
 /** Power spectra of whole clips: centred frames, edges reflected. */
 export const power = (front: FrontEnd) => (x: Waveform): Frames<"bin"> =>
@@ -149,6 +150,6 @@ export const standardise = (x: Frames<"mel">, ddof: 0 | 1): Frames<"mel"> => {
   const { axes } = nodeOf(x);
   const n = sizeOf(axes, "time") * sizeOf(axes, "mel");
   const centred = on.sub(x, mean(x, ["time", "mel"]));
-  const variance = scale(sum(square(centred), ["time", "mel"]), 1 / (n - ddof));
-  return on.div(centred, shift(sqrt(variance), 1e-8));
+  const variance = mul(sum(square(centred), ["time", "mel"]), 1 / (n - ddof));
+  return on.div(centred, add(sqrt(variance), 1e-8));
 };

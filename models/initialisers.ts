@@ -1,8 +1,8 @@
 // First values of parameters, as expressions of the random key made for each one's name.
 import { type Axes, volume } from "../dsl/axes.ts";
 import type { Initialiser } from "../dsl/node.ts";
-import { expand, literal, log, scalarOf } from "../dsl/ops.ts";
-import { exp, iota, max, neg, shift, sub, toFloat } from "../dsl/ops.ts";
+import { constant, expand, literal, log } from "../dsl/ops.ts";
+import { add, exp, iota, maximum, neg, sub, toFloat } from "../dsl/ops.ts";
 import { normal, uniform } from "../dsl/random.ts";
 
 /**
@@ -21,13 +21,13 @@ const once = <P extends readonly (number | string)[]>(
 };
 
 /** The same number everywhere. */
-export const constant: (value: number) => Initialiser = once((value: number) => (_, axes) =>
-  expand(scalarOf(value), axes)
+export const filled: (value: number) => Initialiser = once((value: number) => (_, axes) =>
+  expand(constant(value), axes)
 );
 /** Zero everywhere. */
-export const zeros: Initialiser = constant(0);
+export const zeros: Initialiser = filled(0);
 /** One everywhere. */
-export const ones: Initialiser = constant(1);
+export const ones: Initialiser = filled(1);
 
 /** Uniform between -bound and bound. */
 export const within: (bound: number) => Initialiser = once((bound: number) => (key, axes) =>
@@ -48,17 +48,17 @@ export const xavier = (inputs: number, outputs: number): Initialiser =>
 
 /** log 1, log 2, ... along the state axis: S4D-real, Mamba section 3.6. */
 export const logPositions: (axis: string) => Initialiser = once((axis: string) => (_, axes) =>
-  expand(log(shift(toFloat(iota(axis, axes[axis])), 1)), axes)
+  expand(log(add(toFloat(iota(axis, axes[axis])), 1)), axes)
 );
 
 /** The inverse of softplus at step sizes log-uniform in [low, high], not below `least` (Mamba 3.6). */
 export const stepSizes: (low: number, high: number, least: number) => Initialiser = once(
   (low: number, high: number, least: number) => (key, axes: Axes) => {
     const chosen = exp(uniform(key, axes, Math.log(low), Math.log(high)));
-    const size = max(chosen, scalarOf(least));
+    const size = maximum(chosen, constant(least));
     // softplus⁻¹(x) = x + log(1 - e^-x)
-    const rest = log(sub(scalarOf(1), exp(neg(size))));
-    return expand(shift(sub(size, neg(rest)), 0), axes);
+    const rest = log(sub(constant(1), exp(neg(size))));
+    return expand(add(sub(size, neg(rest)), 0), axes);
   },
 );
 

@@ -4,20 +4,20 @@ import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { type Initialiser, nodeOf } from "../dsl/node.ts";
 import {
+  add,
   contract,
   mean,
   merge,
   named,
   on,
   param,
-  pick,
   recip,
   rename,
-  shift,
+  slidingWindows,
   split,
   sqrt,
   square,
-  windows,
+  take,
 } from "../dsl/ops.ts";
 import { fanIn, ones, zeros } from "./initialisers.ts";
 
@@ -84,7 +84,7 @@ const normalised = <A, const K extends keyof A & string>(
 ): Tensor<A> => {
   const lift = on;
   const centred = kind === "rms" ? x : lift.sub(x, mean(x, over));
-  return lift.mul(centred, recip(sqrt(shift(mean(square(centred), over), eps))));
+  return lift.mul(centred, recip(sqrt(add(mean(square(centred), over), eps))));
 };
 
 /** (x - mean) / √(variance + eps) · weight + bias over channels; RMS norm has no mean and no bias. */
@@ -101,7 +101,7 @@ export const residualNorm =
   (at: Scope, eps: number, kind: Norm = "layer") => (x: Sequence): Sequence =>
     named(`${kind} norm`, () => {
       const weight = param(at("weight"), { channel: channels(x) }, zeros);
-      return on.mul(normalised(x, "channel", eps, kind), shift(weight, 1));
+      return on.mul(normalised(x, "channel", eps, kind), add(weight, 1));
     });
 
 /** Each head normalised over its features; the stored weight w scales by 1 + w. */
@@ -110,7 +110,7 @@ export const headNorm = (at: Scope, eps: number) => (x: Heads): Heads =>
     const { head, feature } = nodeOf(x).axes;
     const size = { head: Number(head), feature: Number(feature) };
     const weight = param(at("weight"), { channel: size.head * size.feature }, zeros);
-    return on.mul(normalised(x, "feature", eps, "layer"), shift(split(weight, "channel", size), 1));
+    return on.mul(normalised(x, "feature", eps, "layer"), add(split(weight, "channel", size), 1));
   });
 
 /** A depthwise causal convolution along tokens: token t sees t - taps + 1 ... t. */
@@ -118,9 +118,9 @@ export const causalConv = (at: Scope, taps: number): (x: Sequence) => Sequence =
   named("causal conv", () => {
     const size = channels(x);
     const weight = param(at("weight"), { channel: size, group: 1, tap: taps }, fanIn(taps));
-    const seen = windows(x, "token", { out: "token", tap: "tap", size: taps }, {
+    const seen = slidingWindows(x, "token", { out: "token", tap: "tap", size: taps }, {
       before: taps - 1,
     });
-    const y = contract(seen, pick(weight, "group", 0), "tap");
+    const y = contract(seen, take(weight, "group", 0), "tap");
     return on.add(y, param(at("bias"), { channel: size }, fanIn(taps)));
   });

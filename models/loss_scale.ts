@@ -3,8 +3,8 @@
 // When a gradient overflows, nothing is updated and the scale is halved; when none has for a while, it
 // is doubled. PyTorch's numbers. The scale is a power of two, so it changes no digit of a result.
 import type { AnyTensor } from "../dsl/axes.ts";
-import { equal, max, min, named, param, scalarOf, scale, select, shift } from "../dsl/ops.ts";
-import { constant, zeros } from "./initialisers.ts";
+import { add, constant, equal, maximum, minimum, mul, named, param, select } from "../dsl/ops.ts";
+import { filled, zeros } from "./initialisers.ts";
 import type { Scalar } from "./objective.ts";
 
 /** The names of what loss scaling keeps between steps: the scale, and the sound steps since it changed. */
@@ -19,18 +19,18 @@ const least = 1, most = 2 ** 24;
 
 /** The scale, without axes. */
 export const lossScale = (): Scalar =>
-  param(lossScaling.scale, {}, constant(firstScale), { trainable: false });
+  param(lossScaling.scale, {}, filled(firstScale), { trainable: false });
 
 /** The new values of what loss scaling keeps; `sound` holds where all gradients are finite. */
 export const rescaled = (sound: Scalar): Readonly<Record<string, AnyTensor>> =>
   named("loss scale", () => {
     const now = lossScale(), steps = param(lossScaling.steps, {}, zeros, { trainable: false });
-    const counted = shift(steps, 1);
-    const isLong = equal(counted, scalarOf(patience));
-    const grown = select(isLong, min(scale(now, 2), scalarOf(most)), now);
-    const shrunk = max(scale(now, 0.5), scalarOf(least));
+    const counted = add(steps, 1);
+    const isLong = equal(counted, constant(patience));
+    const grown = select(isLong, minimum(mul(now, 2), constant(most)), now);
+    const shrunk = maximum(mul(now, 0.5), constant(least));
     return {
       [lossScaling.scale]: select(sound, grown, shrunk),
-      [lossScaling.steps]: select(sound, select(isLong, scalarOf(0), counted), scalarOf(0)),
+      [lossScaling.steps]: select(sound, select(isLong, constant(0), counted), constant(0)),
     };
   });

@@ -10,7 +10,6 @@ import {
   on,
   param,
   parts,
-  pick,
   previous,
   recurrence,
   renaming,
@@ -18,6 +17,7 @@ import {
   softplus,
   states,
   sum,
+  take,
 } from "../dsl/ops.ts";
 import type { Tensor } from "../dsl/axes.ts";
 import { logPositions, ones, stepSizes, within } from "./initialisers.ts";
@@ -79,7 +79,7 @@ export const chunkedSelectiveScan = (
     const a = exp(mul(d, A)), b = mul(mul(d, cut(B)), cut(u));
     const alone = recurrence("place", a, b);
     const through = exp(mul(sum(d, "place"), A));
-    const after = recurrence("chunk", through, pick(alone, "place", size - 1));
+    const after = recurrence("chunk", through, take(alone, "place", size - 1));
     const { h } = states(
       { over: "place", from: { h: previous(after, "chunk") }, each: { a, b } },
       ({ h }, now) => ({ h: add(mul(now.a, h), now.b) }),

@@ -4,6 +4,7 @@ import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { type Key, nodeOf } from "../dsl/node.ts";
 import {
+  constant,
   equal,
   gather,
   iota,
@@ -11,11 +12,10 @@ import {
   literal,
   named,
   rename,
-  scalarOf,
   select,
   sum,
   toFloat,
-  toWord,
+  toU32,
 } from "../dsl/ops.ts";
 import { uniform } from "../dsl/random.ts";
 
@@ -50,7 +50,7 @@ const ranks = (noise: PerToken): PerToken => {
   const tokens = sizeOf(nodeOf(noise).axes, "token");
   const other = rename(noise, "token", "other");
   const earlier = less(iota("other", tokens), iota("token", tokens));
-  const one = scalarOf(1), zero = scalarOf(0);
+  const one = constant(1), zero = constant(0);
   const tie = select(equal(other, noise), select(earlier, one, zero), zero);
   return sum(select(less(other, noise), one, tie), "other");
 };
@@ -59,7 +59,7 @@ const ranks = (noise: PerToken): PerToken => {
 export const maskByRank = (noise: PerToken, ratio: number): PerToken =>
   named("mask", () => {
     const keep = visible(sizeOf(nodeOf(noise).axes, "token"), ratio) - 0.5;
-    return toFloat(less(scalarOf(keep), ranks(noise)));
+    return toFloat(less(constant(keep), ranks(noise)));
   });
 
 /** Patches that hide together have the same number, in time-first order of the grid. */
@@ -97,14 +97,14 @@ export const visiblePlaces = (
   named("visible places", () => {
     const tokens = sizeOf(nodeOf(mask).axes, "token");
     const before = slots(mask);
-    const there = equal(toWord(before), iota("slot", count));
-    const seen = less(mask, scalarOf(0.5));
+    const there = equal(toU32(before), iota("slot", count));
+    const seen = less(mask, constant(0.5));
     const place = select(
       there,
-      select(seen, toFloat(iota("token", tokens)), scalarOf(0)),
-      scalarOf(0),
+      select(seen, toFloat(iota("token", tokens)), constant(0)),
+      constant(0),
     );
-    return toWord(sum(place, "token"));
+    return toU32(sum(place, "token"));
   });
 
 /** How many visible patches stand before each patch. */
@@ -112,9 +112,9 @@ export const slots = (mask: PerToken): PerToken => {
   const tokens = sizeOf(nodeOf(mask).axes, "token");
   const earlier = less(iota("other", tokens), iota("token", tokens));
   const seen = select(
-    less(rename(mask, "token", "other"), scalarOf(0.5)),
-    scalarOf(1),
-    scalarOf(0),
+    less(rename(mask, "token", "other"), constant(0.5)),
+    constant(1),
+    constant(0),
   );
-  return sum(select(earlier, seen, scalarOf(0)), "other");
+  return sum(select(earlier, seen, constant(0)), "other");
 };

@@ -15,7 +15,6 @@ import {
   named,
   neg,
   on,
-  pick,
   previous,
   recip,
   recurrence,
@@ -24,9 +23,10 @@ import {
   select,
   sizeOf,
   states,
-  stop,
+  stopGradient,
   sub,
   sum,
+  take,
 } from "../dsl/ops.ts";
 import { joinChunks, toChunks } from "./sequences.ts";
 import type { Heads } from "./layers.ts";
@@ -55,17 +55,17 @@ const stabiliser = <A, K extends keyof A & string>(
   x: Tensor<A>,
   over: K,
 ): Tensor<A> => {
-  const start = pick(on(x, never), over, 0);
+  const start = take(on(x, never), over, 0);
   const { m } = states(
     { over, from: { m: start }, each: { decay, x } },
-    ({ m }, now) => ({ m: max(add(m, now.decay), now.x) }),
+    ({ m }, now) => ({ m: maximum(add(m, now.decay), now.x) }),
   );
-  return stop(m);
+  return stopGradient(m);
 };
 
 /** 1 / (max(|n|, e^-m) + 1e-6): the normaliser has the lower bound 1 in the stabilised scale. */
 const normaliser = <A>(n: Tensor<A>, m: Tensor<A>): Tensor<A> =>
-  recip(add(max(max(n, neg(n)), exp(neg(m))), 1e-6));
+  recip(add(maximum(maximum(n, neg(n)), exp(neg(m))), 1e-6));
 
 /** k / √d */
 const scaled = (k: Heads): Heads => mul(k, sizeOf(k, "feature") ** -0.5);
@@ -80,7 +80,7 @@ export const parallelMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs): 
     const F = cumsum(logSigmoid(forgetGate), "token");
     const causal = less(iota("key", tokens), add(iota("token", tokens), 1));
     const logD = select(causal, add(sub(F, j(F)), j(inputGate)), never);
-    const m = stop(maximum(logD, "key"));
+    const m = stopGradient(max(logD, "key"));
     const C = mul(contract(q, j(scaled(k)), "feature"), exp(sub(logD, m)));
     return mul(contract(C, j(v), "key"), normaliser(sum(C, "key"), m));
   });
@@ -115,10 +115,10 @@ export const chunkwiseMlstm = (
     const Q = cut(q), K = cut(scaled(k)), V = rename(cut(v), "feature", "value");
     const I = toChunks(size, never)(inputGate);
     const b = cumsum(cut(logSigmoid(forgetGate)), "place");
-    const g = pick(b, "place", size - 1);
+    const g = take(b, "place", size - 1);
     // From chunk to chunk: memory C and normaliser n before each chunk, in the scale of m there.
     const ahead = add(sub(g, b), I);
-    const m = stabiliser(g, maximum(ahead, "place"), "chunk");
+    const m = stabiliser(g, max(ahead, "place"), "chunk");
     const before = previous(m, "chunk", never);
     const f = exp(sub(add(g, before), m));
     const ik = mul(exp(sub(ahead, m)), K);
@@ -129,7 +129,7 @@ export const chunkwiseMlstm = (
     const causal = less(iota("other", size), add(iota("place", size), 1));
     const logD = select(causal, add(sub(b, j(b)), j(I)), never);
     const carried = add(b, before);
-    const top = stop(max(maximum(logD, "other"), carried));
+    const top = stopGradient(maximum(max(logD, "other"), carried));
     const S = mul(contract(Q, j(K), "feature"), exp(sub(logD, top)));
     const first = mul(Q, exp(sub(carried, top)));
     const read = add(contract(S, j(V), "other"), contract(first, C, "feature"));

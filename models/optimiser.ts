@@ -4,20 +4,18 @@
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import {
   add,
+  constant,
   div,
   exp,
   isFinite,
-  min,
+  minimum,
   mul,
   named,
   neg,
   on,
   param,
   recip,
-  scalarOf,
-  scale,
   select,
-  shift,
   sqrt,
   square,
   total,
@@ -78,12 +76,12 @@ const rule = <A, K extends keyof A>(
   { rate, step }: Progress<{ [P in K]: A[P] }>,
   isDecayed: boolean,
 ): { readonly value: Tensor<A>; readonly mean: Tensor<A>; readonly square: Tensor<A> } => {
-  const mean = on.add(scale(before.mean, beta1), scale(g, 1 - beta1));
-  const squares = on.add(scale(before.square, beta2), scale(square(g), 1 - beta2));
+  const mean = on.add(mul(before.mean, beta1), mul(g, 1 - beta1));
+  const squares = on.add(mul(before.square, beta2), mul(square(g), 1 - beta2));
   const deviation = on.div(sqrt(squares), sqrt(correction(beta2, step)));
-  const direction = on.div(mean, shift(deviation, epsilon));
+  const direction = on.div(mean, add(deviation, epsilon));
   const size = div(rate, correction(beta1, step));
-  const shrunk = isDecayed ? on.mul(old, shift(scale(rate, -weightDecay), 1)) : old;
+  const shrunk = isDecayed ? on.mul(old, add(mul(rate, -weightDecay), 1)) : old;
   return { value: on.sub(shrunk, on.mul(direction, size)), mean, square: squares };
 };
 
@@ -155,7 +153,7 @@ export const optimise = (
     // As PyTorch has it: a norm of 0 divides nothing by 0, and what is short enough stays as it is.
     ...(clipNorm === undefined
       ? []
-      : [min(div(scalarOf(clipNorm), shift(norm!, 1e-6)), scalarOf(1))]),
+      : [minimum(div(constant(clipNorm), add(norm!, 1e-6)), constant(1))]),
   ];
   const used = factors.length === 0 ? gradients : named("clipping", () => {
     const factor = factors.reduce((a, b) => mul(a, b));
@@ -171,7 +169,7 @@ export const optimise = (
         const old = param(average(name), axes, zeros, { trainable: false });
         return [
           average(name),
-          on.add(scale(old, emaDecay), scale(updates[name], 1 - emaDecay)),
+          on.add(mul(old, emaDecay), mul(updates[name], 1 - emaDecay)),
         ] as const;
       })
     );

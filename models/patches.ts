@@ -2,7 +2,7 @@
 import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { nodeOf } from "../dsl/node.ts";
-import { contract, literal, merge, named, on, param, pick, split } from "../dsl/ops.ts";
+import { contract, literal, merge, named, on, param, split, take } from "../dsl/ops.ts";
 import { spread, xavier, zeros } from "./initialisers.ts";
 import type { Scope, Sequence } from "./layers.ts";
 import type { Grid } from "./masking.ts";
@@ -57,7 +57,7 @@ export const embedPatches = (at: Scope, patch: PatchSize, dim: number) => (x: Pa
       { channel: dim, plane: 1, frame: time, band: frequency },
       xavier(pixels, pixels * dim),
     );
-    const matrix = merge(pick(weight, "plane", 0), ["frame", "band"], "pixel");
+    const matrix = merge(take(weight, "plane", 0), ["frame", "band"], "pixel");
     return on.add(contract(x, matrix, "pixel"), param(at("bias"), { channel: dim }, zeros));
   });
 
@@ -102,7 +102,7 @@ export const positions = (
   const table = param(at("pos_embed"), axes, () => literal(axes, positionTable(dim, grid)), {
     trainable: false,
   });
-  return pick(table, "one", 0);
+  return take(table, "one", 0);
 };
 
 /** A table of positions that is trained with the model: a row for the class token, one per patch. */
@@ -112,5 +112,5 @@ export const learntPositions = (
   grid: Grid,
 ): Tensor<{ token: number; channel: number }> => {
   const axes = { one: 1, token: 1 + grid.time * grid.frequency, channel: dim };
-  return pick(param(at("pos_embed"), axes, spread(0.02)), "one", 0);
+  return take(param(at("pos_embed"), axes, spread(0.02)), "one", 0);
 };

@@ -6,6 +6,8 @@ import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import type { Initialiser, Key } from "../dsl/node.ts";
 import {
+  add,
+  constant,
   contract,
   div,
   exp,
@@ -24,22 +26,19 @@ import {
   recip,
   relu,
   rename,
-  scalarOf,
-  scale,
   select,
-  shift,
   sigmoid,
   softmax,
   softplus,
   sqrt,
   square,
-  stop,
+  stopGradient,
   sub,
   sum,
   toFloat,
 } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
-import { foldKey, nameKey, uniform } from "../dsl/random.ts";
+import { foldIn, keyForName, uniform } from "../dsl/random.ts";
 import { fanIn, ones, spread, zeros } from "./initialisers.ts";
 import { adamW } from "./optimiser.ts";
 
@@ -87,7 +86,7 @@ interface Layered {
 }
 
 /** How many rows of each trial count; 1 where none does. */
-const counted = (present: Rows): PerTrial => max(sum(present, "row"), scalarOf(1));
+const counted = (present: Rows): PerTrial => maximum(sum(present, "row"), constant(1));
 
 /** The parts of a network whose every parameter has the axis of trials. */
 const layersOf = ({ trials, hidden }: ProbeSizes) => {
@@ -111,7 +110,7 @@ const layersOf = ({ trials, hidden }: ProbeSizes) => {
     };
     const weight = own("weight", ones, true), bias = own("bias", zeros, true);
     const finished = (centred: Channels, variance: typeof weight): Channels =>
-      on.add(on.mul(on.div(centred, sqrt(shift(variance, epsilon))), weight), bias);
+      on.add(on.mul(on.div(centred, sqrt(add(variance, epsilon))), weight), bias);
     if (training === undefined) {
       return { y: finished(on.sub(x, running.mean), running.variance), updates: {} };
     }
@@ -119,9 +118,9 @@ const layersOf = ({ trials, hidden }: ProbeSizes) => {
     const average = (of: Channels) => on.div(contract(of, present, "row"), count);
     const centre = average(x), centred = on.sub(x, centre);
     const variance = average(square(centred));
-    const unbiased = on.mul(variance, div(count, max(shift(count, -1), scalarOf(1))));
+    const unbiased = on.mul(variance, div(count, maximum(add(count, -1), constant(1))));
     const moved = (old: typeof weight, now: typeof weight) =>
-      on.add(scale(old, 1 - momentum), scale(now, momentum));
+      on.add(mul(old, 1 - momentum), mul(now, momentum));
     return {
       y: finished(centred, variance),
       updates: {
@@ -138,9 +137,9 @@ const dropped =
   (name: string, hidden: number, rows: number, { dropout, key }: Training) =>
   (x: Channels): Channels => {
     const units = { row: rows, channel: hidden };
-    const chance = uniform(nameKey(key, name), units);
-    const kept = on(chance, recip(shift(scale(dropout, -1), 1)));
-    return mul(x, select(less(chance, dropout), scalarOf(0), kept));
+    const chance = uniform(keyForName(key, name), units);
+    const kept = on(chance, recip(add(mul(dropout, -1), 1)));
+    return mul(x, select(less(chance, dropout), constant(0), kept));
   };
 
 /** The network on rows of embeddings: logits, and new running moments when it is trained. */
@@ -169,7 +168,7 @@ const losses = (prediction: ProbeSizes["prediction"], logit: Channels, target: C
   if (prediction === "multilabel") {
     return mean(sub(softplus(logit), mul(logit, target)), "channel");
   }
-  const top = stop(maximum(logit, "channel"));
+  const top = stopGradient(max(logit, "channel"));
   const shifted = on.sub(logit, top);
   const chosen = contract(shifted, target, "channel");
   return sub(log(sum(exp(shifted), "channel")), chosen);
@@ -209,7 +208,7 @@ export const probeStep = (sizes: ProbeSizes, rows: number): {
   const training = {
     present,
     dropout: input("dropout", perTrial),
-    key: foldKey(keyOf(sizes), step),
+    key: foldIn(keyOf(sizes), step),
   };
   const { embeddings, targets } = batchOf(sizes, rows);
   const { y, updates: moved } = logits(sizes, rows, training)(embeddings);
@@ -219,10 +218,10 @@ export const probeStep = (sizes: ProbeSizes, rows: number): {
   const trained = parameters([total]).filter(({ trainable }) => trainable);
   const wrt = Object.fromEntries(trained.map(({ name, tensor }) => [name, tensor]));
   const { gradients } = valueAndGrad(total, wrt);
-  const counts = { rate: input("rate", perTrial), step: shift(toFloat(step), 1) };
+  const counts = { rate: input("rate", perTrial), step: add(toFloat(step), 1) };
   const updates = { ...adamW(adam, trained, gradients, counts), ...moved };
   const old = new Map(parameters(Object.values(updates)).map(({ name, tensor }) => [name, tensor]));
-  const active = less(scalarOf(0), sum(present, "row"));
+  const active = less(constant(0), sum(present, "row"));
   return {
     loss,
     updates: Object.fromEntries(
@@ -244,11 +243,11 @@ export const probePredictions = (sizes: ProbeSizes, rows: number): Channels => {
  * it is the same whichever others are trained with it.
  */
 export const probeStart = (sizes: ProbeSizes, changed: readonly Parameter[]): Updates => {
-  const fresh = less(scalarOf(0), input("fresh", { trial: sizes.trials }));
+  const fresh = less(constant(0), input("fresh", { trial: sizes.trials }));
   const key = keyOf(sizes);
   return Object.fromEntries(changed.map(({ name, axes, init, tensor }) => {
     const { trial: _, ...inner } = axes;
-    const first = expand(init(nameKey(key, name), inner), axes);
+    const first = expand(init(keyForName(key, name), inner), axes);
     return [name, select(fresh, first, tensor)];
   }));
 };

@@ -4,20 +4,20 @@
 import type { Tensor } from "../dsl/axes.ts";
 import {
   add,
+  constant,
   contract,
   equal,
   exp,
   expand,
   gelu,
   logSigmoid,
-  max,
+  maximum,
   mul,
   named,
   param,
   parts,
   recip,
   rename,
-  scalarOf,
   scan,
   select,
   sigmoid,
@@ -79,7 +79,7 @@ export const slstm = (
       const raw = add(add(now.x, mixed), bias);
       const { i, f, z, o } = unstack(raw, "gate", ["i", "f", "z", "o"]);
       const kept = add(m, logSigmoid(f));
-      const top = select(equal(n, 0), i, max(i, kept));
+      const top = select(equal(n, 0), i, maximum(i, kept));
       const write = exp(sub(i, top)), keep = exp(sub(kept, top));
       const memory = add(mul(keep, c), mul(write, tanh(z)));
       const norm = add(mul(keep, n), write);
@@ -92,7 +92,7 @@ export const slstm = (
 /** The state before the first token, for the clips of `x` and `heads` heads: nothing. */
 export const emptySlstm = (x: Sequence, heads: number): SlstmState => {
   const batch = sizeOf(x, "batch"), unit = channels(x) / heads;
-  const zero = expand(scalarOf(0), { batch, head: heads, unit });
+  const zero = expand(constant(0), { batch, head: heads, unit });
   return { y: zero, c: zero, n: zero, m: zero };
 };
 

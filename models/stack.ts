@@ -2,8 +2,8 @@
 // Every family has the same options, as each block is a function from sequence to sequence.
 import { sizeOf } from "../dsl/axes.ts";
 import { type Key, nodeOf } from "../dsl/node.ts";
-import { add, flip, less, named, on, scalarOf, scale, sub, toFloat } from "../dsl/ops.ts";
-import { foldKey, uniform } from "../dsl/random.ts";
+import { add, constant, flip, less, mul, named, on, sub, toFloat } from "../dsl/ops.ts";
+import { foldIn, uniform } from "../dsl/random.ts";
 import type { Norm, Scope, Sequence } from "./layers.ts";
 import { scope } from "./layers.ts";
 import { mambaBlock, type MambaSizes } from "./mamba.ts";
@@ -100,7 +100,7 @@ const directed = ({ family, order }: StackSizes, k: number, block: Block): Block
     case "bidirectional":
       return family === "transformer" || family === "module"
         ? block
-        : (x) => scale(add(block(x), back(x)), 0.5);
+        : (x) => mul(add(block(x), back(x)), 0.5);
   }
 };
 
@@ -110,8 +110,8 @@ const directed = ({ family, order }: StackSizes, k: number, block: Block): Block
  */
 const sometimes = (key: Key, share: number, block: Block): Block => (x) => {
   const batch = sizeOf(nodeOf(x).axes, "batch");
-  const kept = toFloat(less(scalarOf(share), uniform(key, { batch })));
-  return add(x, on.mul(sub(block(x), x), scale(kept, 1 / (1 - share))));
+  const kept = toFloat(less(constant(share), uniform(key, { batch })));
+  return add(x, on.mul(sub(block(x), x), mul(kept, 1 / (1 - share))));
 };
 
 /** Runs the blocks, called `blocks.0`, `blocks.1`, … `key` turns stochastic depth on (training). */
@@ -123,7 +123,7 @@ export const stack = (at: Scope, sizes: StackSizes, key?: Key) => (x: Sequence):
         const share = sizes.stochasticDepth * (k + 1) / sizes.depth;
         return key === undefined || share === 0
           ? block(h)
-          : sometimes(foldKey(key, k), share, block)(h);
+          : sometimes(foldIn(key, k), share, block)(h);
       }),
     x,
   );

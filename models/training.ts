@@ -3,20 +3,9 @@ import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { valueAndGrad } from "../dsl/grad.ts";
 import { type Key, nodeOf } from "../dsl/node.ts";
-import {
-  add,
-  equal,
-  input,
-  on,
-  param,
-  scalarOf,
-  scale,
-  select,
-  shift,
-  toFloat,
-} from "../dsl/ops.ts";
+import { add, constant, equal, input, mul, on, param, select, toFloat } from "../dsl/ops.ts";
 import { type Parameter, parameters } from "../dsl/parameters.ts";
-import { foldKey, nameKey, partKey, randomKey } from "../dsl/random.ts";
+import { foldIn, keyForName, randomKey, splitKey } from "../dsl/random.ts";
 import { decode, type DecoderSizes } from "./decoder.ts";
 import { encode, type Encoder, encodeVisible, predict } from "./encoder.ts";
 import type { Fidelity } from "./fidelity.ts";
@@ -93,7 +82,7 @@ const batchOf = ({ batch, frames, mels }: Pretraining): Spectrogram =>
   input("spectrogram", { batch, time: frames, mel: mels });
 
 const keyOf = (of: Pretraining, purpose: string, step: Scalar): Key =>
-  foldKey(nameKey(randomKey(of.seed), purpose), step);
+  foldIn(keyForName(randomKey(of.seed), purpose), step);
 
 const maskOf = (of: Pretraining, key: Key): PerToken => {
   const { patch } = of.encoder;
@@ -106,7 +95,7 @@ const lossOf = (of: Pretraining, part?: Scalar): Scalar => {
   const step = input("step", {}, "u32");
   const key = (purpose: string): Key => {
     const whole = keyOf(of, purpose, step);
-    return part === undefined ? whole : partKey(whole, part);
+    return part === undefined ? whole : splitKey(whole, part);
   };
   const mask = maskOf(of, key("training mask"));
   const result = forward(of, batchOf(of), mask, key("stochastic depth"));
@@ -128,7 +117,7 @@ const optimised = (
   gradients: Readonly<Record<string, AnyTensor>>,
 ): Step => {
   const step = input("step", {}, "u32"), rate = input("rate", {});
-  return optimise(optimiser, trained, gradients, { rate, step: shift(toFloat(step), 1) });
+  return optimise(optimiser, trained, gradients, { rate, step: add(toFloat(step), 1) });
 };
 
 /** One optimiser step as a program's parts: inputs `spectrogram`, `step` (from 0) and `rate`. */
@@ -160,9 +149,9 @@ export const gradientStep = (
     lossOf(of, input("part", {}, "u32")),
     scaling,
   );
-  const first = equal(input("first", {}), scalarOf(1));
+  const first = equal(input("first", {}), constant(1));
   const updates = trained.map(({ name, axes }) => {
-    const share = scale(gradients[name], 1 / parts);
+    const share = mul(gradients[name], 1 / parts);
     const sum = param(gradientSum(name), axes, zeros, { trainable: false });
     return [gradientSum(name), select(first, share, add(sum, share))] as const;
   });
@@ -196,8 +185,8 @@ export const swapAverages = (trained: readonly Parameter[]): Readonly<Record<str
 export const evaluation = (
   of: Pretraining,
 ): Forward & { readonly perClip: Tensor<{ batch: number }> } => {
-  const key = nameKey(randomKey(of.seed), "held-out mask");
-  const mask = maskOf(of, partKey(key, input("part", {}, "u32")));
+  const key = keyForName(randomKey(of.seed), "held-out mask");
+  const mask = maskOf(of, splitKey(key, input("part", {}, "u32")));
   const result = forward(of, batchOf(of), mask);
   return { ...result, perClip: lossPerClip(result.prediction, result.target, mask) };
 };

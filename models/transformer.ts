@@ -3,6 +3,7 @@
 import {
   add,
   concat,
+  constant,
   contract,
   gelu,
   iota,
@@ -10,15 +11,12 @@ import {
   literal,
   mul,
   named,
-  pick,
   rename,
-  scalarOf,
-  scale,
   select,
-  shift,
   softmax,
   split,
   sub,
+  take,
 } from "../dsl/ops.ts";
 import { nodeOf } from "../dsl/node.ts";
 import { xavier, zeros } from "./initialisers.ts";
@@ -65,7 +63,7 @@ const rotated = (x: Heads): Heads => {
         wave(Math.floor(k / size.pair) * 10000 ** (-(k % size.pair) / size.pair))),
     );
   const halves = split(x, "feature", { half: 2, pair: size.pair });
-  const a = pick(halves, "half", 0), b = pick(halves, "half", 1);
+  const a = take(halves, "half", 0), b = take(halves, "half", 1);
   const cos = table(Math.cos), sin = table(Math.sin);
   const turned = concat(
     sub(mul(a, cos), mul(b, sin)),
@@ -87,12 +85,12 @@ export const attention =
       const init = xavier(dim, 3 * dim);
       const all = linear(scope("qkv_layer", at), 3 * dim, { init, biasInit: zeros })(x);
       const roles = split(all, "channel", { role: 3, head: heads, feature });
-      const [q, k, v] = [0, 1, 2].map((role) => pick(roles, "role", role));
+      const [q, k, v] = [0, 1, 2].map((role) => take(roles, "role", role));
       const turn = rotary ? rotated : (x: Heads) => x;
       const keys = rename(turn(k), "token", "key"), values = rename(v, "token", "key");
-      const scores = scale(contract(turn(q), keys, "feature"), feature ** -0.5);
-      const seen = less(iota("key", length), shift(iota("token", length), 1));
-      const weights = softmax(causal ? select(seen, scores, scalarOf(-1e30)) : scores, "key");
+      const scores = mul(contract(turn(q), keys, "feature"), feature ** -0.5);
+      const seen = less(iota("key", length), add(iota("token", length), 1));
+      const weights = softmax(causal ? select(seen, scores, constant(-1e30)) : scores, "key");
       const y = fromHeads(contract(weights, values, "key"));
       return linear(scope("proj_layer", at), dim, { init: xavier(dim, dim), biasInit: zeros })(y);
     });

@@ -14,7 +14,6 @@ import {
   type Scope,
   scope,
   type Sequence,
-  shift,
   sigmoid,
   silu,
 } from "@formant/formant";
@@ -23,7 +22,7 @@ import {
 const remember = (at: Scope) => (x: Sequence): Sequence => {
   const z = sigmoid(linear(scope("gate", at), channels(x))(x));
   const v = linear(scope("value", at), channels(x))(x);
-  return recurrence("token", shift(neg(z), 1), mul(z, v));
+  return recurrence("token", add(neg(z), 1), mul(z, v));
 };
 
 /** Wide and back, one half of the wide channels gating the other. */

@@ -5,12 +5,12 @@ import type { Values } from "../../backends/backend.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { nodeOf } from "../../dsl/node.ts";
 import type { Parameter } from "../../dsl/parameters.ts";
-import { nameKey, randomKey } from "../../dsl/random.ts";
+import { keyForName, randomKey } from "../../dsl/random.ts";
 
 /** Values by name for some parameters. */
 export const initialValues = (parameters: readonly Parameter[], seed: number): Values =>
   Object.fromEntries(parameters.map(({ name, axes, init }) => {
-    const of = nodeOf(init(nameKey(randomKey(seed), name), axes));
+    const of = nodeOf(init(keyForName(randomKey(seed), name), axes));
     const [value] = interpret([of], () => {
       throw new Error(`the first value of '${name}' must not depend on inputs`);
     });

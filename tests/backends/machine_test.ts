@@ -32,7 +32,7 @@ const onAll = (title: string, body: (backend: Backend) => Promise<void>) => {
   for (const [name, backend] of all) Deno.test(`${title}: ${name}`, () => body(backend));
 };
 
-const zero = () => d.scalarOf(0);
+const zero = () => d.constant(0);
 const n = 1000;
 const x: AnyTensor = d.input("x", { n });
 const p: AnyTensor = d.param("p", { n }, zero);
@@ -184,7 +184,7 @@ const opens: Readonly<Record<string, [Readonly<Record<string, Program>>, string]
     "the parameter 'p' is f32 { a: 2 }, but the program 'step' updates it with f32 { a: 2, b: 2 }",
   ],
   "an update of fewer axes than another program's parameter": [
-    { read: { outputs: { y: of(a, "a") } }, step: { outputs: {}, updates: { p: d.scalarOf(1) } } },
+    { read: { outputs: { y: of(a, "a") } }, step: { outputs: {}, updates: { p: d.constant(1) } } },
     "the parameter 'p' is f32 { a: 2 }, but the program 'step' updates it with f32 {}",
   ],
   "an update of another size": [
@@ -195,7 +195,7 @@ const opens: Readonly<Record<string, [Readonly<Record<string, Program>>, string]
     "the parameter 'p' is f32 { a: 2 }, but the program 'step' updates it with f32 { a: 3 }",
   ],
   "an update of another dtype": [
-    { step: { outputs: {}, updates: { p: d.less(a, d.scalarOf(1)) } } },
+    { step: { outputs: {}, updates: { p: d.less(a, d.constant(1)) } } },
     "the parameter 'p' is f32 { a: 2 }, but the program 'step' updates it with bool { a: 2 }",
   ],
   "updates of other axes of what nobody reads": [
@@ -286,7 +286,7 @@ Deno.test("the parameters of a model are refused alike", () => {
 
 onAll("what is used outside of its step is refused", async (backend) => {
   let leaked: AnyTensor = x;
-  d.scan({ over: "n", from: { h: d.scalarOf(0) }, each: { x } }, ({ h }, { x }) => {
+  d.scan({ over: "n", from: { h: d.constant(0) }, each: { x } }, ({ h }, { x }) => {
     leaked = d.add(h, x);
     return { next: { h: leaked }, out: {} };
   });
@@ -300,13 +300,13 @@ onAll("what is used outside of its step is refused", async (backend) => {
 
 onAll("names may be shared where nothing is unclear", async (backend) => {
   // An input and a parameter; inputs of two programs; a parameter made twice, and updated in place.
-  const name = "x", twin: AnyTensor = d.param(name, { a: 2 }, () => d.scalarOf(1));
-  const own: AnyTensor = d.param(name, { a: 2 }, () => d.scalarOf(2));
+  const name = "x", twin: AnyTensor = d.param(name, { a: 2 }, () => d.constant(1));
+  const own: AnyTensor = d.param(name, { a: 2 }, () => d.constant(2));
   const given: AnyTensor = d.input(name, { a: 2 });
   const machine = await backend.open({
     one: {
       outputs: { y: of(d.mul(given, own), "a"), z: of(d.exp(d.sum(twin, "a"))) },
-      updates: { x: d.scale(twin, 2), only: d.add(own, twin) },
+      updates: { x: d.mul(twin, 2), only: d.add(own, twin) },
     },
     two: { outputs: { y: of(d.input(name, two), "b", "a") } },
   });

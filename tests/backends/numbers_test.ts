@@ -56,9 +56,9 @@ const largest: readonly (readonly [number, number, number])[] = [
   [2, inf, inf],
   [-1, -2, -1],
 ];
-binary("max", d.max, largest);
-binary("min", d.min, largest.map(([a, b, y]) => [-a, -b, -y]));
-unary("max(0, x)", (x) => d.max(d.scalarOf(0), x), [[nan, nan], [-1, 0], [2, 2], [inf, inf]]);
+binary("max", d.maximum, largest);
+binary("min", d.minimum, largest.map(([a, b, y]) => [-a, -b, -y]));
+unary("max(0, x)", (x) => d.maximum(d.constant(0), x), [[nan, nan], [-1, 0], [2, 2], [inf, inf]]);
 unary("relu", d.relu, [[nan, nan], [-inf, 0], [inf, inf], [-1, 0], [3, 3]]);
 binary("less", (a, b) => d.toFloat(d.less(a, b)), [
   [nan, 1, 0],
@@ -102,10 +102,10 @@ binary("div", d.div, [
   [49, 49, 1],
   [287, 41, 7],
 ]);
-unary("x / 0", (x) => d.div(x, d.scalarOf(0)), [[1, inf], [0, nan], [-1, -inf], [nan, nan]]);
+unary("x / 0", (x) => d.div(x, d.constant(0)), [[1, inf], [0, nan], [-1, -inf], [nan, nan]]);
 unary("1 / x", d.recip, [[0, inf], [-0, -inf], [inf, 0], [nan, nan], [-8, -0.125]]);
-unary("x + constant", (x) => d.add(x, d.scalarOf(-inf)), [[1, -inf], [inf, nan]]);
-unary("x + NaN", (x) => d.add(x, d.scalarOf(nan)), [[1, nan]]);
+unary("x + constant", (x) => d.add(x, d.constant(-inf)), [[1, -inf], [inf, nan]]);
+unary("x + NaN", (x) => d.add(x, d.constant(nan)), [[1, nan]]);
 binary("mul", d.mul, [[inf, 0, nan], [inf, -2, -inf], [3e38, 10, inf], [nan, 0, nan]]);
 unary("pad with -Infinity", (x) => d.pad(x, "n", 1, 1, -inf), [[1, 1]]);
 rows["pad with -Infinity"] = { ...rows["pad with -Infinity"], is: [-inf, 1, -inf] };
@@ -171,17 +171,17 @@ rows["the gradient of gelu"] = {
 
 binary(
   "quotient",
-  d.quotient,
+  d.floorDivide,
   [[7, 0, 7], [0, 0, 0], [7, 2, 3], [0xffffffff, 0, 0xffffffff]],
   "u32",
 );
-binary("remainder", d.remainder, [[7, 0, 0], [0, 0, 0], [7, 2, 1]], "u32");
+binary("remainder", d.modulo, [[7, 0, 0], [0, 0, 0], [7, 2, 1]], "u32");
 unary("quotient by a constant 0", (x) => {
-  return d.quotient(d.toWord(x), d.scalarOf(0, "u32"));
+  return d.floorDivide(d.toU32(x), d.constant(0, "u32"));
 }, [[7, 7]]);
 binary("shiftLeft", d.shiftLeft, [[1, 32, 1], [1, 33, 2], [3, 31, 0x80000000]], "u32");
 binary("shiftRight", d.shiftRight, [[8, 32, 8], [8, 35, 1]], "u32");
-unary("toWord", d.toWord, [
+unary("toWord", d.toU32, [
   [nan, 0],
   [-1, 0],
   [-inf, 0],
@@ -213,7 +213,7 @@ for (const c of [3, 40, 300]) {
     Array.from({ length: 6 }, (_, r) => f(data.subarray(r * c, r * c + c)));
   const most = by((row) => row.reduce((a, b) => Math.max(a, b), -inf));
   assert(hasNan.every((has, r) => has === Number.isNaN(most[r])));
-  rows[`maximum of ${name}`] = { of: d.maximum(x, "c"), is: most };
+  rows[`maximum of ${name}`] = { of: d.max(x, "c"), is: most };
   rows[`sum of ${name}`] = { of: d.sum(x, "c"), is: by((row) => row.reduce((a, b) => a + b, 0)) };
   rows[`softmax of ${name}`] = {
     of: d.softmax(x, "c"),
@@ -231,7 +231,7 @@ for (const c of [3, 40, 300]) {
     (_, k) =>
       Array.from({ length: 6 }, (_, r) => data[r * c + k]).reduce((a, b) => Math.max(a, b), -inf),
   );
-  rows[`maximum across ${name}`] = { of: d.maximum(x, "r"), is: turned };
+  rows[`maximum across ${name}`] = { of: d.max(x, "r"), is: turned };
 }
 
 // What a product is cut into must not read what is infinite beside it.

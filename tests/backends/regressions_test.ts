@@ -23,11 +23,11 @@ interface Found {
 
 /** A scan computed again for its gradient begins at stored carries, not at what it first began at. */
 const updatedStart = (): Found => {
-  const Q = d.param("Q", { c: 3 }, () => d.scalarOf(0));
+  const Q = d.param("Q", { c: 3 }, () => d.constant(0));
   const v = d.input("v", { a: 3 }), s = d.input("s", { a: 3, b: 3 });
   const from = { h: v, g: d.expand(d.mean(Q, "c"), { a: 3 }) };
   const { final } = d.scan({ over: "b", from, each: { s } }, ({ h, g }) => ({
-    next: { h: d.add(d.scale(h, 0.5), d.scale(d.tanh(h), 0.5)), g: d.sin(d.add(g, h)) },
+    next: { h: d.add(d.mul(h, 0.5), d.mul(d.tanh(h), 0.5)), g: d.sin(d.add(g, h)) },
     out: {},
   }));
   const y = d.sin(final.h), g = grad(d.sum(y, "a"), { v }).v;
@@ -45,7 +45,7 @@ const updatedStart = (): Found => {
 const movedInOutput = (): Found => {
   const x = d.input("x", { b: 3, c: 3 }), i = d.input("i", { t: 3 });
   const { out } = d.scan({ over: "t", from: { h: x }, each: { i } }, ({ h }, { i }) => ({
-    next: { h: d.scale(h, 0.7) },
+    next: { h: d.mul(h, 0.7) },
     out: { y: d.mul(d.pad(h, "b", 1, 0), i) },
   }));
   const g = grad(d.sum(d.square(out.y), ["t", "b", "c"]), { i }).i;
@@ -60,7 +60,7 @@ const movedInStep = (): Found => {
   const s = d.input("s", { t: 2, a: 3, b: 3 }), z = d.input("z", {});
   const { out } = d.scan({ over: "t", from: { h: z }, each: { s } }, ({ h }, { s }) => {
     const m = d.softmax(s, "a");
-    const next = d.add(d.scale(h, 0.5), d.tanh(d.mean(d.concat(m, m, "b"), ["a", "b"])));
+    const next = d.add(d.mul(h, 0.5), d.tanh(d.mean(d.concat(m, m, "b"), ["a", "b"])));
     return { next: { h: next }, out: { y: next } };
   });
   return {
@@ -85,7 +85,7 @@ const slicedInStep = (): Found => {
 
 /** A parameter that nothing reads in the end keeps what it was given. */
 const unread = (): Found => {
-  const p = d.param("p", { t: 3, a: 2 }, () => d.scalarOf(0));
+  const p = d.param("p", { t: 3, a: 2 }, () => d.constant(0));
   const x = d.input("x", { t: 3, a: 2 }), h = d.input("h", { a: 2 });
   const { out } = d.scan({ over: "t", from: { h }, each: { x, p } }, ({ h }, { x }) => ({
     next: { h: d.tanh(d.add(h, x)) },
@@ -106,7 +106,7 @@ const summedOutside = (): Found => {
   const step = { over: "a", from: { h, g }, each: { s } } as const;
   const { out } = d.scan(step, ({ h, g }, { s }) => {
     const mean = d.on(h, d.sigmoid(d.mean(h, "t")));
-    const next = { h: d.add(d.scale(h, 0.7), d.scale(mean, 0.3)), g: d.sin(d.add(g, m)) };
+    const next = { h: d.add(d.mul(h, 0.7), d.mul(mean, 0.3)), g: d.sin(d.add(g, m)) };
     return { next, out: { h: d.mul(h, s), w } };
   });
   const slopes = grad(d.sum(out.w, ["a", "n", "c", "b"]), { w, h, g });
@@ -126,7 +126,7 @@ const summedOutside = (): Found => {
 const carriesOfGradient = (): Found => {
   const g = d.input("g", { q: 5 }), x = d.input("x", { t: 9, q: 5 });
   const { final } = d.scan({ over: "t", from: { h: g }, each: { x } }, ({ h }, { x }) => ({
-    next: { h: d.add(d.scale(h, 0.5), d.mul(d.tanh(d.mul(h, x)), d.on(x, d.mean(x, "q")))) },
+    next: { h: d.add(d.mul(h, 0.5), d.mul(d.tanh(d.mul(h, x)), d.on(x, d.mean(x, "q")))) },
     out: {},
   }));
   const slope = nodeOf(grad(d.sum(d.square(final.h), "q"), { x }).x);
@@ -149,10 +149,10 @@ const readElsewhere = (): Found => {
   const w = d.input("w", { c: 68, d: 2, b: 3 });
   const { out } = d.scan({ over: "b", from: { h }, each: { x, e, w } }, ({ h }, { x, e, w }) => {
     const mixed = d.on(h, d.mean(d.pad(h, "c", 1, 2), "c"));
-    const six = d.shift(d.pad(x, "c", 2, 3), 6);
+    const six = d.add(d.pad(x, "c", 2, 3), 6);
     const wide = d.neg(d.div(d.mul(d.pad(e, "c", 2, 3), d.div(w, six)), six));
     return {
-      next: { h: d.add(d.scale(h, 0.5), mixed) },
+      next: { h: d.add(d.mul(h, 0.5), mixed) },
       out: { y: d.slice(wide, "c", 2, 63) },
     };
   });
@@ -170,11 +170,11 @@ const readElsewhere = (): Found => {
 /** What is looked up by a carry is read where the carry is known: in a block of its own condition. */
 const lookedUpByCarry = (): Found => {
   const z = d.input("z", { d: 3, b: 3 }), x = d.input("x", { b: 3, c: 3 });
-  const s = d.input("s", { t: 2, a: 3, b: 3 }), n = d.scalarOf(0, "u32");
+  const s = d.input("s", { t: 2, a: 3, b: 3 }), n = d.constant(0, "u32");
   const { out } = d.scan({ over: "t", from: { h: z, n }, each: { s } }, ({ h, n }) => {
-    const row = d.gather(x, "b", d.remainder(n, d.scalarOf(3, "u32")));
-    const next = d.tanh(d.scale(d.on.add(h, d.mean(row, "c")), 0.5));
-    return { next: { h: next, n: d.add(n, d.scalarOf(1, "u32")) }, out: { h } };
+    const row = d.gather(x, "b", d.modulo(n, d.constant(3, "u32")));
+    const next = d.tanh(d.mul(d.on.add(h, d.mean(row, "c")), 0.5));
+    return { next: { h: next, n: d.add(n, d.constant(1, "u32")) }, out: { h } };
   });
   const slope = grad(d.sum(d.sin(out.h), ["t", "d", "b"]), { z, x });
   return {

@@ -58,28 +58,40 @@ for (const [i, j] of [[1, 7], [7, 6], [67, 12], [130, 3]]) {
   move("pad", (x) => d.pad(x, "i", 2, 1));
   move("pad with a number", (x) => d.pad(x, "j", 0, 3, 0.7));
   move("flip", (x) => d.flip(x, "j"));
-  move("pick", (x) => d.pick(x, "j", j - 1));
+  move("pick", (x) => d.take(x, "j", j - 1));
   move("expand", (x) => d.expand(x, { k: 5 }));
   move("concat", (x) => d.concat(x, d.flip(x, "i"), "i"));
-  move("windows", (x) => d.windows(x, "j", { out: "at", tap: "tap", size: 3 }));
+  move("windows", (x) => d.slidingWindows(x, "j", { out: "at", tap: "tap", size: 3 }));
   move(
     "windows with strides",
     (x) =>
-      d.windows(x, "i", { out: "at", tap: "tap", size: 4 }, { stride: 2, before: 3, after: 2 }),
+      d.slidingWindows(x, "i", { out: "at", tap: "tap", size: 4 }, {
+        stride: 2,
+        before: 3,
+        after: 2,
+      }),
   );
   move(
     "windows with gaps",
     (x) =>
-      d.windows(x, "i", { out: "at", tap: "tap", size: 3 }, { dilation: 2, before: 4, after: 1 }),
+      d.slidingWindows(x, "i", { out: "at", tap: "tap", size: 3 }, {
+        dilation: 2,
+        before: 4,
+        after: 1,
+      }),
   );
   move(
     "windows apart",
     (x) =>
-      d.windows(x, "i", { out: "at", tap: "tap", size: 2 }, { stride: 5, before: 1, after: 4 }),
+      d.slidingWindows(x, "i", { out: "at", tap: "tap", size: 2 }, {
+        stride: 5,
+        before: 1,
+        after: 4,
+      }),
   );
   move("windows of windows", (x) =>
-    d.windows(
-      d.windows(x, "i", { out: "m", tap: "t", size: 3 }, { stride: 2, before: 2, after: 2 }),
+    d.slidingWindows(
+      d.slidingWindows(x, "i", { out: "m", tap: "t", size: 3 }, { stride: 2, before: 2, after: 2 }),
       "m",
       { out: "n", tap: "u", size: 2 },
       { before: 1 },
@@ -114,17 +126,17 @@ for (const [i, j] of [[1, 1], [7, 5], [3, 130], [257, 6]]) {
     const name = `over ${over.join(" and ")} of ${i} x ${j}`;
     const reduced = (build: (x: AnyTensor) => AnyTensor) => made([{ i, j }], build);
     // Small sums: a large one's last digit in float32 is a large change of what is made of it.
-    reductions[`sum ${name}`] = reduced((x) => curved(d.scale(d.sum(curved(x), over), 1 / 16)));
-    reductions[`maximum ${name}`] = reduced((x) => curved(d.maximum(curved(x), over)));
+    reductions[`sum ${name}`] = reduced((x) => curved(d.mul(d.sum(curved(x), over), 1 / 16)));
+    reductions[`maximum ${name}`] = reduced((x) => curved(d.max(curved(x), over)));
     reductions[`variance ${name}`] = reduced((x) => {
       const centred = d.sub(x, d.mean(x, over));
       return d.mean(d.square(centred), over);
     });
   }
-  reductions[`softmax of ${i} x ${j}`] = made([{ i, j }], (x) => d.softmax(d.scale(x, 3), "j"));
+  reductions[`softmax of ${i} x ${j}`] = made([{ i, j }], (x) => d.softmax(d.mul(x, 3), "j"));
   reductions[`layer norm of ${i} x ${j}`] = made([{ i, j }, { j }, { j }], (x, scale, shift) => {
     const centred = d.sub(x, d.mean(x, "j"));
-    const deviation = d.sqrt(d.shift(d.mean(d.square(centred), "j"), 0.1));
+    const deviation = d.sqrt(d.add(d.mean(d.square(centred), "j"), 0.1));
     return d.add(d.mul(d.div(centred, deviation), scale), shift);
   });
 }
@@ -153,7 +165,11 @@ contractions["convolution"] = made(
   [{ t: 50, c: 3 }, { tap: 5, c: 3, o: 7 }],
   (x, w) =>
     d.contract(
-      d.windows(x, "t", { out: "t", tap: "tap", size: 5 }, { stride: 2, before: 2, after: 2 }),
+      d.slidingWindows(x, "t", { out: "t", tap: "tap", size: 5 }, {
+        stride: 2,
+        before: 2,
+        after: 2,
+      }),
       w,
       ["tap", "c"],
     ),
@@ -166,7 +182,7 @@ for (const reverse of [false, true]) {
     const at = `${way}, ${t} steps of ${c}`;
     scans[`recurrence ${at}`] = made(
       [{ t, c }, { t, c }],
-      (a, b) => curved(d.recurrence("t", d.scale(a, 0.9), curved(b), { reverse })),
+      (a, b) => curved(d.recurrence("t", d.mul(a, 0.9), curved(b), { reverse })),
     );
   }
   for (const [t, c] of [[1, 1], [7, 5], [37, 14], [130, 3]]) {
@@ -178,8 +194,8 @@ for (const reverse of [false, true]) {
           { over: "t", from: { h: d.sin(w), n: s }, each: { x }, reverse },
           ({ h, n }, { x }) => {
             const mixed = renamed(d.contract(h, mix, "c"), "e", "c");
-            const h2 = d.tanh(d.add(d.add(d.scale(mixed, 1 / c), x), n));
-            const n2 = d.add(d.scale(n, 0.5), d.mean(d.mul(h2, w), "c"));
+            const h2 = d.tanh(d.add(d.add(d.mul(mixed, 1 / c), x), n));
+            const n2 = d.add(d.mul(n, 0.5), d.mean(d.mul(h2, w), "c"));
             return { next: { h: h2, n: n2 }, out: { y: d.mul(h2, s), z: n2 } };
           },
         );
@@ -212,7 +228,7 @@ scans["Hessian-vector product through a scan"] = made(
   [{ t: 9, c: 5 }, { t: 9, c: 5 }],
   (x, v) =>
     hessianTimes(x, v, (x) => {
-      const start: AnyTensor = d.expand(d.scalarOf(0.2), { c: 5 });
+      const start: AnyTensor = d.expand(d.constant(0.2), { c: 5 });
       const { out } = d.scan(
         { over: "t", from: { h: start }, each: { x } },
         ({ h }, { x }) => {
@@ -227,7 +243,7 @@ scans["Hessian-vector product through a scan"] = made(
 /** What several kernels choose by: booleans that are stored, since they take long to compute. */
 const chosen = (x: AnyTensor): AnyTensor => {
   const slow = (x: AnyTensor): AnyTensor => d.sin(d.add(d.exp(d.sin(d.erf(x))), x));
-  return d.less(slow(slow(slow(slow(x)))), d.scalarOf(0.2)) as AnyTensor;
+  return d.less(slow(slow(slow(slow(x)))), d.constant(0.2)) as AnyTensor;
 };
 const truths: Record<string, Case> = {};
 for (const [i, j] of [[70, 33], [5, 8]]) {
@@ -235,8 +251,8 @@ for (const [i, j] of [[70, 33], [5, 8]]) {
     [{ i, j }, { i, k: 9 }, { j, k: 9 }],
     (x, a, b) => {
       const is = chosen(x);
-      const some = d.select(is, x, d.scalarOf(0.5)) as AnyTensor;
-      const others = d.select(is, d.scalarOf(-1), d.sin(x)) as AnyTensor;
+      const some = d.select(is, x, d.constant(0.5)) as AnyTensor;
+      const others = d.select(is, d.constant(-1), d.sin(x)) as AnyTensor;
       const both = d.add(d.contract(some, b, "j"), a) as AnyTensor;
       return d.add(d.sum(both, "i"), d.contract(d.sum(others, "i") as AnyTensor, b, "j"));
     },
@@ -274,7 +290,7 @@ for (
 const long: Record<string, Case> = Object.fromEntries(
   [70_001, 65_536].flatMap((i) => {
     const below = { low: -2, high: -1 };
-    const maximum = made([{ i, j: 3 }], (x) => d.maximum(d.tanh(x), "i"), below);
+    const maximum = made([{ i, j: 3 }], (x) => d.max(d.tanh(x), "i"), below);
     const mean = made([{ j: 2, i }], (x) => d.mean(d.exp(x), "i"), below);
     // Gradients have no reduction.
     return [
@@ -319,7 +335,7 @@ Deno.test("a stored value has the order of what it is read with, not of its expr
   /** The order of what a row sums up and a product reads, which takes too long to be computed twice. */
   const order = (of: AnyTensor) => {
     const slow = (x: AnyTensor): AnyTensor => d.tanh(d.exp(d.sin(d.erf(x))));
-    const scores = slow(slow(d.select(causal, of, d.scalarOf(0)) as AnyTensor));
+    const scores = slow(slow(d.select(causal, of, d.constant(0)) as AnyTensor));
     const read: AnyTensor = d.contract(scores as never, v as never, "key" as never);
     const { stored } = lower({
       outputs: {

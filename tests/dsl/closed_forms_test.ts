@@ -6,7 +6,7 @@ import { interpret } from "../../backends/reference/interpret.ts";
 import { type AnyTensor, type Axes, volume } from "../../dsl/axes.ts";
 import { type Dtype, type Node, nodeOf, tensorOf } from "../../dsl/node.ts";
 import * as d from "../../dsl/ops.ts";
-import { apply, constant, scalar } from "../../dsl/primitives.ts";
+import { apply, constantNode, scalar } from "../../dsl/primitives.ts";
 import type { ScalarName } from "../../dsl/node.ts";
 import { input } from "../../dsl/structure.ts";
 import { numbers, words } from "../support/check.ts";
@@ -95,7 +95,7 @@ for (const op of Object.keys(scalar) as ScalarName[]) {
       );
       for (const [args, expected] of list ?? []) {
         const types = dtypesOf(op, dtype);
-        const folded = apply(op, ...args.map((x, k) => constant(x, types[k])));
+        const folded = apply(op, ...args.map((x, k) => constantNode(x, types[k])));
         close(folded.attributes.value!, expected, `the constant ${op}(${args})`);
         const leaves = types.map((type, k) => input(`x${k}`, { i: 1 }, type));
         const [[found]] = interpret(
@@ -176,7 +176,7 @@ Deno.test("reductions", () => {
   const column = (j: number) => range(7).map((i) => x.at({ i, j }));
   agrees(d.sum(x.of, "i"), { j: 6 }, ({ j }) => total(column(j)));
   agrees(d.mean(x.of, "i"), { j: 6 }, ({ j }) => total(column(j)) / 7);
-  agrees(d.maximum(x.of, "i"), { j: 6 }, ({ j }) => Math.max(...column(j)));
+  agrees(d.max(x.of, "i"), { j: 6 }, ({ j }) => Math.max(...column(j)));
   agrees(d.sum(x.of, ["j", "i"]), {}, () => total(range(6).map((j) => total(column(j)))));
   agrees(
     d.contract(x.of, y.of, "j"),
@@ -213,7 +213,7 @@ Deno.test("movements", () => {
     ({ i, j }) => j < 2 || j >= 8 ? 0.25 : x.at({ i, j: j - 2 }),
   );
   agrees(d.flip(x.of, "i"), { i: 7, j: 6 }, ({ i, j }) => x.at({ i: 6 - i, j }));
-  agrees(d.pick(x.of, "i", 4), { j: 6 }, ({ j }) => x.at({ i: 4, j }));
+  agrees(d.take(x.of, "i", 4), { j: 6 }, ({ j }) => x.at({ i: 4, j }));
   agrees(d.expand(x.of, { n: 3 }), { n: 3, i: 7, j: 6 }, (at) => x.at(at));
   agrees(
     d.concat(x.of, d.neg(x.of), "i"),
@@ -237,7 +237,7 @@ Deno.test("windows overlap, skip, spread out, and read zeros beyond the ends", (
     ], [2, 4, 1, 0, 5]]
   ) {
     const count = Math.floor((7 + before + after - (size - 1) * dilation - 1) / stride) + 1;
-    const w = d.windows(x.of, "i", { out: "o", tap: "t", size }, {
+    const w = d.slidingWindows(x.of, "i", { out: "o", tap: "t", size }, {
       stride,
       dilation,
       before,
@@ -274,9 +274,9 @@ Deno.test("functions made of others, also where their parts overflow", () => {
   const [gelu] = interpret([nodeOf(d.gelu(z))], leaf(held));
   close(gelu[4], 0.8413447460685429, "gelu(1)");
   assertSameNumbers([gelu[0], gelu[3], gelu[6]].map((value) => value + 0), [0, 0, 800]);
-  const [probable] = interpret([nodeOf(d.softmax(d.scale(z, 1e3), "n"))], leaf(held));
+  const [probable] = interpret([nodeOf(d.softmax(d.mul(z, 1e3), "n"))], leaf(held));
   assertSameNumbers([...probable], [0, 0, 0, 0, 0, 0, 1]);
-  agrees(d.min(z, d.neg(z)), { n: 7 }, at((x) => -Math.abs(x)));
+  agrees(d.minimum(z, d.neg(z)), { n: 7 }, at((x) => -Math.abs(x)));
 });
 
 // ---- scans --------------------------------------------------------------------------------------
@@ -306,14 +306,14 @@ for (const reverse of [false, true]) {
   Deno.test(`a scan with several carries, words among them, and a value from outside${way}`, () => {
     const w = given("w", { i: 7 });
     const start = {
-      h: d.expand(d.scalarOf(0.5), { i: 7 }) as AnyTensor,
-      n: d.scalarOf(1, "u32") as AnyTensor,
+      h: d.expand(d.constant(0.5), { i: 7 }) as AnyTensor,
+      n: d.constant(1, "u32") as AnyTensor,
     };
     const { final, out } = d.scan(
       { over: "j", from: start, each: { x: x.of }, reverse },
       ({ h, n }, { x }) => {
         const next: AnyTensor = d.add(d.mul(h, w.of), d.mul(x as AnyTensor, d.toFloat(n)));
-        return { next: { h: next, n: d.add(n, d.scalarOf(2, "u32")) }, out: { before: h, n } };
+        return { next: { h: next, n: d.add(n, d.constant(2, "u32")) }, out: { before: h, n } };
       },
     );
     const h = range(7).map(() => 0.5);
@@ -334,16 +334,16 @@ for (const reverse of [false, true]) {
   });
 
   Deno.test(`a scan within the step of a scan${way}`, () => {
-    const zero: AnyTensor = d.scalarOf(0);
+    const zero: AnyTensor = d.constant(0);
     const { out } = d.scan(
       { over: "i", from: { h: zero }, each: { x: x.of }, reverse },
       ({ h }, { x }) => {
         const row: AnyTensor = x as AnyTensor;
         const inner = d.scan({ over: "j", from: { g: h }, each: { row } }, ({ g }, { row }) => {
-          const next: AnyTensor = d.add(d.scale(g, 0.5), d.mul(row as AnyTensor, h));
-          return { next: { g: d.shift(next, 1) }, out: { g: next } };
+          const next: AnyTensor = d.add(d.mul(g, 0.5), d.mul(row as AnyTensor, h));
+          return { next: { g: d.add(next, 1) }, out: { g: next } };
         });
-        return { next: { h: d.scale(inner.final.g, 0.25) }, out: { g: inner.out.g } };
+        return { next: { h: d.mul(inner.final.g, 0.25) }, out: { g: inner.out.g } };
       },
     );
     const values = new Map<string, number>();

@@ -18,7 +18,7 @@ import { checkDerivatives, numbers } from "../support/check.ts";
 import { assertSameNumbers } from "../support/same_numbers.ts";
 
 Deno.test("a parameter with two initialisers has no gradient; one that is not asked for may have two", () => {
-  const half = () => d.scalarOf(0.5), quarter = () => d.scalarOf(0.25);
+  const half = () => d.constant(0.5), quarter = () => d.constant(0.25);
   const of = (init: typeof half) => d.param("w", { channel: 3 }, init), w = of(half);
   const x = d.input("x", { channel: 3 });
   const product = d.sum(d.mul(d.mul(w, of(quarter)), x), "channel");
@@ -79,18 +79,18 @@ Deno.test("functions that choose a branch by sign are smooth at zero", () => {
 
 Deno.test("at a tie the gradient is shared", () => {
   const y: AnyTensor = d.input("y", { i: 4 });
-  const of = grad(total(d.max(x, y)), { x, y });
+  const of = grad(total(d.maximum(x, y)), { x, y });
   const values = { x: [1, 2, 3, 4], y: [1, 3, 3, 0] };
   assertSameNumbers(valueOf(of.x, values), [0.5, 0, 0.5, 1]);
   assertSameNumbers(valueOf(of.y, values), [0.5, 1, 0.5, 0]);
-  const top = grad(d.maximum(x, "i"), { x }).x;
+  const top = grad(d.max(x, "i"), { x }).x;
   assertSameNumbers(valueOf(top, { x: [3, 1, 3, 3] }), [1 / 3, 0, 1 / 3, 1 / 3]);
 });
 
 Deno.test("stop hides a dependence, recompute does not", () => {
-  close(derivativeAt(1, (x) => d.mul(x, d.stop(d.square(x)))), at.map((x) => x * x));
-  close(derivativeAt(1, (x) => d.mul(x, d.recompute(d.square(x)))), at.map((x) => 3 * x * x));
-  close(derivativeAt(1, d.stop), [0, 0, 0, 0]);
+  close(derivativeAt(1, (x) => d.mul(x, d.stopGradient(d.square(x)))), at.map((x) => x * x));
+  close(derivativeAt(1, (x) => d.mul(x, d.checkpoint(d.square(x)))), at.map((x) => 3 * x * x));
+  close(derivativeAt(1, d.stopGradient), [0, 0, 0, 0]);
 });
 
 Deno.test("what is not reached has the gradient zero, with its axes", () => {
@@ -138,7 +138,7 @@ for (const reverse of [false, true]) {
 
   Deno.test(`the Hessian of a product taken by a scan${way}`, () => {
     const v: AnyTensor = d.input("v", { i: 4 });
-    const one: AnyTensor = d.scalarOf(1);
+    const one: AnyTensor = d.constant(1);
     const { final } = d.scan(
       { over: "i", from: { h: one }, each: { x }, reverse },
       ({ h }, { x }) => ({
@@ -171,7 +171,7 @@ for (const reverse of [false, true]) {
 
   Deno.test(`a scan within a scan: first and second derivatives${way}`, () => {
     const u: AnyTensor = d.input("u", { s: 3, t: 5, c: 2 }), w: AnyTensor = d.input("w", { c: 2 });
-    const start: AnyTensor = d.expand(d.scalarOf(0.3), { c: 2 });
+    const start: AnyTensor = d.expand(d.constant(0.3), { c: 2 });
     const { out, final } = d.scan(
       { over: "s", from: { h: start }, each: { u }, reverse },
       ({ h }, { u }) => {
@@ -195,7 +195,7 @@ for (const reverse of [false, true]) {
 
 Deno.test("a carry of words beside one of floats", () => {
   const u: AnyTensor = d.input("u", { t: 6 });
-  const from = { h: d.scalarOf(0) as AnyTensor, n: d.scalarOf(1, "u32") as AnyTensor };
+  const from = { h: d.constant(0) as AnyTensor, n: d.constant(1, "u32") as AnyTensor };
   const { out } = d.scan({ over: "t", from, each: { u } }, ({ h, n }, { u }) => {
     const next: AnyTensor = d.add(
       d.mul(h, u as AnyTensor),
@@ -280,11 +280,11 @@ const shared = () => {
   };
   const { u, start, w, count } = wrt;
   const { out, final } = d.scan(
-    { over: "t", from: { h: start, n: count }, each: { u, twice: d.scale(u, 2) } },
+    { over: "t", from: { h: start, n: count }, each: { u, twice: d.mul(u, 2) } },
     ({ h, n }, { u, twice }) => {
       const next = d.tanh(d.add(d.mul(h, w), d.mul(u, n))) as AnyTensor;
       return {
-        next: { h: next, n: d.scale(n, 0.5) as AnyTensor },
+        next: { h: next, n: d.mul(n, 0.5) as AnyTensor },
         out: { y: d.mul(next, twice), z: d.sin(next) },
       };
     },
@@ -370,14 +370,14 @@ const movements: readonly ((
     const size = drawn(1, 3), dilation = drawn(1, 2), before = drawn(0, 2), after = drawn(0, 2);
     const span = (size - 1) * dilation + 1;
     const padded = d.pad(of, "a" as never, 0, Math.max(0, span - (nodeOf(of).axes.a as number)));
-    const taps = d.windows(padded, "a" as never, { out: "at", tap: "tap", size }, {
+    const taps = d.slidingWindows(padded, "a" as never, { out: "at", tap: "tap", size }, {
       ...{ stride: drawn(1, 3), dilation, before, after },
     });
     return d.rename(d.merge(taps, ["tap", "b"] as never[], "n"), "at" as never, "a") as AnyTensor;
   },
   (of) => d.concat(of, d.flip(of, "a" as never), "a" as never),
   (of, drawn) => {
-    const one = d.pick(of, "a" as never, drawn(0, (nodeOf(of).axes.a as number) - 1));
+    const one = d.take(of, "a" as never, drawn(0, (nodeOf(of).axes.a as number) - 1));
     return d.expand(one as AnyTensor, { a: drawn(1, 3) });
   },
 ];

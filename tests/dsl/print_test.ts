@@ -13,11 +13,11 @@ const exponential = d.exp(x);
 
 const texts: Readonly<Record<string, readonly [AnyTensor, string]>> = {
   "infix operators bind as in arithmetic": [
-    d.mul(d.add(x, d.scalarOf(1)), d.sub(x, d.sub(x, d.exp(x)))),
+    d.mul(d.add(x, d.constant(1)), d.sub(x, d.sub(x, d.exp(x)))),
     `${X}(x + 1) * (x - (x - exp(x))) // { batch: 8, time: 250 }`,
   ],
   "a negated term is subtracted": [
-    d.add(d.mul(x, d.scalarOf(2)), d.neg(x)),
+    d.add(d.mul(x, d.constant(2)), d.neg(x)),
     `${X}x * 2 - x // { batch: 8, time: 250 }`,
   ],
   "what is shared has a name and its axes": [
@@ -33,7 +33,7 @@ const texts: Readonly<Record<string, readonly [AnyTensor, string]>> = {
     `${X}softmax(x, "time") + gelu(x) // { batch: 8, time: 250 }`,
   ],
   "choices and comparisons": [
-    d.select(d.less(x, d.scalarOf(0)), d.square(x), d.sqrt(x)),
+    d.select(d.less(x, d.constant(0)), d.square(x), d.sqrt(x)),
     `${X}select(x < 0, square(x), sqrt(x)) // { batch: 8, time: 250 }`,
   ],
   "movements": [
@@ -45,8 +45,8 @@ const texts: Readonly<Record<string, readonly [AnyTensor, string]>> = {
     `${X}merge(split(x, "time", { a: 50, b: 5 }), ["batch", "b"], "c") // { c: 40, a: 50 }`,
   ],
   "windows": [
-    d.windows(x, "time", { out: "t", tap: "k", size: 5 }, { stride: 2, before: 2 }),
-    `${X}windows(x, "time", { out: "t", tap: "k", size: 5 }, { stride: 2, before: 2 })` +
+    d.slidingWindows(x, "time", { out: "t", tap: "k", size: 5 }, { stride: 2, before: 2 }),
+    `${X}slidingWindows(x, "time", { out: "t", tap: "k", size: 5 }, { stride: 2, before: 2 })` +
     ` // { batch: 8, t: 124, k: 5 }`,
   ],
   "look-ups": [
@@ -58,7 +58,7 @@ const texts: Readonly<Record<string, readonly [AnyTensor, string]>> = {
     `${X}${W}contract(cos(contract(x, w, "time")), x, "batch") // { out: 3, time: 250 }`,
   ],
   "parameters": [
-    d.param("blocks.0.weight", { out: 3 }, () => d.scalarOf(0)),
+    d.param("blocks.0.weight", { out: 3 }, () => d.constant(0)),
     `let blocks_0_weight = param("blocks.0.weight", { out: 3 })\nblocks_0_weight // { out: 3 }`,
   ],
 };
@@ -68,14 +68,14 @@ for (const [name, [of, text]] of Object.entries(texts)) {
 }
 
 Deno.test("printed: a scan shows its step as a block, and what the step reads from outside above", () => {
-  const from = { h: d.expand(d.scalarOf(0), { batch: 8 }) };
+  const from = { h: d.expand(d.constant(0), { batch: 8 }) };
   const made = d.scan({ over: "time", from, each: { x }, reverse: true }, ({ h }, { x }) => {
-    const next = d.on(h, d.tanh(d.add(h, d.mul(x, d.pick(d.pick(w, "time", 0), "out", 1)))));
+    const next = d.on(h, d.tanh(d.add(h, d.mul(x, d.take(d.take(w, "time", 0), "out", 1)))));
     return { next: { h: next }, out: { y: d.mul(next, x) } };
   });
   assertStrictEquals(
     print(d.add(made.out.y, made.final.h)),
-    `${X}${W}let a = pick(pick(w, "time", 0), "out", 1) // {}
+    `${X}${W}let a = take(take(w, "time", 0), "out", 1) // {}
 let c = scan({ over: "time", from: { h: expand(0, { batch: 8 }) }, each: { x }, reverse: true }, (carry, each) => {
   let b = tanh(carry.h + each.x * a) // { batch: 8 }
   return { next: { h: b }, out: { y: b * each.x } }

@@ -5,26 +5,26 @@ import { interpret } from "../../backends/reference/interpret.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
 import { type Key, nodeOf, tensorOf } from "../../dsl/node.ts";
 import {
-  foldKey,
-  nameKey,
+  foldIn,
+  keyForName,
   normal,
-  partKey,
   randomKey,
+  splitKey,
   threefry,
   uniform,
 } from "../../dsl/random.ts";
-import { constant } from "../../dsl/primitives.ts";
-import { scalarOf } from "../../dsl/ops.ts";
+import { constantNode } from "../../dsl/primitives.ts";
+import { constant } from "../../dsl/ops.ts";
 import { devices } from "../support/device.ts";
 import { assertSameNumbers } from "../support/same_numbers.ts";
 
 const noLeaves = (): never => {
   throw new Error("random numbers read nothing");
 };
-const word = (value: number) => constant(value, "u32");
+const word = (value: number) => constantNode(value, "u32");
 const keyOf = (high: number, low: number): Key => ({
-  high: scalarOf(high, "u32"),
-  low: scalarOf(low, "u32"),
+  high: constant(high, "u32"),
+  low: constant(low, "u32"),
 });
 const hex = (key: readonly (readonly number[] | Float64Array)[]) =>
   key.map(([value]) => value.toString(16).padStart(8, "0"));
@@ -87,16 +87,16 @@ Deno.test("keys made from a key differ by seed, word and name, and are the same 
     randomKey(1),
     randomKey(2),
     randomKey(2 ** 32 + 1),
-    foldKey(randomKey(1), 1),
-    foldKey(randomKey(1), 2),
-    foldKey(randomKey(2), 1),
-    nameKey(randomKey(1), "norm.weight"),
-    nameKey(randomKey(1), "norm.bias"),
+    foldIn(randomKey(1), 1),
+    foldIn(randomKey(1), 2),
+    foldIn(randomKey(2), 1),
+    keyForName(randomKey(1), "norm.weight"),
+    keyForName(randomKey(1), "norm.bias"),
   ].map(of);
   keys.forEach((key, k) => keys.slice(k + 1).forEach((other) => assertNotEquals(key, other)));
-  assertEquals(of(nameKey(randomKey(1), "norm.bias")), keys[7]);
+  assertEquals(of(keyForName(randomKey(1), "norm.bias")), keys[7]);
   // A word that is known only at run time gives the key of the number.
-  assertEquals(of(foldKey(randomKey(1), scalarOf(2, "u32"))), keys[4]);
+  assertEquals(of(foldIn(randomKey(1), constant(2, "u32"))), keys[4]);
 });
 
 for (const [device, backend] of devices) {
@@ -105,8 +105,8 @@ for (const [device, backend] of devices) {
     ignore: backend === undefined,
     fn: async () => {
       const axes = { i: 31, j: 67 };
-      const key = foldKey(randomKey(2 ** 40 + 3), 7);
-      const [a, b] = threefry(key, [nodeOf(scalarOf(12, "u32")), nodeOf(scalarOf(0, "u32"))]);
+      const key = foldIn(randomKey(2 ** 40 + 3), 7);
+      const [a, b] = threefry(key, [nodeOf(constant(12, "u32")), nodeOf(constant(0, "u32"))]);
       const order = ["i", "j"];
       const program = {
         outputs: {
@@ -130,10 +130,10 @@ for (const [device, backend] of devices) {
 }
 
 Deno.test("the parts of a tensor are drawn as the whole is", () => {
-  const key = nameKey(randomKey(5), "parts");
-  const whole = [...draw(uniform(foldKey(key, 3), { batch: 6, token: 5 }))];
+  const key = keyForName(randomKey(5), "parts");
+  const whole = [...draw(uniform(foldIn(key, 3), { batch: 6, token: 5 }))];
   const parts = [0, 1, 2].flatMap((part) => {
-    const of = foldKey(partKey(key, scalarOf(part, "u32")), 3);
+    const of = foldIn(splitKey(key, constant(part, "u32")), 3);
     return [...draw(uniform(of, { batch: 2, token: 5 }))];
   });
   assertSameNumbers(parts, whole);

@@ -93,7 +93,7 @@ Deno.test("of a selective scan and its gradient, only carries within scans have 
 
 Deno.test("a scan whose step is wrong is refused where it is made", () => {
   const x = d.input("x", { time: 5, channel: 3 });
-  const start: AnyTensor = d.scalarOf(0);
+  const start: AnyTensor = d.constant(0);
   assertStrictEquals(
     assertThrows(
       () =>
@@ -177,7 +177,7 @@ compiles("softmax and layer norm are one kernel each", async () => {
     ],
   );
   const centred = d.on.sub(x, d.mean(x, "channel"));
-  const deviation = d.sqrt(d.shift(d.mean(d.square(centred), "channel"), 1e-5));
+  const deviation = d.sqrt(d.add(d.mean(d.square(centred), "channel"), 1e-5));
   const weight = d.input("weight", { channel: 192 }), bias = d.input("bias", { channel: 192 });
   const normed = d.on.add(d.on.mul(d.on.div(centred, deviation), weight), bias);
   assertEquals(shapes((await compiled({ outputs: { y: out(normed) } })).kernels), ["row"]);
@@ -212,7 +212,7 @@ Deno.test("a scan made twice is one node, also with a scan inside, and after a s
     d.scan(
       { over: "state", from: { s: d.sum(h, "state") as AnyTensor }, each: { x } },
       ({ s }, { x }) => ({
-        next: { s: d.add(d.scale(s, 0.5), x) as AnyTensor },
+        next: { s: d.add(d.mul(s, 0.5), x) as AnyTensor },
         out: {},
       }),
     ).final.s;
@@ -229,7 +229,7 @@ Deno.test("a scan made twice is one node, also with a scan inside, and after a s
   assertStrictEquals(outer(), before);
   const x: AnyTensor = d.input("x", { time: 5, state: 3 });
   const fails = () =>
-    d.scan({ over: "time", from: { h: d.scalarOf(0) as AnyTensor }, each: { x } }, () => {
+    d.scan({ over: "time", from: { h: d.constant(0) as AnyTensor }, each: { x } }, () => {
       throw new AxisError("no step");
     });
   assertThrows(fails, Error, "no step");

@@ -12,9 +12,10 @@ const gradients = new URL("../../dsl/grad.ts", import.meta.url).href;
 const axesFile = new URL("../../dsl/axes.ts", import.meta.url).href;
 const config = new URL("../../deno.json", import.meta.url).pathname;
 
-const imports = `import { add, concat, contract, expand, flip, gather, input, mean, mul, on, param,
-  pick, recurrence, rename, renaming, scalarOf, scan, select, sizeOf, softmax, split, square, stack,
-  states, sub, sum, unstack } from "${face}";
+const imports =
+  `import { add, concat, constant, contract, expand, flip, gather, input, max, maximum, mean, mul, on,
+  param, recurrence, rename, renaming, scan, select, sizeOf, softmax, split, square, stack, states,
+  sub, sum, take, unstack } from "${face}";
 import { grad } from "${gradients}";
 import type { Has, None, Tensor } from "${axesFile}";
 `;
@@ -65,7 +66,7 @@ const heads = split(outer, "channel", { head: 4, part: 48 });
 const attention = softmax(contract(heads, rename(heads, "head", "key"), ["part", "feature"]), "key");
 const symbolic = add(unbound, sum(unbound, "channel"));
 const h = recurrence("time", flip(x, "time"), x, { reverse: true });
-const { out, final } = scan({ over: "time", from: { h: scalarOf(0) }, each: { x: pick(pick(x, "batch", 0), "channel", 1) } },
+const { out, final } = scan({ over: "time", from: { h: constant(0) }, each: { x: take(take(x, "batch", 0), "channel", 1) } },
   ({ h }, { x }) => ({ next: { h: add(h, x) }, out: { y: mul(h, x) } }));
 const back = add(out.y, final.h);
 const rows = gather(weight, "out", words);
@@ -86,7 +87,7 @@ const filtered = <A, K extends keyof A & string>(x: Tensor<A>, over: K): Tensor<
 const scaled = <A>(x: Tensor<A>, s: Tensor<None>): Tensor<A> => on.mul(x, s);
 const size: number = sizeOf(x, "time");
 export const all = [y, attention, symbolic, h, back, rows, added, pairs, same, p, q, long, slopes,
-  centred2(x), normalised(x, "time"), generic(x, x), filtered(x, "time"), scaled(x, scalarOf(2)), size];
+  centred2(x), normalised(x, "time"), generic(x, x), filtered(x, "time"), scaled(x, constant(2)), size];
 `;
 
 /** A mistake: its code, what the checker says of it, and what a program does that was not checked. */
@@ -161,13 +162,23 @@ const mistakes: Readonly<Record<string, Mistake>> = {
     says: `"axis 'time' is 250 on the left but 9 on the right"`,
     throws: "axis 'time' is 250 on the left but 9 on the right",
   },
+  maximumOver: {
+    code: `maximum(x, "time");`,
+    says: `Argument of type 'string' is not assignable to parameter of type 'number | Tensor<any>'`,
+    throws: "maximum is element by element and takes two tensors; over an axis it is max",
+  },
+  maxOfTwo: {
+    code: `max(x, x);`,
+    says: `is not assignable to parameter of type '"batch" | "time" | "channel" | readonly`,
+    throws: "max is over axes, given by name; of two tensors, element by element, it is maximum",
+  },
   chosen: {
     code: `select(x, longer, longer);`,
     says: `"axis 'time' is 250 on the left but 251 on the right"`,
     throws: "axis 'time' is 250 on the left but 251 on the right",
   },
   carried: {
-    code: `scan({ over: "time", from: { h: scalarOf(0) }, each: { x: longer } },
+    code: `scan({ over: "time", from: { h: constant(0) }, each: { x: longer } },
       ({ h }, { x }) => ({ next: { h: add(h, x) }, out: {} }));`,
     says: `"the step gives the carry 'h' the axis 'channel', which it does not start with"`,
     throws: "the step gives the carry 'h' the axis 'channel', which it does not start with",
@@ -212,7 +223,7 @@ const mistakes: Readonly<Record<string, Mistake>> = {
     throws: "",
   },
   forgotten: {
-    code: `const loss: ReturnType<typeof scalarOf> = sum(x, "time"); on(loss, loss);`,
+    code: `const loss: ReturnType<typeof constant> = sum(x, "time"); on(loss, loss);`,
     says: `is not assignable to type 'Tensor<None>'`,
     throws: "",
   },

@@ -5,7 +5,7 @@ import { initialValues } from "../../experiments/encoders/initial_values.ts";
 import * as d from "../../mod.ts";
 import type { Encoder } from "../../models/encoder.ts";
 import { corrected } from "../../models/fidelity.ts";
-import { constant, ones, zeros } from "../../models/initialisers.ts";
+import { filled, ones, zeros } from "../../models/initialisers.ts";
 import { publishedEncoder } from "../../models/sizes.ts";
 import { evaluation } from "../../models/training.ts";
 import { numbers } from "../support/check.ts";
@@ -71,8 +71,8 @@ for (const family of ["mamba", "xlstm"] as const) {
 }
 
 Deno.test("a gradient for one of two leaves is refused; initialisers of the same numbers are one", () => {
-  assertEquals(constant(0) === zeros && constant(1) === ones && constant(2) !== ones, true);
-  const of = (value: number) => d.param("w", { channel: 3 }, constant(value));
+  assertEquals(filled(0) === zeros && filled(1) === ones && filled(2) !== ones, true);
+  const of = (value: number) => d.param("w", { channel: 3 }, filled(value));
   const w = of(0.5),
     slope = (other: typeof w) => d.grad(d.sum(d.mul(w, other), ["channel"]), { w });
   assert(slope(of(0.5)).w !== undefined);

@@ -33,7 +33,7 @@ const step = (optimiser: Scaling): Program => {
   const gradients = d.grad(scaled, { w, v });
   const { updates } = optimise(optimiser, d.parameters([loss]), gradients, {
     rate: d.input("rate", {}),
-    step: d.scalarOf(1),
+    step: d.constant(1),
   });
   return { outputs: { loss: { of: loss, order: [] } }, updates };
 };
@@ -133,7 +133,7 @@ Deno.test({
 });
 
 Deno.test("the scale is doubled after 2000 sound steps, and stays within its bounds", async () => {
-  const sound = d.less(d.input("bad", {}), d.scalarOf(0.5));
+  const sound = d.less(d.input("bad", {}), d.constant(0.5));
   const machine = await wasm.open({ step: { outputs: {}, updates: rescaled(sound) } });
   const run = async (scale: number, steps: number, bad: 0 | 1) => {
     machine.write({

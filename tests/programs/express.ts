@@ -7,22 +7,35 @@ import { type Language, type Term, translate } from "./terms.ts";
 // deno-lint-ignore no-explicit-any
 const d = ops as any;
 
+/** What the language calls the functions of terms, where it is something else. */
+const named: Readonly<Record<string, string>> = {
+  max: "maximum",
+  min: "minimum",
+  stop: "stopGradient",
+  recompute: "checkpoint",
+  bits: "bitcastU32",
+  quotient: "floorDivide",
+  remainder: "modulo",
+  toWord: "toU32",
+};
+
 const language = (prefix: string | undefined): Language<AnyTensor> => ({
   leaf: (of) => {
     if (of.op === "input" || of.op === "param" && prefix === undefined) {
       return d.input(of.name, of.axes, of.dtype);
     }
-    if (of.op === "param") return d.param(`${prefix}${of.name}`, of.axes, () => ops.scalarOf(0));
+    if (of.op === "param") return d.param(`${prefix}${of.name}`, of.axes, () => ops.constant(0));
     if (of.op === "iota") return d.iota(of.axis, of.axes[of.axis!]);
-    return d.scalarOf(of.value, of.dtype);
+    return d.constant(of.value, of.dtype);
   },
   apply: ({ op, axis, over, to, into, numbers, reverse }, args) => {
     const [a, b] = args;
     switch (op) {
       case "sum":
-      case "maximum":
       case "mean":
         return d[op](a, over!.length === 1 ? over![0] : over);
+      case "maximum":
+        return d.max(a, over!.length === 1 ? over![0] : over);
       case "contract":
         return d.contract(a, b, over);
       case "softmax":
@@ -38,11 +51,12 @@ const language = (prefix: string | undefined): Language<AnyTensor> => ({
         return d.expand(a, into);
       case "slice":
       case "pad":
-      case "pick":
         return d[op](a, axis, ...numbers!);
+      case "pick":
+        return d.take(a, axis, ...numbers!);
       case "windows": {
         const [size, stride, dilation, before, after] = numbers!, [out, tap] = over!;
-        return d.windows(a, axis, { out, tap, size }, { stride, dilation, before, after });
+        return d.slidingWindows(a, axis, { out, tap, size }, { stride, dilation, before, after });
       }
       case "concat":
         return d.concat(a, b, axis);
@@ -51,7 +65,7 @@ const language = (prefix: string | undefined): Language<AnyTensor> => ({
       case "recurrence":
         return d.recurrence(axis, a, b, { reverse });
       default:
-        return d[op](...args);
+        return d[named[op] ?? op](...args);
     }
   },
   scan: ({ axis, reverse }, from, each, step) => d.scan({ over: axis, from, each, reverse }, step),

@@ -274,7 +274,7 @@ export const programOf = (of: Random, prefix = ""): Program => {
     const first = grad(made.at(-1)!, wrt);
     for (const name in wrt) outputs[`d ${name}`] = first[name];
     for (const { name } of of.descended) {
-      news[`${prefix}${name}`] = ops.sub(wrt[name!], ops.scale(first[name!], 0.01));
+      news[`${prefix}${name}`] = ops.sub(wrt[name!], ops.mul(first[name!], 0.01));
     }
     if (of.order > 1) {
       const slope = of.wrt.map((leaf) => {

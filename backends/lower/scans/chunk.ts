@@ -6,7 +6,7 @@
 // afterwards.
 import { type Axes, sizeOf, volume } from "../../../dsl/axes.ts";
 import { intern, type Node, rewrite, topologicalOrder, withScope } from "../../../dsl/node.ts";
-import { apply, constant, float } from "../../../dsl/primitives.ts";
+import { apply, constantNode, float } from "../../../dsl/primitives.ts";
 import { locals, type Nodes, part, roles, scanNode } from "../../../dsl/scan.ts";
 import {
   expand,
@@ -252,8 +252,8 @@ const inChunks = (
 
   // Padding of the last chunk is no step: carries keep their values.
   const isStep = "is a step";
-  const first = apply("mul", iota(chunk, count), constant(length, "u32"));
-  const there = apply("less", apply("add", first, iota(place, length)), constant(steps, "u32"));
+  const first = apply("mul", iota(chunk, count), constantNode(length, "u32"));
+  const there = apply("less", apply("add", first, iota(place, length)), constantNode(steps, "u32"));
   const kept = (now: Nodes, after: Node, before: Node): Node =>
     expand(isStep in now ? apply("select", now[isStep], after, before) : after, before.axes);
 

@@ -107,7 +107,7 @@ const scanCase = (golden: Golden, whole: boolean): Case => {
     leaves["input.z"] = z;
     y = F.mul(F.add(y, F.mul(u, D) as AnyTensor) as AnyTensor, F.silu(z) as AnyTensor);
   }
-  const last = F.pick(h as AnyTensor, "token", shapeOf(golden, "input.u")[2] - 1);
+  const last = F.take(h as AnyTensor, "token", shapeOf(golden, "input.u")[2] - 1);
   return {
     outputs: {
       y: { of: y, order: over },
@@ -124,7 +124,7 @@ const mlstmCase = (golden: Golden, stress: boolean): Case => {
     v = inputOf(golden, "input.v", heads);
   const gate = (name: string) => inputOf(golden, name, ["batch", "head", "token", "one"]);
   const i = gate("input.igate"), f = gate("input.fgate");
-  const inputs = { q, k, v, inputGate: F.pick(i, "one", 0), forgetGate: F.pick(f, "one", 0) };
+  const inputs = { q, k, v, inputGate: F.take(i, "one", 0), forgetGate: F.take(f, "one", 0) };
   const y = mlstm("parallel")(inputs);
   const loose: Tolerance = { rel: 1e-3 };
   return {
@@ -148,10 +148,10 @@ const slstmCase = (golden: Golden, given: boolean): Case => {
     "param._bias_": bias,
   };
   const start = (k: number): AnyTensor => {
-    if (!given) return F.expand(F.scalarOf(0), { batch, head, unit });
+    if (!given) return F.expand(F.constant(0), { batch, head, unit });
     const state = inputOf(golden, "input.state", ["part", "batch", "wide"]);
     leaves["input.state"] = state;
-    return F.split(F.pick(state, "part", k), "wide", { head, unit }) as AnyTensor;
+    return F.split(F.take(state, "part", k), "wide", { head, unit }) as AnyTensor;
   };
   if (width !== 4 * hidden) {
     throw new GoldenError(`${golden.file}: input.x has ${width} numbers a step, not 4 x ${hidden}`);
@@ -244,7 +244,7 @@ export const cases: Readonly<Record<string, (golden: Golden) => Case>> = {
   prim_patch_embed: (golden) => {
     const x = inputOf(golden, "input.x", ["batch", "plane", "time", "mel"]);
     const [dim, , time, frequency] = shapeOf(golden, "param.proj.weight");
-    const cut = patchify(F.pick(x, "plane", 0) as Spectrogram, { time, frequency });
+    const cut = patchify(F.take(x, "plane", 0) as Spectrogram, { time, frequency });
     const y = embedPatches((name) => `proj.${name}`, { time, frequency }, dim)(cut);
     return { outputs: { y: { of: y, order: sequence } }, scored: "y", leaves: { "input.x": x } };
   },

@@ -21,7 +21,7 @@ export const runLogMel = (golden: Golden, backend: Backend): Promise<readonly Ro
   const wave = F.input("input.wav", { sample: shapeOf(golden, "input.wav")[0] });
   const clip = F.expand(wave, { batch: 1 }) as frontend.Waveform;
   const logs = frontend.logMel(front)(clip);
-  const one = (x: AnyTensor) => F.pick(x, "batch", 0);
+  const one = (x: AnyTensor) => F.take(x, "batch", 0);
   const frames = shapeOf(golden, "output.normalized")[2];
   const inference = frontend.standardise(logs, 1);
   const training = frontend.standardise(logs, 0);
@@ -63,7 +63,7 @@ export const runPatchify = (golden: Golden, backend: Backend): Promise<readonly 
   const wanted: Record<string, { output: Output; tolerance: Tolerance }> = {};
   for (const [letter, patch] of Object.entries(patchesIn(golden))) {
     const imgs = inputOf(golden, `${letter}.input.imgs`, ["batch", "plane", "time", "mel"]);
-    const x = F.pick(imgs, "plane", 0) as Spectrogram;
+    const x = F.take(imgs, "plane", 0) as Spectrogram;
     for (
       const [name, order] of [["time_first", "time first"], [
         "frequency_first",

@@ -88,7 +88,7 @@ export const runModel = async (golden: Golden, backend: Backend): Promise<readon
   const [time, frequency] = list(golden, "patch_size");
   const encoder = encoderOf(golden, numbersIn(golden), { time, frequency });
   const imgs = inputOf(golden, "input.imgs", ["batch", "plane", "time", "mel"]);
-  const x = F.pick(imgs, "plane", 0) as Spectrogram;
+  const x = F.take(imgs, "plane", 0) as Spectrogram;
   const given = inputOf(golden, "input.mask", ["batch", "token"]) as PerToken;
   const ratio = numberFrom(golden, "mask_ratio");
   const result = forward({ encoder, ...published(ratio) }, x, given);
@@ -124,7 +124,7 @@ export const runModel = async (golden: Golden, backend: Backend): Promise<readon
   };
   add("grad", result.lossAll, leaves);
   add("grad_masked", result.lossMasked, leaves);
-  const pixelError = F.square(F.sub(result.prediction, F.stop(result.target)));
+  const pixelError = F.square(F.sub(result.prediction, F.stopGradient(result.target)));
   add("grad_target_detached", F.mean(pixelError, ["batch", "token", "pixel"]), {
     "input.imgs": imgs,
   });

@@ -99,7 +99,7 @@ both("product with bias and norm", { x: { m: 300, k: 96 }, w: { k: 96, n: 64 }, 
 ) => d.softmax(d.add(d.contract(x, w, "k"), b), "n"));
 both("convolution", { x: { t: 250, c: 16 }, w: { tap: 5, c: 16, o: 24 } }, ({ x, w }) =>
   d.contract(
-    d.windows(x, "t", { out: "t", tap: "tap", size: 5 }, { stride: 2, before: 2, after: 2 }),
+    d.slidingWindows(x, "t", { out: "t", tap: "tap", size: 5 }, { stride: 2, before: 2, after: 2 }),
     w,
     ["tap", "c"],
   ));
@@ -108,7 +108,7 @@ both(
   { x: { t: 250, c: 16 }, w: { tap: 4, c: 16 } },
   ({ x, w }) =>
     d.silu(d.sum(
-      d.mul(d.windows(x, "t", { out: "t", tap: "tap", size: 4 }, { before: 3 }), w),
+      d.mul(d.slidingWindows(x, "t", { out: "t", tap: "tap", size: 4 }, { before: 3 }), w),
       "tap",
     )),
 );
@@ -144,7 +144,7 @@ for (const [i, j] of [[7, 5], [200, 33], [2000, 33], [3, 1500], [1, 1000], [100_
   both(`softmax of ${i} x ${j}`, { x: { i, j } }, ({ x }) => d.softmax(x, "j"));
   both(`norm of ${i} x ${j}`, { x: { i, j }, w: { j } }, ({ x, w }) => {
     const centred = d.sub(x, d.mean(x, "j"));
-    return d.mul(d.div(centred, d.sqrt(d.shift(d.mean(d.square(centred), "j"), 1e-5))), w);
+    return d.mul(d.div(centred, d.sqrt(d.add(d.mean(d.square(centred), "j"), 1e-5))), w);
   });
   one(`softmax along the first axis of ${i} x ${j}`, { x: { j, i } }, ({ x }) => d.softmax(x, "j"));
 }
@@ -163,7 +163,7 @@ for (
       d.sum(d.exp(x), Object.keys(nodeOf(x).axes).filter((axis) => axis !== "k" && axis !== "j")),
   );
   one(`the sum of all of ${sizes}`, { x: axes }, ({ x }) => all(d.exp(x)));
-  one(`the maximum of ${sizes}`, { x: axes }, ({ x }) => d.maximum(x, "i"));
+  one(`the maximum of ${sizes}`, { x: axes }, ({ x }) => d.max(x, "i"));
 }
 
 // What is moved about.
@@ -195,7 +195,7 @@ for (const [h, t, f] of [[3, 60, 16], [2, 32, 1], [2, 32, 2], [2, 64, 2]]) {
     { q, k, v },
   ) => {
     const hidden = d.less(d.iota("t", t), d.iota("s", t)) as AnyTensor;
-    const scores = d.select(hidden, d.scalarOf(-1e9), d.contract(q, k, "f")) as AnyTensor;
+    const scores = d.select(hidden, d.constant(-1e9), d.contract(q, k, "f")) as AnyTensor;
     return d.contract(d.softmax(scores, "s"), v, "s");
   });
 }
@@ -223,7 +223,7 @@ both("a step with a matrix, a norm and a second carry", {
   const { out, final } = d.scan(
     {
       over: "t",
-      from: { h: d.expand(s, { b: 3 }) as AnyTensor, n: d.scalarOf(0.1) as AnyTensor },
+      from: { h: d.expand(s, { b: 3 }) as AnyTensor, n: d.constant(0.1) as AnyTensor },
       each: { x },
     },
     ({ h, n }, { x }) => {
@@ -231,7 +231,7 @@ both("a step with a matrix, a norm and a second carry", {
       const next = d.tanh(d.add(d.add(mixed, x), n));
       const norm = d.mean(d.square(next), ["b", "c"]);
       return {
-        next: { h: next, n: d.add(d.scale(n, 0.5), norm) as AnyTensor },
+        next: { h: next, n: d.add(d.mul(n, 0.5), norm) as AnyTensor },
         out: { y: next, z: d.sum(next, "c") },
       };
     },
@@ -239,7 +239,7 @@ both("a step with a matrix, a norm and a second carry", {
   return d.add(d.add(out.y, out.z), final.n) as AnyTensor;
 });
 {
-  const zero = d.expand(d.scalarOf(0), { batch: 2, head: 4, unit: 64 }) as Units;
+  const zero = d.expand(d.constant(0), { batch: 2, head: 4, unit: 64 }) as Units;
   both(
     "sLSTM cell",
     {
@@ -265,7 +265,7 @@ for (const t of [20, 200, 2000]) {
     const axes = { a: { t, c }, b: { t, c } };
     one(`little recurrence of ${t} x ${c}`, axes, ({ a, b }) => d.recurrence("t", a, b));
     one(`recurrence with sums of ${t} x ${c}`, { ...axes, x: { t, c, n: 6 } }, ({ a, b, x }) => {
-      const zero = { h: d.expand(d.scalarOf(0), { c, n: 6 }) as AnyTensor };
+      const zero = { h: d.expand(d.constant(0), { c, n: 6 }) as AnyTensor };
       const { out } = d.scan({ over: "t", from: zero, each: { a, b, x } }, ({ h }, { a, b, x }) => {
         const next = d.add(d.mul(d.sigmoid(a), h), d.mul(b, d.exp(x))) as AnyTensor;
         return { next: { h: next }, out: { y: d.sum(d.mul(next, d.sub(x, d.mean(x, "n"))), "n") } };
@@ -288,7 +288,7 @@ for (
   const block = (h: AnyTensor, w: AnyTensor): AnyTensor => {
     const parts = d.split(h, "c", { g: width / 8, u: 8 });
     const centred = d.sub(parts, d.mean(parts, "u")) as AnyTensor;
-    const normal = d.div(centred, d.sqrt(d.shift(d.mean(d.square(centred), "u"), 0.1)));
+    const normal = d.div(centred, d.sqrt(d.add(d.mean(d.square(centred), "u"), 0.1)));
     const mixed = d.contract(d.merge(normal as AnyTensor, ["g", "u"], "c") as AnyTensor, w, "c");
     return d.add(h, d.gelu(renamed(mixed, "e", "c")));
   };
@@ -312,8 +312,8 @@ for (const [b, c, matrices] of [[1, 16, 1], [3, 33, 2], [20, 48, 1], [2, 96, 4],
       const next = d.tanh(d.add(d.mul(gate, mixed), x));
       const before = d.flip(m, "c");
       return {
-        next: { h: next, m: d.add(d.scale(m, 0.9), d.scale(before, 0.1)) },
-        out: { y: d.mul(next, d.sub(h, d.mean(h, "c"))), z: d.add(before, d.maximum(next, "b")) },
+        next: { h: next, m: d.add(d.mul(m, 0.9), d.mul(before, 0.1)) },
+        out: { y: d.mul(next, d.sub(h, d.mean(h, "c"))), z: d.add(before, d.max(next, "b")) },
       };
     });
     return d.add(out.y, out.z) as AnyTensor;
@@ -324,12 +324,12 @@ for (const count of [8, 15, 16, 17, 18, 33]) {
   const x = d.input("x", { i: 300, j: 40 });
   const sums = Array.from(
     { length: count },
-    (_, k) => [`y${k}`, d.sum(d.sin(d.scale(x, k + 1)), "j") as AnyTensor] as const,
+    (_, k) => [`y${k}`, d.sum(d.sin(d.mul(x, k + 1)), "j") as AnyTensor] as const,
   );
   made[`${count} sums of the same rows`] = programOf(Object.fromEntries(sums));
   made[`${count} sums of two kinds of rows`] = programOf(Object.fromEntries(
     sums.map(([name, y], k) =>
-      [name, k % 2 === 0 ? y : d.maximum(d.mul(x, d.scalarOf(k)), "j") as AnyTensor] as const
+      [name, k % 2 === 0 ? y : d.max(d.mul(x, d.constant(k)), "j") as AnyTensor] as const
     ),
   ));
   made[`${count} sums that one map reads`] = programOf({
@@ -370,10 +370,10 @@ for (const [i, j] of [[6, 8], [5, 7], [33, 12]]) {
     const wide = d.pad(d.merge(y, ["j", "i"], "n"), "n", 3, 5);
     const every = d.slice(wide, "n", 1, i * j, 1);
     const back = d.split(d.flip(d.mul(flat, every), "n"), "n", { j, i });
-    return d.add(d.sum(back, "j"), d.sum(d.mul(back, d.maximum(back, "i")), "j")) as AnyTensor;
+    return d.add(d.sum(back, "j"), d.sum(d.mul(back, d.max(back, "i")), "j")) as AnyTensor;
   });
   both(`windows of ${i} x ${j}`, { x: { i, j } }, ({ x }) => {
-    const w = d.windows(x, "j", { out: "j", tap: "k", size: 3 }, {
+    const w = d.slidingWindows(x, "j", { out: "j", tap: "k", size: 3 }, {
       stride: 2,
       before: 1,
       after: 2,
@@ -383,7 +383,7 @@ for (const [i, j] of [[6, 8], [5, 7], [33, 12]]) {
 }
 // Who attains a maximum, through renames; f16 keeps what is compared.
 both("who attains a maximum", { x: { i: 90, j: 60 } }, ({ x }) => {
-  const y = d.sin(d.mul(x, x)), top = d.maximum(y, "j");
+  const y = d.sin(d.mul(x, x)), top = d.max(y, "j");
   const isTop = d.equal(renamed(y, "i", "k"), renamed(top, "i", "k")) as AnyTensor;
   return d.mul(d.toFloat(isTop), renamed(y, "i", "k")) as AnyTensor;
 });
@@ -400,7 +400,7 @@ for (const chunk of [40, 3000]) {
     const { out } = d.scan(
       {
         over: "t",
-        from: { h: d.expand(d.scalarOf(0), { c: 24 }) as AnyTensor },
+        from: { h: d.expand(d.constant(0), { c: 24 }) as AnyTensor },
         each: { a, b, q },
       },
       ({ h }, { a, b, q }) => {

@@ -29,7 +29,7 @@ const total = 10;
 /** y <- 0.999 y + x from y = x on: two operations a step. */
 const chain = (operations: number): AnyTensor => {
   let y = x;
-  for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.scalarOf(0.999)), x);
+  for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.constant(0.999)), x);
   return d.sum(y, "n");
 };
 /** 1 + 0.999 + 0.999² and so on, one more term than steps. */
@@ -94,14 +94,14 @@ Deno.test("ten times as many operations are ten times as many kernels, in time t
 /** What else may be long, with 3,000 links or so, as scalars. */
 const shapes: Readonly<Record<string, () => AnyTensor>> = {
   "a sum of many terms": () => {
-    let y: AnyTensor = d.scalarOf(0);
-    for (let k = 0; k < 3000; k++) y = d.add(y, d.sin(d.mul(x, d.scalarOf(k * 1e-5))));
+    let y: AnyTensor = d.constant(0);
+    for (let k = 0; k < 3000; k++) y = d.add(y, d.sin(d.mul(x, d.constant(k * 1e-5))));
     return y;
   },
   "a balanced sum of many terms": () => {
     let list: AnyTensor[] = Array.from(
       { length: 2048 },
-      (_, k) => d.sin(d.mul(x, d.scalarOf(k * 1e-5))),
+      (_, k) => d.sin(d.mul(x, d.constant(k * 1e-5))),
     );
     while (list.length > 1) {
       list = Array.from({ length: list.length / 2 }, (_, k) => d.add(list[2 * k], list[2 * k + 1]));
@@ -110,23 +110,23 @@ const shapes: Readonly<Record<string, () => AnyTensor>> = {
   },
   "values that are used twice": () => {
     let y: AnyTensor = x;
-    for (let k = 0; k < 1000; k++) y = d.add(y, d.mul(d.sin(y), d.scalarOf(0.001)));
+    for (let k = 0; k < 1000; k++) y = d.add(y, d.mul(d.sin(y), d.constant(0.001)));
     return y;
   },
   "squares of squares": () => {
-    let y: AnyTensor = d.mul(x, d.scalarOf(0));
+    let y: AnyTensor = d.mul(x, d.constant(0));
     for (let k = 0; k < 3000; k++) y = d.mul(y, y);
     return y;
   },
   "a product of many factors": () => {
     let y: AnyTensor = x;
-    for (let k = 0; k < 3000; k++) y = d.mul(y, d.scalarOf(0.9999 + (k % 7) * 1e-6));
+    for (let k = 0; k < 3000; k++) y = d.mul(y, d.constant(0.9999 + (k % 7) * 1e-6));
     return y;
   },
   "choices": () => {
     let y: AnyTensor = x;
     for (let k = 0; k < 1000; k++) {
-      y = d.select(d.less(y, d.scalarOf(3)), d.add(y, d.scalarOf(0.001)), y);
+      y = d.select(d.less(y, d.constant(3)), d.add(y, d.constant(0.001)), y);
     }
     return y;
   },
@@ -134,7 +134,7 @@ const shapes: Readonly<Record<string, () => AnyTensor>> = {
     let y: AnyTensor = x;
     for (let k = 0; k < 1500; k++) {
       const [from, to] = k % 2 === 0 ? ["n", "k"] : ["k", "n"];
-      y = d.rename(d.add(y, d.scalarOf(1)) as AnyTensor, from as never, to) as AnyTensor;
+      y = d.rename(d.add(y, d.constant(1)) as AnyTensor, from as never, to) as AnyTensor;
     }
     return y;
   },
@@ -153,7 +153,7 @@ const shapes: Readonly<Record<string, () => AnyTensor>> = {
   "sums": () => {
     let y: AnyTensor = x;
     for (let k = 0; k < 500; k++) {
-      y = d.add(y, d.mul(d.expand(d.sum(y, "n"), { n: 4 }), d.scalarOf(-0.01)));
+      y = d.add(y, d.mul(d.expand(d.sum(y, "n"), { n: 4 }), d.constant(-0.01)));
     }
     return y;
   },
@@ -161,7 +161,7 @@ const shapes: Readonly<Record<string, () => AnyTensor>> = {
     let y: AnyTensor = x;
     for (let k = 0; k < 60; k++) {
       const h = tensorOf<Axes>(nodeOf(y));
-      y = d.recurrence("n", d.mul(d.sin(h), d.scalarOf(0.1)), d.mul(h, d.scalarOf(0.9)));
+      y = d.recurrence("n", d.mul(d.sin(h), d.constant(0.1)), d.mul(h, d.constant(0.9)));
     }
     return y;
   },
@@ -176,12 +176,12 @@ for (const [name, build] of Object.entries(shapes)) {
 }
 
 Deno.test("a look-up at any depth of an expression is printed for both targets", () => {
-  const at = d.remainder(d.input("at", {}, "u32"), d.scalarOf(3, "u32"));
+  const at = d.modulo(d.input("at", {}, "u32"), d.constant(3, "u32"));
   const place = { name: "a CPU", limits: gpuLimits, target: { onCpu: true } };
   // Printers begin again below 512 levels.
   for (let links = 505; links < 512; links++) {
     let y: AnyTensor = d.gather(d.input("x", { n: 4, row: 3 }), "row", at);
-    for (let k = 0; k < links; k++) y = d.neg(d.add(y, d.scalarOf(1)));
+    for (let k = 0; k < links; k++) y = d.neg(d.add(y, d.constant(1)));
     assertStrictEquals(compile(programOf(y), { engine }).steps.length, 1);
     assertStrictEquals(compileForGpu(programOf(y), place).steps.length, 1);
   }
@@ -189,9 +189,9 @@ Deno.test("a look-up at any depth of an expression is printed for both targets",
 
 /** A scan of which each step takes so many operations. */
 const longStep = (operations: number): AnyTensor =>
-  d.scan({ over: "n", from: { h: d.scalarOf(0) }, each: { x } }, ({ h }, { x }) => {
+  d.scan({ over: "n", from: { h: d.constant(0) }, each: { x } }, ({ h }, { x }) => {
     let y: AnyTensor = h;
-    for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.scalarOf(0.999)), x);
+    for (let k = 0; k < operations / 2; k++) y = d.add(d.mul(y, d.constant(0.999)), x);
     return { next: { h: tensorOf<Record<never, never>>(nodeOf(y)) }, out: { y } };
   }).out.y;
 
@@ -209,7 +209,7 @@ Deno.test("every fifth value of a chain is an output", async () => {
   const outputs: Record<string, Program["outputs"][string]> = {};
   let y = x;
   for (let k = 1; k <= 5000; k++) {
-    y = d.add(d.mul(y, d.scalarOf(0.999)), x);
+    y = d.add(d.mul(y, d.constant(0.999)), x);
     if (k % 5 === 0) outputs[`y${k}`] = { of: y, order: ["n"] };
   }
   const machine = await wasm.open({ p: { outputs } });

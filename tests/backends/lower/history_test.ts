@@ -50,19 +50,19 @@ const absorbed = (
     d.rename(of as never, from as never, to as never);
   const x: AnyTensor = d.input("x", { time: times, channel: channels });
   const keys = renamed(x, "time", "key");
-  const scores: AnyTensor = d.scale(d.contract(x, keys, "channel"), factor);
-  const isLate = d.less(d.iota("key", times), d.shift(d.iota("time", times), 2));
-  const masked: AnyTensor = d.scale(d.select(isLate, scores, d.scalarOf(-30)), 0.033);
+  const scores: AnyTensor = d.mul(d.contract(x, keys, "channel"), factor);
+  const isLate = d.less(d.iota("key", times), d.add(d.iota("time", times), 2));
+  const masked: AnyTensor = d.mul(d.select(isLate, scores, d.constant(-30)), 0.033);
   const mixed: AnyTensor = d.contract(d.softmax(masked, "key"), keys, "key");
-  const start: AnyTensor = d.on(scores, d.scalarOf(1));
+  const start: AnyTensor = d.on(scores, d.constant(1));
   const e0: AnyTensor = d.mul(mixed, masked);
-  const e1: AnyTensor = d.scale(d.recurrence("time", start, mixed, { reverse: true }), 0.02);
-  const from: AnyTensor = d.expand(d.scalarOf(0.5), { time: times, key: times });
+  const e1: AnyTensor = d.mul(d.recurrence("time", start, mixed, { reverse: true }), 0.02);
+  const from: AnyTensor = d.expand(d.constant(0.5), { time: times, key: times });
   const { final } = d.scan(
     { over: "channel", from: { h: from }, each: { e0, e1 } },
     ({ h }: Record<string, AnyTensor>, { e0, e1 }: Record<string, AnyTensor>) => {
       const turned = renamed(renamed(e1, "key", "other"), "time", "key");
-      const mean: AnyTensor = d.mean(d.scale(d.contract(turned, e0, "key"), 0.057), "other");
+      const mean: AnyTensor = d.mean(d.mul(d.contract(turned, e0, "key"), 0.057), "other");
       return { next: { h: d.add(d.mul(d.sigmoid(e1), h), d.on(h, mean)) }, out: {} };
     },
   ) as { readonly final: Readonly<Record<string, AnyTensor>> };

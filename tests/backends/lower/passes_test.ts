@@ -34,7 +34,7 @@ Deno.test("floats that follow from given ones may be rounded, from a size on", (
   assert(rounds([y])(y) && rounds([y])(x) && !rounds([y], [], 4097)(y));
   // What follows from positions alone, or from a number without axes, or from words.
   const position: AnyTensor = d.toFloat(d.expand(d.iota("i", 64), { j: 64 }) as AnyTensor);
-  const scaled: AnyTensor = d.expand(d.mul(input("s", {}), d.scalarOf(2)) as AnyTensor, large);
+  const scaled: AnyTensor = d.expand(d.mul(input("s", {}), d.constant(2)) as AnyTensor, large);
   const less = d.less(x, y) as AnyTensor;
   for (const  of of[position, scaled, less]) assert(!rounds([of])(of));
   assert(rounds([d.mul(position, x) as AnyTensor])(d.mul(position, x) as AnyTensor));
@@ -44,9 +44,9 @@ Deno.test("floats that follow from given ones may be rounded, from a size on", (
 Deno.test("what an optimiser keeps, and what is made for that alone, is not rounded", () => {
   const kept = (axes: Axes, trainable: boolean): AnyTensor =>
     d.param("m", axes, zeros, { trainable } as never);
-  const g = d.exp(input("x", large)) as AnyTensor, scaled = d.scale(g, 3) as AnyTensor;
+  const g = d.exp(input("x", large)) as AnyTensor, scaled = d.mul(g, 3) as AnyTensor;
   const of = (m: AnyTensor, more: readonly AnyTensor[], updated: readonly string[]) => {
-    const next = d.add(d.scale(m, 0.9), scaled) as AnyTensor;
+    const next = d.add(d.mul(m, 0.9), scaled) as AnyTensor;
     const may = rounds([next, ...more], updated);
     return [may(next), may(scaled), may(g)];
   };
@@ -63,8 +63,8 @@ Deno.test("parts of sums, and what tells where a maximum was, are not rounded", 
   const x = input("x", { ...large, k: 3 });
   const part = d.sum(x, "k" as never) as AnyTensor, sum = d.sum(part, "i" as never) as AnyTensor;
   assert(!rounds([sum])(part) && rounds([sum, d.exp(part) as AnyTensor])(part));
-  assert(rounds([d.maximum(part, "i" as never) as AnyTensor])(part));
-  const top = d.maximum(x, "k" as never) as AnyTensor;
+  assert(rounds([d.max(part, "i" as never) as AnyTensor])(part));
+  const top = d.max(x, "k" as never) as AnyTensor;
   assert(rounds([d.sum(top, "i" as never) as AnyTensor])(top));
   const where = (of: AnyTensor) => d.equal(x, of) as AnyTensor;
   for (const  of of[top, d.flip(top, "i" as never) as AnyTensor]) {
@@ -89,20 +89,26 @@ Deno.test("what is compared for equality is rounded once, below what rounds noth
   assertEquals(same(x), []);
   for (
     const exact of [
-      ...[d.neg(sine), d.max(sine, y), d.floor(sine), d.flip(sine, "i" as never), d.stop(sine)],
-      ...[d.recompute(sine), d.scale(sine, 0.25), d.scale(sine, -2), d.expand(sine, { k: 3 })],
-      ...[d.select(d.less(x, y), sine, y), d.maximum(d.expand(sine, { k: 3 }), "i" as never)],
+      ...[
+        d.neg(sine),
+        d.maximum(sine, y),
+        d.floor(sine),
+        d.flip(sine, "i" as never),
+        d.stopGradient(sine),
+      ],
+      ...[d.checkpoint(sine), d.mul(sine, 0.25), d.mul(sine, -2), d.expand(sine, { k: 3 })],
+      ...[d.select(d.less(x, y), sine, y), d.max(d.expand(sine, { k: 3 }), "i" as never)],
       ...[d.gather(sine, "i" as never, d.input("at", { t: 3 }, "u32"))],
     ] as AnyTensor[]
-  ) assertEquals(rounded(d.equal(exact, d.scalarOf(0.5)) as AnyTensor), [nodeOf(sine)]);
+  ) assertEquals(rounded(d.equal(exact, d.constant(0.5)) as AnyTensor), [nodeOf(sine)]);
   for (
     const inexact of [
-      ...[d.scale(sine, 3), d.add(sine, y), d.mul(sine, y), d.exp(sine)],
+      ...[d.mul(sine, 3), d.add(sine, y), d.mul(sine, y), d.exp(sine)],
       d.sum(sine, "i" as never),
     ] as AnyTensor[]
-  ) assertEquals(rounded(d.equal(inexact, d.scalarOf(0.5)) as AnyTensor), [nodeOf(inexact)]);
+  ) assertEquals(rounded(d.equal(inexact, d.constant(0.5)) as AnyTensor), [nodeOf(inexact)]);
   // Words are exact, and nothing is done for other comparisons.
-  const word = d.toWord(sine) as AnyTensor;
+  const word = d.toU32(sine) as AnyTensor;
   assertEquals(rounded(d.equal(word, d.iota("i", 8)) as AnyTensor), []);
   assertEquals(rounded(d.less(sine, y) as AnyTensor), []);
   // What is asked for itself is stored in any case: its own value is no other node.
@@ -115,7 +121,7 @@ Deno.test("what is compared for equality is rounded once, below what rounds noth
 Deno.test("within steps it is kept, and what a step is given is rounded before it", () => {
   const x = input("x", { t: 5, i: 8 }), sine = d.sin(x) as AnyTensor;
   const over = (step: (h: AnyTensor, x: AnyTensor) => AnyTensor) => {
-    const from: AnyTensor = d.expand(d.scalarOf(0), { i: 8 });
+    const from: AnyTensor = d.expand(d.constant(0), { i: 8 });
     const { out } = d.scan({ over: "t", from: { h: from }, each: { x: sine } }, ({ h }, { x }) => {
       const same = d.equal(step(h, x), h) as AnyTensor;
       return {
@@ -174,7 +180,7 @@ Deno.test("a renaming goes down to what is given, unless others use what is betw
   // What is used twice, or asked for, is computed once, and renamed then.
   assertEquals(renamings(rename(made, "j", "k"), d.sin(made) as AnyTensor), ["exp"]);
   assertEquals(renamings(rename(made, "j", "k"), made), ["exp"]);
-  assertEquals(renamings(rename(d.stop(made) as AnyTensor, "j", "k")), ["x", "y"]);
+  assertEquals(renamings(rename(d.stopGradient(made) as AnyTensor, "j", "k")), ["x", "y"]);
   // A sum is renamed as what it sums, also where the new name is one that it sums over.
   const sum = d.sum(made, "j" as never) as AnyTensor;
   assertEquals(renamings(rename(sum, "i", "k")), ["x"]);
@@ -264,7 +270,7 @@ Deno.test("a value fills a space that has its axes and sizes, and no others", ()
     assert(!fills(of, new Map([["i", 3], ["j", sizes], more as [string, number]])));
   }
   assert(!fills(of, new Map([["i", 3]])) && !fills(of, new Map([["i", 3], ["k", 4]])));
-  const leaves = [input("x", {}), d.param("p", {}, zeros), d.scalarOf(1), d.iota("i", 3)].map(
+  const leaves = [input("x", {}), d.param("p", {}, zeros), d.constant(1), d.iota("i", 3)].map(
     nodeOf,
   );
   assertEquals(leaves.map(isLeaf), [true, true, true, true]);

@@ -125,7 +125,7 @@ Deno.test("a movement says where each axis is read, along axes that it has", () 
 /** A running sum, whose scan may be changed. */
 const running = (change: (scan: Node) => Node["attributes"] = ({ attributes }) => attributes) => {
   const each = d.input("each", { t: 4, b: 5 });
-  const from: AnyTensor = d.expand(d.scalarOf(0), { b: 5 });
+  const from: AnyTensor = d.expand(d.constant(0), { b: 5 });
   const { out } = d.scan({ over: "t", from: { h: from }, each: { x: each } }, ({ h }, { x }) => ({
     next: { h: d.add(h, x) },
     out: { y: d.sum(d.add(h, x), "b"), z: d.add(h, x) },
@@ -396,7 +396,7 @@ Deno.test("lanes of a scan lie along axes of its step, and what they hold is not
     w: d.input("w", { n: 20, e: 3 }),
   };
   const wide = d.scan(
-    { over: "t", from: { h: d.expand(d.scalarOf(0), { n: 20 }) as AnyTensor }, each: { u } },
+    { over: "t", from: { h: d.expand(d.constant(0), { n: 20 }) as AnyTensor }, each: { u } },
     ({ h }, { u }) => {
       const next = d.add(h, u) as AnyTensor;
       return { next: { h: next }, out: { y: d.mul(next, w) } };
@@ -425,7 +425,7 @@ Deno.test("lanes of a scan lie along axes of its step, and what they hold is not
   );
   // A step that reads its neighbour's carry: lanes may not lie along that axis.
   const x: AnyTensor = d.input("x", { t: 9, n: 20 });
-  const from: AnyTensor = d.expand(d.scalarOf(0), { n: 20 });
+  const from: AnyTensor = d.expand(d.constant(0), { n: 20 });
   const { out } = d.scan({ over: "t", from: { h: from }, each: { x } }, ({ h }, { x }) => {
     const next = d.add(d.flip(h, "n" as never), x) as AnyTensor;
     return { next: { h: next }, out: { y: next } };
@@ -460,7 +460,7 @@ Deno.test("what a kernel computes again need not be there, and is not gone throu
   lower({ outputs: { y: output(square, "a") } });
   // A start that is changed before a scan back is not read by that.
   const u: AnyTensor = d.input("u", { t: 300, n: 30 });
-  const start: AnyTensor = d.param("start", { n: 30 }, () => d.scalarOf(1));
+  const start: AnyTensor = d.param("start", { n: 30 }, () => d.constant(1));
   const { out } = d.scan({ over: "t", from: { h: start }, each: { u } }, ({ h }, { u }) => {
     const next = d.add(d.mul(h, d.sigmoid(u)), u) as AnyTensor;
     return { next: { h: next }, out: { y: next } };
@@ -468,7 +468,7 @@ Deno.test("what a kernel computes again need not be there, and is not gone throu
   const slope = grad(d.sum(d.square(out.y as AnyTensor), ["t", "n"] as never[]), { u }).u;
   const { kernels, copies } = lower({
     outputs: { slope: output(slope, "t", "n") },
-    updates: { start: d.scale(start, 0.5) as AnyTensor },
+    updates: { start: d.mul(start, 0.5) as AnyTensor },
   });
   const writes = (kernel: Kernel) => kernel.roots.some(({ storage }) => storage.name === "start");
   assertEquals(kernels.map((kernel) => [kernel.shape, writes(kernel)]), [
@@ -541,8 +541,8 @@ Deno.test("what a kernel reads has been written by then, and as what it is", () 
 });
 
 Deno.test("a new value of a parameter in place of one that is still read is refused", () => {
-  const p = d.param("p", { a: 4 }, () => d.scalarOf(1));
-  const q = d.param("q", { a: 4 }, () => d.scalarOf(1));
+  const p = d.param("p", { a: 4 }, () => d.constant(1));
+  const q = d.param("q", { a: 4 }, () => d.constant(1));
   const right = lower({ outputs: {}, updates: { p: d.mul(p, q), q: d.add(d.exp(p), q) } });
   verifyLowered(right);
   const place = right.params.find(({ name }) => name === "p")!;

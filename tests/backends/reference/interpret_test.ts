@@ -10,7 +10,7 @@ import { intern, nodeOf } from "../../../dsl/node.ts";
 import * as d from "../../../dsl/ops.ts";
 import { assertSameNumbers } from "../../support/same_numbers.ts";
 
-const zero = () => d.scalarOf(0);
+const zero = () => d.constant(0);
 const p: AnyTensor = d.param("p", { a: 2, b: 3 }, zero),
   q: AnyTensor = d.param("q", { b: 3, a: 2 }, zero);
 const x: AnyTensor = d.input("x", { a: 2, b: 3 });
@@ -20,12 +20,12 @@ const programs: Readonly<Record<string, Program>> = {
   sum: { outputs: { y: { of: d.add(x, p), order: ["b", "a"] } } },
   swap: {
     outputs: { before: { of: d.sum(p, ["a", "b"]), order: [] } },
-    updates: { p: d.scale(q, 2), q: p },
+    updates: { p: d.mul(q, 2), q: p },
   },
   words: {
     outputs: {
       twice: { of: d.add(count, count), order: ["b"] },
-      large: { of: d.less(d.scalarOf(1, "u32"), count), order: ["b"] },
+      large: { of: d.less(d.constant(1, "u32"), count), order: ["b"] },
     },
   },
   slope: {
@@ -108,7 +108,7 @@ Deno.test("what is missing or has another size is said by its name", async () =>
 
 Deno.test("floats are rounded once, at the end", async () => {
   const large: AnyTensor = d.input("large", {});
-  const difference = d.sub(d.add(large, d.scalarOf(1)), large);
+  const difference = d.sub(d.add(large, d.constant(1)), large);
   const machine = await referenceBackend().open({
     it: { outputs: { y: { of: difference, order: [] } } },
   });

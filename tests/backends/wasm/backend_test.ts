@@ -30,7 +30,7 @@ const mixed = (): { readonly program: Program; readonly values: Values } => {
   );
   const { x, w, a, scale } = wrt as Readonly<Record<string, AnyTensor>>;
   const centred = d.sub(x, d.mean(x, "channel"));
-  const norm = d.div(centred, d.sqrt(d.shift(d.mean(d.square(centred), "channel"), 0.1)));
+  const norm = d.div(centred, d.sqrt(d.add(d.mean(d.square(centred), "channel"), 0.1)));
   const u = d.tanh(d.contract(norm, w, "channel"));
   const decay = d.exp(d.neg(d.mul(d.softplus(u), d.exp(a))));
   const h = d.recurrence("token", decay, d.mul(u, a));
@@ -111,7 +111,7 @@ Deno.test("many short programs, machines opened and closed between them", async 
   const machines: Machine[] = [];
   for (let k = 0; k < 12; k++) {
     const x = d.input("x", { i: 5 + k, j: 33 });
-    const of = d.sum(d.scale(x, k), "j");
+    const of = d.sum(d.mul(x, k), "j");
     machines.push(await backend.open({ main: { outputs: { of: { of, order: ["i"] } } } }));
     if (k % 3 === 2) machines.shift()!.close();
     for (const machine of machines) {
@@ -164,7 +164,7 @@ Deno.test("more memory than 32-bit addresses reach is refused with the numbers",
 Deno.test("what is missing or does not fit is told by its name", async () => {
   const x = d.input("x", { i: 6 });
   const machine = await wasmBackend({ threads: 1 }).open({
-    main: { outputs: { of: { of: d.scale(x, 2), order: ["i"] } } },
+    main: { outputs: { of: { of: d.mul(x, 2), order: ["i"] } } },
   });
   assertStrictEquals(topologicalOrder([nodeOf(x)]).length, 1);
   await assertRejects(() => machine.run("main", {}), Error, "the input 'x' is missing");

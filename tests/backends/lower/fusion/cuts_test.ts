@@ -44,17 +44,17 @@ const sines = (count: number, from?: Node) => chain(count, by("sin"), from);
 Deno.test("a chain is cut where it is 1024 deep", () => {
   assertEquals([mostDepth, mostOperations, mostMoved, mostInStep], [1024, 4096, 16, 3000]);
   const plus = (of: Node, k: number) =>
-    apply("add", of, apply("mul", nodeOf(x), nodeOf(d.scalarOf(k + 2))));
+    apply("add", of, apply("mul", nodeOf(x), nodeOf(d.constant(k + 2))));
   // The first link is two deep.
   assertEquals(cutLinks(chain(1023, plus)), []);
   assertEquals(cutLinks(chain(1024, plus)), [1023]);
   assertEquals(cutLinks(chain(2047, plus)), [1023, 2046]);
   // Whichever argument is the deep one.
   const turned = (of: Node, k: number) =>
-    apply("add", apply("mul", nodeOf(x), nodeOf(d.scalarOf(k + 2))), of);
+    apply("add", apply("mul", nodeOf(x), nodeOf(d.constant(k + 2))), of);
   assertEquals(cutLinks(chain(1024, turned)), [1023]);
   // Given values and constants are not deep, and need no place.
-  assertStrictEquals(cutsIn(nodeOf(x), nodeOf(d.shift(x, 2))).size, 0);
+  assertStrictEquals(cutsIn(nodeOf(x), nodeOf(d.add(x, 2))).size, 0);
 });
 
 Deno.test("functions count as what they are made of", () => {
@@ -72,7 +72,7 @@ Deno.test("an expression that is broad is cut from 4096 operations on", () => {
   const broad = (terms: number): Node => {
     let list = Array.from(
       { length: terms },
-      (_, k) => apply("mul", nodeOf(d.input("x", { n: 6 })), nodeOf(d.scalarOf(k + 2))),
+      (_, k) => apply("mul", nodeOf(d.input("x", { n: 6 })), nodeOf(d.constant(k + 2))),
     );
     while (list.length > 1) {
       list = Array.from(
@@ -90,7 +90,7 @@ Deno.test("what several values use counts for each of them in part", () => {
   const shared = sines(30), other = nodeOf(d.input("y", { n: 6 }));
   // Twenty more sines of a shared value: all of it would be 50 of them.
   const users = [0, 1].map((k) => {
-    const start = apply("add", shared.at(-1)!, apply("mul", other, nodeOf(d.scalarOf(k + 2))));
+    const start = apply("add", shared.at(-1)!, apply("mul", other, nodeOf(d.constant(k + 2))));
     return sines(20, start).at(-1)!;
   });
   assertStrictEquals(cutsIn(...users).size, 0);
@@ -161,7 +161,7 @@ Deno.test("a sum of many terms is one operation, what is stored in any case is n
 
 /** A scan of which each step has so many operations that wait for each other. */
 const longStep = (operations: number, turned = false, x: AnyTensor = given): AnyTensor => {
-  const from: AnyTensor = d.scalarOf(0);
+  const from: AnyTensor = d.constant(0);
   return d.scan({ over: "n", from: { h: from }, each: { x } }, ({ h }, { x }) => {
     let y: AnyTensor = h;
     for (let k = 0; k < operations; k++) y = turned ? d.add(x, d.neg(y)) : d.sin(y);
@@ -179,7 +179,7 @@ Deno.test("steps of more than 3000 operations in a row are refused, also within 
   (refuse(longStep(1500, true)))();
   assertThrows(refuse(longStep(1501, true)), Error, "3002 operations");
   const inner = (operations: number): AnyTensor => {
-    const zero: AnyTensor = d.scalarOf(0), z: AnyTensor = d.input("z", { m: 4 });
+    const zero: AnyTensor = d.constant(0), z: AnyTensor = d.input("z", { m: 4 });
     return d.scan({ over: "m", from: { s: zero }, each: { z } }, ({ s }, { z }) => ({
       next: { s: d.add(s, z) as AnyTensor },
       out: { y: d.sum(longStep(operations, false, d.mul(x, z)), "n" as never) as AnyTensor },

@@ -33,7 +33,7 @@ const reductions = (): Known => {
   const a = d.input("a", { batch: 8, token: 10 }), b = d.input("b", { batch: 8, token: 6 });
   const loss = (x: AnyTensor) => d.mean(d.square(x), ["batch", "token"] as never);
   const x = d.input("x", { n: 16, c: 4 });
-  const top = (length: number) => d.maximum(d.slice(x, "n", 0, length), ["n", "c"]);
+  const top = (length: number) => d.max(d.slice(x, "n", 0, length), ["n", "c"]);
   return {
     program: {
       outputs: {
@@ -90,7 +90,7 @@ const twoSums = (): Known => {
     const total = d.sum(h, "q" as never);
     const first = d.mean(d.tanh(d.mul(x, total)), "k" as never);
     const second = d.mean(d.tanh(d.mul(w, total)), ["k", "a"] as never);
-    return { next: { h: d.add(d.scale(h, 0.5), d.add(first, second)) }, out: {} };
+    return { next: { h: d.add(d.mul(h, 0.5), d.add(first, second)) }, out: {} };
   });
   const xs = wave(18, 1), ws = wave(217, 2), hs = wave(12, 3);
   const byHand = (start: readonly number[]) => {
@@ -182,8 +182,8 @@ Deno.test("an axis name with several sizes gets a name for each, in steps too", 
 });
 
 Deno.test("a parameter that two places make is one value", () => {
-  const twice = () => d.param("p", { a: 3 }, () => d.scalarOf(1));
-  const [p, q] = [d.param("p", { a: 3 }, () => d.scalarOf(1)), twice()];
+  const twice = () => d.param("p", { a: 3 }, () => d.constant(1));
+  const [p, q] = [d.param("p", { a: 3 }, () => d.constant(1)), twice()];
   const { params } = lower({
     outputs: { y: output(d.add(d.exp(p), q), "a") },
     updates: { p: d.mul(p, q) },

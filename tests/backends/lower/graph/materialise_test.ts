@@ -22,8 +22,8 @@ const products = () => {
   const size = { t: 4, c: 12, z: 7 } as const;
   const x = d.input("x", size), w = d.input("w", { q: 9, k: 9 });
   const p = d.input("p", { q: 9, k: 9, c: 12 });
-  const s = d.scale(d.sum(x, ["t", "z"]), 0.047);
-  const loss = d.mean(d.mul(d.maximum(d.mul(p, s), "c"), w), ["q", "k"]);
+  const s = d.mul(d.sum(x, ["t", "z"]), 0.047);
+  const loss = d.mean(d.mul(d.max(d.mul(p, s), "c"), w), ["q", "k"]);
   const inputs = { x: numbers(1, 336), w: numbers(2, 81), p: numbers(3, 972) };
   const at = (c: number) => {
     let sum = 0;
@@ -48,10 +48,10 @@ const sides = () => {
   const a = d.input("a", { i: 40 }),
     b = d.input("b", { j: 30 }),
     c = d.input("c", { i: 40, j: 30 });
-  const x = d.mul(d.scale(a, 0.37), d.mul(b, c)), y = d.mul(d.mul(a, d.scale(b, 0.37)), c);
+  const x = d.mul(d.mul(a, 0.37), d.mul(b, c)), y = d.mul(d.mul(a, d.mul(b, 0.37)), c);
   // Their gradients leave the program apart from each other.
   const left = d.input("left", { i: 40, j: 30 }), right = d.input("right", { i: 40, j: 30 });
-  const loss = d.sum(d.max(d.add(x, left), d.add(y, right)), ["i", "j"]);
+  const loss = d.sum(d.maximum(d.add(x, left), d.add(y, right)), ["i", "j"]);
   const g = grad(loss, { left, right });
   const inputs = {
     a: numbers(4, 40),
@@ -68,8 +68,8 @@ const sides = () => {
 const inSteps = () => {
   const x = d.input("x", { t: 3, c: 6 }), h = d.input("h", { b: 5, c: 6 });
   const { final } = d.scan({ over: "t", from: { h }, each: { x } }, ({ h }, { x }) => {
-    const top = d.maximum(d.mul(d.scale(h, 0.9), x), "c");
-    return { next: { h: d.add(d.scale(h, 0.5), d.on(h, top)) }, out: {} };
+    const top = d.max(d.mul(d.mul(h, 0.9), x), "c");
+    return { next: { h: d.add(d.mul(h, 0.5), d.on(h, top)) }, out: {} };
   });
   const inputs = { x: numbers(7, 18), h: numbers(8, 30) };
   const total = (start: readonly number[]) => {
@@ -129,7 +129,7 @@ Deno.test("what is compared for equality is stored by a kernel before those that
   assertEquals(homes.map(({ roots }) => roots.length), [1]);
   // What is compared with a constant is not: nobody shares its gradient.
   const x = d.input("x", { a: 64 });
-  const slope = grad(d.sum(d.relu(d.mul(x, d.scale(x, 0.3))), "a"), { x }).x;
+  const slope = grad(d.sum(d.relu(d.mul(x, d.mul(x, 0.3))), "a"), { x }).x;
   const { kernels: few } = lower({ outputs: { slope: output(slope, "a") } });
   assertStrictEquals(few.length, 1);
 });

@@ -36,7 +36,7 @@ const products: Record<string, Case> = {
   "few results, with what surrounds them": made(
     { x: { i: 9, k: 1003 }, y: { k: 1003, j: 7 }, bias: { j: 7 }, z: { i: 9, j: 7 } },
     ({ x, y, bias, z }) =>
-      d.add(gelu(d.add(d.scale(d.contract(d.tanh(x), y, "k"), 0.1), bias)), d.mul(z, bias)),
+      d.add(gelu(d.add(d.mul(d.contract(d.tanh(x), y, "k"), 0.1), bias)), d.mul(z, bias)),
   ),
   "transposed": made(
     { x: { k: 131, i: 37 }, y: { j: 29, k: 131 } },
@@ -62,7 +62,7 @@ for (const reverse of [false, true]) {
   for (const [t, c] of [[64, 3], [37, 5], [1000, 1]]) {
     scans[`${t} steps of ${c}, ${way}`] = made(
       { a: { t, c }, b: { t, c } },
-      ({ a, b }) => d.recurrence("t", d.scale(a, 0.95), d.sin(b), { reverse }),
+      ({ a, b }) => d.recurrence("t", d.mul(a, 0.95), d.sin(b), { reverse }),
     );
   }
   scans[`a selective scan, ${way}`] = made(
@@ -82,18 +82,18 @@ for (const reverse of [false, true]) {
   );
   scans[`a sum of all before, ${way}`] = made(
     { x: { t: 77, c: 2 } },
-    ({ x }) => d.recurrence("t", d.on(x, d.scalarOf(1)), x, { reverse }),
+    ({ x }) => d.recurrence("t", d.on(x, d.constant(1)), x, { reverse }),
   );
   // Of what is linear in the carry there are gradients in chunks as well.
   for (const bend of [(x: AnyTensor) => x, (x: AnyTensor) => d.tanh(x)]) {
-    const isLinear = bend(d.scalarOf(1)) === d.scalarOf(1);
+    const isLinear = bend(d.constant(1)) === d.constant(1);
     const name = `a start, last carries, ${
       isLinear ? "sums" : "curved sums"
     }, gates that close, ${way}`;
     const whole = made(
       { x: { t: 45, c: 3 }, gate: { t: 45 }, start: { c: 3 }, total: {}, w: { c: 3 } },
       ({ x, gate, start, total, w }) => {
-        const opens = d.less(d.scalarOf(-0.5), d.stop(gate));
+        const opens = d.less(d.constant(-0.5), d.stopGradient(gate));
         const { final, out } = d.scan(
           { over: "t", from: { h: start, total }, each: { x, gate, opens }, reverse },
           ({ h, total }, { x, gate, opens }) => {
@@ -114,7 +114,7 @@ const steep = new Float32Array(70).map((_, k) => k === 66 ? 1 : 0);
 scans["gates that let grow what is not there"] = {
   ...made(
     { x: { t: 70 } },
-    ({ x }) => d.recurrence("t", d.on(x, d.scalarOf(1e20)), x),
+    ({ x }) => d.recurrence("t", d.on(x, d.constant(1e20)), x),
     { x: steep },
   ),
   wrt: {},
@@ -279,7 +279,7 @@ Deno.test("a scan has chunks if it is linear, has few lanes, and takes long enou
   assertStrictEquals(scansIn(false, selective(251, 576, 8).y), 1);
   assertStrictEquals(scansIn(false, selective(20_000, 576).y), 3);
   const { x } = inputs({ x: { token: 100_000, channel: 8 } });
-  const start: AnyTensor = d.expand(d.scalarOf(0), { channel: 8 });
+  const start: AnyTensor = d.expand(d.constant(0), { channel: 8 });
   const curved = d.scan({ over: "token", from: { h: start }, each: { x } }, ({ h }, { x }) => {
     const next = d.tanh(d.add(h, x));
     return { next: { h: next }, out: { y: next } };

@@ -55,7 +55,7 @@ Deno.test("a product is not stored beyond a limit, where it is more than eight t
   // Sums of other things, and maxima of products, are no products.
   const added = d.sum(d.add(q, k), "f" as never) as AnyTensor;
   assertEquals(loops([over(d.square(added))]), []);
-  const largest = d.maximum(d.mul(q, k), "f" as never) as AnyTensor;
+  const largest = d.max(d.mul(q, k), "f" as never) as AnyTensor;
   assertEquals(loops([over(d.square(largest))]), []);
 });
 
@@ -72,10 +72,10 @@ Deno.test("what something else reads is stored", () => {
   ]);
   // What is compared for equality is rounded once, and stored.
   const equal = over(
-    d.select(d.equal(scores, d.scalarOf(0.5)), scores, d.scalarOf(0)) as AnyTensor,
+    d.select(d.equal(scores, d.constant(0.5)), scores, d.constant(0)) as AnyTensor,
   );
   assertStrictEquals(loops([equal]).length, 0);
-  const less = over(d.select(d.less(scores, d.scalarOf(0.5)), scores, d.scalarOf(0)) as AnyTensor);
+  const less = over(d.select(d.less(scores, d.constant(0.5)), scores, d.constant(0)) as AnyTensor);
   assertStrictEquals(loops([less]).length, 1);
 });
 
@@ -95,12 +95,12 @@ Deno.test("sums over one axis are one loop, with maxima before them", () => {
   const value = input("value", { s: 60, e: 3 });
   const read = over(d.mul(d.softmax(scores, "s" as never), value) as AnyTensor);
   assertEquals(loops([read]), [["s 3", "k value", "q"]]);
-  const top = d.maximum(scores, "s" as never) as AnyTensor;
+  const top = d.max(scores, "s" as never) as AnyTensor;
   assertEquals(loops([top]), [["s 1", "k", "q"]]);
   const power = d.exp(d.sub(scores, top)) as AnyTensor;
   assertEquals(loops([over(power)]), [["s 2", "k", "q"]]);
   // Below another maximum, or of something else than an exponential, there are two loops.
-  const other = d.maximum(d.sin(scores), "s" as never) as AnyTensor;
+  const other = d.max(d.sin(scores), "s" as never) as AnyTensor;
   assertEquals(loops([over(d.exp(d.sub(scores, other)) as AnyTensor)]).map(([one]) => one), [
     ...["s 1", "s 1"],
   ]);
@@ -123,6 +123,6 @@ Deno.test("factors that lack the axis of a sum stand before it", () => {
   const [scan] = topologicalOrder([root]).filter(({ op }) => op === "scan");
   assertEquals(roles(scan).rest.map(({ attributes }) => attributes.name), ["q"]);
   // Nothing is left where no factor has the axis, and a maximum has no factors.
-  const top = d.maximum(d.mul(d.sin(scores), gate), "s" as never) as AnyTensor;
+  const top = d.max(d.mul(d.sin(scores), gate), "s" as never) as AnyTensor;
   assertEquals(loops([top]), [["s 1", "k", "gate q"]]);
 });

@@ -49,18 +49,18 @@ const linear: Readonly<Record<string, Step>> = {
   "a choice of two": (h, x, g) => d.select(d.less(x, g), d.mul(h, g), d.add(h, x)) as AnyTensor,
   "a choice of one": (h, x, g) => d.select(d.less(x, g), x, h) as AnyTensor,
   "two products": (h, x, g) => d.add(d.mul(h, g), d.mul(d.add(h, x), x)),
-  "through markers": (h, x, g) => d.add(d.stop(d.recompute(d.mul(h, g))), x),
+  "through markers": (h, x, g) => d.add(d.stopGradient(d.checkpoint(d.mul(h, g))), x),
   "nothing of what came": (_, x, g) => d.mul(x, g),
   "twice itself": (h, x) => d.add(d.add(h, h), x),
-  "a number": (h, x) => d.add(d.scale(h, -0.5), x),
+  "a number": (h, x) => d.add(d.mul(h, -0.5), x),
 };
 const others: Readonly<Record<string, Step>> = {
   "a function": (h, x) => d.tanh(d.add(h, x)),
   "a square": (h, x) => d.add(d.mul(h, h), x),
   "a product of two that follow from it": (h, x, g) => d.mul(d.mul(h, g), d.add(h, x)),
-  "a quotient by it": (h, x) => d.div(x, d.add(h, d.scalarOf(3))),
+  "a quotient by it": (h, x) => d.div(x, d.add(h, d.constant(3))),
   "a choice by it": (h, x, g) => d.select(d.less(h, x), x, g) as AnyTensor,
-  "the larger": (h, x) => d.max(h, x),
+  "the larger": (h, x) => d.maximum(h, x),
   "its neighbour": (h, x) => d.add(d.flip(h, "c" as never), x),
   "a sum of it": (h, x) => d.add(x, d.sum(h, "c" as never)),
 };
@@ -91,7 +91,7 @@ Deno.test("a step that is not is done in a row", () => {
 
 Deno.test("carries that only add up are sums of chunks; what stays is what it was", () => {
   const total = input("total", {}), kept = input("kept", { c });
-  for (const begin of [total, d.scalarOf(0) as AnyTensor]) {
+  for (const begin of [total, d.constant(0) as AnyTensor]) {
     const { out, final } = scan(
       { h: start, total: begin, kept },
       ({ h, total, kept }, { x, g }) => {
@@ -117,7 +117,7 @@ Deno.test("carries that only add up are sums of chunks; what stays is what it wa
   }));
   assertStrictEquals(isChunked([mixed.out.y]), false);
   // A carry of words is none.
-  const words = scan({ h: start, n: d.toWord(total) as AnyTensor }, ({ h, n }, { x, g }) => ({
+  const words = scan({ h: start, n: d.toU32(total) as AnyTensor }, ({ h, n }, { x, g }) => ({
     next: { h: d.add(d.mul(h, g), x), n: d.add(n, n) },
     out: { y: d.add(h, d.toFloat(n)) },
   }));

@@ -13,7 +13,7 @@ type Step = (carry: Named, now: Named) => {
   readonly out: Named;
 };
 
-const zeros = (axes: Axes): AnyTensor => d.expand(d.scalarOf(0), axes);
+const zeros = (axes: Axes): AnyTensor => d.expand(d.constant(0), axes);
 const input = (name: string, axes: Axes): AnyTensor => d.input(name, axes);
 const sum = (of: AnyTensor, ...over: readonly string[]): AnyTensor => d.sum(of, over as never[]);
 
@@ -106,7 +106,7 @@ Deno.test("of several axes that outputs sum, a lane holds the short ones, 64 pos
       ({ h }, { x }) => {
         const next: AnyTensor = d.add(d.mul(h, d.sigmoid(x)), x);
         const sums = Array.from({ length: times }, (_, k) =>
-          [`y${k}`, sum(d.mul(next, d.scale(x, k + 2)), "c")] as const);
+          [`y${k}`, sum(d.mul(next, d.mul(x, k + 2)), "c")] as const);
         return {
           next: { h: next },
           out: { ...Object.fromEntries(sums), z: sum(d.mul(next, x), "e") },
@@ -140,11 +140,11 @@ Deno.test("a sum across lanes stands at the top of an output, with what may go i
   const forms: readonly ((s: AnyTensor, other: AnyTensor, v: AnyTensor) => AnyTensor)[] = [
     (s) => s,
     (s) => d.neg(s),
-    (s) => d.scale(s, 2),
+    (s) => d.mul(s, 2),
     (s, _, v) => d.mul(s, v),
     (s, _, v) => d.mul(v, s),
     (s, other) => d.add(s, other),
-    (s, other) => d.add(d.neg(s), d.scale(other, 3)),
+    (s, other) => d.add(d.neg(s), d.mul(other, 3)),
   ];
   forms.forEach((form, k) => assertEquals(plan(130, form), across(130, "c"), `${k}`));
   const others: typeof forms = [
@@ -170,7 +170,7 @@ Deno.test("a sum that carries need is computed once for what a lane can hold", (
       { h: { c, e }, s: {} },
       ({ h, s }, { x, y }) => {
         const next: AnyTensor = d.add(d.mul(h, d.sum(d.mul(x, s), "c" as never)), y);
-        return { next: { h: next, s: d.add(s, d.scalarOf(1)) as AnyTensor }, out: { y: next } };
+        return { next: { h: next, s: d.add(s, d.constant(1)) as AnyTensor }, out: { y: next } };
       },
     )));
   const both = (c: number, e: number) => ["", `c ${c}, e ${e}`, undefined, 64, "alone", ""];

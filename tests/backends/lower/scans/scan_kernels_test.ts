@@ -40,7 +40,7 @@ const cell = ({ batch, head, unit, token }: Shape) => {
     recurrent: d.input("recurrent", { head, gate, unit, other: unit }),
     bias: d.input("bias", { gate, head, unit }),
   };
-  const zero = d.expand(d.scalarOf(0), { batch, head, unit }) as Units;
+  const zero = d.expand(d.constant(0), { batch, head, unit }) as Units;
   return { ...slstm({ ...wrt, from: { y: zero, c: zero, n: zero, m: zero } }), wrt };
 };
 
@@ -68,7 +68,7 @@ const made = (
 const renamed = (x: AnyTensor, from: string, to: string): AnyTensor =>
   tensorOf(rename(nodeOf(x), from, to));
 const flipped = (x: AnyTensor, axis: string): AnyTensor => tensorOf(flip(nodeOf(x), axis));
-const zeros = (axes: Axes): AnyTensor => d.expand(d.scalarOf(0), axes) as AnyTensor;
+const zeros = (axes: Axes): AnyTensor => d.expand(d.constant(0), axes) as AnyTensor;
 
 /** Other steps that mix their carry: each in its own way. */
 const kin: Record<string, Case> = {
@@ -79,7 +79,7 @@ const kin: Record<string, Case> = {
         { over: "t", from: { h: w, n }, each: { x } },
         ({ h, n }, { x }) => {
           const next = d.tanh(d.add(h, x));
-          const size = d.sqrt(d.shift(d.mean(d.square(next), "c"), 0.1));
+          const size = d.sqrt(d.add(d.mean(d.square(next), "c"), 0.1));
           return { next: { h: d.div(next, size), n: d.add(d.mul(n, size), n) }, out: { y: size } };
         },
       );
@@ -92,7 +92,7 @@ const kin: Record<string, Case> = {
       d.scan(
         { over: "t", from: { h: zeros({ b: 3, c: 67 }) }, each: { x }, reverse: true },
         ({ h }, { x }) => {
-          const next = d.scale(d.softmax(d.add(h, d.scale(x, 3)), "c"), 5);
+          const next = d.mul(d.softmax(d.add(h, d.mul(x, 3)), "c"), 5);
           return { next: { h: next }, out: { y: next } };
         },
       ).out.y,
@@ -103,7 +103,7 @@ const kin: Record<string, Case> = {
       d.scan({ over: "t", from: { h: zeros({ b: 2, c: 81 }) }, each: { x } }, ({ h }, { x }) => {
         const some = d.contract(h, mix, "c");
         const back = d.contract(some, mix, "e");
-        const next = d.add(d.tanh(d.add(flipped(h, "c"), x)), d.scale(back, 0.01));
+        const next = d.add(d.tanh(d.add(flipped(h, "c"), x)), d.mul(back, 0.01));
         return { next: { h: next }, out: { y: d.mul(h, next) } };
       }).out.y,
   ),
@@ -111,13 +111,13 @@ const kin: Record<string, Case> = {
     { x: { t: 6, b: 2, c: 20 }, a: { c: 20, e: 20 }, z: { c: 20, e: 20 }, w: { c: 20, o: 9 } },
     ({ x, a, z, w }) => {
       const by = (h: AnyTensor, matrix: AnyTensor) =>
-        d.scale(renamed(d.contract(h, matrix, "c"), "e", "c"), 0.2);
+        d.mul(renamed(d.contract(h, matrix, "c"), "e", "c"), 0.2);
       const { out } = d.scan(
         { over: "t", from: { h: zeros({ b: 2, c: 20 }) }, each: { x } },
         ({ h }, { x }) => {
           const gate = d.sigmoid(d.add(by(h, z), x));
           const next = d.tanh(d.add(by(d.mul(gate, h), a), by(h, a)));
-          const mixed = d.add(d.mul(gate, next), d.mul(d.sub(d.scalarOf(1), gate), h));
+          const mixed = d.add(d.mul(gate, next), d.mul(d.sub(d.constant(1), gate), h));
           return { next: { h: d.add(mixed, x) }, out: { y: mixed } };
         },
       );
@@ -135,7 +135,7 @@ const apart: Record<string, Case> = {
         { over: "t", from: { h: zeros({ c: 130, e: 7 }) }, each: { x, y } },
         ({ h }, { x, y }) => {
           const centred = d.sub(x, d.mean(x, "c"));
-          const next = d.tanh(d.add(d.scale(h, 0.5), d.mul(y, centred)));
+          const next = d.tanh(d.add(d.mul(h, 0.5), d.mul(y, centred)));
           return { next: { h: next }, out: { y: d.sum(d.mul(next, next), "e") } };
         },
       );
@@ -149,7 +149,7 @@ const apart: Record<string, Case> = {
         { over: "t", from: { s: zeros({ e: 11 }), h: zeros({ c: 350, f: 3 }) }, each: { x, y } },
         ({ s, h }, { x, y }) => {
           const small = d.tanh(d.add(s, x));
-          const large = d.add(d.scale(h, 0.5), d.mul(y, d.mean(small, "e")));
+          const large = d.add(d.mul(h, 0.5), d.mul(y, d.mean(small, "e")));
           return { next: { s: small, h: large }, out: { y: d.sin(large), z: d.mean(small, "e") } };
         },
       );

@@ -172,7 +172,7 @@ Deno.test({
   ignore: webgpuHalves === undefined,
   fn: async () => {
     const x = d.input("x", { row: 12, column: 20 }), y = d.input("y", { column: 20 });
-    const largest = d.maximum(x, "row");
+    const largest = d.max(x, "row");
     const loss = d.sum(d.mul(largest, y), "column");
     const { g } = d.grad(loss, { g: x });
     const open: Program = {

@@ -1,7 +1,7 @@
 // Products of sizes that do not fit blocks, tiles and vectors, with operands whose terms are
 // neighbours in memory or not, beside sums in float64.
 import { assert, assertLess } from "@std/assert";
-import { add, contract, gelu, input, mul, param, scale, sub } from "../../../../dsl/ops.ts";
+import { add, contract, gelu, input, mul, param, sub } from "../../../../dsl/ops.ts";
 import type { AnyTensor } from "../../../../dsl/axes.ts";
 import { referenceBackend } from "../../../../backends/reference/backend.ts";
 import { zeros } from "../../../../models/initialisers.ts";
@@ -97,8 +97,8 @@ Deno.test("products with four rows or columns, in groups, that update what they 
     const b: AnyTensor = input("b", { batch: 2, term: 37, group, column });
     const leaf = (name: string): AnyTensor => param(name, { group, row, column }, zeros);
     const slope: AnyTensor = contract(a, b, ["batch", "term"] as never[]);
-    const mean: AnyTensor = add(scale(leaf("mean"), 0.9), scale(slope, 0.1));
-    const updates = { mean, weight: sub(leaf("weight"), scale(mean, 0.5)) as AnyTensor };
+    const mean: AnyTensor = add(mul(leaf("mean"), 0.9), mul(slope, 0.1));
+    const updates = { mean, weight: sub(leaf("weight"), mul(mean, 0.5)) as AnyTensor };
     const results = [];
     for (const backend of [wasm, referenceBackend()]) {
       const machine = await backend.open({ main: { outputs: {}, updates } });

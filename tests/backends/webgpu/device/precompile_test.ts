@@ -6,7 +6,7 @@ import { webgpuBackend } from "../../../../backends/webgpu/backend.ts";
 import type { WebgpuDevice } from "../../../../backends/webgpu/device/device.ts";
 import { openDevice } from "../../../../backends/webgpu/discovery/discover.ts";
 import type { Tensor } from "../../../../dsl/axes.ts";
-import { add, exp, input, mul, param, scalarOf, sum } from "../../../../dsl/ops.ts";
+import { add, constant, exp, input, mul, param, sum } from "../../../../dsl/ops.ts";
 import type { Program } from "../../../../backends/backend.ts";
 
 const none = () => {
@@ -20,7 +20,7 @@ const none = () => {
 const fresh = (short: number): Program => {
   const chain = (of: Tensor<{ time: 64 }>): Tensor<{ time: 64 }> => {
     let y = of;
-    for (let k = 0; k < 300; k++) y = exp(mul(y, scalarOf(-Math.random())));
+    for (let k = 0; k < 300; k++) y = exp(mul(y, constant(-Math.random())));
     return y;
   };
   const x = input("x", { time: 64 });
@@ -28,7 +28,7 @@ const fresh = (short: number): Program => {
   const outputs = Array.from({ length: short }, (_, k) => {
     const w = param(`w${k}`, { [`axis${k}`]: 100 + k } as { axis: number }, none);
     return [`y${k}`, {
-      of: add(mul(w, scalarOf(1 + k)), scalarOf(Math.random())),
+      of: add(mul(w, constant(1 + k)), constant(Math.random())),
       order: [`axis${k}`],
     }];
   });

@@ -29,7 +29,7 @@ import {
 import { untar } from "../../../../backends/webgpu/discovery/swiftshader.ts";
 import { timeDispatches } from "../../../../backends/webgpu/device/timing.ts";
 import { napAfter } from "../../../../backends/webgpu/device/settle.ts";
-import { add, contract, input, mul, named, on, scalarOf, sum } from "../../../../dsl/ops.ts";
+import { add, constant, contract, input, mul, named, on, sum } from "../../../../dsl/ops.ts";
 import { assertSameNumbers } from "../../../support/same_numbers.ts";
 
 const required = Deno.env.get("FORMANT_REQUIRE_WEBGPU") === "1";
@@ -56,7 +56,7 @@ const computes = async (device: OpenDevice): Promise<void> => {
   const machine = await webgpuBackend(device).open({
     both: {
       outputs: {
-        line: { of: add(mul(x, scalarOf(2)), scalarOf(1)), order: ["time"] },
+        line: { of: add(mul(x, constant(2)), constant(1)), order: ["time"] },
         total: { of: sum(x, "time"), order: [] },
       },
     },

@@ -370,7 +370,7 @@ Deno.test("on a CPU, a row is printed element after element only while that is s
   assertStrictEquals(printed(heavy), 15, "compilers of drivers take long for long code");
   // What takes a loop of its own for each element is not printed thirty times either.
   const y: AnyTensor = d.input("y", { channel: 240, key: 9 });
-  assertStrictEquals(printed(d.mul(d.tanh(x), d.maximum(d.sin(d.add(x, y)), "key"))), 1);
+  assertStrictEquals(printed(d.mul(d.tanh(x), d.max(d.sin(d.add(x, y)), "key"))), 1);
 });
 
 /** More elements than a workgroup does in turn, and not a multiple of them. */
