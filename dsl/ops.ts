@@ -632,9 +632,9 @@ const traced = (
  * each output. Gives the last carries and the outputs stacked along the axis again.
  *
  * ```ts
- * import { add, input, mul, scan, scalarOf } from "@formant/formant";
+ * import { add, input, mul, scan, constant } from "@formant/formant";
  * const x = input("x", { time: 5 });
- * const { out } = scan({ over: "time", from: { h: scalarOf(0) }, each: { x } }, ({ h }, { x }) => {
+ * const { out } = scan({ over: "time", from: { h: constant(0) }, each: { x } }, ({ h }, { x }) => {
  *   const next = add(mul(h, 0.9), x);
  *   return { next: { h: next }, out: { y: next } };
  * });
@@ -666,10 +666,10 @@ export const scan = <
  * next carries.
  *
  * ```ts
- * import { add, input, mul, scalarOf, states } from "@formant/formant";
+ * import { add, input, mul, constant, states } from "@formant/formant";
  * const x = input("x", { time: 5 });
  * const { h } = states(
- *   { over: "time", from: { h: scalarOf(0) }, each: { x } },
+ *   { over: "time", from: { h: constant(0) }, each: { x } },
  *   ({ h }, { x }) => ({ h: add(mul(h, 0.9), x) }),
  * );
  * ```

@@ -132,11 +132,11 @@ const written = (
  * their names, and the axes of everything that has a name.
  *
  * ```ts
- * import { div, input, maximum, print } from "@formant/formant";
+ * import { div, input, max, print } from "@formant/formant";
  * const x = input("x", { batch: 8, time: 250 });
- * print(div(x, maximum(x, "time")));
+ * print(div(x, max(x, "time")));
  * // let x = input("x", { batch: 8, time: 250 })
- * // x / maximum(x, "time") // { batch: 8, time: 250 }
+ * // x / max(x, "time") // { batch: 8, time: 250 }
  * ```
  */
 export const print = (of: AnyTensor): string => {
