@@ -67,13 +67,13 @@ export interface Checkpoints {
 export interface ScanKernel {
   readonly shape: "scan";
   readonly scan: Node;
-  readonly space: readonly Dim[];
-  readonly held: readonly Dim[];
+  readonly parallel: readonly Dim[];
+  readonly perLane: readonly Dim[];
   /** The lane axis that workgroups lie along, over which outputs may be summed across lanes. */
-  readonly lanes: Dim | undefined;
-  readonly width: number;
+  readonly laneAxis: Dim | undefined;
+  readonly workgroupSize: number;
   /** Each workgroup runs one position of the space, and its lanes hold the held axes together. */
-  readonly together: boolean;
+  readonly cooperative: boolean;
   readonly roots: readonly ScanRoot[];
   readonly checkpoints?: Checkpoints;
   /** The scan whose incoming carries this one computes again, from its checkpoints. */

@@ -256,9 +256,9 @@ const wrongWithLoops = (kernel: ExpressionKernel): string | undefined => {
 };
 
 const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
-  const { scan, space, held, roots, recomputes } = kernel;
-  const all = spaceOf([...space, ...held]);
-  if (all.size !== space.length + held.length) return "an axis is both held and of the lanes";
+  const { scan, parallel, perLane, roots, recomputes } = kernel;
+  const all = spaceOf([...parallel, ...perLane]);
+  if (all.size !== parallel.length + perLane.length) return "an axis is both held and of the lanes";
   const { step } = scan.attributes;
   const outs = roots.flatMap(({ kind, name, partial }) =>
     kind === "out" ? [partial?.reduction ?? step!.out[name]] : []
@@ -273,7 +273,7 @@ const wrongWithLanes = (kernel: ScanKernel): string | undefined => {
   }
   const again = recomputes === undefined ? undefined : recomputedLeaves(scan, recomputes.scan);
   const moved = movedIn(topologicalOrder([...next, ...outs]), again);
-  const parted = space.find(({ axis }) => moved.has(axis));
+  const parted = parallel.find(({ axis }) => moved.has(axis));
   if (parted !== undefined) return `its lanes lie along '${parted.axis}', and its step moves there`;
   return undefined;
 };

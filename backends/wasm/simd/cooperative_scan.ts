@@ -29,7 +29,7 @@ export const printTogether = (
   stored: ReadonlyMap<Node, Storage>,
   engine: Engine,
 ): Launch => {
-  const { scan, space, held, roots, checkpoints } = kernel;
+  const { scan, parallel, perLane, roots, checkpoints } = kernel;
   const { axis, step, carries: names } = scan.attributes;
   const steps = stepsOf(scan);
   const outs = roots.filter((root) => root.kind === "out")
@@ -37,10 +37,10 @@ export const printTogether = (
   const { kept, phaseOf, doubleBuffered } = scheduleStep(
     scan,
     outs.map(({ of: node }) => node),
-    held,
+    perLane,
     1,
   );
-  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
+  const heldOf = (node: Node): readonly Dim[] => perLane.filter((dim) => dim.axis in node.axes);
 
   const cells = new Map<Storage, number>();
   let scratch = 0;
@@ -85,7 +85,7 @@ export const printTogether = (
   ): Dim | undefined =>
     vectorLoop(
       all.map((dim) => [dim]),
-      [...space, ...all, { axis: axis!, size: steps }],
+      [...parallel, ...all, { axis: axis!, size: steps }],
       fresh,
       (emit, env) => {
         prepare(emit, env.get(axis!)!);
@@ -188,7 +188,7 @@ export const printTogether = (
 
   const printStep = (start: Env, env: Env): void => {
     const store = (node: Node, to: Storage, at: Env, value: Value) =>
-      onlyOnce(emit, space, start, node, () => emit.store(to, at, value));
+      onlyOnce(emit, parallel, start, node, () => emit.store(to, at, value));
     const items: Item[] = [
       ...[...kept.values()].filter(({ of: node }) => node.op !== "reduce").map((
         { of: node, dims, phase },
@@ -228,9 +228,9 @@ export const printTogether = (
     for (const name of apart) copy(nexts[name], carries[name], env);
   };
 
-  const units = size(space);
+  const units = size(parallel);
   emit.units(units, (unit) => {
-    const start = emit.unflatten(unit, space);
+    const start = emit.unflatten(unit, parallel);
     for (const name of names!) {
       const { dims } = carries[name];
       nest(dims, dims.at(-1), start, ([at]) => {
@@ -242,7 +242,7 @@ export const printTogether = (
       const env = new Map([...start, [axis!, t] as const]);
       prepare(emit, t);
       for (const [name, to] of Object.entries(checkpoints?.storage ?? {})) {
-        onlyOnce(emit, space, start, from[name], () => {
+        onlyOnce(emit, parallel, start, from[name], () => {
           copy(carries[name], to, new Map([...env, [to.dims[0].axis, t]]));
         });
       }
@@ -252,7 +252,7 @@ export const printTogether = (
       if (root.kind !== "final") continue;
       onlyOnce(
         emit,
-        space,
+        parallel,
         start,
         from[root.name],
         () => copy(carries[root.name], root.storage, start),

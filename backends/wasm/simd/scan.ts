@@ -52,28 +52,28 @@ export const printScan = (
   stored: ReadonlyMap<Node, Storage>,
   engine: Engine,
 ): Launch =>
-  kernel.together ? printTogether(kernel, stored, engine) : printByLanes(kernel, stored, engine);
+  kernel.cooperative ? printTogether(kernel, stored, engine) : printByLanes(kernel, stored, engine);
 
 /** The vector axis: that of partial sums, or the best for what the steps read. */
 const vectorAxis = (
   kernel: ScanKernel,
   fresh: () => Emitter,
 ): Dim | undefined => {
-  const { scan, space, held, lanes, roots } = kernel;
+  const { scan, parallel, perLane, laneAxis, roots } = kernel;
   const isAcross = roots.some((root) =>
-    (root.partial?.reduction.attributes.over ?? []).includes(lanes?.axis ?? "")
+    (root.partial?.reduction.attributes.over ?? []).includes(laneAxis?.axis ?? "")
   );
-  if (isAcross) return lanes;
+  if (isAcross) return laneAxis;
   const { each } = roles(scan);
   const read = Object.values(each).filter((node) =>
     node.op !== "part" || !node.attributes.name!.startsWith("prev.")
   );
-  const all = new Map([...space, ...held].map((dim) => [dim.axis, dim]));
+  const all = new Map([...parallel, ...perLane].map((dim) => [dim.axis, dim]));
   for (const node of [scan.args[scan.attributes.carries!.length], ...read]) {
     for (const dim of dims(node.axes)) all.set(dim.axis, dim);
   }
   const loop = vectorLoop(
-    space.map((dim) => [dim]),
+    parallel.map((dim) => [dim]),
     [...all.values()],
     fresh,
     (emit, env) => {
@@ -98,25 +98,37 @@ const printByLanes = (
   stored: ReadonlyMap<Node, Storage>,
   engine: Engine,
 ): Launch => {
-  const { scan, space, held, lanes, width, roots, recomputes } = kernel;
+  const {
+    scan,
+    parallel,
+    perLane,
+    laneAxis,
+    workgroupSize,
+    roots,
+    recomputes,
+  } = kernel;
   const fresh = () => emitter(stored, engine, kernel.again);
   const along = vectorAxis(kernel, fresh);
   const emit = fresh();
   const { make } = emit;
   const axis = scan.attributes.axis!;
   const steps = stepsOf(scan);
-  const others = space.filter((dim) => dim !== along);
+  const others = parallel.filter((dim) => dim !== along);
   const acrossOf = (root: ScanRoot) =>
-    root.partial !== undefined && lanes !== undefined &&
-    root.partial.reduction.attributes.over!.includes(lanes.axis);
+    root.partial !== undefined && laneAxis !== undefined &&
+    root.partial.reduction.attributes.over!.includes(laneAxis.axis);
   const isAcross = roots.some(acrossOf);
-  const piece = along === undefined ? 1 : isAcross ? width : Math.min(lanesOfUnit, along.size);
+  const piece = along === undefined
+    ? 1
+    : isAcross
+    ? workgroupSize
+    : Math.min(lanesOfUnit, along.size);
   const pieces = along === undefined ? 1 : Math.ceil(along.size / piece);
   const units = size(others) * pieces;
   const beside = along === undefined ? 1 : besideIn(along.size, piece);
 
   const scratch = scratchOf(emit);
-  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
+  const heldOf = (node: Node): readonly Dim[] => perLane.filter((dim) => dim.axis in node.axes);
   const { from } = roles(scan);
   const own = locals(scan);
   const outRoots = roots.filter((root) => root.kind === "out");
@@ -124,7 +136,7 @@ const printByLanes = (
   const better = sharedProducts(
     withoutFactors([
       ...nextNames.map((name) => scan.attributes.step!.next[name]),
-      ...outRoots.map((root) => outputOf(scan, root, held)),
+      ...outRoots.map((root) => outputOf(scan, root, perLane)),
     ]),
     (node) => heldOf(node).length > 0,
   );
@@ -147,10 +159,10 @@ const printByLanes = (
 
   /** Prints all steps for some vectors of lanes in parallel. */
   const printSteps = (starts: readonly Env[]): void => {
-    const places = keeper(emit, scratch, held, along, starts.length);
+    const places = keeper(emit, scratch, perLane, along, starts.length);
     const { declare, read, readSteady, write, slot } = places;
     const printer = {
-      ...{ emit, engine, scratch, keeper: places, axis, space, heldOf, sums },
+      ...{ emit, engine, scratch, keeper: places, axis, space: parallel, heldOf, sums },
       ...{ placeOf, countOf },
     };
     const put = (kept: Kept, node: Node) => (envs: readonly Env[]) =>
@@ -170,9 +182,9 @@ const printByLanes = (
       over(emit, kept.dims, starts, put(kept, from[name]));
     }
     const storeKept = (kept: Kept, to: Storage, envs: readonly Env[]) => {
-      const isEverywhere = space.every(({ axis }) => axis in kept.node.axes);
+      const isEverywhere = parallel.every(({ axis }) => axis in kept.node.axes);
       for (const some of isEverywhere ? [envs] : envs.map((env) => [env])) {
-        onlyOnce(emit, space, some[0], kept.node, () => {
+        onlyOnce(emit, parallel, some[0], kept.node, () => {
           over(emit, kept.dims, some, (ats) => {
             oneByOne(engine, ats, (at) => read(kept, at), (at, value) => emit.store(to, at, value));
           });
@@ -225,7 +237,7 @@ const printByLanes = (
         !["part", "scan", "gather", "local", "materialise"].includes(node.op) &&
         (!stored.has(node) || kernel.again.has(node)),
       isStored: (node) => stored.has(node),
-      held: new Set(held.map((dim) => dim.axis)),
+      held: new Set(perLane.map((dim) => dim.axis)),
     };
     const every = (recomputes ?? kernel).checkpoints?.every ?? 1;
     const length = every > 1 ? every : Math.min(stepsAhead, steps);
@@ -241,7 +253,7 @@ const printByLanes = (
       length > 1 ? readSteady(kept, env) : read(kept, env);
     /** Values that are independent of carries are precomputed for a whole segment. */
     const keepAhead = (of: readonly Steps[]) => {
-      const nodes = held.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));
+      const nodes = perLane.length === 0 ? [] : of.flatMap((one) => aheadIn(one, around));
       const list = [...new Set(nodes)].map((x) => declare(x, length));
       return {
         compute: (g: affine.IndexExpr, count: Value) => {
@@ -304,7 +316,7 @@ const printByLanes = (
       };
       const ahead = keepAhead([sourceSteps, ownSteps]);
       const both = alike(sourceSteps, ownSteps, around)
-        .filter(([node]) => held.length === 0 || heldOf(node).length > 0)
+        .filter(([node]) => perLane.length === 0 || heldOf(node).length > 0)
         .filter(([node]) => every * size(heldOf(node)) <= mostSlots)
         .map(([node, instead]) => ({ kept: declare(node, every), instead }));
       emit.loopDown(make.whole(segments - 1), segments, (g) => {

@@ -55,7 +55,7 @@ export const printTogether = (
   stored: ReadonlyMap<Node, Storage>,
   bound: Binder | undefined,
 ): Body => {
-  const { scan, space, held, width, roots, checkpoints } = kernel;
+  const { scan, parallel, perLane, workgroupSize, roots, checkpoints } = kernel;
   const emit = emitter(stored, kernel.again, bound);
   const { axis, reverse, step, carries: names } = scan.attributes;
   const steps = sizeOf(scan.args[names!.length].axes, axis!);
@@ -64,17 +64,17 @@ export const printTogether = (
   const { kept, phaseOf, doubleBuffered } = scheduleStep(
     scan,
     outs.map(({ of: node }) => node),
-    held,
-    width,
+    perLane,
+    workgroupSize,
   );
   const areas: Area[] = [];
-  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
+  const heldOf = (node: Node): readonly Dim[] => perLane.filter((dim) => dim.axis in node.axes);
 
-  const groups = fold(size(space));
+  const groups = fold(size(parallel));
   emit.line("let lane = i32(local);");
   emit.line(`let item = i32(group.x) + i32(group.y) * ${groups.x};`);
-  if (groups.x * groups.y > size(space)) emit.line(`if (item >= ${size(space)}) { return; }`);
-  const start: Env = emit.unflatten(named("item", size(space), []), space);
+  if (groups.x * groups.y > size(parallel)) emit.line(`if (item >= ${size(parallel)}) { return; }`);
+  const start: Env = emit.unflatten(named("item", size(parallel), []), parallel);
 
   /** Runs `inside` for every position of some axes, each in one lane; in all lanes for a scalar. */
   const shareOut = (
@@ -89,17 +89,22 @@ export const printTogether = (
       return;
     }
     const n = emit.fresh("n");
-    const trips = count / width;
-    emit.block(`for (var ${n} = lane; ${n} < ${count}; ${n} += ${width})`, [n], trips, () => {
-      const at = affine.variable(n, count);
-      inside(new Map([...env, ...emit.unflatten(at, dims)]), at);
-    });
+    const trips = count / workgroupSize;
+    emit.block(
+      `for (var ${n} = lane; ${n} < ${count}; ${n} += ${workgroupSize})`,
+      [n],
+      trips,
+      () => {
+        const at = affine.variable(n, count);
+        inside(new Map([...env, ...emit.unflatten(at, dims)]), at);
+      },
+    );
   };
   /** Stores a value: without held axes from one lane, of several workgroups from one. */
   const store = (node: Node, to: Storage, env: Env, value: string): void => {
     const conditions = [
       ...(size(heldOf(node)) === 1 ? ["lane == 0"] : []),
-      ...space.filter((dim) => !(dim.axis in node.axes) && dim.size > 1)
+      ...parallel.filter((dim) => !(dim.axis in node.axes) && dim.size > 1)
         .map((dim) => `${affine.show(start.get(dim.axis)!)} == 0`),
     ];
     const write = () => emit.store(to, env, value);
@@ -164,14 +169,14 @@ export const printTogether = (
     const { over, parts, partsFirst, constant } = sum;
     const dims = withParts(sum);
     const terms = size(over), each = Math.ceil(terms / parts);
-    const rounds = Math.ceil(size(dims) / width);
+    const rounds = Math.ceil(size(dims) / workgroupSize);
     const divides = terms % parts === 0;
     // Lanes that share a sum take neighbouring terms where those are neighbours in memory.
     const inTurn = !divides || (partsFirst && constant === undefined);
     shareOut(dims, env, (at, n) => {
       before(at);
       const first = at.get(partAxis) ?? affine.int(0);
-      const round = rounds === 1 ? affine.int(0) : affine.quotient(n, width);
+      const round = rounds === 1 ? affine.int(0) : affine.quotient(n, workgroupSize);
       const term = (k: affine.IndexExpr) => {
         const [slow, fast] = inTurn ? [k, first] : [first, k];
         const q = affine.sum(affine.times(slow, inTurn ? parts : each), fast);
@@ -200,7 +205,8 @@ export const printTogether = (
   for (const sum of kept.values()) {
     if (sum.constant === undefined) continue;
     const row = emit.fresh("r");
-    const length = Math.ceil(size(withParts(sum)) / width) * Math.ceil(size(sum.over) / sum.parts);
+    const length = Math.ceil(size(withParts(sum)) / workgroupSize) *
+      Math.ceil(size(sum.over) / sum.parts);
     emit.line(`var ${row}: array<${computed[sum.constant.dtype]}, ${length}>;`);
     const element = (own: affine.IndexExpr) => elementOf(row, own, length);
     rows.set(sum.of, element);
@@ -337,9 +343,9 @@ export const printTogether = (
   }, 0);
   return {
     emit,
-    workgroup: width,
+    workgroup: workgroupSize,
     areas,
     grid: [groups.x, groups.y, 1],
-    flops: (emit.flops() * width + terms) * size(space),
+    flops: (emit.flops() * workgroupSize + terms) * size(parallel),
   };
 };

@@ -50,7 +50,7 @@ export const printScan = (
   bound?: Binder,
   target?: Target,
 ): Body =>
-  kernel.together
+  kernel.cooperative
     ? printTogether(kernel, stored, bound)
     : printByLanes(kernel, stored, bound, target?.subgroup);
 
@@ -60,15 +60,23 @@ const printByLanes = (
   bound: Binder | undefined,
   subgroup: number | undefined,
 ): Body => {
-  const { scan, space, held, lanes, width, roots, recomputes } = kernel;
-  const workgroup = lanes === undefined ? 1 : width;
+  const {
+    scan,
+    parallel,
+    perLane,
+    laneAxis,
+    workgroupSize,
+    roots,
+    recomputes,
+  } = kernel;
+  const workgroup = laneAxis === undefined ? 1 : workgroupSize;
   // Where subgroups are not full, there are too few lanes to read what all of them need.
   const isFull = subgroup !== undefined && workgroup % subgroup === 0;
   const emit = emitter(stored, kernel.again, bound, isFull ? subgroup : undefined);
   const axis = scan.attributes.axis!;
   const steps = sizeOf(scan.args[scan.attributes.carries!.length].axes, axis);
-  const others = space.filter((dim) => dim !== lanes);
-  const groups = lanes === undefined ? 1 : Math.ceil(lanes.size / width);
+  const others = parallel.filter((dim) => dim !== laneAxis);
+  const groups = laneAxis === undefined ? 1 : Math.ceil(laneAxis.size / workgroupSize);
   const items = fold(size(others));
 
   emit.line("let lane = i32(local);");
@@ -77,16 +85,16 @@ const printByLanes = (
   const start = new Map<string, affine.IndexExpr>(
     emit.unflatten(named("item", size(others), []), others),
   );
-  const edge = lanes === undefined || lanes.size % width !== 0;
-  if (lanes !== undefined) {
-    emit.line(`let own = i32(group.x) * ${width} + lane;`);
+  const edge = laneAxis === undefined || laneAxis.size % workgroupSize !== 0;
+  if (laneAxis !== undefined) {
+    emit.line(`let own = i32(group.x) * ${workgroupSize} + lane;`);
     // Lanes beyond the edge compute the last position and store nothing: barriers stay uniform.
-    emit.line(`let at = min(own, ${lanes.size - 1});`);
-    start.set(lanes.axis, named("at", lanes.size, [], true));
+    emit.line(`let at = min(own, ${laneAxis.size - 1});`);
+    start.set(laneAxis.axis, named("at", laneAxis.size, [], true));
   }
-  const active = lanes === undefined ? "lane == 0" : `own < ${lanes.size}`;
+  const active = laneAxis === undefined ? "lane == 0" : `own < ${laneAxis.size}`;
 
-  const heldOf = (node: Node): readonly Dim[] => held.filter((dim) => dim.axis in node.axes);
+  const heldOf = (node: Node): readonly Dim[] => perLane.filter((dim) => dim.axis in node.axes);
   /** Runs `inside` for every position of some held axes. */
   const over = (nest: readonly Dim[], env: Env, inside: (env: Env) => void): void => {
     if (size(nest) === 1) {
@@ -113,7 +121,7 @@ const printByLanes = (
   };
   /** Only the lane at position 0 of the axes that a value lacks stores it. */
   const once = (node: Node): string[] =>
-    space.filter((dim) => !(dim.axis in node.axes) && dim.size > 1)
+    parallel.filter((dim) => !(dim.axis in node.axes) && dim.size > 1)
       .map((dim) => `${affine.show(start.get(dim.axis)!)} == 0`);
 
   const shared: Area[] = [];
@@ -167,11 +175,11 @@ const printByLanes = (
     const pending: (() => void)[] = [];
     for (const { of: node, root } of outs) {
       const { partial, storage } = root;
-      const across = (partial?.reduction.attributes.over ?? []).includes(lanes?.axis ?? "");
+      const across = (partial?.reduction.attributes.over ?? []).includes(laneAxis?.axis ?? "");
       if (partial !== undefined && across) {
         const area = `w${shared.length}`;
         const nest = heldOf(node);
-        const length = size(nest) * width;
+        const length = size(nest) * workgroupSize;
         shared.push({ name: area, type: "f32", length });
         list.push({
           of: node,
@@ -179,8 +187,8 @@ const printByLanes = (
           nest,
           run: (at, value) => {
             const flat = affine.sum(
-              affine.times(position(nest, at), width),
-              named("lane", width, [], true),
+              affine.times(position(nest, at), workgroupSize),
+              named("lane", workgroupSize, [], true),
             );
             emit.line(
               `${elementOf(area, flat, length)} = ${
@@ -192,15 +200,20 @@ const printByLanes = (
         pending.push(() => {
           const q = emit.fresh("q");
           emit.block(
-            `for (var ${q} = lane; ${q} < ${size(nest)}; ${q} += ${width})`,
+            `for (var ${q} = lane; ${q} < ${size(nest)}; ${q} += ${workgroupSize})`,
             [q],
             1,
             () => {
               const sum = emit.fresh("s"), l = emit.fresh("l");
               emit.line(`var ${sum} = 0.0;`);
-              emit.block(`for (var ${l} = 0; ${l} < ${width}; ${l}++)`, [l], width, () => {
-                emit.line(`${sum} += ${area}[${q} * ${width} + ${l}];`);
-              });
+              emit.block(
+                `for (var ${l} = 0; ${l} < ${workgroupSize}; ${l}++)`,
+                [l],
+                workgroupSize,
+                () => {
+                  emit.line(`${sum} += ${area}[${q} * ${workgroupSize} + ${l}];`);
+                },
+              );
               const at = new Map([
                 ...env,
                 ...emit.unflatten(named(q, size(nest), [q], true), nest),
@@ -285,7 +298,7 @@ const printByLanes = (
   }
   const own = locals(scan);
   const outs = roots.filter((root) => root.kind === "out")
-    .map((root) => ({ root, of: outputOf(scan, root, held) }));
+    .map((root) => ({ root, of: outputOf(scan, root, perLane) }));
 
   const timeAt = (s: affine.IndexExpr, reverse: boolean) => timeOf(s, steps, reverse);
   /** Stores the carries that come into a step, or into a segment of steps. */
@@ -394,6 +407,6 @@ const printByLanes = (
     workgroup,
     areas: shared,
     grid: [groups, items.x, items.y],
-    flops: emit.flops() * size(space),
+    flops: emit.flops() * size(parallel),
   };
 };

@@ -362,19 +362,23 @@ Deno.test("lanes of a scan lie along axes of its step, and what they hold is not
   const scan = (change: (of: ScanKernel) => Partial<ScanKernel>) =>
     changed("scan", (of) => ({ ...of, ...change(of) }));
   (scan(() => ({})))();
-  assertThrows(scan((of) => ({ held: of.space })), Error, "an axis is both held and of the lanes");
   assertThrows(
-    scan((of) => ({ space: twice(of.space) })),
+    scan((of) => ({ perLane: of.parallel })),
     Error,
     "an axis is both held and of the lanes",
   );
   assertThrows(
-    scan(() => ({ space: [] })),
+    scan((of) => ({ parallel: twice(of.parallel) })),
+    Error,
+    "an axis is both held and of the lanes",
+  );
+  assertThrows(
+    scan(() => ({ parallel: [] })),
     Error,
     "of its step does not fit: 'n' is 300, but the kernel runs over no such axis",
   );
   assertThrows(
-    scan((of) => ({ space: of.space.map((dim) => ({ ...dim, size: 299 })) })),
+    scan((of) => ({ parallel: of.parallel.map((dim) => ({ ...dim, size: 299 })) })),
     Error,
     "of its step does not fit: 'n' is 300, but the kernel runs over 299",
   );
@@ -413,8 +417,8 @@ Deno.test("lanes of a scan lie along axes of its step, and what they hold is not
     of.shape === "scan"
       ? {
         ...of,
-        space: of.space.filter(({ axis }) => axis === "n"),
-        held: of.held.filter(({ axis }) => axis === "n"),
+        parallel: of.parallel.filter(({ axis }) => axis === "n"),
+        perLane: of.perLane.filter(({ axis }) => axis === "n"),
       }
       : of
   );
@@ -433,7 +437,7 @@ Deno.test("lanes of a scan lie along axes of its step, and what they hold is not
   const right = lower({ outputs: { y: output(out.y as AnyTensor, "t", "n") } });
   verifyLowered(right);
   const kernels = right.kernels.map((of) =>
-    of.shape === "scan" ? { ...of, space: of.held, held: [] } : of
+    of.shape === "scan" ? { ...of, parallel: of.perLane, perLane: [] } : of
   );
   assertThrows(
     () => verifyLowered({ ...right, kernels }),

@@ -254,7 +254,7 @@ for (const unit of [48, 64, 96]) {
     for (const { kernels, stored } of [forward, both]) {
       for (const kernel of kernels) {
         if (kernel.shape !== "scan") continue;
-        assert(kernel.together, "the units are spread over a workgroup");
+        assert(kernel.cooperative, "the units are spread over a workgroup");
         const bound = binder();
         const { wgsl, grid, flops } = moduleOf([printScan(kernel, stored, bound)], bound);
         assertGreater(flops, 2 * 9 * 2 * 4 * 4 * unit ** 2, `${flops} operations`);
@@ -277,7 +277,7 @@ Deno.test("a lane holds no more than a few values, whatever its step sums", () =
     const loss = d.sum(d.square(of), Object.keys(nodeOf(of).axes) as never);
     for (const { kernels, stored } of [kernelsOf({ of }), kernelsOf(grad(loss, wrt))]) {
       for (const kernel of kernels) {
-        if (kernel.shape !== "scan" || kernel.together) continue;
+        if (kernel.shape !== "scan" || kernel.cooperative) continue;
         const bound = binder();
         const { wgsl } = moduleOf([printScan(kernel, stored, bound)], bound);
         const own = sizes(wgsl, /var \w+: array<\w+, (\d+)>;/g);
@@ -295,5 +295,5 @@ Deno.test("a recurrence that mixes nothing is still run by lanes alone", () => {
   const x = d.input("x", { b: 2, t: 9, c: 130 });
   const { kernels } = kernelsOf({ y: d.recurrence("t", d.sigmoid(x), x) });
   assertEquals(shapesOf(kernels), ["scan"]);
-  assert(kernels.every((kernel) => kernel.shape === "scan" && !kernel.together));
+  assert(kernels.every((kernel) => kernel.shape === "scan" && !kernel.cooperative));
 });
