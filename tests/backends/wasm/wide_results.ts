@@ -6,6 +6,7 @@ import fc from "fast-check";
 import type { Backend, Machine, Values } from "../../../backends/backend.ts";
 import { wasmBackend } from "../../../backends/wasm/backend.ts";
 import { volume } from "../../../dsl/axes.ts";
+import { withFreshTable } from "../../../dsl/node.ts";
 import { leavesOf } from "../../../experiments/inspect/explain.ts";
 import { program, read } from "../../support/check.ts";
 import { programs, recipes } from "../../programs/recipes.ts";
@@ -30,7 +31,7 @@ const mixed = (values: Values): number => {
 const steps = async (open: Backend["open"]): Promise<Results> => {
   const found: Record<string, number> = {};
   for (const family of ["transformer", "mamba", "xlstm"] as const) {
-    const step = tinyStep(family, "all", 1);
+    const step = withFreshTable(() => tinyStep(family, "all", 1));
     const machine: Machine = await open({ step });
     const leaves = leavesOf(step);
     // Positive, as second moments are.
@@ -59,12 +60,15 @@ const steps = async (open: Backend["open"]): Promise<Results> => {
 
 const groups = 5, ofGroup = 20;
 const random = async (open: Backend["open"]): Promise<Results> => {
-  const cases = fc.sample(recipes, { seed: 20261, numRuns: groups * ofGroup }).map(programs);
+  const sampled = fc.sample(recipes, { seed: 20261, numRuns: groups * ofGroup });
   const found: Record<string, number> = {};
   for (let group = 0; group < groups; group++) {
-    const made = cases.slice(group * ofGroup, (group + 1) * ofGroup)
-      .flatMap((list, k) => list.map((one, n) => [`${group * ofGroup + k}.${n}`, one] as const))
-      .map(([name, one]) => [name, program(one)] as const);
+    // In a table of their own: what is left of programs that were made before decides no order here.
+    const made = withFreshTable(() =>
+      sampled.slice(group * ofGroup, (group + 1) * ofGroup).map(programs)
+        .flatMap((list, k) => list.map((one, n) => [`${group * ofGroup + k}.${n}`, one] as const))
+        .map(([name, one]) => [name, program(one)] as const)
+    );
     const machine = await open(Object.fromEntries(made.map(([name, one]) => [name, one.program])));
     for (const [name, one] of made) {
       found[name] = mixed(await machine.run(name, read(one.program, one.values)));
