@@ -92,14 +92,6 @@ const binary = (op: (a: Node, b: Node) => Node): Binary => (a, b) =>
   tensorOf(op(operand(a, b as Value), operand(b as Value, a)));
 const applied = (op: ScalarName): Binary => binary((a, b) => apply(op, a, b));
 
-/** Refuses an axis where an operand belongs: `maximum` is element by element, as in NumPy. */
-const refuseAxis = (name: string, over: string, b: unknown): void => {
-  if (typeof b !== "string" && !Array.isArray(b)) return;
-  throw new AxisError(
-    `${name} is element by element and takes two tensors; over an axis it is ${over}`,
-  );
-};
-
 /** A function of one tensor, element by element. */
 export type Unary = <A>(x: Tensor<A>) => Tensor<A>;
 /**
@@ -114,15 +106,21 @@ export type Binary = <X extends Value, Y extends Value>(
   b: Operand<Of<X>, Y>,
 ) => Tensor<Both<X, Y>["axes"]>;
 
+/** A function that refuses an axis where its second operand belongs, as NumPy's `maximum` does. */
+const elementwise =
+  (name: string, over: string, op: (a: Node, b: Node) => Node): Binary => (a, b) => {
+    if (typeof b !== "string" && !Array.isArray(b)) return binary(op)(a, b);
+    throw new AxisError(
+      `${name} is element by element and takes two tensors; over an axis it is ${over}`,
+    );
+  };
+
 /** a + b */
 export const add: Binary = applied("add");
 /** a * b */
 export const mul: Binary = applied("mul");
 /** The larger of a and b; at a tie each side gets half of the gradient. */
-export const maximum: Binary = (a, b) => {
-  refuseAxis("maximum", "max", b);
-  return applied("max")(a, b);
-};
+export const maximum: Binary = elementwise("maximum", "max", (a, b) => apply("max", a, b));
 /** a < b, as a bool. */
 export const less: Binary = applied("less");
 /** a = b, as a bool. */
@@ -142,10 +140,11 @@ export const sub: Binary = binary((a, b) => apply("add", a, apply("neg", b)));
 /** a / b; exact if a, b and the quotient are integers. */
 export const div: Binary = applied("div");
 /** The smaller of a and b. */
-export const minimum: Binary = (a, b) => {
-  refuseAxis("minimum", "min", b);
-  return binary((a, b) => apply("neg", apply("max", apply("neg", a), apply("neg", b))))(a, b);
-};
+export const minimum: Binary = elementwise(
+  "minimum",
+  "min",
+  (a, b) => apply("neg", apply("max", apply("neg", a), apply("neg", b))),
+);
 
 /** -x */
 export const neg: Unary = unary("neg");

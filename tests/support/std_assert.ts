@@ -452,3 +452,24 @@ export async function assertRejects(
     ),
   );
 }
+
+/**
+ * Two numbers are equal within a tolerance, by default a hundred thousandth of a per cent of `expected`;
+ * infinities and NaN are equal to themselves.
+ */
+export function assertAlmostEquals(
+  actual: number,
+  expected: number,
+  tolerance?: number,
+  msg?: string,
+): void {
+  if (Object.is(actual, expected)) return;
+  const delta = Math.abs(expected - actual);
+  const most = tolerance ?? (Number.isFinite(expected) ? Math.abs(expected * 1e-7) : 1e-7);
+  if (delta <= most) return;
+  throw new AssertionError(
+    `Expected actual: "${actual}" to be close to "${expected}": delta "${delta}" is greater than "${most}"${
+      msg === undefined ? "." : `: ${msg}`
+    }`,
+  );
+}

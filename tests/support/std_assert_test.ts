@@ -3,6 +3,7 @@
 // `deno test -A --config deno.jsr.json tests/support/std_assert_test.ts`.
 import {
   assert,
+  assertAlmostEquals,
   assertEquals,
   assertGreater,
   assertGreaterOrEqual,
@@ -278,4 +279,17 @@ Deno.test("an assertion that fails throws an AssertionError", () => {
   const error = assertThrows(() => fail("the sentence"), AssertionError);
   assertInstanceOf(error, Error);
   assertStrictEquals(error.name, "AssertionError");
+});
+
+Deno.test("assertAlmostEquals: within a tolerance, by default 1e-7 of what is expected", () => {
+  assertAlmostEquals(0.1 + 0.2, 0.3);
+  assertAlmostEquals(1000.00005, 1000);
+  assertAlmostEquals(1.5, 1, 0.5);
+  assertAlmostEquals(NaN, NaN);
+  assertAlmostEquals(-Infinity, -Infinity);
+  fails(() => assertAlmostEquals(1000.0002, 1000), "1000.0002", "1000");
+  fails(() => assertAlmostEquals(1.5, 1, 0.4), "1.5", "0.5", "0.4");
+  fails(() => assertAlmostEquals(1, 2, 0.5, "a word"), "a word");
+  fails(() => assertAlmostEquals(NaN, 1), "NaN");
+  fails(() => assertAlmostEquals(Infinity, -Infinity), "Infinity");
 });
