@@ -1,5 +1,5 @@
-// The decoder of MAE-style pre-training (He et al. 2022; Huang et al. 2022 for audio): the visible
-// tokens go back to their places among learnt mask tokens, and a smaller stack predicts all patches.
+// The decoder of MAE-style pre-training (He et al. 2022; Huang et al. 2022 for audio): visible tokens
+// are put back at their positions among learnt mask tokens, and a smaller stack predicts all patches.
 import type { AnyTensor, Tensor } from "../dsl/axes.ts";
 import {
   concat,
@@ -26,8 +26,8 @@ export interface DecoderSizes {
 }
 
 /**
- * Predicted values of every patch of `grid` from an encoder's output on the visible patches. All
- * tokens, also hidden ones, get the fixed sine-cosine positions.
+ * Predicts every patch of `grid` from the encoder's output on the visible patches. All tokens, hidden
+ * ones included, get the fixed sine-cosine positions.
  */
 export const decode =
   (encoder: Encoder, { dim, depth }: DecoderSizes, grid: Grid, mask: PerToken, at: Scope) =>

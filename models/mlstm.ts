@@ -32,10 +32,10 @@ import {
 import { cumulative, joinChunks, previous, toChunks } from "./sequences.ts";
 import type { Heads } from "./layers.ts";
 
-/** A number of every head at every token. */
+/** One number per head and token. */
 export type Gate = Tensor<{ batch: number; head: number; token: number }>;
 
-/** What the cell reads; the gates are given before their activations. */
+/** Inputs of the cell; the gates are given before their activations. */
 export interface MlstmInputs {
   readonly q: Heads;
   readonly k: Heads;
@@ -44,10 +44,10 @@ export interface MlstmInputs {
   readonly forgetGate: Gate;
 }
 
-/** How the cell is written: with all pairs of tokens, step by step, or both by chunks. */
+/** How the cell is computed: over all pairs of tokens, step by step, or both by chunks. */
 export type MlstmForm = "parallel" | "recurrent" | "chunkwise";
 
-/** Below any gate that matters; a difference with it is still a number. */
+/** Lower than any gate that matters; still finite after a subtraction. */
 const never = -1e30;
 
 /** The running maximum m' = max(m + decay, x) that keeps exponentials below 1. */
@@ -104,9 +104,9 @@ export const recurrentMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs):
   });
 
 /**
- * Chunks of `size` tokens: the parallel form within a chunk, and the recurrent one from chunk to
- * chunk, so that work and memory grow with the tokens and products stay large (Beck et al. 2025,
- * "Tiled flash linear attention"). g is a chunk's whole decay, b the decay from its start to a token.
+ * Chunks of `size` tokens: the parallel form within a chunk and the recurrent form between chunks, so
+ * that work and memory grow linearly with the tokens and products stay large (Beck et al. 2025, "Tiled
+ * flash linear attention"). g is a chunk's total decay, b the decay from its start to a token.
  */
 export const chunkwiseMlstm = (
   { q, k, v, inputGate, forgetGate }: MlstmInputs,
@@ -120,7 +120,7 @@ export const chunkwiseMlstm = (
     const gate = cut(inputGate, never);
     const b = cumulative(cut(logSigmoid(forgetGate)), "place");
     const g: AnyTensor = pick(b, "place", size - 1);
-    // From chunk to chunk: memory C and normaliser n before each chunk, in the scale of m there.
+    // Between chunks: memory C and normaliser n before each chunk, in the scale of m there.
     const ahead: AnyTensor = add(sub(g, b as AnyTensor), gate);
     const m = stabiliser(g, maximum(ahead, "place"), "chunk");
     const before = previous(m, "chunk", never);
@@ -129,7 +129,7 @@ export const chunkwiseMlstm = (
     const memory: AnyTensor = recurrence("chunk", forget, contract(keys, V, "place") as AnyTensor);
     const counts: AnyTensor = recurrence("chunk", forget, sum(keys, "place") as AnyTensor);
     const C = previous(memory, "chunk"), n = previous(counts, "chunk");
-    // Within a chunk: pairs of its tokens, and what its first state adds, in a common scale.
+    // Within a chunk: pairs of its tokens and the contribution of its initial state, in a common scale.
     const logs: AnyTensor = add(sub(b, other(b)) as AnyTensor, other(gate));
     const causal = less(iota("other", size), shift(iota("place", size), 1));
     const masked: AnyTensor = select(causal, logs, scalarOf(never));
