@@ -77,7 +77,7 @@ export const standardisedStretches = (
     return select(less(time, frames), standard, scalarOf(0));
   });
 
-/** Embeds segments: their rows. */
+/** The rows of embeddings of segments. */
 export const embedStretches =
   (encoder: Encoder, rows: Fidelity["rows"]) =>
   (x: Stretches): Tensor<{ batch: number; step: number; feature: number }> =>
