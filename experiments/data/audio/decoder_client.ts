@@ -1,5 +1,5 @@
-// Client of the decoder process, one process for each thread that decodes: compute code may run in
-// an engine without WebAssembly bounds checks (decision 15), decoders of foreign files may not.
+// Client of the decoder process, one process per decoding thread: the engine of compute code may run
+// without WebAssembly bounds checks (decision 15), that of decoders of untrusted files must not.
 import * as E from "fp-ts/Either.js";
 import { flagsVariable } from "../../../backends/wasm/engine.ts";
 import { answerNumbers, greeting, type Wanted } from "./decoder_protocol.ts";
@@ -9,7 +9,7 @@ interface Decoder {
   readonly child: Deno.ChildProcess;
   readonly input: WritableStreamDefaultWriter<Uint8Array>;
   readonly output: ReadableStreamBYOBReader;
-  /** Whether its greeting has been read. */
+  /** Whether its handshake has been read. */
   began: boolean;
 }
 
@@ -30,7 +30,7 @@ const start = (): Decoder => {
   };
 };
 
-/** As many bytes as are asked for; undefined where the process ended before. */
+/** Reads exactly `length` bytes; undefined if the process ended before. */
 const read = async (
   { output }: Decoder,
   length: number,
@@ -76,18 +76,18 @@ const ask = async (
 let running: Decoder | undefined;
 let report: (pid: number | undefined) => void = () => {};
 
-/** Has a listener hear of each process that is started here, by its id, and when it has ended. */
+/** Calls `listener` with the id of each decoder process when it starts, and without when it ends. */
 export const onDecoder = (listener: typeof report): void => {
   report = listener;
 };
 
-/** Ends a process that decodes, which may hang and not notice that nobody waits for it any more. */
+/** Kills the decoder process, which may be stuck on a file. */
 export const killDecoder = (pid: number | undefined = running?.child.pid): void => {
   if (pid === undefined) return;
   try {
     Deno.kill(pid, "SIGKILL");
   } catch {
-    // It has just ended.
+    // It has just exited.
   }
 };
 
@@ -95,21 +95,20 @@ let before: Promise<unknown> = Promise.resolve();
 
 const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => {
   let end: Deno.CommandStatus | undefined;
-  // It may have been killed for a reason that has nothing to do with this file: that is seen by its
-  // ending a second time.
+  // The process may have been killed for a reason unrelated to this file, so one retry.
   for (let attempt = 0; attempt < 2; attempt++) {
     if (running === undefined) report((running = start()).child.pid);
     running.child.ref();
     const decoded = await ask(running, file, wanted);
     if (decoded !== undefined) {
-      running.child.unref(); // It waits, and nobody waits for it.
+      running.child.unref(); // Idle: do not keep the event loop alive for it.
       return decoded;
     }
     end = await running.child.status;
     const { began } = running;
     running = undefined;
     report(undefined);
-    // No file is to blame for that.
+    // Ended before the handshake, so not because of a file.
     if (!began && end.signal === null) {
       throw new Error(
         `the process that decodes recordings ended ${describe(end)} before it began; ` +
@@ -123,7 +122,7 @@ const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => 
 const describe = ({ code, signal }: Deno.CommandStatus): string =>
   signal === null ? `with status ${code}` : `by ${signal}`;
 
-/** Decodes a recording in a process of its own, after those that were asked for before. */
+/** Decodes a recording in the decoder process, after all earlier requests. */
 export const decodeElsewhere = (
   file: Uint8Array,
   wanted: Wanted,

@@ -7,7 +7,7 @@ export interface LogMel {
   readonly values: Float32Array;
 }
 
-/** A clip's spectrogram with mean 0 and population standard deviation 1, as published training does. */
+/** Normalised to mean 0 and population standard deviation 1 over the clip, as in published training. */
 export const standardised = ({ frames, mels, values }: LogMel): LogMel => {
   let total = 0;
   for (const value of values) total += value;
@@ -18,7 +18,7 @@ export const standardised = ({ frames, mels, values }: LogMel): LogMel => {
   return { frames, mels, values: values.map((value) => (value - mean) / deviation) };
 };
 
-/** `length` frames from `start`; a clip that is too short is repeated along time. */
+/** `length` frames from `start`; a shorter clip is repeated along time. */
 export const crop = (
   { frames, mels, values }: LogMel,
   start: number,

@@ -1,4 +1,4 @@
-// Writes the synthetic suite to disk, in the layout of HEAR, and is the command that does so.
+// `deno task data synthetic`: writes the synthetic suite to disk in HEAR's layout.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { ensureFolder, type FileError, fileErrorText } from "../../../io/files.ts";
@@ -10,12 +10,12 @@ import { rate } from "../voices.ts";
 import { splitsOf, type SuiteOptions, suiteVersion, syntheticTasks, taskClips } from "./suite.ts";
 import { reasonOf } from "../../../io/reason.ts";
 
-/** A task that was written, or was there already. */
+/** A task that was written, or existed already. */
 export interface WrittenTask {
   readonly folder: string;
   readonly clips: number;
   readonly seconds: number;
-  /** Whether the same task was there, and was left as it is. */
+  /** Whether the same task existed and was left unchanged. */
   readonly wasThere: boolean;
 }
 
@@ -23,20 +23,20 @@ export interface WrittenTask {
 export type SuiteError =
   | { readonly _tag: "Files"; readonly error: FileError }
   | { readonly _tag: "Interrupted" }
-  /** Something else has the name of a task's folder. */
+  /** A task's folder exists with other content. */
   | { readonly _tag: "Occupied"; readonly folder: string };
 
 /**
- * Writes the ten tasks, or some of them, as folders in `folder`, each whole or not at all, as
- * `deno task evaluate` reads them. A task that is there with the same seed and number of clips is left
- * as it is; one with others is an error. `onTask` hears of each task when it is there.
+ * Writes the ten tasks, or some of them, as folders in `folder`, each complete or not at all, in the
+ * layout that `deno task evaluate` reads. An existing task with the same seed and number of clips is left
+ * unchanged; with others it is an error. `onTask` is called after each task.
  */
 export const writeSuite = (
   folder: string,
   options: SuiteOptions,
   { tasks = syntheticTasks, onTask = () => {}, signal }: {
     readonly tasks?: readonly SyntheticTask[];
-    /** Once it is aborted no more is written, and no half of a task is left. */
+    /** Stops writing when aborted; a partial task is removed. */
     readonly signal?: AbortSignal;
     readonly onTask?: (written: WrittenTask) => void;
   } = {},
@@ -114,7 +114,7 @@ async function writeTask(
     try {
       remove(partial);
     } catch {
-      // It is hidden, and goes the next time.
+      // It is hidden, and is removed the next time.
     }
   };
   try {
@@ -165,7 +165,7 @@ const remove = (path: string): void => {
   }
 };
 
-// A folder comes to be whole or not at all, so its metadata tells what is in it.
+// A folder is complete if it exists, so its metadata describes its content.
 function kept(
   folder: string,
   metadata: Readonly<Record<string, unknown>>,
