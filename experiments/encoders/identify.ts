@@ -1,5 +1,5 @@
-// Identifies the encoder of a checkpoint from the names and shapes of its tensors alone: published
-// files have no description.
+// Identifies the encoder of a checkpoint from the names and shapes of its tensors alone: published files
+// have no description.
 import * as E from "fp-ts/Either.js";
 import { publishedFrontEnd } from "../../models/frontend.ts";
 import {
@@ -13,17 +13,17 @@ import { quoted } from "../../backends/runtime/text.ts";
 /** Shapes of tensors by name. */
 export type Shapes = ReadonlyMap<string, readonly number[]>;
 
-/** What is told from them. */
+/** The identified encoder. */
 export interface Recognised {
   readonly encoder: FamilyEncoder;
-  /** Frames of the spectrograms that its positions are made for; they have 80 mel bands. */
+  /** Frames that its position table is made for, with 80 mel bands. */
   readonly frames: number;
 }
 
-/** More blocks than any encoder has; building them would take long. */
+/** Maximum number of blocks; building more would take long. */
 const mostBlocks = 256;
 
-/** Tensors of every family that tell its sizes, with their number of axes. */
+/** Tensors that all families have, with their number of axes; sizes are read from them. */
 const shell = {
   "patch_embed.proj.weight": 4,
   "pos_embed": 3,
@@ -31,7 +31,7 @@ const shell = {
   "encoder_norm.weight": 1,
 };
 
-/** The same in blocks; the first of each is what a family is known by. */
+/** The same for blocks; the first tensor of each family identifies it. */
 const marks: Readonly<Record<FamilyName, Readonly<Record<string, number>>>> = {
   transformer: { "attn.qkv_layer.weight": 2, "mlp.layer1.weight": 2 },
   mamba: { "mixer.A_log": 2, "mixer.conv1d.weight": 3 },
@@ -43,10 +43,10 @@ const marks: Readonly<Record<FamilyName, Readonly<Record<string, number>>>> = {
 };
 
 /**
- * The encoder whose tensors have these names and shapes. What they do not tell is as published: the
- * order of tokens, the form of scans. A Transformer's `heads` leave no trace either; without the
- * option they are those of the published size with this width, or one per 64 channels. A left is a
- * sentence that says what was missing or made no sense.
+ * The encoder whose tensors have these names and shapes. What these do not determine (order of tokens,
+ * form of scans) is as published. Neither do they determine a Transformer's `heads`: by default, those of
+ * the published size with this width, or one per 64 channels. On the left, a sentence that says what was
+ * missing or inconsistent.
  */
 export const recognise = (
   shapes: Shapes,
@@ -132,14 +132,14 @@ export const recognise = (
   }
 };
 
-/** The name of the published size that an encoder has. */
+/** The name of the published size of an encoder, if it has one. */
 export const sizeOf = (encoder: FamilyEncoder): string | undefined =>
   sizeNames.find((size) => {
     const { dim, depth } = publishedEncoder(encoder.family, size);
     return dim === encoder.dim && depth === encoder.depth;
   });
 
-// What names and shapes do not tell, as published.
+// Settings that names and shapes do not determine, as published.
 const base = <F extends FamilyName>(family: F): Extract<FamilyEncoder, { readonly family: F }> =>
   publishedEncoder(family, "tiny") as Extract<FamilyEncoder, { readonly family: F }>;
 
@@ -163,7 +163,7 @@ const strangerText = (shapes: Shapes): string => {
     `${known.at(-1)} are; it has ${shapes.size}${names === "" ? "" : `, such as ${names}`}`;
 };
 
-/** How many blocks there are; they must be numbered from 0 without gaps. */
+/** The number of blocks; they must be numbered from 0 without gaps. */
 const blocksOf = (shapes: Shapes): E.Either<string, number> => {
   const numbers = new Set(
     [...shapes.keys()].flatMap((name) => {
