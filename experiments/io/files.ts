@@ -1,31 +1,29 @@
-// Atomic files: a file is written under another name in the same folder and renamed when complete,
-// so that neither an error nor a kill leaves half of one, or loses the previous one.
+// Atomic files: a file is written under another name in the same folder and renamed when complete, so that
+// neither an error nor a kill leaves a partial file or loses the previous one.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { reasonOf } from "./reason.ts";
 
-/** Why a file or folder could not be made. */
+/** Why a file or folder could not be written. */
 export interface FileError {
-  /** What kind of error it is. */
   readonly _tag: "FileError";
-  /** What was asked for. */
+  /** The operation. */
   readonly doing: "write the file" | "make the folder" | "write into the folder";
-  /** Where. */
   readonly path: string;
-  /** What stood in the way, in words. */
+  /** The reason in words. */
   readonly reason: string;
 }
 
 /**
- * Writes a file whole: whoever opens `path` sees the old content or the new one, nothing between.
- * The folder must exist. On an error the file is as it was, and nothing else is left. Writers of
- * one path must follow one another; a killed one's `.partial` file is replaced by the next.
+ * Writes a file atomically: whoever opens `path` sees the old content or the new one. The folder must
+ * exist. On an error the file is unchanged, and nothing else is left. Writers of one path must not
+ * overlap; the `.partial` file of a killed one is replaced by the next.
  */
 export const writeWhole =
   (path: string, content: Uint8Array | string): TaskEither<FileError, void> => () => {
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
     const partial = `${path}.partial`;
-    // Synchronous, so that no handler of an interrupt can end the process between the parts.
+    // Synchronous, so that no signal handler can end the process in between.
     return attempt("write the file", path, () => {
       try {
         writeSynced(partial, bytes);
@@ -37,26 +35,26 @@ export const writeWhole =
     });
   };
 
-/** A path of a folder without slashes at its end. */
+/** A path without trailing slashes. */
 export const withoutSlash = (path: string): string => path.replace(/\/+$/, "");
 
 /**
- * Makes a folder and those above it where they are missing, and makes sure that files can be
- * written in it: a run should fail before its work, not after.
+ * Creates a folder and its missing parents, and makes sure that files can be written in it: a run should
+ * fail before its work, not after.
  */
 export const ensureFolder = (path: string): TaskEither<FileError, void> => async () => {
   const made = await attempt("make the folder", path, () => {
     Deno.mkdirSync(path, { recursive: true });
   });
   return E.isLeft(made) ? made : await attempt("write into the folder", path, () => {
-    // One name for all, so that what a kill leaves between the two is gone the next time.
+    // A fixed name, so that a file left by a kill is removed the next time.
     const probe = `${path}/.writable`;
     Deno.writeTextFileSync(probe, "");
     removeIfThere(probe);
   });
 };
 
-/** Why a file or folder could not be made, in one sentence. */
+/** Why a file or folder could not be written, in one sentence. */
 export function fileErrorText(error: FileError): string {
   return `cannot ${error.doing} ${error.path}: ${error.reason}`;
 }
@@ -71,7 +69,7 @@ function removeIfThere(path: string): void {
   try {
     Deno.removeSync(path);
   } catch {
-    // It never came to be, or cannot be removed: the error that led here says more.
+    // Never created, or not removable: the original error says more.
   }
 }
 
@@ -88,7 +86,7 @@ function attempt(
   })));
 }
 
-/** Why something could not be written: the common reasons say what to do; else the system's message. */
+/** Why something could not be written: common reasons say what to do, others are the system's message. */
 export function reasonText(error: unknown): string {
   switch ((error as { readonly code?: string }).code) {
     case "EACCES":

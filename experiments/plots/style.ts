@@ -1,4 +1,4 @@
-// The style of reports: one column of text and tables, light or dark as the reader's system is.
+// The style of reports: one column of text and tables, light or dark as the reader's system is set.
 
 /** The style sheet of a report. */
 export const style = `
@@ -110,7 +110,7 @@ pre { overflow-x: auto; padding: 1rem; background: var(--faint); border-radius: 
 }
 `;
 
-/** Colours of the families of encoders, where they are drawn beside each other. */
+/** Colours of the encoder families in comparisons. */
 export const familyStyle = `
 :root { --transformer: var(--held-out); --mamba: var(--train); --xlstm: #2f7d57; --module: #9a6a12; }
 @media (prefers-color-scheme: dark) { :root { --xlstm: #74c69d; --module: #dcb25f; } }

@@ -1,11 +1,11 @@
-// Compares a golden file: tensors read as expressions, the tolerances, one row per tensor.
+// Compares a golden file: tensors read as expressions, tolerances, one row per tensor.
 import type { Backend, Output, Values } from "../../../backends/backend.ts";
 import type { AnyTensor, Tensor } from "../../../dsl/axes.ts";
 import * as F from "../../../dsl/ops.ts";
 import * as initialise from "../../../models/initialisers.ts";
 import type { TensorData } from "../../../backends/runtime/safetensors.ts";
 
-/** How one tensor of a golden file compares. */
+/** The comparison of one tensor of a golden file. */
 export interface Row {
   readonly file: string;
   readonly tensor: string;
@@ -27,7 +27,7 @@ export interface Golden {
   readonly kind: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, TensorData>;
-  /** What stands beside the file under the same name as JSON: the tiny models' checksums. */
+  /** The JSON file of the same name: checksums of the tiny models. */
   readonly companion?: TinyCompanion;
 }
 
@@ -58,7 +58,7 @@ export const tensorOf = (golden: Golden, name: string): TensorData => {
 export const shapeOf = (golden: Golden, name: string): readonly number[] =>
   tensorOf(golden, name).shape;
 
-/** An input with the axes that its shape is read as. */
+/** An input with named axes for its shape. */
 export const inputOf = <K extends string>(
   golden: Golden,
   name: string,
@@ -102,7 +102,7 @@ export const numberFrom = (golden: Golden, key: string): number => {
   return value;
 };
 
-/** README of the goldens: this gradient nearly cancels; it is held to the scale of those beside it. */
+/** README of the goldens: this gradient nearly cancels, so its error is relative to its block's gradients. */
 export const cancels = (name: string): boolean => name.endsWith("igate.bias");
 
 /** The largest gradient of the same block. */
@@ -186,7 +186,7 @@ export const list = (golden: Golden, key: string): readonly number[] => {
   return value;
 };
 
-/** What stands in `tiny_<family>.json`. */
+/** The content of `tiny_<family>.json`. */
 export interface TinyCompanion {
   readonly seed: number;
   readonly config: Readonly<Record<string, number | boolean | readonly number[]>>;
