@@ -26,8 +26,8 @@ export interface DecoderSizes {
 }
 
 /**
- * Predicted values of every patch of `grid` from an encoder's output on the visible patches. All
- * tokens, also hidden ones, get the fixed sine-cosine positions.
+ * Predicts every patch of `grid` from the encoder's output on the visible patches. All tokens, hidden
+ * ones included, get the fixed sine-cosine positions.
  */
 export const decode =
   (encoder: Encoder, { dim, depth }: DecoderSizes, grid: Grid, mask: PerToken, at: Scope) =>

@@ -1,6 +1,6 @@
 // Embeddings of clips of any length, as the published runtime (RuntimeSSAST) computes them: the
-// spectrogram is standardised over the whole clip and filled up with zeros, its mean; stretches of
-// the model's length are encoded each by itself, and the rows that stand for filling are cut off.
+// spectrogram is standardised over the whole clip and padded with zeros (its mean); segments of the
+// model's length are encoded independently, and the rows that are padding are dropped.
 import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { nodeOf } from "../dsl/node.ts";
@@ -9,15 +9,15 @@ import { type Encoder, features } from "./encoder.ts";
 import type { Fidelity } from "./fidelity.ts";
 import type { Frames } from "./frontend.ts";
 
-/** How many stretches a clip is cut into, and how many rows of embeddings it has. */
+/** How many segments a clip is cut into, and how many rows of embeddings it has. */
 export interface Cut {
   readonly stretches: number;
   readonly rows: number;
 }
 
 /**
- * The cut of a clip of `frames` frames into stretches of `stretch` frames, each of which gives `steps`
- * rows. The share of the last stretches that is filling is cut off from the rows, rounded down.
+ * Cuts a clip of `frames` frames into segments of `stretch` frames with `steps` rows each. Of the last
+ * segment, rows are dropped in proportion to its padding, rounded down.
  */
 export const cutOf = (
   frames: number,
@@ -32,8 +32,8 @@ export const cutOf = (
 };
 
 /**
- * Where the rows of a clip stand, in milliseconds from its start: its duration in equal parts, as
- * published, although filling has a share in the last row.
+ * Times of a clip's rows in ms from its start: its duration in equal parts, as published, although the
+ * last row may be partly padding.
  */
 export const timestamps = (rows: number, samples: number, sampleRate: number): Float32Array =>
   Float32Array.from({ length: rows }, (_, row) => row * (1000 * samples / sampleRate) / rows);
@@ -44,7 +44,7 @@ export interface Moments {
   readonly deviation: number;
 }
 
-/** The moments that a spectrogram is standardised with. A sample of one value deviates by 0. */
+/** Mean and deviation for standardising a spectrogram. A single value has deviation 0. */
 export const momentsOf = (values: Float32Array, of: Fidelity["deviation"]): Moments => {
   let total = 0;
   for (const value of values) total += value;
@@ -55,19 +55,19 @@ export const momentsOf = (values: Float32Array, of: Fidelity["deviation"]): Mome
   return { mean, deviation: Math.sqrt(squares / freedom) };
 };
 
-/** Numbers of clips. */
+/** One number per clip. */
 export type PerClip = Tensor<{ batch: number }>;
 
-/** Stretches of log-mel spectrograms, with the moments of the clips that they are from. */
+/** Segments of log-mel spectrograms, with mean and deviation of the clips they were cut from. */
 export interface Stretches {
   readonly logs: Frames<"mel">;
-  /** Frames that are of the clip; those after them are filling. */
+  /** Frames that belong to the clip; the rest is padding. */
   readonly frames: PerClip;
   readonly mean: PerClip;
   readonly deviation: PerClip;
 }
 
-/** Stretches standardised as in `standardise` of the front end, with zeros for filling. */
+/** Segments standardised as by the front end's `standardise`, with zeros as padding. */
 export const standardisedStretches = (
   { logs, frames, mean, deviation }: Stretches,
 ): Frames<"mel"> =>
@@ -77,7 +77,7 @@ export const standardisedStretches = (
     return select(less(time, frames), standard, constant(0));
   });
 
-/** Rows of embeddings of stretches. */
+/** The rows of embeddings of segments. */
 export const embedStretches =
   (encoder: Encoder, rows: Fidelity["rows"]) =>
   (x: Stretches): Tensor<{ batch: number; step: number; feature: number }> =>

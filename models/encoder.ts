@@ -49,11 +49,11 @@ import { type Family, type Order, stack } from "./stack.ts";
 export interface Shell {
   /** Channels of a token; a multiple of 4. */
   readonly dim: number;
-  /** Blocks. */
+  /** Number of blocks. */
   readonly depth: number;
   readonly order: Order;
   readonly norm: Norm;
-  /** How tokens know where they stand: added sines, a learnt table, rotation in attention, or not. */
+  /** How positions are encoded: added sines, a learnt table, rotation in attention, or not at all. */
   readonly positions: "sin-cos" | "learned" | "rotary" | "none";
   /** Learnt tokens that hold no patch (Darcet et al. 2024), after the class token. */
   readonly registers: number;
@@ -66,7 +66,7 @@ export type Encoder = Family & Shell & { readonly patch: PatchSize };
 
 const root: Scope = (name) => name;
 
-/** A learnt vector, stored with two axes of size 1 before it. */
+/** A learnt vector, stored with two leading axes of size 1. */
 export const learntToken = (
   at: Scope,
   name: string,
@@ -78,7 +78,7 @@ export const learntToken = (
     0,
   );
 
-/** The table of positions, a row per patch after one for the class token; undefined without one. */
+/** The table of positions: a row for the class token, then one per patch; undefined without one. */
 const tableOf = (
   at: Scope,
   { dim, patch, positions: kind }: Encoder,
@@ -124,13 +124,13 @@ const positioned = (
   table: Tensor<{ token: number; channel: number }> | undefined,
 ): Sequence => table === undefined ? x : on.add(x, slice(table, "token", 1, tokens(x)));
 
-/** What is hidden from an encoder: patches by a learnt token, with or without their positions. */
+/** Which patches are replaced by a learnt token, with or without their positions. */
 export interface Hidden {
   readonly mask: PerToken;
   readonly positions: Fidelity["maskedPositions"];
 }
 
-/** Options of encoding: what is hidden; a random key turns stochastic depth on. */
+/** Options of encoding: what is hidden, and a random key, which turns stochastic depth on. */
 export interface EncodeOptions {
   readonly hidden?: Hidden;
   readonly key?: Key;
@@ -139,7 +139,7 @@ export interface EncodeOptions {
 
 /**
  * All output tokens of the encoder: class token, registers, patches. Hidden patches are replaced by
- * one learnt token; as published it replaces the position as well ("dropped").
+ * one learnt token; as published ("dropped"), it replaces the position as well.
  */
 export const encode =
   (encoder: Encoder, { hidden, key, at = root }: EncodeOptions = {}) =>
@@ -161,7 +161,7 @@ export const encode =
       return run(at, encoder, seen, classToken(at, dim, batch, table), key);
     });
 
-/** The output tokens of an encoder that sees only the patches at `places`; first as in `encode`. */
+/** The output tokens of an encoder that sees only the patches at `places`, in the order of `encode`. */
 export const encodeVisible = (
   encoder: Encoder,
   places: Tensor<{ batch: number; slot: number }>,
@@ -176,11 +176,11 @@ export const encodeVisible = (
     return run(at, encoder, seen, classToken(at, encoder.dim, batch, table), key);
   });
 
-/** Output tokens of patches alone: without class token and registers. */
+/** Output tokens of the patches only, without class token and registers. */
 export const patchTokens = (encoder: Encoder, h: Sequence): Sequence =>
   slice(h, "token", 1 + encoder.registers, tokens(h) - 1 - encoder.registers);
 
-/** Predicted values of every patch: linear, GELU, linear. Published first biases: see PAPER 3.4. */
+/** Predicted values of every patch: linear, GELU, linear. Published initial biases: see PAPER 3.4. */
 export const predict =
   (encoder: Encoder, at: Scope = root) =>
   (h: Sequence): Tensor<{ batch: number; token: number; pixel: number }> =>
@@ -193,9 +193,9 @@ export const predict =
     });
 
 /**
- * Features of a clip without hiding anything, a row per time step of the grid: the tokens of its
- * frequencies side by side. As published ("frequency") tokens are regrouped as if frequency were
- * the slower axis of the sequence, which it is not.
+ * Features of a clip with nothing hidden, a row per time step of the grid: the tokens of all its
+ * frequencies, concatenated. As published ("frequency"), tokens are grouped as if frequency were the
+ * slower axis of the sequence, which it is not.
  */
 export const features =
   (encoder: Encoder, rows: Fidelity["rows"]) =>

@@ -1,7 +1,7 @@
-// Where the published code and sound practice part. "faithful" is what the published code does, to
-// the bit where it can be; "corrected" mends each point, and each has a name of its own.
+// Where the published code differs from sound practice. "faithful" does what the published code does,
+// bit for bit where possible; "corrected" fixes each point. Each point has its own name.
 
-/** The points; every one is an option of an experiment. */
+/** The points; each is an option of an experiment. */
 export interface Fidelity {
   /**
    * Whether the token that stands for a hidden patch carries its position. Published: "dropped", so
@@ -10,24 +10,24 @@ export interface Fidelity {
    */
   readonly maskedPositions: "dropped" | "kept";
   /**
-   * Patches that the loss is over. Published, and kept: "all". Embeddings are outputs at patches that
-   * are seen, which "masked", usual where a decoder fills in, leaves to chance
+   * Patches that the loss is computed over. Published, and kept: "all". Embeddings are outputs at
+   * visible patches, which "masked", usual with a decoder, does not train
    * (docs/decisions/0014-loss-over-all-patches.md).
    */
   readonly loss: "all" | "masked";
   /**
-   * Which axis is taken for the slower one when output tokens are put together to a row per time
-   * step. Tokens are in time order; published: "frequency", which mixes five time steps in a row.
+   * Which axis counts as the slower one when output tokens are combined into one row per time step.
+   * Tokens are in time order; published: "frequency", which mixes five time steps in a row.
    */
   readonly rows: "frequency" | "time";
   /**
    * Standard deviation that an embedded clip is divided by. Published: "sample" (n - 1), although
-   * training divides by the "population" one (n).
+   * training divides by the "population" deviation (n).
    */
   readonly deviation: "sample" | "population";
   /**
-   * Silence after a clip whose frames fill its last stretch. Published: "always", a whole stretch of
-   * nothing that is run and cut off again; else only "as needed".
+   * Padding of a clip whose frames fill its last segment exactly. Published: "always" adds a whole
+   * segment of silence, which is encoded and dropped again; "as needed" adds none.
    */
   readonly padding: "always" | "as needed";
 }
@@ -41,7 +41,7 @@ export const faithful: Fidelity = {
   padding: "always",
 };
 
-/** The same with every point mended that needs it: the default of new experiments. */
+/** The same with every point fixed that needs it: the default of new experiments. */
 export const corrected: Fidelity = {
   maskedPositions: "kept",
   loss: "all",

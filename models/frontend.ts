@@ -1,5 +1,5 @@
-// Log-mel spectrograms, as torchaudio makes them: centred frames with reflected edges, periodic Hann
-// window, power spectrum, HTK mel filters without area normalisation, natural logarithm.
+// Log-mel spectrograms as in torchaudio: centred frames with reflected edges, periodic Hann window,
+// power spectrum, HTK mel filters without area normalisation, natural logarithm.
 import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { nodeOf } from "../dsl/node.ts";
@@ -20,7 +20,7 @@ import {
   sum,
 } from "../dsl/ops.ts";
 
-/** Sample rate in Hz, transform and step in samples, mel bands between two frequencies in Hz. */
+/** Sample rate in Hz, FFT, window and hop in samples, mel bands between two frequencies in Hz. */
 export interface FrontEnd {
   readonly sampleRate: number;
   readonly fft: number;
@@ -42,7 +42,7 @@ export const publishedFrontEnd: FrontEnd = {
   fMax: 8000,
 };
 
-/** What is added before the logarithm: the distance from 1 to the next float32. */
+/** Added before the logarithm: the distance from 1 to the next float32. */
 export const logEpsilon = 2 ** -23;
 
 /** Samples of clips, from -1 to 1. */
@@ -52,7 +52,7 @@ export type Frames<K extends string> = Tensor<
   { batch: number; time: number } & { [P in K]: number }
 >;
 
-/** The periodic Hann window, in the middle of a transform. */
+/** The periodic Hann window, centred in the FFT frame. */
 export const hann = ({ fft, window }: FrontEnd): Float32Array => {
   const start = Math.floor((fft - window) / 2);
   return Float32Array.from({ length: fft }, (_, n) => {
@@ -61,9 +61,9 @@ export const hann = ({ fft, window }: FrontEnd): Float32Array => {
   });
 };
 
-/** Mel of a frequency in Hz on the HTK scale, and back. */
+/** Mel value of a frequency in Hz (HTK scale). */
 export const toMel = (hertz: number): number => 2595 * Math.log10(1 + hertz / 700);
-/** Frequency in Hz of a mel on the HTK scale. */
+/** Frequency in Hz of a mel value (HTK scale). */
 export const toHertz = (mel: number): number => 700 * (10 ** (mel / 2595) - 1);
 
 /** Triangular filters, a row per frequency bin and a column per band. */
@@ -86,7 +86,7 @@ export const melFilters = ({ sampleRate, fft, mels, fMin, fMax }: FrontEnd): Flo
   return filters;
 };
 
-/** Samples with `margin` more on both sides, reflected at the ends. */
+/** Samples with `margin` more at both ends, reflected. */
 const reflected = (x: Waveform, margin: number): Waveform => {
   const samples = sizeOf(nodeOf(x).axes, "sample");
   const positions = Uint32Array.from({ length: samples + 2 * margin }, (_, k) => {
@@ -97,7 +97,7 @@ const reflected = (x: Waveform, margin: number): Waveform => {
   return rename(gather(x, "sample", where), "padded", "sample");
 };
 
-/** Power spectra of frames that begin every `hop` samples; the caller has dealt with the edges. */
+/** Power spectra of frames that begin every `hop` samples; padding is the caller's. */
 export const powerSpectrum = (front: FrontEnd) => (x: Waveform): Frames<"bin"> =>
   named("power spectrum", () => {
     const { fft, hop } = front;
@@ -126,7 +126,7 @@ export const melEnergies = (front: FrontEnd) => (power: Frames<"bin">): Frames<"
   return contract(power, filters, "bin");
 };
 
-/** Log-mel spectrograms of samples whose edges the caller has dealt with: no padding is done. */
+/** Log-mel spectrograms of samples that the caller has padded. */
 export const logMelOfFrames = (front: FrontEnd) => (x: Waveform): Frames<"mel"> =>
   named("log-mel", () => log(add(melEnergies(front)(powerSpectrum(front)(x)), logEpsilon)));
 

@@ -6,8 +6,8 @@ import { add, exp, iota, maximum, neg, sub, toFloat } from "../dsl/ops.ts";
 import { normal, uniform } from "../dsl/random.ts";
 
 /**
- * Initialisers of the same numbers are one object: a parameter that is made in two places, as that of a
- * block which is run in both directions, is then one leaf and has one gradient.
+ * Memoises initialisers, so that equal arguments give the same object: a parameter used in two places,
+ * such as in a block that runs in both directions, is then one leaf with one gradient.
  */
 const once = <P extends readonly (number | string)[]>(
   make: (...of: P) => Initialiser,
@@ -62,7 +62,7 @@ export const stepSizes: (low: number, high: number, least: number) => Initialise
   },
 );
 
-/** Evenly spaced numbers from `low` to `high` along the only axis. */
+/** Evenly spaced numbers from `low` to `high` along the single axis. */
 export const ramp: (low: number, high: number) => Initialiser = once(
   (low: number, high: number) => (_, axes) => {
     const length = volume(axes);
@@ -74,9 +74,9 @@ export const ramp: (low: number, high: number) => Initialiser = once(
 );
 
 /**
- * Biases of the sLSTM gates i, f, z, o of heads of `units`: zero but for the forget gate, which
- * falls from 5 to -7 within a head by a power that grows with the block's place in the stack (0 to 1),
- * as published with the xLSTM code.
+ * Biases of the sLSTM gates i, f, z, o of heads of `units`: zero except for the forget gate, which
+ * falls from 5 to -7 within a head by a power that grows with the block's position in the stack
+ * (0 to 1), as in the published xLSTM code.
  */
 export const gateBias: (units: number, place: number) => Initialiser = once((
   units: number,

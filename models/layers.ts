@@ -1,4 +1,4 @@
-// What all encoders are made of. A sequence has the axes batch, token and channel; weights have the
+// Layers that all encoders share. A sequence has the axes batch, token and channel; weights have the
 // names, shapes and order of the published checkpoints.
 import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
@@ -26,20 +26,20 @@ export type Sequence = Tensor<{ batch: number; token: number; channel: number }>
 /** Vectors of every head at every token. */
 export type Heads = Tensor<{ batch: number; head: number; token: number; feature: number }>;
 
-/** The full name of a parameter from its name within a part of the model. */
+/** Maps a name within a part of the model to a parameter's full name. */
 export type Scope = (name: string) => string;
 
 /** A part of a model: `scope("blocks.0")("norm.weight")` is `blocks.0.norm.weight`. */
 export const scope = (prefix: string, outer: Scope = (name) => name): Scope => (name) =>
   outer(prefix === "" ? name : `${prefix}.${name}`);
 
-/** How many channels a sequence has. */
+/** Number of channels of a sequence. */
 export const channels = (x: Sequence): number => sizeOf(nodeOf(x).axes, "channel");
 
-/** How many tokens a sequence has. */
+/** Number of tokens of a sequence. */
 export const tokens = (x: Sequence): number => sizeOf(nodeOf(x).axes, "token");
 
-/** Channels as heads of as many features each. */
+/** Splits channels into heads of equally many features. */
 export const toHeads = (x: Sequence, heads: number): Heads =>
   split(x, "channel", { head: heads, feature: channels(x) / heads });
 
@@ -63,7 +63,7 @@ export const linear = (
   return bias ? on.add(y, param(at("bias"), { channel: to }, biasInit ?? fanIn(from))) : y;
 };
 
-/** Block-diagonal linear map: each group of channels has a matrix of its own, (group, out, in). */
+/** Block-diagonal linear map: each group of channels has its own matrix, (group, out, in). */
 export const linearHeadwise =
   (at: Scope, groups: number, init: Initialiser = zeros) => (x: Sequence): Sequence => {
     const size = channels(x) / groups;
@@ -72,10 +72,10 @@ export const linearHeadwise =
     return merge(y, ["group", "out"], "channel");
   };
 
-/** Which norm: with its mean taken out (Ba, Kiros and Hinton 2016), or not (Zhang, Sennrich 2019). */
+/** Layer norm (Ba, Kiros and Hinton 2016), or RMS norm without the mean (Zhang, Sennrich 2019). */
 export type Norm = "layer" | "rms";
 
-/** x, less its mean, divided by its root of mean square + `eps`, over one axis. */
+/** x minus its mean, divided by its root mean square + `eps`, over one axis. */
 const normalised = <A, const K extends keyof A & string>(
   x: Tensor<A>,
   over: K,
@@ -87,7 +87,7 @@ const normalised = <A, const K extends keyof A & string>(
   return lift.mul(centred, recip(sqrt(add(mean(square(centred), over), eps))));
 };
 
-/** (x - mean) / √(variance + eps) · weight + bias over channels; RMS norm has no mean and no bias. */
+/** (x - mean) / √(variance + eps) · weight + bias over channels; RMS norm has neither mean nor bias. */
 export const norm =
   (at: Scope, eps: number, kind: Norm = "layer"): (x: Sequence) => Sequence => (x) =>
     named(`${kind} norm`, () => {

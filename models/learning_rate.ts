@@ -1,6 +1,6 @@
-// The learning rate: a straight line up, then half a cosine down.
+// The learning rate: linear warmup, then half a cosine down.
 
-/** Peak and least rate, the length of the rise and of the whole, in any one unit of time. */
+/** Peak and final rate, the length of the warmup and of the whole, in any one unit of time. */
 export interface Schedule {
   readonly peak: number;
   readonly least: number;

@@ -1,27 +1,27 @@
 // Loss scaling (Micikevicius et al., "Mixed precision training", 2018, section 3.2) as an expression: the
-// loss is multiplied by a scale, so that small gradients are not lost where values are stored as f16.
-// When a gradient overflows, nothing is updated and the scale is halved; when none has for a while, it
-// is doubled. PyTorch's numbers. The scale is a power of two, so it changes no digit of a result.
+// loss is multiplied by a scale, so that small gradients do not underflow where values are stored as f16.
+// When a gradient overflows, the update is skipped and the scale halved; after a while without overflow
+// it is doubled. PyTorch's constants. The scale is a power of two, so it changes no digit of a result.
 import type { AnyTensor } from "../dsl/axes.ts";
 import { add, constant, equal, maximum, minimum, mul, named, param, select } from "../dsl/ops.ts";
 import { filled, zeros } from "./initialisers.ts";
 import type { Scalar } from "./objective.ts";
 
-/** The names of what loss scaling keeps between steps: the scale, and the sound steps since it changed. */
+/** State of loss scaling between steps: the scale, and the finite steps since it last changed. */
 export const lossScaling = { scale: "lossScale", steps: "lossScale.steps" } as const;
 
-/** The scale at first. */
+/** The initial scale. */
 export const firstScale: number = 2 ** 16;
-/** The scale is doubled after so many sound steps. */
+/** Finite steps after which the scale is doubled. */
 const patience = 2000;
-/** The scale stays between these. */
+/** Bounds of the scale. */
 const least = 1, most = 2 ** 24;
 
-/** The scale, without axes. */
+/** The scale, a scalar. */
 export const lossScale = (): Scalar =>
   param(lossScaling.scale, {}, filled(firstScale), { trainable: false });
 
-/** The new values of what loss scaling keeps; `sound` holds where all gradients are finite. */
+/** New values of the loss scaling state; `sound` is true where all gradients are finite. */
 export const rescaled = (sound: Scalar): Readonly<Record<string, AnyTensor>> =>
   named("loss scale", () => {
     const now = lossScale(), steps = param(lossScaling.steps, {}, zeros, { trainable: false });

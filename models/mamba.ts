@@ -43,13 +43,13 @@ export interface MambaSizes {
   readonly conv: number;
   /** Inner channels per channel. */
   readonly expand: number;
-  /** How the scan is written: one step after another, or chunks that run side by side. */
+  /** How the scan is computed: step by step, or in chunks that run in parallel. */
   readonly form: "sequential" | "chunked";
 }
 
 type Step = Tensor<{ batch: number; token: number; state: number }>;
 
-/** What a selective scan reads: Δ after softplus, and A, B, C, u of the paper's section 3. */
+/** Inputs of a selective scan: Δ after softplus, and A, B, C, u of the paper's section 3. */
 export interface SelectiveScan {
   readonly u: Sequence;
   readonly delta: Sequence;
@@ -66,9 +66,9 @@ export const selectiveScan = ({ u, delta, A, B, C }: SelectiveScan): Sequence =>
   });
 
 /**
- * The same in chunks of `size` tokens: what each chunk adds to the state from nothing, the states at
- * chunk borders by a recurrence over chunks, then every chunk again from its border's state. A chunk
- * multiplies the state by exp(A Σ Δ).
+ * The same in chunks of `size` tokens: each chunk's contribution to the state from a zero state, the
+ * states at chunk borders by a recurrence over chunks, then every chunk again from its initial state. A
+ * chunk multiplies the state by exp(A Σ Δ).
  */
 export const chunkedSelectiveScan = (
   { u, delta, A, B, C }: SelectiveScan,
@@ -109,7 +109,7 @@ export const mixer = (at: Scope, sizes: MambaSizes) => (x: Sequence): Sequence =
     const { u, z } = parts(both, "channel", { u: inner, z: inner });
     const convolved = silu(causalConv(scope("conv1d", at), sizes.conv)(u));
     const y = selectiveSSM(at, sizes, Math.ceil(dim / 16))(convolved);
-    // The last map of a residual branch starts smaller the deeper the stack is (GPT-2's rule).
+    // The last linear map of a residual branch is initialised smaller in deeper stacks (GPT-2's rule).
     const init = within(1 / Math.sqrt(inner * sizes.depth));
     return linear(scope("out_proj", at), dim, { bias: false, init })(mul(y, silu(z)));
   });

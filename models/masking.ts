@@ -1,5 +1,5 @@
-// Which patches are hidden: those whose noise ranks highest, so exactly the same number in every
-// clip. Patches that share their noise are hidden together; which ones share is the kind of mask.
+// Random masks: the patches with the highest noise are hidden, so exactly the same number in every
+// clip. Patches that share their noise value are hidden together; the kind of mask says which do.
 import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { type Key, nodeOf } from "../dsl/node.ts";
@@ -28,23 +28,23 @@ export interface Grid {
   readonly frequency: number;
 }
 
-/** What hides together: single patches, whole time steps, whole bands, or rectangles. */
+/** What is hidden together: single patches, whole time steps, whole bands, or rectangles. */
 export type Masking =
   & { readonly ratio: number }
   & (
     | { readonly kind: "unstructured" | "time" | "frequency" }
-    /** Rectangles of so many patches, aligned with the grid's first corner. */
+    /** Rectangles of `block` patches, aligned with the grid's first corner. */
     | { readonly kind: "blocks"; readonly block: Grid }
   );
 
 /** How many of `tokens` patches stay visible: ⌊tokens · (100 - 100 · ratio) / 100⌋, as published. */
 export const visible = (tokens: number, ratio: number): number =>
-  // 100 - 70 · … can be a hair below a whole number; the published code has the same formula.
+  // 100 - 70 · … can be slightly below a whole number; the published code has the same formula.
   Math.floor((tokens * (100 - ratio * 100)) / 100);
 
 /**
- * The rank of each patch by its noise: the number of patches with smaller noise, or the same noise
- * and an earlier place. Counting needs no sort.
+ * The rank of each patch by its noise: the number of patches with smaller noise, or with equal noise
+ * and a lower index. Counting avoids a sort.
  */
 const ranks = (noise: PerToken): PerToken => {
   const tokens = sizeOf(nodeOf(noise).axes, "token");
@@ -55,14 +55,14 @@ const ranks = (noise: PerToken): PerToken => {
   return sum(select(less(other, noise), one, tie), "other");
 };
 
-/** 1 for patches that are hidden, 0 for visible ones: hidden are all but the `visible` smallest. */
+/** 1 for hidden patches, 0 for visible ones: all but those of the `visible` lowest ranks are hidden. */
 export const maskByRank = (noise: PerToken, ratio: number): PerToken =>
   named("mask", () => {
     const keep = visible(sizeOf(nodeOf(noise).axes, "token"), ratio) - 0.5;
     return toFloat(less(constant(keep), ranks(noise)));
   });
 
-/** Patches that hide together have the same number, in time-first order of the grid. */
+/** Group number of each patch, in time-first order of the grid; a group is hidden together. */
 const groups = (masking: Masking, grid: Grid): Uint32Array => {
   const size = masking.kind === "blocks" ? masking.block : {
     unstructured: { time: 1, frequency: 1 },
@@ -77,8 +77,8 @@ const groups = (masking: Masking, grid: Grid): Uint32Array => {
 };
 
 /**
- * A random mask for every clip. Where the ratio does not fall between two groups, the first patches
- * of one group stay visible and the rest of it is hidden.
+ * A random mask for every clip. Where the ratio would split a group, its first patches stay visible and
+ * the others are hidden.
  */
 export const randomMask = (key: Key, masking: Masking, grid: Grid, batch: number): PerToken => {
   const group = groups(masking, grid), token = group.length;
@@ -89,7 +89,7 @@ export const randomMask = (key: Key, masking: Masking, grid: Grid, batch: number
   return maskByRank(gather(noise, "group", literal({ token }, group)), masking.ratio);
 };
 
-/** Where each visible patch stands in the clip, in the order of the clip: u32 along `slot`. */
+/** The position of each visible patch in the clip, ascending: u32 along `slot`. */
 export const visiblePlaces = (
   mask: PerToken,
   count: number,
@@ -107,7 +107,7 @@ export const visiblePlaces = (
     return toU32(sum(place, "token"));
   });
 
-/** How many visible patches stand before each patch. */
+/** The number of visible patches before each patch. */
 export const slots = (mask: PerToken): PerToken => {
   const tokens = sizeOf(nodeOf(mask).axes, "token");
   const earlier = less(iota("other", tokens), iota("token", tokens));

@@ -31,10 +31,10 @@ import {
 import { joinChunks, toChunks } from "./sequences.ts";
 import type { Heads } from "./layers.ts";
 
-/** A number of every head at every token. */
+/** One number per head and token. */
 export type Gate = Tensor<{ batch: number; head: number; token: number }>;
 
-/** What the cell reads; the gates are given before their activations. */
+/** Inputs of the cell; the gates are given before their activations. */
 export interface MlstmInputs {
   readonly q: Heads;
   readonly k: Heads;
@@ -43,10 +43,10 @@ export interface MlstmInputs {
   readonly forgetGate: Gate;
 }
 
-/** How the cell is written: with all pairs of tokens, step by step, or both by chunks. */
+/** How the cell is computed: over all pairs of tokens, step by step, or both by chunks. */
 export type MlstmForm = "parallel" | "recurrent" | "chunkwise";
 
-/** Below any gate that matters; a difference with it is still a number. */
+/** Lower than any gate that matters; still finite after a subtraction. */
 const never = -1e30;
 
 /** The running maximum m' = max(m + decay, x) that keeps exponentials below 1. */
@@ -102,9 +102,9 @@ export const recurrentMlstm = ({ q, k, v, inputGate, forgetGate }: MlstmInputs):
   });
 
 /**
- * Chunks of `size` tokens: the parallel form within a chunk, and the recurrent one from chunk to
- * chunk, so that work and memory grow with the tokens and products stay large (Beck et al. 2025,
- * "Tiled flash linear attention"). g is a chunk's whole decay, b the decay from its start to a token.
+ * Chunks of `size` tokens: the parallel form within a chunk and the recurrent form between chunks, so
+ * that work and memory grow linearly with the tokens and products stay large (Beck et al. 2025, "Tiled
+ * flash linear attention"). g is a chunk's total decay, b the decay from its start to a token.
  */
 export const chunkwiseMlstm = (
   { q, k, v, inputGate, forgetGate }: MlstmInputs,

@@ -1,17 +1,17 @@
-// What pre-training minimises: the mean squared error of predicted patches.
+// The objective of pre-training: the mean squared error of predicted patches.
 import type { Tensor } from "../dsl/axes.ts";
 import { contract, div, mean, square, sub, sum } from "../dsl/ops.ts";
 import type { PerToken } from "./masking.ts";
 import type { Patches } from "./patches.ts";
 
-/** A loss. */
+/** A tensor without axes, such as a loss. */
 export type Scalar = Tensor<Record<never, never>>;
 
 /** Mean squared error of every patch. */
 const errors = (prediction: Patches, target: Patches): PerToken =>
   mean(square(sub(prediction, target)), "pixel");
 
-/** Mean squared error over the hidden patches of every clip by itself. */
+/** Mean squared error over the hidden patches of each clip. */
 export const lossPerClip = (
   prediction: Patches,
   target: Patches,

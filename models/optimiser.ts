@@ -25,7 +25,7 @@ import { zeros } from "./initialisers.ts";
 import { lossScale, rescaled } from "./loss_scale.ts";
 import type { Scalar } from "./objective.ts";
 
-/** AdamW's numbers. */
+/** Hyperparameters of AdamW. */
 export interface AdamW {
   readonly beta1: number;
   readonly beta2: number;
@@ -33,24 +33,24 @@ export interface AdamW {
   readonly weightDecay: number;
 }
 
-/** AdamW with what may stand around it; nothing of that was published. */
+/** AdamW with optional clipping and averaging, neither of which the published code has. */
 export interface Optimiser extends AdamW {
   /**
-   * The most that the root of the sum of squares of all gradients may be; larger ones are scaled down
-   * to it (Pascanu et al. 2013).
+   * Upper bound on the norm over all gradients; larger gradients are scaled down to it (Pascanu et al.
+   * 2013).
    */
   readonly clipNorm?: number;
-  /** Share of the old average in the exponential moving average of every parameter, below 1. */
+  /** Decay of the exponential moving average of every parameter, below 1. */
   readonly emaDecay?: number;
 }
 
-/** The whole optimiser, where the loss may be scaled. */
+/** The optimiser, optionally with loss scaling. */
 export interface Scaling extends Optimiser {
-  /** True when gradients are those of the scaled loss, see {@linkcode lossScale}. */
+  /** True when the gradients are those of the scaled loss, see {@linkcode lossScale}. */
   readonly lossScaling?: boolean;
 }
 
-/** As published: vectors, scalars and whatever is called a bias are not decayed. */
+/** Which parameters are decayed; as published, not vectors, scalars and anything called a bias. */
 export const decays = ({ name, axes }: Parameter): boolean =>
   Object.keys(axes).length > 1 && !name.endsWith(".bias");
 
@@ -118,22 +118,22 @@ export const adamW = (
   return updates;
 };
 
-/** The root of the sum of squares of all gradients. */
+/** The L2 norm over all gradients. */
 const normOf = (gradients: readonly AnyTensor[]): Scalar =>
   sqrt(gradients.map((g) => total(square(g))).reduce((a, b) => add(a, b)));
 
-/** New values of everything that a step of training changes, and the norm of its gradients if used. */
+/** New values of everything that a training step updates, and the norm of its gradients if computed. */
 export interface Step {
   readonly updates: Readonly<Record<string, AnyTensor>>;
-  /** Norm of the gradients before clipping; only where they are clipped. */
+  /** Norm of the gradients before clipping; only with clipping. */
   readonly gradientNorm?: Scalar;
-  /** The scale of the loss in this step; only where it is scaled. */
+  /** The loss scale of this step; only with loss scaling. */
   readonly lossScale?: Scalar;
 }
 
 /**
- * One step of the whole optimiser: clipping, AdamW, averaging. `step` counts from 1. Where the loss is
- * scaled, a step whose gradients are not finite changes nothing but the scale.
+ * One step of the optimiser: clipping, AdamW, averaging. `step` counts from 1. With loss scaling, a
+ * step whose gradients are not all finite changes only the scale.
  */
 export const optimise = (
   { clipNorm, emaDecay, lossScaling = false, ...options }: Scaling,
@@ -150,7 +150,7 @@ export const optimise = (
     : div(scaledNorm, scaling);
   const factors = [
     ...(scaling === undefined ? [] : [recip(scaling)]),
-    // As PyTorch has it: a norm of 0 divides nothing by 0, and what is short enough stays as it is.
+    // As in PyTorch: 1e-6 avoids a division by 0, and gradients within the bound are not scaled.
     ...(clipNorm === undefined
       ? []
       : [minimum(div(constant(clipNorm), add(norm!, 1e-6)), constant(1))]),

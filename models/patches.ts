@@ -1,4 +1,4 @@
-// A spectrogram as a sequence of patches: cutting, embedding, and the fixed code of their positions.
+// A spectrogram as a sequence of patches: cutting, embedding, and the fixed encoding of their positions.
 import type { Tensor } from "../dsl/axes.ts";
 import { sizeOf } from "../dsl/axes.ts";
 import { nodeOf } from "../dsl/node.ts";
@@ -32,7 +32,7 @@ export const gridOf = (
 
 /**
  * Cuts a spectrogram into patches. Published configurations put time first: token = t · F' + f.
- * Throws `AxisError` when the patch does not divide the spectrogram.
+ * Throws `AxisError` when the patch size does not divide the spectrogram's.
  */
 export const patchify = (
   x: Spectrogram,
@@ -62,9 +62,9 @@ export const embedPatches = (at: Scope, patch: PatchSize, dim: number) => (x: Pa
   });
 
 /**
- * The 2-D sine-cosine position code (He et al. 2022), a row per token after one of zeros for the
- * class token. The first half of the channels encodes the frequency index, the second the time
- * index; each half is sines, then cosines, of position / 10000^(k / (dim / 4)).
+ * The 2-D sine-cosine position encoding (He et al. 2022): a row of zeros for the class token, then a
+ * row per token. The first half of the channels encodes the frequency index, the second the time index;
+ * each half is sines, then cosines, of position / 10000^(k / (dim / 4)).
  */
 export const positionTable = (
   dim: number,
@@ -92,7 +92,7 @@ export const positionTable = (
   return table;
 };
 
-/** The position code as a parameter that is stored with the others and not trained. */
+/** The position encoding as a parameter that is stored in checkpoints and not trained. */
 export const positions = (
   at: Scope,
   dim: number,
@@ -105,7 +105,7 @@ export const positions = (
   return take(table, "one", 0);
 };
 
-/** A table of positions that is trained with the model: a row for the class token, one per patch. */
+/** A trained table of positions: a row for the class token, then one per patch. */
 export const learntPositions = (
   at: Scope,
   dim: number,

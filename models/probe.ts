@@ -42,23 +42,23 @@ import { foldIn, keyForName, uniform } from "../dsl/random.ts";
 import { fanIn, ones, spread, zeros } from "./initialisers.ts";
 import { adamW } from "./optimiser.ts";
 
-/** What decides which programs a probe has. */
+/** Sizes that determine a probe's programs. */
 export interface ProbeSizes {
-  /** Probes that are trained at once. */
+  /** Probes trained in parallel. */
   readonly trials: number;
   /** Clips of all splits: the first axis of the parameters `embeddings` and `targets`. */
   readonly clips: number;
-  /** Numbers in an embedding. */
+  /** Size of an embedding. */
   readonly features: number;
   /** Hidden layers; published: one of 1024 units. */
   readonly layers: number;
   readonly hidden: number;
   readonly classes: number;
-  /** One label for each clip, or any number of them. */
+  /** One label per clip, or any number of them. */
   readonly prediction: "multiclass" | "multilabel";
 }
 
-/** A number for each trial. */
+/** One number per trial. */
 export type PerTrial = Tensor<{ trial: number }>;
 type Rows = Tensor<{ trial: number; row: number }>;
 type Channels = Tensor<{ trial: number; row: number; channel: number }>;
@@ -79,7 +79,7 @@ interface Training {
   readonly key: Key<{ trial: number }>;
 }
 
-/** Some values, and new values of parameters that are not trained. */
+/** Activations, and new values of parameters that are not trained. */
 interface Layered {
   readonly y: Channels;
   readonly updates: Updates;
@@ -88,9 +88,9 @@ interface Layered {
 /** How many rows of each trial count; 1 where none does. */
 const counted = (present: Rows): PerTrial => maximum(sum(present, "row"), constant(1));
 
-/** The parts of a network whose every parameter has the axis of trials. */
+/** The layers of the network; every parameter has the axis `trial`. */
 const layersOf = ({ trials, hidden }: ProbeSizes) => {
-  /** y = W x + b; weights are (out, in) and biases start as in PyTorch. */
+  /** y = W x + b; weights are (out, in), and biases are initialised as in PyTorch. */
   const linear =
     (name: string, from: number, to: number, gain: number) => (x: Channels): Channels => {
       const weights = { trial: trials, out: to, channel: from };
@@ -100,7 +100,7 @@ const layersOf = ({ trials, hidden }: ProbeSizes) => {
       return on.add(y, bias);
     };
 
-  /** Batch norm (Ioffe and Szegedy 2015) over the rows that count, or by the running moments. */
+  /** Batch norm (Ioffe and Szegedy 2015) over the valid rows, or with the running moments. */
   const batchNorm = (name: string, training?: Training) => (x: Channels): Layered => {
     const own = (part: string, init: Initialiser, trainable: boolean) =>
       param(`${name}.${part}`, { trial: trials, channel: hidden }, init, { trainable });
@@ -132,7 +132,7 @@ const layersOf = ({ trials, hidden }: ProbeSizes) => {
   return { linear, batchNorm };
 };
 
-/** Dropout (Srivastava et al. 2014): the units that are kept become so much larger. */
+/** Dropout (Srivastava et al. 2014): kept units are scaled by 1 / (1 - dropout). */
 const dropped =
   (name: string, hidden: number, rows: number, { dropout, key }: Training) =>
   (x: Channels): Channels => {
@@ -142,13 +142,13 @@ const dropped =
     return mul(x, select(less(chance, dropout), constant(0), kept));
   };
 
-/** The network on rows of embeddings: logits, and new running moments when it is trained. */
+/** The network on rows of embeddings: logits, and in training the new running moments. */
 const logits = (sizes: ProbeSizes, rows: number, training?: Training) => (x: Channels): Layered => {
   const { features, layers, hidden, classes } = sizes;
   const { linear, batchNorm } = layersOf(sizes);
   let y = x, updates: Updates = {}, from = features;
   for (let k = 0; k < layers; k++) {
-    // The gain is that of what stands before: nothing for the first, a ReLU for the others.
+    // The gain depends on the layer before: none for the first, a ReLU for the others.
     const before = linear(`hidden.${k}`, from, hidden, k === 0 ? 1 : Math.SQRT2)(y);
     const normal = named("batch norm", () => batchNorm(`norm.${k}`, training)(before));
     updates = { ...updates, ...normal.updates };
@@ -163,7 +163,7 @@ const logits = (sizes: ProbeSizes, rows: number, training?: Training) => (x: Cha
   return { y: linear("output", from, classes, gain)(y), updates };
 };
 
-/** The loss of every row: cross-entropy, or the mean over classes of binary cross-entropies. */
+/** The loss of every row: cross-entropy, or the mean over classes of binary cross-entropy. */
 const losses = (prediction: ProbeSizes["prediction"], logit: Channels, target: Channels): Rows => {
   if (prediction === "multilabel") {
     return mean(sub(softplus(logit), mul(logit, target)), "channel");
@@ -174,7 +174,7 @@ const losses = (prediction: ProbeSizes["prediction"], logit: Channels, target: C
   return sub(log(sum(exp(shifted), "channel")), chosen);
 };
 
-/** Rows of what all trials read, by the input `rows`, positions along the axis of clips. */
+/** Rows of the shared embeddings and targets at the input `rows`, positions along the axis of clips. */
 const batchOf = ({ trials, clips, features, classes }: ProbeSizes, rows: number) => {
   const positions = input("rows", { trial: trials, row: rows }, "u32");
   const held = (name: string, size: number): Channels => {
@@ -192,9 +192,8 @@ const keyOf = ({ trials }: ProbeSizes): Key<{ trial: number }> => ({
 
 /**
  * One step of Adam for every trial, on `rows` clips of each. Inputs, all by trial: `rows` (positions,
- * `[trial, row]`), `present` (1 for a row that counts, else 0), `rate`, `dropout`, `step` (u32,
- * from 0), `seed` and `stream`. A trial without a row that counts stays as it is. The loss is that of
- * each trial.
+ * `[trial, row]`), `present` (1 for a valid row, else 0), `rate`, `dropout`, `step` (u32, from 0),
+ * `seed` and `stream`. A trial without valid rows is not updated. Gives each trial's loss.
  */
 export const probeStep = (sizes: ProbeSizes, rows: number): {
   readonly loss: PerTrial;
@@ -231,7 +230,7 @@ export const probeStep = (sizes: ProbeSizes, rows: number): {
   };
 };
 
-/** What the probes say of clips, as probabilities `[trial, row, channel]`: input `rows`. */
+/** The probes' predictions for clips, as probabilities `[trial, row, channel]`: input `rows`. */
 export const probePredictions = (sizes: ProbeSizes, rows: number): Channels => {
   const { y } = logits(sizes, rows)(batchOf(sizes, rows).embeddings);
   return sizes.prediction === "multilabel" ? sigmoid(y) : softmax(y, "channel");

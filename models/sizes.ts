@@ -11,18 +11,18 @@ const table = {
   huge: { dim: 1280, depth: 32, heads: 16 },
 } as const;
 
-/** The names of the sizes. */
+/** Size names. */
 export type SizeName = keyof typeof table;
-/** The names of the families: SSAST, SSAM and AxLSTM in the papers. */
+/** Family names: SSAST, SSAM and AxLSTM in the papers. */
 export type FamilyName = Exclude<Encoder["family"], "module">;
 
-/** An encoder of one of the families, which is data alone. */
+/** An encoder of one of the families; plain data, unlike a user's module. */
 export type FamilyEncoder = Extract<Encoder, { readonly family: FamilyName }>;
 
-/** All size names, smallest of the published three first. */
+/** All size names, the smallest of the published three first. */
 export const sizeNames: readonly SizeName[] = Object.keys(table) as SizeName[];
 
-/** What all published encoders have in common. */
+/** Settings that all published encoders share. */
 const shell = {
   patch: { time: 4, frequency: 16 },
   norm: "layer",
@@ -32,8 +32,8 @@ const shell = {
 } as const;
 
 /**
- * The published encoder of a family and size. The mLSTM cells have four heads at every size, whatever
- * the table says; `expand` 3 and twice the depth are the variants that the code has besides.
+ * The published encoder of a family and size. mLSTM cells have four heads at every size, whatever the
+ * table says; `expand` 3 with twice the depth is a variant that the published code has as well.
  */
 export const publishedEncoder = (family: FamilyName, size: SizeName): FamilyEncoder => {
   const { heads, ...common } = table[size];

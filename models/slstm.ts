@@ -44,7 +44,7 @@ import {
   type Sequence,
 } from "./layers.ts";
 
-/** What an sLSTM block needs to know of its encoder. */
+/** Sizes of an sLSTM block. */
 export interface SlstmSizes {
   readonly depth: number;
   readonly heads: number;
@@ -52,14 +52,14 @@ export interface SlstmSizes {
   readonly conv: number;
 }
 
-/** The memory of every unit. */
+/** One number per unit: the shape of the cell's memory. */
 export type Units = Tensor<{ batch: number; head: number; unit: number }>;
-/** What the cell carries: hidden value y, memory c, normaliser n and stabiliser m. */
+/** The carry of the cell: hidden value y, memory c, normaliser n and stabiliser m. */
 export type SlstmState = Readonly<Record<"y" | "c" | "n" | "m", Units>>;
 
 /**
- * Runs the cell over tokens. `x` are the gates' inputs (i, f, z, o along `gate`), `recurrent` the
- * matrices R of each head, `bias` the gates' biases. On the first step from an empty normaliser the
+ * Runs the cell over tokens. `x` is the input of the gates (i, f, z, o along `gate`), `recurrent` the
+ * matrices R of each head, `bias` the biases of the gates. On the first step from a zero normaliser the
  * stabiliser is the input gate itself, as in the published code.
  */
 export const slstm = (
@@ -89,14 +89,14 @@ export const slstm = (
     return { out: out.h, last: final };
   });
 
-/** The state before the first token, for the clips of `x` and `heads` heads: nothing. */
+/** The zero state before the first token, for the clips of `x` and `heads` heads. */
 export const emptySlstm = (x: Sequence, heads: number): SlstmState => {
   const batch = sizeOf(x, "batch"), unit = channels(x) / heads;
   const zero = expand(constant(0), { batch, head: heads, unit });
   return { y: zero, c: zero, n: zero, m: zero };
 };
 
-/** The layer of figure 10: i and f from the convolved, z and o from the plain input; cell; norm. */
+/** The layer of figure 10: i and f from the convolved input, z and o from the input; cell; norm. */
 const slstmLayer = (at: Scope, sizes: SlstmSizes, block: number) => (x: Sequence): Sequence =>
   named("sLSTM layer", () => {
     const dim = channels(x), head = sizes.heads, unit = dim / head;

@@ -21,28 +21,28 @@ export type Order = "causal" | "reversed" | "alternating" | "bidirectional";
 
 /** What a block of a user's architecture is given. */
 export interface CustomOptions {
-  /** Its number, from 0. */
+  /** The block's index, from 0. */
   readonly number: number;
-  /** Blocks of the encoder. */
+  /** Number of blocks of the encoder. */
   readonly depth: number;
   /** True when a token may not see later ones. Sequences that are read backwards come reversed. */
   readonly causal: boolean;
   /** The norm that the shell uses. */
   readonly norm: Norm;
-  /** What the spec gives to this architecture alone. */
+  /** The module's own settings from the spec. */
   readonly settings: Settings;
 }
 
-/** Numbers, texts and booleans by name. */
+/** Numbers, strings and booleans by name. */
 export type Settings = Readonly<Record<string, number | string | boolean>>;
 
 /**
- * Makes a block: a function from a sequence of tokens to one of the same axes, residual connections
- * and norms included. Names of parameters are made by `at`.
+ * Makes a block: a function from a sequence of tokens to one with the same axes, residual connections
+ * and norms included. `at` makes parameter names.
  */
 export type CustomBlock = (at: Scope, options: CustomOptions) => (x: Sequence) => Sequence;
 
-/** An architecture of the user's own: what makes its blocks, and the module that it comes from. */
+/** A user-defined architecture: the function that makes its blocks, and the module it comes from. */
 export interface CustomSizes {
   readonly module: string;
   readonly settings?: Settings;
@@ -56,9 +56,9 @@ export type Family =
   | { readonly family: "mamba" } & Omit<MambaSizes, "depth">
   | { readonly family: "xlstm" } & Omit<XlstmSizes, "depth">;
 
-/** What a stack is made of. */
+/** Options of a stack. */
 export type StackSizes = Family & {
-  /** Blocks. */
+  /** Number of blocks. */
   readonly depth: number;
   readonly order: Order;
   readonly norm: Norm;
@@ -105,8 +105,8 @@ const directed = ({ family, order }: StackSizes, k: number, block: Block): Block
 };
 
 /**
- * Stochastic depth (Huang et al. 2016): for a random share of clips a block is the identity; what it
- * adds to the others is scaled up, so that its mean stays. The share grows linearly to the last block.
+ * Stochastic depth (Huang et al. 2016): for a random share of clips a block is the identity; for the
+ * others its residual is scaled up, so that its mean is unchanged. The share grows linearly with depth.
  */
 const sometimes = (key: Key, share: number, block: Block): Block => (x) => {
   const batch = sizeOf(nodeOf(x).axes, "batch");
@@ -114,7 +114,7 @@ const sometimes = (key: Key, share: number, block: Block): Block => (x) => {
   return add(x, on.mul(sub(block(x), x), mul(kept, 1 / (1 - share))));
 };
 
-/** Runs the blocks, called `blocks.0`, `blocks.1`, … `key` turns stochastic depth on (training). */
+/** Runs the blocks, named `blocks.0`, `blocks.1`, … `key` turns stochastic depth on (training). */
 export const stack = (at: Scope, sizes: StackSizes, key?: Key) => (x: Sequence): Sequence =>
   Array.from({ length: sizes.depth }).reduce<Sequence>(
     (h, _, k) =>

@@ -17,12 +17,12 @@ import { lossScale } from "./loss_scale.ts";
 import { average, optimise, type Scaling, type Step } from "./optimiser.ts";
 import { gridOf, type Patches, patchify, type Spectrogram } from "./patches.ts";
 
-/** How hidden patches are predicted: from mask tokens in the encoder, or by a decoder after it. */
+/** How hidden patches are predicted: from mask tokens in the encoder, or by a separate decoder. */
 export type Style =
   | { readonly style: "ssast" }
   | { readonly style: "mae"; readonly decoder: DecoderSizes };
 
-/** What a pre-training model is made from. */
+/** Everything that determines a pre-training model. */
 export interface Pretraining {
   readonly encoder: Encoder;
   readonly objective: Style;
@@ -45,7 +45,7 @@ export interface Forward {
 
 /**
  * The model on a batch of spectrograms with a given mask. MAE style needs the same number of hidden
- * patches in every clip, as a mask of `masking.ratio` has. `key` turns stochastic depth on.
+ * patches in every clip, as masks of `masking.ratio` have. `key` turns stochastic depth on.
  */
 export const forward = (
   { encoder, objective, masking, fidelity }: Pick<
@@ -77,7 +77,7 @@ export const forward = (
   };
 };
 
-/** The batch that a program reads: input `spectrogram`, standardised log-mel. */
+/** The input `spectrogram`: a batch, standardised log-mel. */
 const batchOf = ({ batch, frames, mels }: Pretraining): Spectrogram =>
   input("spectrogram", { batch, time: frames, mel: mels });
 
@@ -120,7 +120,7 @@ const optimised = (
   return optimise(optimiser, trained, gradients, { rate, step: add(toFloat(step), 1) });
 };
 
-/** One optimiser step as a program's parts: inputs `spectrogram`, `step` (from 0) and `rate`. */
+/** One optimiser step as outputs and updates: inputs `spectrogram`, `step` (from 0) and `rate`. */
 export const trainingStep = (
   of: Pretraining,
   optimiser: Scaling,
@@ -129,16 +129,16 @@ export const trainingStep = (
   return { loss: value, trained, ...optimised(optimiser, trained, gradients) };
 };
 
-/** The name of the parameter in which gradients of the parameter `name` are added up. */
+/** The name of the parameter that accumulates the gradients of the parameter `name`. */
 export const gradientSum = (name: string): string => `gradient.${name}`;
 
 /**
  * The first half of a step whose batch is computed in `parts` equal parts, one after the other or on
- * several machines: adds a part's share of the gradients to their sums. Inputs: `spectrogram`, a part
- * of `of.batch` clips; `step` (from 0); `part`, its number, a u32; `first`, 1 for the first part that
- * this machine computes in the step and 0 for others. The loss is that of the part. Sums of all parts
- * are the gradients of the whole batch, as its clips hide and skip what they do in one part; with
- * `scaling` those of the scaled loss.
+ * several machines: accumulates the part's share of the gradients. Inputs: `spectrogram`, a part of
+ * `of.batch` clips; `step` (from 0); `part`, its index, a u32; `first`, 1 for the first part that this
+ * machine computes in the step, else 0. The loss is that of the part. The sums over all parts are the
+ * gradients of the whole batch, with the masks and skipped blocks that it has in one part; with
+ * `scaling`, those of the scaled loss.
  */
 export const gradientStep = (
   of: Pretraining,
@@ -169,7 +169,7 @@ export const updateStep = (trained: readonly Parameter[], optimiser: Scaling): S
     ])),
   );
 
-/** Puts averages in the places of parameters and parameters in theirs; twice is as before. */
+/** Swaps parameters and their averages; running it twice restores both. */
 export const swapAverages = (trained: readonly Parameter[]): Readonly<Record<string, AnyTensor>> =>
   Object.fromEntries(trained.flatMap(({ name, axes, tensor }) => [
     [name, param(average(name), axes, zeros, { trainable: false })],
@@ -177,10 +177,10 @@ export const swapAverages = (trained: readonly Parameter[]): Readonly<Record<str
   ]));
 
 /**
- * A batch scored without changing anything: inputs `spectrogram` and `part`, the number of the batch
- * among all that are scored. Every clip has its own mask, always the same, however many clips make a
- * batch. The loss is that of every clip by itself, over its hidden patches whatever training is over:
- * to repeat a patch that is seen is no merit.
+ * Scores a batch without changing anything: inputs `spectrogram` and `part`, the index of the batch
+ * among all that are scored. Every clip has its own fixed mask, independent of the batch size. Gives the
+ * loss of each clip over its hidden patches, whatever the training loss is over: reproducing a visible
+ * patch shows nothing.
  */
 export const evaluation = (
   of: Pretraining,

@@ -1,5 +1,5 @@
-// The Transformer (Vaswani et al., "Attention is all you need", 2017) in its pre-norm form, as the
-// published baseline SSAST has it: full softmax attention, exact GELU, biases everywhere.
+// The Transformer (Vaswani et al., "Attention is all you need", 2017) in pre-norm form, as in the
+// published baseline SSAST: full softmax attention, exact GELU, biases everywhere.
 import {
   add,
   concat,
@@ -35,7 +35,7 @@ import {
 
 /** Sizes of a Transformer encoder beyond its width. */
 export interface TransformerSizes {
-  /** Heads of the attention; they divide the width. */
+  /** Attention heads; must divide the width. */
   readonly heads: number;
   /** Hidden channels of the perceptron per channel. */
   readonly mlp: number;
@@ -50,8 +50,8 @@ export interface AttentionOptions {
 }
 
 /**
- * Rotary positions (Su et al., "RoFormer", 2021, equation 34): feature pairs of token t turned by
- * the angles t · 10000^(-2k/d). The table is literal, as sines of large angles differ by device.
+ * Rotary positions (Su et al., "RoFormer", 2021, equation 34): feature pairs of token t rotated by the
+ * angles t · 10000^(-2k/d). The table is a literal, as sines of large angles differ between devices.
  */
 const rotated = (x: Heads): Heads => {
   const { token, feature } = nodeOf(x).axes;
@@ -74,7 +74,7 @@ const rotated = (x: Heads): Heads => {
 };
 
 /**
- * softmax(q kᵀ / √d) v (equation 1) for each head, heads side by side, then a linear map. One map
+ * softmax(q kᵀ / √d) v (equation 1) for each head, heads concatenated, then a linear map. One map
  * gives queries, keys and values, its output ordered (q, k, v), head, feature, as published.
  */
 export const attention =

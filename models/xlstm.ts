@@ -1,5 +1,5 @@
-// The mLSTM block of xLSTM (Beck et al., "xLSTM: Extended long short-term memory", 2024), as
-// Vision-LSTM (Alkin et al. 2024) and the audio encoder AxLSTM have it.
+// The mLSTM block of xLSTM (Beck et al., "xLSTM: Extended long short-term memory", 2024), as used in
+// Vision-LSTM (Alkin et al. 2024) and the audio encoder AxLSTM.
 import { add, concat, mul, named, on, param, parts, rename, silu } from "../dsl/ops.ts";
 import { ones, ramp, spread, zeros } from "./initialisers.ts";
 import {
@@ -30,14 +30,14 @@ export interface XlstmSizes {
   readonly conv: number;
   /** Which blocks, counted from 0, are sLSTM blocks; the others are mLSTM blocks. */
   readonly slstm: readonly number[];
-  /** How the mLSTM cell is written. */
+  /** How the mLSTM cell is computed. */
   readonly form: MlstmForm;
 }
 
-/** Channels that one matrix of the block-diagonal maps to q, k and v joins. */
+/** Channels per matrix of the block-diagonal maps to q, k and v. */
 const group = 4;
 
-/** The cell with gates read from q, k and v side by side (equations 25-27), and its norm. */
+/** The cell with gates computed from q, k and v, concatenated (equations 25-27), and its norm. */
 export const matrixLSTM =
   (at: Scope, heads: number, form: MlstmForm = "parallel") =>
   (q: Sequence, k: Sequence, v: Sequence): Sequence =>
@@ -57,7 +57,7 @@ export const matrixLSTM =
       return fromHeads(headNorm(scope("outnorm", at), 1e-5)(h));
     });
 
-/** The layer of figure 11: up, convolve, q and k from the convolved and v from the plain, gate, down. */
+/** The layer of figure 11: up, convolve, q and k from the convolved input, v from the input, gate, down. */
 const mlstmLayer = (at: Scope, sizes: XlstmSizes) => (x: Sequence): Sequence =>
   named("mLSTM layer", () => {
     const dim = channels(x), inner = sizes.expand * dim, small = spread(Math.sqrt(2 / (5 * dim)));
@@ -81,7 +81,7 @@ export const mlstmBlock =
   (at: Scope, sizes: XlstmSizes, kind: Norm = "layer") => (x: Sequence): Sequence =>
     add(x, mlstmLayer(scope("layer", at), sizes)(residualNorm(scope("norm", at), 1e-5, kind)(x)));
 
-/** Block `k` of a stack: an sLSTM block where the sizes say so, else an mLSTM block. */
+/** Block `k` of a stack: an sLSTM block where the sizes list it, else an mLSTM block. */
 export const xlstmBlock = (
   at: Scope,
   sizes: XlstmSizes,

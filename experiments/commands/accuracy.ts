@@ -1,4 +1,4 @@
-// `deno task accuracy`: how far off the scalar functions of a device are.
+// `deno task accuracy`: errors of a device's scalar functions.
 import * as E from "fp-ts/Either.js";
 import { measureAccuracy } from "../inspect/accuracy.ts";
 import { commandOf, noWords, whole } from "./command.ts";

@@ -5,7 +5,7 @@ import { readArguments } from "../io/arguments.ts";
 
 /** What shells complete a value with. */
 export interface Suggestions {
-  /** The values that there are, or the names of all commands. */
+  /** The possible values, or the names of all commands. */
   readonly values?: readonly string[] | "commands";
   readonly paths?: "files" | "folders";
 }
@@ -13,39 +13,39 @@ export interface Suggestions {
 /** One option, `--NAME` with or without a value. */
 export interface Option<A = unknown> {
   readonly takes: "nothing" | "text" | "texts";
-  /** What stands for its value in help. */
+  /** Placeholder of its value in help. */
   readonly value?: string;
   /** One sentence. */
   readonly help: string;
-  /** Whether the command is nothing without it. */
+  /** Whether the option is required. */
   readonly isNeeded?: boolean;
   readonly suggests?: Suggestions;
-  /** What may have been meant by an option that there is not. */
+  /** Suggestion shown with an unknown option, which this one may be a misspelling of. */
   readonly hint?: string;
-  /** What was given as what it means; on the left, what is wrong with it, in words. */
+  /** Parses the given values; on the left, what is wrong with them, in words. */
   readonly read: (name: string, given: readonly string[]) => E.Either<string, A>;
 }
 
 /** Options by name, in the order of the help. */
 export type Options = Readonly<Record<string, Option>>;
 
-/** What options mean. */
+/** Parsed values of options. */
 export type Values<O extends Options> = {
   readonly [Name in keyof O]: O[Name] extends Option<infer A> ? A : never;
 };
 
-/** The arguments of a command that are no options. */
+/** The positional arguments of a command. */
 export interface Words<O extends Options = Options> {
-  /** How they are written, `AUDIO...`; or several ways, each with the options that go with it. */
+  /** Their usage, such as `AUDIO...`; or several usages, each with the options that it allows. */
   readonly usage: string | Readonly<Record<string, readonly (keyof O & string)[]>>;
-  /** What each means. */
+  /** What each argument means. */
   readonly help?: Readonly<Record<string, string>>;
   readonly suggests?: Suggestions;
   /** What is wrong with them, in words, or `seeHelp`. */
   wrong(words: readonly string[], options: Values<O>): string | undefined;
 }
 
-/** What a command is asked to do. */
+/** Parsed arguments of a command. */
 export interface Asked<O extends Options = Options> {
   readonly options: Values<O>;
   readonly words: readonly string[];
@@ -54,30 +54,30 @@ export interface Asked<O extends Options = Options> {
 /** All commands by name. */
 export type LoadCommands = () => Promise<Readonly<Record<string, Command>>>;
 
-/** A command; its name is that of its line in the table of main.ts. */
+/** A command; its name is its key in the table of main.ts. */
 export interface Command<O extends Options = Options> {
-  /** What it does, for the list of commands. */
+  /** One line for the list of commands. */
   readonly summary: string;
-  /** The same in more sentences, for its own help. */
+  /** A few sentences for its own help. */
   readonly notes: string;
   readonly words: Words<O>;
   readonly options: O;
-  /** Gives the exit status: 0, or 1 where the work failed. On the left, what it did not understand. */
+  /** Gives the exit status: 0, or 1 if the work failed. On the left, why its arguments are wrong. */
   run(asked: Asked<O>, load: LoadCommands): Promise<E.Either<string, number>>;
 }
 
-/** A command whose options have lost their types, as those of a table have. */
+/** Erases the types of a command's options, for the table of commands. */
 export const commandOf = <O extends Options>(command: Command<O>): Command =>
   command as unknown as Command;
 
-/** In place of a sentence: the whole help is what there is to say. */
+/** In place of an error message: print the whole help. */
 export const seeHelp = "";
 
-/** That there is nothing to do with some words. */
+/** The message for positional arguments that have no meaning. */
 export const surplus = (words: readonly string[]): string =>
   `there is nothing to do with ${words.map((word) => `'${word}'`).join(", ")}`;
 
-/** No words at all. */
+/** No positional arguments. */
 export const noWords: Words = {
   usage: "",
   wrong: (words) => words.length > 0 ? surplus(words) : undefined,
@@ -85,14 +85,14 @@ export const noWords: Words = {
 
 // ---------------------------------------------------------------- kinds of options
 
-/** An option that is given or not. */
+/** A boolean option. */
 export const flag = (help: string): Option<boolean> => ({
   takes: "nothing",
   help,
   read: (_, given) => E.right(given.length > 0),
 });
 
-/** Text that may be left out. */
+/** An optional string. */
 export const text = (
   value: string,
   help: string,
@@ -105,7 +105,7 @@ export const text = (
   read: (_, [given]) => E.right(given),
 });
 
-/** Text without which there is nothing to do; `why` says what it is needed for. */
+/** A required string; `why` says what it is needed for. */
 export const neededText = (
   value: string,
   help: string,
@@ -121,7 +121,7 @@ export const neededText = (
     given === undefined ? E.left(`--${name} ${value} is missing: ${why}`) : E.right(given),
 });
 
-/** Text as often as one likes. */
+/** A string option that may be repeated. */
 export const texts = (
   value: string,
   help: string,
@@ -134,7 +134,7 @@ export const texts = (
   read: (_, given) => E.right(given),
 });
 
-/** The same, but once at least. */
+/** The same, but required at least once. */
 export const neededTexts = (
   value: string,
   help: string,
@@ -154,7 +154,7 @@ export const whole = <A extends number | undefined>(
   { from, to, otherwise, expected = `a whole number from ${from} to ${to}` }: {
     readonly from: number;
     readonly to: number;
-    /** What it is where it is not given. */
+    /** The default. */
     readonly otherwise: A;
     readonly expected?: string;
   },
@@ -171,7 +171,7 @@ export const whole = <A extends number | undefined>(
   },
 });
 
-/** One of a few values. */
+/** One of several values. */
 export const oneOf = <A extends string>(
   value: string,
   help: string,
@@ -192,8 +192,8 @@ export const oneOf = <A extends string>(
 // ---------------------------------------------------------------- reading
 
 /**
- * The arguments of a command as what is asked of it, or `help`. On the left, the first thing that is
- * wrong with them: options that there are not, then values, then words.
+ * Parses the arguments of a command; `help` if help is requested. On the left, the first mistake:
+ * unknown options come first, then values, then positional arguments.
  */
 export const readAsked = <O extends Options>(
   command: Pick<Command<O>, "options" | "words">,

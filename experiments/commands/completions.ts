@@ -1,5 +1,5 @@
-// `deno task completions bash|zsh|fish`: a script by which a shell completes `deno task COMMAND ...`, made
-// of what commands say of themselves. What is not about our commands is completed as before.
+// `deno task completions bash|zsh|fish`: a shell script that completes `deno task COMMAND ...`, generated
+// from the table of commands. Other tasks are completed as before.
 import * as E from "fp-ts/Either.js";
 import { type Command, commandOf, seeHelp, type Suggestions, surplus } from "./command.ts";
 
@@ -10,7 +10,7 @@ const valuesOf = (
   commands: Commands,
 ): readonly string[] => values === "commands" ? Object.keys(commands) : values;
 
-/** The options of a command, help included, each with what follows it, if anything does. */
+/** The options of a command, help included, with the completions of their values, if any. */
 const optionsOf = ({ options }: Command) => [
   ...Object.entries(options).map(([name, { value, help, suggests = {} }]) => ({
     name,
@@ -27,8 +27,8 @@ const lines = (...parts: readonly (string | readonly string[])[]): string =>
 // ---------------------------------------------------------------- bash and zsh
 
 /**
- * The part that bash and zsh share, a `case` for each command: what its words are completed with, and
- * what the values of its options are, which stand after `$option`. Sets `values` and `paths`.
+ * The part that bash and zsh share: a `case` for each command with the completions of its positional
+ * arguments and of its options' values, which follow `$option`. Sets `values` and `paths`.
  */
 const cases = (commands: Commands): readonly string[] => {
   const set = (suggests: Suggestions): string =>

@@ -1,4 +1,4 @@
-// `deno task data`: labelled tasks, fetched or made by program.
+// `deno task data`: labelled tasks, downloaded or synthesised.
 import * as E from "fp-ts/Either.js";
 import { data, taskFolders, unknownText } from "../data/hear/fetch.ts";
 import { knownTasks } from "../data/hear/published_tasks.ts";

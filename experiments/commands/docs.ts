@@ -1,5 +1,5 @@
-// `deno task docs`: writes what is made from the codec of specs, docs/specs.md and
-// docs/spec.schema.json. A test keeps both as they come out here.
+// `deno task docs`: generates docs/specs.md and docs/spec.schema.json from the codec of specs. A test
+// checks that both are up to date.
 import * as E from "fp-ts/Either.js";
 import { specPage, specSchemaText } from "../specs/schema.ts";
 import { commandOf, noWords } from "./command.ts";

@@ -1,5 +1,5 @@
-// What this machine can run on: every kind of device is opened and given a small program, and the
-// doctor says what works, what would be chosen and why, and what to install.
+// `deno task doctor`: opens every kind of device, runs a small program on it, and reports what works,
+// what `auto` would choose and why, and what to install.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { wasmBackend } from "../../backends/wasm/backend.ts";
@@ -17,7 +17,7 @@ import { input, mul } from "../../dsl/ops.ts";
 import { commandOf, noWords } from "./command.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** What is known of one kind of device after trying it. */
+/** The result of trying one kind of device. */
 export type Finding =
   | {
     readonly _tag: "Works";
@@ -34,7 +34,7 @@ const SHOWN_LIMITS: readonly string[] = [
   "maxComputeWorkgroupsPerDimension",
 ];
 
-/** Squares a few numbers; a wrong answer is an error. */
+/** Squares a few numbers; throws if a result is wrong. */
 const squares = async (backend: Backend): Promise<void> => {
   const x = input("x", { time: 3 });
   const machine = await backend.open({
@@ -67,7 +67,7 @@ const examine = async (kind: DeviceKind): Promise<Finding> => {
   }
 };
 
-/** What is said of WebAssembly on this machine, or on the left why it does not work. */
+/** A description of WebAssembly on this machine; on the left, why it does not work. */
 const examineWasm = async (): Promise<E.Either<string, string>> => {
   try {
     const backend = wasmBackend();
@@ -92,7 +92,7 @@ const describe = (finding: Finding): readonly string[] =>
     ),
   ];
 
-/** The report, line by line, from what was found. */
+/** The report as lines of text. */
 export const doctorReport = (
   findings: readonly Finding[],
   wasm: E.Either<string, string>,
@@ -110,8 +110,7 @@ export const doctorReport = (
 };
 
 /**
- * Prints what this machine can run on. Gives the exit status: 0 if a GPU or
- * WebAssembly works.
+ * Prints which devices work on this machine. Gives the exit status: 0 if a GPU or WebAssembly works.
  */
 export const doctor = async (): Promise<number> => {
   const { os, arch } = Deno.build;

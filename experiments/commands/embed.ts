@@ -1,6 +1,6 @@
-// `deno task embed`: the embeddings of recordings as .npy files. Recordings are read while the device
-// has room, and what is computed is written at once, so that hours of audio need no more memory
-// than their samples.
+// `deno task embed`: writes embeddings of recordings as .npy files. A recording is read when the device
+// has room for it, and results are written at once, so that even hours of audio need memory only for
+// their samples.
 import { basename, dirname, relative, resolve, sep } from "node:path";
 import * as E from "fp-ts/Either.js";
 import { corrected, faithful } from "../../models/fidelity.ts";
@@ -24,18 +24,18 @@ import { commandOf, neededText, whole } from "./command.ts";
 import { device, fidelity } from "./options.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** What the command line says. */
+/** Options of the command line. */
 export interface EmbedOptions {
-  /** The checkpoint's file. */
+  /** Path of the checkpoint. */
   readonly checkpoint: string;
   /** The folder to write into. */
   readonly out: string;
   readonly device: string;
-  /** Stretches that the device computes at once. */
+  /** Segments that the device computes at once. */
   readonly batch: number;
-  /** Instead of what the checkpoint says. */
+  /** Overrides the fidelity of the checkpoint. */
   readonly fidelity?: "faithful" | "corrected";
-  /** Files, and folders of which all recordings are taken. */
+  /** Files, and folders, from which all recordings are taken. */
   readonly audio: readonly string[];
 }
 
@@ -43,19 +43,19 @@ export interface EmbedOptions {
 export interface Source {
   /** Its file. */
   readonly path: string;
-  /** What it is called in the output folder: folders and name, without an ending. */
+  /** Its name in the output folder: folders and name, without extension. */
   readonly name: string;
 }
 
-/** Something that was not embedded, and why. */
+/** A recording that was not embedded, and why. */
 interface Failure {
   readonly path: string;
   readonly reason: string;
 }
 
 /**
- * Embeds recordings into files of the output folder. Gives the exit status: 0, or 1 when anything
- * was not embedded, after all that could be is.
+ * Embeds recordings into files of the output folder. Gives the exit status: 0, or 1 if any recording
+ * failed, after all others are done.
  */
 export const embed = async (options: EmbedOptions): Promise<number> => {
   const complain = (message: string): number => {
@@ -117,7 +117,7 @@ const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" 
 
 // ---------------------------------------------------------------- which recordings
 
-/** The recordings that some paths mean, and the paths that mean none. */
+/** The recordings that the given paths refer to, and the paths without recordings. */
 const sourcesOf = async (
   paths: readonly string[],
 ): Promise<{ readonly sources: readonly Source[]; readonly failures: readonly Failure[] }> => {
@@ -139,16 +139,16 @@ const sourcesOf = async (
 
 const trimmed = (folder: string): string => folder.replace(/(?<=.)\/+$/, "");
 
-/** A recording: its path, and that part of it that is inside of the folder which was asked for. */
+/** A recording: its path, and its path relative to the requested folder. */
 export interface Found {
   readonly path: string;
   readonly inside: string;
 }
 
 /**
- * Names for recordings, all different: where one is in its folder, without the ending of its file.
- * Those that would be the same keep their endings, and if that is not enough the path from the
- * folder that all recordings share. A file that is found twice is one recording.
+ * Distinct names for recordings: their path relative to the requested folder, without extension. Names
+ * that would collide keep their extensions and, if they still collide, become the path from the folder
+ * common to all recordings. A file found twice is one recording.
  */
 export const named = (found: readonly Found[]): readonly Source[] => {
   const once = [...new Map(found.map((one) => [resolve(one.path), one]))];
@@ -156,7 +156,7 @@ export const named = (found: readonly Found[]): readonly Source[] => {
   const [one = []] = folders;
   const depth = one.findIndex((part, k) => folders.some((parts) => parts[k] !== part));
   const shared = (depth < 0 ? one : one.slice(0, depth)).join(sep) + sep;
-  // What each may be called, from the shortest on.
+  // Candidate names of each recording, the shortest first.
   const names = once.map(([path, { inside }]) => [
     inside.replace(/\.[^./]+$/, ""),
     inside,
@@ -175,10 +175,10 @@ export const named = (found: readonly Found[]): readonly Source[] => {
 
 // ---------------------------------------------------------------- the work
 
-/** What was done. */
+/** The result of the command. */
 interface Done {
   readonly embedded: number;
-  /** Clips of the length that the encoder takes, which recordings are cut into. */
+  /** Segments that recordings were cut into, of the encoder's input length. */
   readonly stretches: number;
   /** Seconds of audio, and of work. */
   readonly seconds: number;
@@ -186,7 +186,7 @@ interface Done {
   readonly failures: readonly Failure[];
 }
 
-/** A recording on its way: what it is, and how long in seconds. */
+/** A recording being embedded, and its length in seconds. */
 interface Sound {
   readonly source: Source;
   readonly seconds: number;
@@ -203,7 +203,7 @@ const embedInto = async (
   let embedded = 0, stretches = 0, seconds = 0, file: NpyFile | undefined;
   const elapsed = () => (performance.now() - began) / 1000;
   const show = (share = 0) => {
-    // Parts of a long recording count as parts of one.
+    // Rows of a long recording count as fractions of it.
     const step = Math.round((embedded + failures.length + share) * 100) / 100;
     const speed = stretches === 0 ? {} : { clipsPerSecond: stretches / elapsed() };
     bar.update({
@@ -227,7 +227,7 @@ const embedInto = async (
       }
     }
   };
-  /** The recording that was found to have no embedding of finite numbers. */
+  /** The recording whose embeddings were not all finite. */
   let broken: Source | undefined;
   const write = async (part: Rows<Sound>): Promise<E.Either<FileError, void>> => {
     const { of: { source }, total, first, values, end } = part;
@@ -277,7 +277,7 @@ const embedInto = async (
 
 const notFiniteText = "its embedding is not finite; the checkpoint may have diverged";
 
-/** The samples of a recording; on the left, why they cannot be had, in words. */
+/** The samples of a recording; on the left, why it could not be read, in words. */
 const samplesOf = async (
   path: string,
   signal: AbortSignal,

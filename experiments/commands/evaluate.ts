@@ -1,4 +1,4 @@
-// `deno task evaluate`: scores of embeddings on downstream tasks.
+// `deno task evaluate`: scores embeddings on downstream tasks.
 import * as E from "fp-ts/Either.js";
 import { knownTasks } from "../data/hear/published_tasks.ts";
 import { evaluate } from "../evaluation/evaluate.ts";

@@ -1,5 +1,5 @@
-// `deno task experiment NAME`: reads what a name or a file describes, and makes that run, or all runs of
-// that study. Under mpirun or srun every process does so, and the first one speaks for all.
+// `deno task experiment NAME`: reads a spec or study and makes its run or runs. Under mpirun or srun
+// every process executes this, and only rank 0 prints.
 import * as E from "fp-ts/Either.js";
 import { agreeOnError, labelled, openProcesses, type Processes } from "../machines/processes.ts";
 import { evaluateRun, trainRun } from "../runs/run.ts";
@@ -18,24 +18,24 @@ import { commandOf, flag, type Option, seeHelp, text } from "./command.ts";
 import { device } from "./options.ts";
 import { set, specsAndStudies, surplusNames } from "./spec_options.ts";
 
-/** What the command line says. */
+/** Options of the command line. */
 export interface ExperimentOptions {
   /** The name of a spec or a study, or the path of a file that holds one. */
   readonly spec: string;
-  /** Fields of the spec with other values, `path=value`. */
+  /** Changed fields of the spec, `path=value`. */
   readonly changes: readonly string[];
-  /** A folder of recordings in place of the spec's data. */
+  /** A folder of recordings that replaces the spec's data. */
   readonly data?: string;
-  /** Another device than the spec's. */
+  /** Overrides the spec's device. */
   readonly device?: string;
   readonly out?: string;
-  /** Goes on with the run in that folder, where there is one. */
+  /** Resumes the run in that folder, if there is one. */
   readonly resume: boolean;
-  /** Which runs of a study are made here; all of them by default. */
+  /** Which runs of a study this process makes; all of them by default. */
   readonly shard?: Shard;
 }
 
-/** What a command line means, its other options included. */
+/** Reads the spec or study, with the changes of all options applied. */
 const experimentOf = async (
   { spec: name, changes, data, device }: Pick<
     ExperimentOptions,
@@ -54,7 +54,7 @@ const experimentOf = async (
   )(await readExperiment(name, changes)());
 };
 
-/** Prints a spec with all that it extends, or those of all runs of a study. Gives the exit status. */
+/** Prints a spec merged with what it extends, or the specs of a study's runs. Gives the exit status. */
 export const printSpec = async (options: Parameters<typeof experimentOf>[0]): Promise<number> => {
   const of = await experimentOf(options);
   if (E.isLeft(of)) return complain(specReadErrorText(of.left));
@@ -62,7 +62,7 @@ export const printSpec = async (options: Parameters<typeof experimentOf>[0]): Pr
   return 0;
 };
 
-/** Prints the specs that there are. Gives the exit status. */
+/** Prints the names of all specs. Gives the exit status. */
 export const printList = async (): Promise<number> => {
   const list = await specList();
   if (E.isLeft(list)) console.error(list.left);
@@ -75,13 +75,13 @@ const complain = (message: string, status = 1): number => {
   return status;
 };
 
-/** Runs an experiment. Gives the exit status: 0, or 1 after messages that say what was wrong. */
+/** Runs an experiment. Gives the exit status: 0, or 1 after printing an error. */
 export const experiment = async (options: ExperimentOptions): Promise<number> => {
   const found = await openProcesses();
   if (E.isLeft(found)) return complain(found.left);
   const processes = found.right;
   return await runTogether(options, processes).catch((error) => {
-    // A mistake of ours, or a device that was lost. The others wait for this process: they must end too.
+    // A bug, or a lost device. Other processes wait for this one, so they must be ended too.
     if (processes.share.of > 1) console.error(labelled(processes, `${error?.message ?? error}`));
     processes.abort();
     throw error;

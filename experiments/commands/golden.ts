@@ -1,5 +1,5 @@
-// `deno task golden FILE...`: runs the primitive, block or model that a golden file describes, with
-// the inputs and parameters stored in it, and compares what it stores of the published PyTorch code.
+// `deno task golden FILE...`: runs the primitive, block or model of a golden file with the inputs and
+// parameters stored in it, and compares the results with those of the published PyTorch code.
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import * as E from "fp-ts/Either.js";
@@ -28,7 +28,7 @@ export { GoldenError, type Row };
 
 type Runner = (golden: Golden, backend: Backend) => Promise<readonly Row[]>;
 
-/** How each kind is run. A file is of the kind that its name begins with, so kinds have variants. */
+/** Runners by kind. A file's kind is a prefix of its name, so that a kind can have variants. */
 const kinds: Readonly<Record<string, Runner>> = {
   ...Object.fromEntries(
     Object.entries(cases).map(([kind, make]): [string, Runner] => [
@@ -46,7 +46,7 @@ const kinds: Readonly<Record<string, Runner>> = {
   lr_schedule: (golden) => Promise.resolve(runSchedule(golden)),
 };
 
-/** The runner of the longest kind that a name begins with. */
+/** The runner whose kind is the longest prefix of the name. */
 const runnerOf = (name: string): Runner | undefined => {
   const [kind] = Object.keys(kinds).filter((kind) => name.startsWith(kind))
     .sort((a, b) => b.length - a.length);
@@ -54,8 +54,8 @@ const runnerOf = (name: string): Runner | undefined => {
 };
 
 /**
- * Compares one golden file with what a backend computes: a row per tensor.
- * Throws `GoldenError` with one sentence for a file that is not there, damaged, or of no known kind.
+ * Compares one golden file with the results of a backend: a row per tensor.
+ * Throws `GoldenError` with one sentence if the file is missing, damaged or of an unknown kind.
  */
 export const checkGolden = async (file: string, backend: Backend): Promise<readonly Row[]> => {
   let read: ReturnType<typeof readTensors>;
@@ -77,7 +77,7 @@ export const checkGolden = async (file: string, backend: Backend): Promise<reado
   try {
     companion = JSON.parse(readFileSync(file.replace(/\.safetensors$/, ".json"), "utf8"));
   } catch {
-    // Only the tiny models have one, and they say so when it is missing.
+    // Only the tiny models have one; their runner reports if it is missing.
   }
   const kind = basename(file).replace(/\.safetensors$/, "");
   const golden: Golden = { file: basename(file), kind, metadata, tensors, companion };
@@ -106,7 +106,7 @@ const showRow = ({ file, tensor, rel, abs, tolerance, ok }: Row): string =>
     `within ${tolerance}`,
   ].join(" ");
 
-/** Compares files and prints a row per tensor. Gives the exit status: 0 only when all hold. */
+/** Compares files and prints a row per tensor. Gives the exit status: 0 if all are within tolerance. */
 export const golden = async (
   files: readonly string[],
   options: { readonly device: string; readonly json: boolean },

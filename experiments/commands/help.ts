@@ -1,11 +1,11 @@
-// Help, made of what commands say of themselves; and the command `help`, which prints it.
+// Help texts, generated from the table of commands, and the command `help`, which prints them.
 import * as E from "fp-ts/Either.js";
 import { type Command, commandOf, type Option } from "./command.ts";
 
-/** Columns of a terminal. */
+/** Width of help texts in columns. */
 const columns = 100;
 
-/** Text in lines of so many columns. */
+/** Wraps text to `width` columns. */
 const wrapped = (text: string, width: number): readonly string[] => {
   const lines: string[] = [];
   for (const word of text.split(/[ \n]+/)) {
@@ -16,7 +16,7 @@ const wrapped = (text: string, width: number): readonly string[] => {
   return lines;
 };
 
-/** Names and what they mean, in two columns. */
+/** Names and descriptions in two columns. */
 const table = (rows: readonly (readonly [string, string])[]): string => {
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.flatMap(([name, text]) =>
@@ -26,7 +26,7 @@ const table = (rows: readonly (readonly [string, string])[]): string => {
   ).join("\n");
 };
 
-/** An option as it is written, `--device D`. */
+/** An option with its placeholder, `--device D`. */
 export const written = (name: string, { value }: Option): string =>
   value === undefined ? `--${name}` : `--${name} ${value}`;
 
@@ -39,7 +39,7 @@ const usageLine = (name: string, words: string, options: Command["options"]): st
     others = parts.filter((of) => !of.isNeeded);
   const all = [...needed.map(({ part }) => part), words, ...others.map(({ part }) => part)];
   const begin = `deno task ${name} `;
-  // An option and its value stay on one line.
+  // Do not break between an option and its value.
   const lines = wrapped(
     all.filter((part) => part !== "").map((part) => part.replaceAll(" ", "\u00a0")).join(" "),
     columns - begin.length,
@@ -68,7 +68,7 @@ export const listText = (commands: Readonly<Record<string, Command>>): string =>
   table(Object.entries(commands).map(([name, { summary }]) => [name, summary])) +
   "\n\ndeno task COMMAND --help shows the options of one.";
 
-/** That there is no such command, or none at all, and which there are. */
+/** The message for an unknown or missing command, with the names of all commands. */
 export const noCommandText = (name: string | undefined, names: readonly string[]): string =>
   `${name === undefined ? "no command" : `there is no command '${name}'`}; ` +
   `the commands are ${names.join(", ")}`;

@@ -24,22 +24,22 @@ import {
 import { commandOf, whole } from "./command.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** How the tensors of a file and those of the model that it holds go together. */
+/** How the tensors of a file correspond to those of the model. */
 export interface Keys {
   /** In both, with the same shape. */
   readonly matched: readonly string[];
-  /** In the model, and not in the file. */
+  /** In the model, not in the file. */
   readonly missing: readonly string[];
-  /** In the file, and not in the model. */
+  /** In the file, not in the model. */
   readonly leftOver: readonly string[];
   /** In both, with different shapes. */
   readonly unfit: readonly string[];
 }
 
-/** A checkpoint of ours made from another's. */
+/** The converted checkpoint. */
 export interface Imported extends Recognised {
   readonly keys: Keys;
-  /** Entries of the file's dict that are no tensors. */
+  /** Entries of the file's dict that are not tensors. */
   readonly others: number;
   /** The bytes of the safetensors file. */
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -48,12 +48,12 @@ export interface Imported extends Recognised {
 /** Why a file could not be imported. */
 export type ImportError =
   | { readonly _tag: "Unreadable"; readonly reason: string }
-  /** What is to be written would replace what is read, and most of that is not written. */
+  /** The output path is the input file. */
   | { readonly _tag: "SameFile" }
   | { readonly _tag: "PyTorch"; readonly error: PthError }
   | { readonly _tag: "Safetensors"; readonly error: SafetensorsError }
   | { readonly _tag: "Unrecognised"; readonly reason: string }
-  /** Tensors that the encoder needs are missing, or have other shapes. */
+  /** Tensors that the encoder needs are missing or have other shapes. */
   | { readonly _tag: "Misfit"; readonly keys: Keys }
   | { readonly _tag: "BadValue"; readonly tensor: string; readonly problem: string }
   | { readonly _tag: "Unwritten"; readonly error: FileError };
@@ -66,13 +66,13 @@ interface Opened {
   ) => E.Either<ImportError, ReadonlyMap<string, TensorData>>;
 }
 
-/** Bytes of a safetensors file, which is read whole; the largest published model takes 2.5 GB. */
+/** Size limit in bytes of a safetensors file, which is read whole; the largest published model has 2.5 GB. */
 const mostAtOnce = 2 ** 32;
 
 const pytorch = (error: PthError): ImportError => ({ _tag: "PyTorch", error });
 
 const open = (source: Source): E.Either<ImportError, Opened> => {
-  // A safetensors file begins with the length of its header, and then the header's brace.
+  // A safetensors file begins with the length of its header; the header begins with a brace.
   if (source.read(8, 1)[0] !== 0x7b) {
     const pth = openPth(source);
     return E.isLeft(pth) ? E.left(pytorch(pth.left)) : E.right({
@@ -94,7 +94,7 @@ const open = (source: Source): E.Either<ImportError, Opened> => {
   });
 };
 
-/** The parameters of an encoder with its predictor and mask token, in the published order. */
+/** The parameters of an encoder with its predictor and mask token, in published order. */
 export const wholeModel = (
   { encoder, frames }: Recognised,
 ): readonly Parameter[] => {
@@ -121,12 +121,12 @@ const compare = (model: readonly Parameter[], shapes: Shapes): Keys => {
   };
 };
 
-/** What pre-training needs besides the encoder: a checkpoint without it still embeds. */
+/** Parameters that only pre-training needs: a checkpoint without them can still embed. */
 const isExtra = (name: string): boolean => name.startsWith("pred.") || name === "mask_token";
 
 /**
- * Reads a checkpoint of PyTorch, or a safetensors file without description, and makes a checkpoint
- * of ours of it. `heads`: see `recognise`.
+ * Reads a checkpoint of PyTorch, or a safetensors file without description, and converts it. `heads`:
+ * see `recognise`.
  */
 export const importFrom = (
   source: Source,
@@ -175,7 +175,7 @@ const metadataOf = ({ encoder, frames }: Recognised): Readonly<Record<string, st
 
 // ---------------------------------------------------------------- what is printed
 
-/** The first names of a list on lines of their own. */
+/** A title and the first names of a list, one per line. */
 const listText = (title: string, names: readonly string[]): readonly string[] => {
   const most = 20, more = names.length - most;
   if (names.length === 0) return [];
@@ -183,7 +183,7 @@ const listText = (title: string, names: readonly string[]): readonly string[] =>
   return [`${title}:`, ...shown, ...(more > 0 ? [`  and ${more} more`] : [])];
 };
 
-/** How many keys went together, and which did not. */
+/** How many keys matched, and which did not. */
 export const keysText = ({ matched, missing, leftOver, unfit }: Keys): string =>
   [
     `keys: ${matched.length} matched, ${missing.length} missing, ${leftOver.length} left over` +
@@ -208,7 +208,7 @@ export const encoderText = ({ encoder, frames }: Recognised): string => {
   ].join(", ");
 };
 
-/** Why a file could not be imported, in one sentence; `file` is what it is called. */
+/** Why a file could not be imported, in one sentence; `file` is its name in the message. */
 export function importErrorText(error: ImportError, file: string): string {
   switch (error._tag) {
     case "Unreadable":
@@ -253,7 +253,7 @@ const isSame = (from: string, to: string): boolean => {
   try {
     return Deno.realPathSync(from) === Deno.realPathSync(to);
   } catch {
-    // One of them is not there.
+    // One of them does not exist.
     return false;
   }
 };

@@ -1,5 +1,5 @@
-// The command line: the table of commands, each of which is a file of its own and loaded when it is asked
-// for. Exit status 0, 1 when the work failed, 2 when it was not understood.
+// The command line: a table of commands, each in its own file and loaded when used. Exit status 0, 1 if
+// the work failed, 2 if the arguments were wrong.
 import * as E from "fp-ts/Either.js";
 import { type Command, type LoadCommands, readAsked, seeHelp } from "./command.ts";
 import { helpText, listText, noCommandText } from "./help.ts";
@@ -61,9 +61,9 @@ const run = async ([name, ...args]: readonly string[]): Promise<number> => {
   );
 };
 
-/** Runs the command that this process was started with, and ends the process. */
+/** Runs the command of this process's arguments and exits. */
 export const main = async (): Promise<never> => {
-  // What reaches here is a mistake of ours; a user still gets a sentence and not a stack.
+  // An exception here is a bug; users still get one sentence and no stack trace.
   const status = await run(Deno.args).catch((error) => {
     console.error(reasonOf(error));
     if (Deno.env.get("DEBUG")) console.error(error);

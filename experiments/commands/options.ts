@@ -17,7 +17,7 @@ export const device: Option<DeviceName | undefined> = {
       : E.left(`there is no device '${given}'; the devices are ${deviceNames.join(", ")}`),
 };
 
-/** The same where some devices are of no use. */
+/** The same without the devices that a command does not support. */
 export const deviceWithout = (
   ...others: readonly DeviceName[]
 ): Option<DeviceName | undefined> => {
@@ -25,7 +25,7 @@ export const deviceWithout = (
   return { ...device, help: values.join(", "), suggests: { values } };
 };
 
-/** Which code's quirks a command has; `what` is done in that way. */
+/** Fidelity to the published code; `what` is the part that it affects. */
 export const fidelity = (
   what: string,
   whose: string,

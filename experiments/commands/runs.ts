@@ -11,27 +11,27 @@ import { savedSteps } from "../training/checkpoints.ts";
 import { commandOf, flag, text } from "./command.ts";
 import { textTable } from "../formats/tables.ts";
 
-/** One run as the list shows it. */
+/** One run as listed. */
 export interface RunSummary {
   readonly name: string;
   readonly folder: string;
   /** `killed`: its record says running, but no process writes its folder. */
   readonly state: "running" | "finished" | "stopped" | "killed";
-  /** Updates made, and those that the spec asks for. */
+  /** Updates made, and the number that the spec asks for. */
   readonly step: number;
   readonly steps: number;
-  /** The last held-out loss, and the last loss of a batch. */
+  /** The last held-out loss, and the loss of the last batch. */
   readonly heldOutLoss?: number;
   readonly loss?: number;
-  /** Seconds that it has run. */
+  /** Seconds of training so far. */
   readonly seconds: number;
   readonly device: string;
-  /** The step that it would go on from. */
+  /** The step of the latest checkpoint. */
   readonly saved?: number;
   readonly reason?: string;
 }
 
-/** Why a command about runs did not work, in words. */
+/** Why a command on runs failed, in words. */
 export interface RunsError {
   readonly _tag: "RunsError";
   readonly message: string;
@@ -54,12 +54,12 @@ const isRun = (folder: string): boolean =>
 const linesOf = <A>(read: E.Either<unknown, readonly A[]>): readonly A[] =>
   E.isRight(read) ? read.right : [];
 
-/** The run in a folder; undefined where there is none. */
+/** The run in a folder; undefined if there is none. */
 export const summary = (folder: string): RunSummary | undefined => {
   const record = readRecord(folder);
   const spec = readJson(`${folder}/spec.json`) as { schedule?: { steps?: number } } | undefined;
   if (record === undefined || spec === undefined) return undefined;
-  // A file that is damaged is no reason not to list the run.
+  // Runs with damaged metrics are listed too.
   const metrics = linesOf(readMetrics(`${folder}/metrics.jsonl`));
   const timings = linesOf(readTimings(`${folder}/timing.jsonl`));
   const heldOutLoss = metrics.findLast((metric) => metric.heldOutLoss !== undefined)?.heldOutLoss;
@@ -80,10 +80,10 @@ export const summary = (folder: string): RunSummary | undefined => {
   };
 };
 
-/** How deep runs may lie: a study keeps its runs in a folder of its own. */
+/** Maximum depth of run folders: a study's runs are in folders of its own. */
 const deepest = 3;
 
-/** All runs in a folder and the folders in it, by name. */
+/** All runs in a folder and its subfolders, by name. */
 export const summaries = (folder: string, depth = 0): readonly RunSummary[] => {
   let names: readonly string[];
   try {
@@ -115,7 +115,7 @@ export const runsText = (runs: readonly RunSummary[], root: string): string => {
   return textTable([head, ...rows], 2, [6]).join("\n");
 };
 
-/** The folder that a name or path means: `NAME` is `root/NAME`, where there is such a run. */
+/** The folder of a run's name or path: `NAME` is `root/NAME` if there is such a run. */
 const folderOf = (name: string, root: string): E.Either<RunsError, string> => {
   const clean = withoutSlash(name);
   const found = [`${root}/${clean}`, clean].find(isRun);
@@ -127,7 +127,7 @@ const folderOf = (name: string, root: string): E.Either<RunsError, string> => {
   );
 };
 
-/** In what the specs of two runs differ, a line for each field. */
+/** The fields in which the specs of two runs differ, one per line. */
 export const runsDifference = (
   one: string,
   other: string,
@@ -141,7 +141,7 @@ export const runsDifference = (
   return E.right(lines.length === 0 ? "the two specs are the same" : lines.join("\n"));
 };
 
-/** The folder of a study that a name or path means, if it is one. */
+/** The folder of a study's name or path, if it is one. */
 const studyFolder = (name: string, root: string): string | undefined => {
   const clean = withoutSlash(name);
   return [`${root}/${clean}`, clean].find((folder) => studyIn(folder) !== undefined);
@@ -188,7 +188,7 @@ export const deleteRun = (name: string, root: string): E.Either<RunsError, strin
   return E.right(folder);
 };
 
-/** What the command line asks. */
+/** Options of the command line. */
 export interface RunsOptions {
   readonly command: readonly string[];
   readonly root: string;

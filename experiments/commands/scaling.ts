@@ -1,6 +1,6 @@
-// `deno task scaling`: time per token and peak memory of every family over the length of a clip,
-// forward and in training, as one table and one page. Time per token should be level for recurrences;
-// memory should grow with the tokens for all, also where attention's time grows with their square.
+// `deno task scaling`: time per token and peak memory of every family by clip length, forward and in
+// training, as a table and a page. Time per token should be constant for recurrences; memory should grow
+// linearly for all families, also where attention's time grows quadratically.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import type { FamilyName } from "../../models/sizes.ts";
@@ -25,18 +25,18 @@ import {
   tableText,
 } from "../inspect/scaling_page.ts";
 
-/** What is asked of the command. */
+/** Options of the command line. */
 export interface Asked {
   readonly families: readonly FamilyName[];
-  /** Lengths of the clip in patches, ascending. */
+  /** Clip lengths in patches, ascending. */
   readonly tokens: readonly number[];
-  /** Blocks of the encoders. */
+  /** Number of blocks of the encoders. */
   readonly depth: number;
-  /** Only what is known without running: no device is opened. */
+  /** Only plan the programs; no device is opened. */
   readonly plan: boolean;
   readonly device: string;
   readonly out: string;
-  /** JSON instead of the table. */
+  /** Print JSON instead of the table. */
   readonly json: boolean;
 }
 
@@ -46,7 +46,7 @@ const LENGTHS = "250,500,1000,2000,4000,8000";
 const MOST_TOKENS = 100_000;
 const MOST_BLOCKS = 100;
 
-/** Parts of a list with commas, each once. */
+/** Items of a comma-separated list, without duplicates. */
 const parts = (list: string): readonly string[] => [
   ...new Set(list.split(",").map((part) => part.trim())),
 ];
@@ -84,16 +84,16 @@ const families: Option<readonly FamilyName[]> = {
 
 const withKernels = deviceWithout("reference");
 
-/** Writes what there is so far, so that an interruption loses one point. */
+/** Writes the results so far, so that an interruption loses at most one point. */
 const save = async (of: Scaling, out: string): Promise<E.Either<FileError, void>> => {
   const written = await writeWhole(`${out}/scaling.json`, scalingJson(of))();
   return E.isLeft(written) ? written : await writeWhole(`${out}/scaling.html`, scalingPage(of))();
 };
 
 /**
- * Measures all points, telling each on standard error, and prints the table, or JSON. A point that a
- * device is too small for has a sentence in the table. Gives the exit status: 1 where a file could not
- * be written, no device could be opened, or a run broke down.
+ * Measures all points, reporting each on standard error, and prints the table or JSON. A point that the
+ * device is too small for is a sentence in the table. Gives the exit status: 1 if a file could not be
+ * written, no device could be opened, or a run failed.
  */
 export const scaling = async (
   { families, tokens, depth, plan, device: name, out, json }: Asked,
@@ -129,12 +129,12 @@ export const scaling = async (
     const saved = await save({ device, depth, points }, out);
     if (E.isLeft(saved)) return failed(fileErrorText(saved.left));
     if (E.isRight(found) || found.left._tag === "Refused") continue;
-    // What broke down may have taken the device with it: the next point gets another.
+    // The failure may have lost the device: the next point gets a new one.
     sound = false;
     try {
       backend?.close();
     } catch {
-      // It has said what is wrong with it.
+      // The error was reported already.
     }
     const next = await open();
     if (E.isLeft(next)) return failed(next.left);

@@ -1,10 +1,10 @@
-// What commands on experiments share: the name of one, and --set.
+// Arguments that commands on experiments share: spec names and --set.
 import { specNames, specNamesText, studyNames } from "../specs/read.ts";
 import { type Option, seeHelp, surplus, texts, type Words } from "./command.ts";
 
 const help = { NAME: `${specNamesText()}; or the path of a JSON file` };
 
-/** The name of one spec; nothing at all is answered with the help. */
+/** The name of one spec; without arguments the help is printed. */
 export const oneSpec: Words = {
   usage: "NAME",
   help,
@@ -12,14 +12,14 @@ export const oneSpec: Words = {
   wrong: (words) => words.length === 0 ? seeHelp : surplusNames(words),
 };
 
-/** Names of specs, one or more. */
+/** One or more names of specs. */
 export const someSpecs: Words = {
   ...oneSpec,
   usage: "NAME...",
   wrong: (words) => words.length === 0 ? seeHelp : undefined,
 };
 
-/** Names of specs and of studies, for what runs both. */
+/** Names of specs and studies, for commands that run both. */
 export const specsAndStudies = {
   help: {
     NAME: `${specNamesText()}; a study, ${studyNames.join(" or ")}; or the path of a JSON file`,
@@ -31,7 +31,7 @@ export const specsAndStudies = {
 export const surplusNames = (words: readonly string[]): string | undefined =>
   words.length > 1 ? `one experiment is named; ${surplus(words.slice(1))}` : undefined;
 
-/** Other values for fields of a spec. */
+/** Changed fields of the spec. */
 export const set: Option<readonly string[]> = {
   ...texts(
     "FIELD=VALUE",

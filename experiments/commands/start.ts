@@ -1,10 +1,10 @@
-// Starts the command line. WebAssembly has vectors of 128 bits; V8 makes vectors of 256 bits of them where
-// it is told to (decision 15), which only the start of a process can tell it. So where the processor has
-// such vectors, the command runs in a process below this one, which passes signals on and ends as it does.
+// Starts the command line. With a V8 flag that can only be set when a process starts, V8 fuses pairs of
+// 128-bit WebAssembly vectors into 256-bit ones (decision 15). So on processors with such vectors the
+// command runs in a child process; this one forwards signals and exits with the child's status.
 import { flagsVariable, wideFlags } from "../../backends/wasm/engine.ts";
 import { endings } from "../io/interrupt.ts";
 
-/** Whether the processor has vectors of 256 bits; where that cannot be read, those of today have. */
+/** Whether the processor has 256-bit vectors (AVX2); assumed where it cannot be determined. */
 const hasAvx2 = (): boolean => {
   if (Deno.build.arch !== "x86_64") return false;
   if (Deno.build.os !== "linux") return true;
@@ -23,13 +23,13 @@ const startWide = async (args: readonly string[]): Promise<never> => {
     stdout: "inherit",
     stderr: "inherit",
   }).spawn();
-  // A terminal's Ctrl-C reaches both: hearing it twice is hearing it once.
+  // Ctrl-C reaches parent and child; a second SIGINT has no effect.
   const passOn = endings.map((signal) => {
     const listener = () => {
       try {
         child.kill(signal);
       } catch {
-        // It has just ended.
+        // The child has just exited.
       }
     };
     Deno.addSignalListener(signal, listener);

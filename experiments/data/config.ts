@@ -1,4 +1,4 @@
-// The `data` part of a spec: the kinds of sources and their fields; each kind is opened in open.ts.
+// The `data` part of a spec: the kinds of sources and their fields. open.ts opens them.
 import type * as t from "io-ts";
 import {
   above0,
@@ -17,7 +17,7 @@ import {
 import type { StoreSpec } from "./clips/reader.ts";
 import type { RecordingKind } from "./clips/read_clip.ts";
 
-/** A corpus that is synthesised. */
+/** A synthesised corpus. */
 export interface SyntheticData {
   readonly kind: "synthetic";
   readonly clips: number;
@@ -25,7 +25,7 @@ export interface SyntheticData {
   readonly heldOutFraction: number;
 }
 
-/** What all data on disk has. */
+/** Fields of all data on disk. */
 interface StoredData {
   readonly heldOutFraction: number;
   readonly skippedFraction: number;
@@ -52,7 +52,7 @@ export interface ShardsData extends StoredData {
   readonly members: RecordingKind;
 }
 
-/** Training and held-out clips. */
+/** The data of an experiment. */
 export type DataSpec = SyntheticData | FolderData | HearData | ShardsData;
 
 const kind = "Where clips come from; the other fields depend on it.";
@@ -125,7 +125,7 @@ export const dataSpec: t.Type<DataSpec> = tagged("kind", {
   }),
 }) as t.Type<DataSpec>;
 
-/** What `--data DIR` puts in place of a spec's data: a folder that holds out as much. */
+/** The data of `--data DIR`: a folder, with the held-out share of the spec's data. */
 export const folderData = (path: string, { heldOutFraction }: DataSpec): FolderData => ({
   kind: "folder",
   path,

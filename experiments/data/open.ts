@@ -1,4 +1,4 @@
-// Opens the data that a spec names, as a source of clips.
+// Opens the data of a spec as a source of clips.
 import * as E from "fp-ts/Either.js";
 import { listRecordings } from "./audio/recording.ts";
 import { readTasks } from "./hear/task.ts";
@@ -13,19 +13,19 @@ import { inMemory, printOf, type Recordings } from "./clips/recordings.ts";
 import { shardMembers } from "./clips/shards.ts";
 import type { DataError, Source } from "./clips/source.ts";
 
-/** How data is opened; what is read does not depend on any of it. */
+/** Options of opening; they do not affect what is read. */
 export interface OpenOptions {
-  /** Threads that read; as many as there are processors but one if left out. */
+  /** Number of reader threads; by default one per processor except one. */
   readonly threads?: number;
-  /** Processes that open the same data, and share what room is left in its store; 1 if left out. */
+  /** Number of processes that open the same data and share the remaining room in its cache; default 1. */
   readonly sharing?: number;
-  /** Once it is aborted nothing is waited for. */
+  /** Aborts waiting for reads. */
   readonly signal?: AbortSignal;
-  /** Hears how many recordings of how many were looked at. */
+  /** Called with the number of recordings read so far, and how many there are to read. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** What a spec says of its data: the fields of the same names. */
+/** The fields of a spec that data depends on. */
 export interface DataFields {
   readonly seed: number;
   readonly frontEnd: FrontEnd;
@@ -33,7 +33,7 @@ export interface DataFields {
   readonly data: DataSpec;
 }
 
-/** The source that a spec names, on its own or for all the processes of a run. */
+/** The source of a spec's data. */
 export const openSource = async (
   { seed, frontEnd, clip: { frames }, data }: DataFields,
   { threads, sharing, signal, onProgress }: OpenOptions = {},

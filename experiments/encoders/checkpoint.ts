@@ -1,6 +1,6 @@
-// A checkpoint with its encoder: parameters in a safetensors file, and their description in its
-// metadata. Nothing is trusted: the encoder is built, and each of its parameters must be in the
-// file with its shape.
+// A checkpoint with its encoder: parameters in a safetensors file, and the encoder's description in its
+// metadata. Nothing is trusted: the encoder is built, and each of its parameters must be in the file with
+// its shape.
 import type * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
@@ -25,35 +25,35 @@ import {
 import { readTensors } from "../formats/safetensors_file.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** What a checkpoint says of the encoder that it holds. */
+/** The description of the encoder in a checkpoint. */
 export interface Description {
   readonly encoder: Encoder;
   readonly frontEnd: FrontEnd;
-  /** Frames of a stretch, the encoder's input. */
+  /** Frames of the encoder's input. */
   readonly frames: number;
-  /** What it was trained with; "faithful" when the file does not say. */
+  /** Fidelity of its training; "faithful" if the file does not say. */
   readonly fidelity: Fidelity;
 }
 
 /** An encoder with its parameters. */
 export interface Checkpoint extends Description {
-  /** The encoder's parameters by name. The file may hold more: a predictor, a decoder. */
+  /** The encoder's parameters by name. The file may have more: a predictor, a decoder. */
   readonly values: Values;
 }
 
-/** Why a file is no checkpoint that can be used. */
+/** Why a file is not a usable checkpoint. */
 export type CheckpointError =
   | { readonly _tag: "Unreadable"; readonly file: string; readonly reason: string }
   | { readonly _tag: "NotSafetensors"; readonly file: string; readonly error: SafetensorsError }
   | { readonly _tag: "NoEncoder"; readonly file: string }
   | {
-    /** The encoder is of a module that is not loaded. */
+    /** The encoder's module is not loaded. */
     readonly _tag: "ModuleMissing";
     readonly file: string;
     readonly encoder: EncoderSpec;
   }
   | {
-    /** `key` of the metadata is not what it should be. */
+    /** The metadata at `key` is invalid. */
     readonly _tag: "BadMetadata";
     readonly file: string;
     readonly key: string;
@@ -80,7 +80,7 @@ export const readCheckpoint =
     return await openCheckpoint(bytes, file);
   };
 
-/** The checkpoint in some bytes, whose module is loaded if its encoder is of one. */
+/** The checkpoint in the given bytes; loads the encoder's module if it has one. */
 export const openCheckpoint = async (
   bytes: Uint8Array,
   file: string,
@@ -96,7 +96,7 @@ export const openCheckpoint = async (
   });
 };
 
-/** The checkpoint in some bytes; `file` is what errors call them. */
+/** The checkpoint in the given bytes; `file` is its name in errors. */
 export const decodeCheckpoint = (
   bytes: Uint8Array,
   file: string,
@@ -109,7 +109,7 @@ export const decodeCheckpoint = (
   return E.isLeft(values) ? values : E.right({ ...described.right, values: values.right });
 };
 
-/** Why a checkpoint can not be used, in one sentence. */
+/** Why a checkpoint cannot be used, in one sentence. */
 export function checkpointErrorText(error: CheckpointError): string {
   const { file } = error;
   switch (error._tag) {
@@ -130,7 +130,7 @@ export function checkpointErrorText(error: CheckpointError): string {
   }
 }
 
-/** The first few of a list as one clause. */
+/** The first few items of a list as one clause. */
 const several = (problems: readonly string[]): string => {
   const most = 4, more = problems.length - most;
   return problems.slice(0, most).join("; ") + (more > 0 ? `; and ${more} more` : "");
@@ -183,7 +183,7 @@ const describedBy = (
   return conflict === undefined ? E.right(description) : bad(...conflict);
 };
 
-/** What cannot be together, as the key of the metadata and why. */
+/** Contradicting metadata: the key and the reason. */
 const conflicts = (
   { encoder: { patch }, frontEnd: { fft, window, hop, mels, fMin, fMax, sampleRate }, frames }:
     Description,
@@ -230,7 +230,7 @@ const valuesOf = (
 ): E.Either<CheckpointError, Values> => {
   const misfit = (problems: readonly string[]): E.Either<CheckpointError, never> =>
     E.left({ _tag: "Misfit", file, problems });
-  // These come first: what they say is built, and a wrong number must not build for ever.
+  // Checked first, because these sizes determine what is built: a wrong one must not build without end.
   const { dim, depth, registers } = description.encoder;
   const blocks = new Set(
     [...tensors.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? []),
@@ -263,7 +263,7 @@ const valuesOf = (
   );
 };
 
-/** Why a tensor is not finite float32 numbers of a shape, in words after its name. */
+/** Why a tensor is not finite floating-point data of the given shape, to follow its name. */
 const unfit = (tensor: TensorData | undefined, shape: readonly number[]): string | undefined => {
   if (tensor === undefined) return "is missing";
   if (`${tensor.shape}` !== `${shape}`) {

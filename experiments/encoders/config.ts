@@ -1,5 +1,5 @@
-// Codecs of the model's configuration: encoders of every family, the front end, masks, the style of
-// pre-training and fidelity. Specs and checkpoints share them.
+// Codecs of the model's configuration: encoders of all families, front end, masks, style of
+// pre-training, fidelity. Shared by specs and checkpoints.
 import * as t from "io-ts";
 import type * as E from "fp-ts/Either.js";
 import type { Shell } from "../../models/encoder.ts";
@@ -32,7 +32,7 @@ export type EncoderSpec =
   | (Exclude<Family, { readonly family: "module" }> & Shell)
   | (ModuleSpec & Shell);
 
-/** An architecture of the user's own, by the path of its module. */
+/** A user-defined architecture, by the path of its module. */
 export interface ModuleSpec extends Omit<CustomSizes, "block"> {
   readonly family: "module";
 }
@@ -139,7 +139,7 @@ const customDocs: Docs<Of<"module">> = {
   settings: "Further settings of block: numbers, texts and booleans by name.",
 };
 
-/** An encoder as a spec writes it: its other fields depend on `family`. */
+/** An encoder in a spec: its fields depend on `family`. */
 export const encoderSpec: t.Type<EncoderSpec> = tagged("family", {
   transformer: fields<Of<"transformer">>(transformer, transformerDocs),
   mamba: fields<Of<"mamba">>(mamba, mambaDocs),
@@ -155,7 +155,7 @@ export const patchSize: t.Type<PatchSize> = fields<PatchSize>(
 
 const patch = { patch: patchSize };
 
-/** An encoder as checkpoints describe it, with its patch size. */
+/** An encoder in a checkpoint, with its patch size. */
 export const encoder: t.Type<EncoderSpec & { readonly patch: PatchSize }> = tagged("family", {
   transformer: fields<Of<"transformer"> & typeof of>({ ...transformer, ...patch }),
   mamba: fields<Of<"mamba"> & typeof of>({ ...mamba, ...patch }),
@@ -203,7 +203,7 @@ const simple = fields<Simple>({
   ratio: between0and1,
 }, maskDocs);
 
-/** What is hidden from the encoder. */
+/** Which patches are hidden from the encoder. */
 export const masking: t.Type<Masking> = tagged("kind", {
   unstructured: simple,
   time: simple,
@@ -229,10 +229,10 @@ const pointDocs: Docs<Fidelity> = {
   padding: 'Silence after a clip that fills its last stretch; published: "always".',
 };
 
-/** Every point of fidelity. */
+/** All points of fidelity. */
 export const fidelity: t.Type<Fidelity> = fields<Fidelity>(points, pointDocs);
 
-/** A name for all points, or one to start from with the points that differ. */
+/** A preset of all points, or a preset with the points that differ. */
 export type FidelitySpec =
   | "faithful"
   | "corrected"
@@ -251,7 +251,7 @@ const changed = fields<Changed>({
   padding: optional(points.padding),
 }, { from: "What holds for the points that are not given.", ...pointDocs });
 
-/** Fidelity as a spec writes it. */
+/** Fidelity in a spec. */
 export const fidelitySpec: t.Type<FidelitySpec> = withSchema(
   new t.Type<FidelitySpec>(
     `${named.name} or an object with 'from' and the points that differ`,
@@ -267,7 +267,7 @@ export const fidelitySpec: t.Type<FidelitySpec> = withSchema(
   { anyOf: [schemaOf(named), schemaOf(changed)] },
 );
 
-/** All points of what a spec writes. */
+/** All points of a spec's fidelity. */
 export const fidelityOf = (spec: FidelitySpec): Fidelity => {
   const sets = { faithful, corrected };
   if (typeof spec === "string") return sets[spec];

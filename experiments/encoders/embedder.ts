@@ -1,6 +1,6 @@
-// Embeds recordings on a device: samples to log-mel spectrograms to rows of embeddings, in batches
-// that may combine pieces of several clips. Clips are read one after another; only the samples and
-// the spectrogram of each are held, and rows are passed on as they come.
+// Embeds recordings on a device: samples to log-mel spectrograms to rows of embeddings, in batches that
+// may combine segments of several clips. Clips are read one after another; only the samples and the
+// spectrogram of each are held, and rows are passed on as they are computed.
 import type { Backend, Values } from "../../backends/backend.ts";
 import { input } from "../../dsl/ops.ts";
 import {
@@ -17,21 +17,21 @@ import { type FrontEnd, logMelOfFrames } from "../../models/frontend.ts";
 import { isEnded } from "../io/interrupt.ts";
 import { reflectedAt } from "../data/audio/spectrogram.ts";
 
-/** The points of fidelity that bear on embeddings. */
+/** The points of fidelity that affect embeddings. */
 export type EmbeddingFidelity = Pick<Fidelity, "rows" | "deviation" | "padding">;
 
-/** What is embedded with. */
+/** An encoder and everything that embedding needs. */
 export interface EmbeddingModel {
   readonly encoder: Encoder;
   readonly frontEnd: FrontEnd;
-  /** Frames that the encoder takes at once; a multiple of a patch's. */
+  /** Frames of the encoder's input; a multiple of a patch's. */
   readonly frames: number;
   readonly fidelity: EmbeddingFidelity;
   /** All parameters of the encoder by name. */
   readonly values: Values;
 }
 
-/** A clip, and what its owner knows it by. */
+/** A clip with the caller's tag. */
 export interface Clip<T> {
   readonly of: T;
   /** At least one sample, from -1 to 1, at the front end's rate. */
@@ -41,21 +41,21 @@ export interface Clip<T> {
 /** Successive rows of a clip's embeddings, `[rows, width]`. */
 export interface Rows<T> {
   readonly of: T;
-  /** Rows of the whole clip, and the first one here. */
+  /** Number of rows of the whole clip, and the index of the first row here. */
   readonly total: number;
   readonly first: number;
   readonly values: Float32Array;
-  /** What is known with the last rows: their mean over the clip, and where they stand in ms. */
+  /** With the last rows: the mean of all rows of the clip, and their timestamps in ms. */
   readonly end?: { readonly scene: Float32Array; readonly timestamps: Float32Array };
 }
 
 /** A model on a device. */
 export interface Embedder {
-  /** Numbers in a row: the channels of all patches of a time step. */
+  /** Size of a row: the channels of all patches of a time step. */
   readonly width: number;
   /**
-   * The embeddings of clips, in their order, each in parts. The next clip is asked for when a batch
-   * has room for it, so `clips` may read recordings as it goes. Ends after a batch once `signal` is aborted.
+   * The embeddings of clips, in order, each in parts. The next clip is requested when a batch has room for
+   * it, so `clips` may read recordings lazily. Ends after a batch once `signal` is aborted.
    */
   readonly embed: <T>(clips: Stream<Clip<T>>, signal?: AbortSignal) => AsyncGenerator<Rows<T>>;
   readonly close: () => void;
@@ -63,10 +63,10 @@ export interface Embedder {
 
 type Stream<A> = AsyncIterable<A> | Iterable<A>;
 
-/** Frames of a log-mel stretch. */
+/** Frames per log-mel segment. */
 const stretch = 64;
 
-/** Opens a model on a device, `batch` stretches at a time. */
+/** Opens a model on a device, with batches of `batch` segments. */
 export const openEmbedder = async (
   backend: Backend,
   model: EmbeddingModel,
@@ -141,7 +141,7 @@ export const openEmbedder = async (
   return { width, embed, close: machine.close };
 };
 
-/** The embeddings of one clip, held whole. */
+/** The embeddings of one clip, complete. */
 export interface Embeddings {
   /** `[rows, width]` */
   readonly embeddings: Float32Array;
@@ -149,7 +149,7 @@ export interface Embeddings {
   readonly timestamps: Float32Array;
 }
 
-/** The embeddings of clips that are few or short enough to be held, in order. */
+/** The complete embeddings of clips that fit in memory, in order. */
 export const embedAll = async (
   { embed, width }: Embedder,
   clips: readonly Float32Array[],
@@ -166,7 +166,7 @@ export const embedAll = async (
 
 // ---------------------------------------------------------------- batches
 
-/** Jobs with their results, in order; a last batch may be smaller. None after `signal` is aborted. */
+/** Jobs with their results, in order; the last batch may be smaller. Ends once `signal` is aborted. */
 async function* batched<J, R>(
   jobs: Stream<J>,
   size: number,
@@ -202,16 +202,16 @@ const partsOf = (
 
 // ---------------------------------------------------------------- samples to spectrograms
 
-/** A clip, and what is to become its log-mel spectrogram: `logs[frame * mels + band]`. */
+/** A clip and its log-mel spectrogram, which is filled in: `logs[frame * mels + band]`. */
 interface Spectrum<T> {
   readonly clip: Clip<T>;
   readonly logs: Float32Array;
 }
 
-/** A stretch of a clip for the front end, from a frame on. */
+/** A segment of a clip for the front end, from a frame on. */
 interface Window<T> extends Spectrum<T> {
   readonly first: number;
-  /** Where its values begin among all of the clip. */
+  /** Offset of its values in the clip's spectrogram. */
   readonly at: number;
 }
 
@@ -244,13 +244,13 @@ async function* spectraOf<T>(
 
 // ---------------------------------------------------------------- spectrograms to rows
 
-/** A stretch of a spectrogram for the encoder. */
+/** A segment of a spectrogram for the encoder. */
 interface Stretch<T> {
   readonly spectrum: Spectrum<T>;
   readonly moments: Moments;
   readonly cut: Cut;
   readonly index: number;
-  /** Its part of the spectrogram: fewer frames at the end, none where all is filling. */
+  /** Its part of the spectrogram: fewer frames at the end of a clip, none where all is padding. */
   readonly logs: Float32Array;
 }
 

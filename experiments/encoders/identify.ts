@@ -1,5 +1,5 @@
-// Identifies the encoder of a checkpoint from the names and shapes of its tensors alone: published
-// files have no description.
+// Identifies the encoder of a checkpoint from the names and shapes of its tensors alone: published files
+// have no description.
 import * as E from "fp-ts/Either.js";
 import { publishedFrontEnd } from "../../models/frontend.ts";
 import {
@@ -16,11 +16,11 @@ export type Shapes = ReadonlyMap<string, readonly number[]>;
 /** What follows from them. */
 export interface Recognised {
   readonly encoder: FamilyEncoder;
-  /** Frames of the spectrograms that its positions are made for; they have 80 mel bands. */
+  /** Frames that its position table is made for, with 80 mel bands. */
   readonly frames: number;
 }
 
-/** More blocks than any encoder has; building them would take long. */
+/** Maximum number of blocks; building more would take long. */
 const mostBlocks = 256;
 
 /** Tensors of every family from which its sizes follow, with their number of axes. */
@@ -31,7 +31,7 @@ const shell = {
   "encoder_norm.weight": 1,
 };
 
-/** The same in blocks; the first of each is what a family is known by. */
+/** The same for blocks; the first tensor of each family identifies it. */
 const marks: Readonly<Record<FamilyName, Readonly<Record<string, number>>>> = {
   transformer: { "attn.qkv_layer.weight": 2, "mlp.layer1.weight": 2 },
   mamba: { "mixer.A_log": 2, "mixer.conv1d.weight": 3 },
@@ -132,7 +132,7 @@ export const recognise = (
   }
 };
 
-/** The name of the published size that an encoder has. */
+/** The name of the published size of an encoder, if it has one. */
 export const sizeOf = (encoder: FamilyEncoder): string | undefined =>
   sizeNames.find((size) => {
     const { dim, depth } = publishedEncoder(encoder.family, size);
@@ -163,7 +163,7 @@ const strangerText = (shapes: Shapes): string => {
     `${known.at(-1)} are; it has ${shapes.size}${names === "" ? "" : `, such as ${names}`}`;
 };
 
-/** How many blocks there are; they must be numbered from 0 without gaps. */
+/** The number of blocks; they must be numbered from 0 without gaps. */
 const blocksOf = (shapes: Shapes): E.Either<string, number> => {
   const numbers = new Set(
     [...shapes.keys()].flatMap((name) => {

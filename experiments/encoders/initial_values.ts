@@ -1,13 +1,12 @@
-// Initial values of parameters: the initialiser of each, evaluated on the reference interpreter
-// with a key made from the seed and the parameter's name, so that they are the same on every
-// device.
+// Initial values of parameters: each initialiser, evaluated on the reference interpreter with a key
+// derived from the seed and the parameter's name, so that values are the same on every device.
 import type { Values } from "../../backends/backend.ts";
 import { interpret, ordered } from "../../backends/reference/interpret.ts";
 import { nodeOf } from "../../dsl/node.ts";
 import type { Parameter } from "../../dsl/parameters.ts";
 import { keyForName, randomKey } from "../../dsl/random.ts";
 
-/** Values by name for some parameters. */
+/** Initial values by name. */
 export const initialValues = (parameters: readonly Parameter[], seed: number): Values =>
   Object.fromEntries(parameters.map(({ name, axes, init }) => {
     const of = nodeOf(init(keyForName(randomKey(seed), name), axes));

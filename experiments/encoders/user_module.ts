@@ -1,6 +1,6 @@
-// User-defined encoders: a spec names a module, `"encoder": { "module": "./my_encoder.ts" }`, whose
-// export `block` builds blocks. The module is loaded when the spec is read, and its block is tried
-// on a short sequence, so that a mistake is reported before any work.
+// User-defined encoders: a spec names a module, `"encoder": { "module": "./my_encoder.ts" }`, whose export
+// `block` builds blocks. The module is loaded when the spec is read, and its block is tried on a short
+// sequence, so that a mistake is reported before any work.
 import { pathToFileURL } from "node:url";
 import * as E from "fp-ts/Either.js";
 import { type AnyTensor, AxisError, sameAxes, showAxes } from "../../dsl/axes.ts";
@@ -12,7 +12,7 @@ import type { CustomBlock, Family } from "../../models/stack.ts";
 import type { EncoderSpec } from "./config.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** Why a module is no architecture, in words after its path. */
+/** Why a module cannot be used, to follow its path. */
 export interface ModuleError {
   readonly _tag: "ModuleError";
   readonly module: string;
@@ -52,7 +52,7 @@ const load = async (module: string): Promise<E.Either<ModuleError, CustomBlock>>
   );
 };
 
-/** What is wrong with a block, tried on a few tokens of the encoder's width. */
+/** What is wrong with a block, found by applying it to a few tokens of the encoder's width. */
 const tried = (
   block: CustomBlock,
   encoder: Extract<EncoderSpec, { readonly family: "module" }>,
@@ -68,7 +68,7 @@ const tried = (
     const made = block(scope("blocks.0"), options);
     if (typeof made !== "function") return "its 'block' gives no function (x) => y";
     const y: unknown = made(x);
-    // What is no tensor has no node.
+    // Anything but a tensor has no node.
     const axes = nodeOf(y as AnyTensor)?.axes;
     if (axes === undefined) return "its block gives something that is no tensor";
     return sameAxes(axes, nodeOf(x).axes) &&
@@ -103,7 +103,7 @@ export const loadEncoder = async (
 export const isLoaded = (encoder: EncoderSpec): boolean =>
   encoder.family !== "module" || blocks.has(encoder.module);
 
-/** An encoder with what makes its blocks. Throws a `RangeError` when its module was never loaded. */
+/** An encoder with its block function. Throws a `RangeError` if its module is not loaded. */
 export const withBlock = <E extends EncoderSpec>(encoder: E): E & Family & Shell => {
   if (encoder.family !== "module") return encoder as E & Family & Shell;
   const block = blocks.get(encoder.module);
@@ -111,6 +111,6 @@ export const withBlock = <E extends EncoderSpec>(encoder: E): E & Family & Shell
   throw new RangeError(`the module ${encoder.module} was not loaded`);
 };
 
-/** Why a module is no architecture, in a sentence. */
+/** Why a module cannot be used, in one sentence. */
 export const moduleErrorText = ({ module, problem }: ModuleError): string =>
   `the module ${module} ${problem}`;

@@ -1,5 +1,5 @@
-// `deno task evaluate`: scores embeddings of checkpoints on downstream tasks, compared with the
-// same encoders untrained and a baseline. All tasks are checked before any work.
+// `deno task evaluate`: scores embeddings of checkpoints on downstream tasks, compared with the same
+// encoders untrained and a baseline. All tasks are checked before any work.
 import { basename, dirname } from "node:path";
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../machines/device.ts";
@@ -19,30 +19,30 @@ import {
 import { listenForEnd } from "../io/interrupt.ts";
 import { quoted } from "../../backends/runtime/text.ts";
 
-/** What the command line says. */
+/** Options of the command line. */
 export interface EvaluateOptions {
-  /** Files of checkpoints, at least one. */
+  /** Paths of checkpoints, at least one. */
   readonly checkpoints: readonly string[];
   /** The folder of the tasks. */
   readonly tasks: string;
-  /** Names of some of them; all of them when there is none. */
+  /** Names of the tasks; all if empty. */
   readonly names: readonly string[];
-  /** How many seeds: 0, 1, ... */
+  /** Number of seeds: 0, 1, ... */
   readonly seeds: number;
   readonly device: string;
-  /** Instead of what the checkpoints say. */
+  /** Overrides the fidelity of the checkpoints. */
   readonly fidelity?: "faithful" | "corrected";
   /** Where to write; by default the folder `evaluation` next to the first checkpoint. */
   readonly out?: string;
-  /** Where embeddings and scores are kept; by default where it writes. */
+  /** Cache folder of embeddings and scores; by default the output folder. */
   readonly kept?: string;
   /** Aborted when an end is requested; the caller may listen for longer. */
   readonly signal?: AbortSignal;
-  /** Whether to print the whole evaluation as JSON instead of the table. */
+  /** Print the evaluation as JSON instead of the table. */
   readonly json: boolean;
 }
 
-/** Gives the exit status: 0, or 1 after messages that say what was wrong. */
+/** Gives the exit status: 0, or 1 after printing an error. */
 export const evaluate = async (options: EvaluateOptions): Promise<number> => {
   const complain = (message: string): number => {
     console.error(message);
@@ -91,7 +91,7 @@ export const evaluate = async (options: EvaluateOptions): Promise<number> => {
   }
 };
 
-/** The tasks in a folder, those with the given names or all, whole; or what is wrong, in words. */
+/** The complete tasks in a folder, all or those named; on the left, what is wrong, in words. */
 export const tasksIn = async (
   folder: string,
   names: readonly string[],
@@ -119,7 +119,7 @@ const foldersOf = (
         "'deno task data' makes or fetches some",
     );
   }
-  // A task that has lost its metadata must not be missing from the table without a word.
+  // A task whose metadata is missing must not be omitted from the table silently.
   if (names.length === 0 && others.length > 0) {
     const which = others.map((name) => `${folder}/${name}`).join(", ");
     return E.left(

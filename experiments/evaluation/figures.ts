@@ -1,9 +1,9 @@
-// Figures of a task: the confusion of classes, and clips in the plane of their embeddings' first
-// two principal components.
+// Figures of a task: the confusion matrix, and clips projected onto the first two principal components of
+// their embeddings.
 import { escape, percent } from "../plots/html.ts";
 import type { EvaluatedTask, Picture } from "./results.ts";
 
-/** Colours of classes, for as many as there are: hues in equal steps, and in turn lighter and darker. */
+/** Class colours, for any number of classes: equally spaced hues; beyond 8 also alternating lightness. */
 const colour = (label: number, labels: number): string => {
   const lightness = labels > 8 && label % 2 === 1 ? 0.72 : 0.58;
   return `oklch(${lightness} 0.15 ${Number((360 * label / labels + 20).toFixed(1))})`;
@@ -12,8 +12,8 @@ const colour = (label: number, labels: number): string => {
 const short = (label: string): string => label.length > 18 ? `${label.slice(0, 17)}…` : label;
 
 /**
- * Counts of clips as a square of cells: rows are what is true, columns what was predicted. How dark a
- * cell is says its share of its row; the darkest still lets its number be read.
+ * A confusion matrix as a square of cells: rows are true classes, columns predicted ones. The shade of a
+ * cell is its share of the row; numbers stay legible on the darkest.
  */
 export const confusionFigure = (
   { labels, name }: EvaluatedTask,
@@ -67,7 +67,7 @@ ${rows.join("")}${columns.join("")}
 </svg></div></figure>`;
 };
 
-/** The average precision of each class, as bars. */
+/** The average precision of each class as bars. */
 export const precisionsFigure = (
   { labels, name }: EvaluatedTask,
   precisions: readonly number[],
@@ -93,7 +93,7 @@ export const classLegend = ({ labels }: EvaluatedTask): string =>
     ).join("")
   }</ul>`;
 
-/** Clips as dots, in the colour of their class. */
+/** Clips as dots, coloured by class. */
 export const projectionFigure = (
   { labels }: EvaluatedTask,
   title: string,

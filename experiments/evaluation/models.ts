@@ -1,5 +1,5 @@
-// The models that an evaluation compares: every checkpoint, the same encoder with its initial
-// values, and the statistics of log-mel spectrograms.
+// The models that an evaluation compares: every checkpoint, the same encoder untrained, and statistics of
+// log-mel spectrograms.
 import * as E from "fp-ts/Either.js";
 import { basename, dirname } from "node:path";
 import type { Backend } from "../../backends/backend.ts";
@@ -18,20 +18,20 @@ import { readTensors } from "../formats/safetensors_file.ts";
 import type { EvaluatedModel } from "./results.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** A checkpoint with what it is called. */
+/** A checkpoint and its name in tables. */
 export interface NamedCheckpoint {
   readonly name: string;
   readonly checkpoint: Checkpoint;
-  /** The seed of its training; 0 when the file does not say. */
+  /** The seed of its training; 0 if the file does not say. */
   readonly seed: number;
 }
 
-/** A model with what gives its embeddings. */
+/** A model and its embedder. */
 export interface Model extends EvaluatedModel {
   readonly scenes: Scenes;
 }
 
-/** Reads checkpoints and names them: by their specs where they have them, else by their files. */
+/** Reads checkpoints and names them: by their specs if they have them, else by their files. */
 export const readCheckpoints = async (
   files: readonly string[],
 ): Promise<E.Either<string, readonly NamedCheckpoint[]>> => {
@@ -59,7 +59,7 @@ export const readCheckpoints = async (
   return E.right(distinct(found, files));
 };
 
-/** Name and seed in the spec that a checkpoint carries, as far as it does. */
+/** Name and seed of the spec in a checkpoint, if present. */
 const specOf = (bytes: Uint8Array): { readonly name?: string; readonly seed?: number } => {
   const decoded = decode(bytes);
   const text = E.isRight(decoded) ? decoded.right.metadata.spec : undefined;
@@ -72,7 +72,7 @@ const specOf = (bytes: Uint8Array): { readonly name?: string; readonly seed?: nu
   };
 };
 
-/** Names of which some are the same get their folders, and if that is not enough a number. */
+/** Makes names distinct: duplicates get their folders and, if still equal, a number. */
 const distinct = (
   all: readonly NamedCheckpoint[],
   files: readonly string[],
@@ -89,7 +89,7 @@ const distinct = (
   }));
 };
 
-/** All models that some checkpoints are compared as, on a device. */
+/** Opens all models that the checkpoints are compared with, on a device. */
 export const openModels = async (
   backend: Backend,
   checkpoints: readonly NamedCheckpoint[],

@@ -1,4 +1,4 @@
-// An evaluation as one page: the table, how it was made, and the figures of every task.
+// An evaluation as one page: the table, how it was made, and the figures of each task.
 import * as E from "fp-ts/Either.js";
 import { escape } from "../plots/html.ts";
 import { style } from "../plots/style.ts";
@@ -19,7 +19,7 @@ import {
 } from "./results.ts";
 import { rowsOf } from "./table.ts";
 
-/** The page, which needs no other file. */
+/** The page, self-contained. */
 export const evaluationPage = (of: Evaluation): string =>
   `<!doctype html>
 <html lang="en">

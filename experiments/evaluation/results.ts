@@ -1,4 +1,4 @@
-// Results of an evaluation as data, and single results kept on disk, so that an interrupted
+// Results of an evaluation as data, and a cache of single results on disk, so that an interrupted
 // evaluation resumes.
 import { createHash } from "node:crypto";
 import * as E from "fp-ts/Either.js";
@@ -16,27 +16,27 @@ import type { Projection } from "./probe/projection.ts";
 import { type Interval, interval } from "./probe/statistics.ts";
 import type { Task } from "../data/hear/task.ts";
 
-/** Something that gives embeddings. */
+/** A model that gives embeddings. */
 export interface EvaluatedModel {
-  /** What tables call it; no two are called the same. */
+  /** Its name in tables, unique. */
   readonly name: string;
   readonly kind: "pre-trained" | "untrained" | "log-mel statistics";
-  /** Numbers in its embeddings. */
+  /** Size of its embeddings. */
   readonly width: number;
 }
 
 /** A task that was evaluated. */
 export interface EvaluatedTask {
-  /** What tables call it. */
+  /** Its name in tables. */
   readonly name: string;
   readonly folder: string;
   readonly labels: readonly string[];
   readonly clips: number;
-  /** The score that is reported. */
+  /** The reported score. */
   readonly score: ScoreName;
 }
 
-/** Embeddings of some clips in the plane, and the first label of each, if it has one. */
+/** Projected embeddings of some clips, and the first label of each, if it has one. */
 export interface Picture extends Projection {
   readonly labels: readonly (number | undefined)[];
 }
@@ -61,7 +61,7 @@ export interface Evaluation {
   readonly results: readonly Result[];
 }
 
-/** A model's result on a task. Throws where there is none. */
+/** A model's result on a task. Throws if there is none. */
 export const resultOf = (of: Evaluation, model: string, task: string): Result => {
   const found = of.results.find((one) => one.model === model && one.task === task);
   if (found === undefined) throw new RangeError(`${model} was not evaluated on ${task}`);
@@ -78,7 +78,7 @@ export const intervalOf = (
 const meanOf = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** What is known of the classes of a task, on the mean of the seeds. */
+/** Per-class results, averaged over seeds. */
 export const perClass = ({ seeds }: Result): Pick<SeedScore, "confusion" | "precisions"> => {
   const [{ confusion, precisions }] = seeds;
   return {
@@ -93,13 +93,13 @@ export const perClass = ({ seeds }: Result): Pick<SeedScore, "confusion" | "prec
   };
 };
 
-/** s(m) of all models, with the interval of each over seeds; or why there is none, in a sentence. */
+/** s(m) of all models, each with its interval over seeds. */
 export interface Summary {
   readonly aggregate: Aggregate;
   readonly models: readonly { readonly model: string; readonly interval: Interval }[];
 }
 
-/** The aggregate of an evaluation. */
+/** The aggregate of an evaluation; on the left, why there is none, in one sentence. */
 export const summaryOf = (of: Evaluation): E.Either<string, Summary> => {
   const byModel = (scores: (model: string, task: EvaluatedTask) => number) =>
     Object.fromEntries(of.models.map(({ name }) => [
@@ -118,7 +118,7 @@ export const summaryOf = (of: Evaluation): E.Either<string, Summary> => {
   return E.right({ aggregate: found.right, models });
 };
 
-/** All but the pictures, with the means and s(m), as `--json` prints it. */
+/** Everything but the pictures, with means and s(m), as printed by `--json`. */
 export const documentOf = (of: Evaluation): unknown => {
   const summary = summaryOf(of);
   return {
@@ -134,7 +134,7 @@ export const documentOf = (of: Evaluation): unknown => {
   };
 };
 
-// ---------------------------------------------------------------- what is kept
+// ---------------------------------------------------------------- cache
 
 /** A hash of all that the scores of a task depend on, except the seed. */
 export const scoreKey = (
@@ -153,7 +153,7 @@ export const scoreKey = (
   return hash.digest("hex");
 };
 
-/** The scores of seeds that are kept under a key. */
+/** Cached scores of seeds. */
 export const keptScores = (folder: string, key: string): readonly SeedScore[] => {
   let text: string;
   try {
@@ -167,8 +167,8 @@ export const keptScores = (folder: string, key: string): readonly SeedScore[] =>
   return found === key ? seeds ?? [] : [];
 };
 
-// JSON has no words for numbers that are not finite, which d' of a perfect ranking is; they are kept as
-// text. Elements of lists, such as names of splits, have numbers for keys and stay what they are.
+// JSON cannot represent numbers that are not finite, such as d' of a perfect ranking; they are stored as
+// strings. Elements of lists, such as names of splits, have numeric keys and are left unchanged.
 const spelt = (_: string, value: unknown): unknown =>
   typeof value === "number" && !Number.isFinite(value) ? `${value}` : value;
 const restored = (key: string, value: unknown): unknown =>
@@ -176,7 +176,7 @@ const restored = (key: string, value: unknown): unknown =>
     ? Number(value)
     : value;
 
-/** Keeps scores of seeds. */
+/** Caches scores of seeds. */
 export const keepScores = (
   folder: string,
   key: string,

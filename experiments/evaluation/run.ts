@@ -1,5 +1,5 @@
-// Runs an evaluation: every model on every task, and the files it writes. Embeddings and scores are
-// saved as they are computed, so that an interrupted evaluation resumes where it stopped.
+// Runs an evaluation: every model on every task, and the files it writes. Embeddings and scores are saved
+// as they are computed, so that an interrupted evaluation resumes where it stopped.
 import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
@@ -34,21 +34,21 @@ import {
 } from "./results.ts";
 import { factorOf, latex, scoresCsv, scoreText } from "./table.ts";
 
-/** What is evaluated, and how. */
+/** Options of an evaluation. */
 export interface Evaluating {
   readonly checkpoints: readonly NamedCheckpoint[];
   readonly tasks: readonly Task[];
   readonly seeds: readonly number[];
-  /** Instead of what the checkpoints say. */
+  /** Overrides the fidelity of the checkpoints. */
   readonly fidelity?: "faithful" | "corrected";
-  /** Instead of the one that goes with the fidelity. */
+  /** Overrides the protocol that goes with the fidelity. */
   readonly protocol?: Protocol;
-  /** A folder that is there. */
+  /** The output folder, which must exist. */
   readonly out: string;
-  /** Where embeddings and scores are kept; by default in `out`. */
+  /** Cache folder of embeddings and scores; by default `out`. */
   readonly kept?: string;
   readonly interrupted: () => boolean;
-  /** Aborted then; without it recordings are waited for. */
+  /** Aborted on interruption; without it, reads in progress are waited for. */
   readonly signal?: AbortSignal;
 }
 
@@ -118,7 +118,7 @@ export const evaluateOn = async (
   }
 };
 
-/** A task as tables have it. */
+/** A task as described in results. */
 const evaluatedTask = ({ folder, known, labels, splits, metadata }: Task): EvaluatedTask => ({
   name: known?.short ?? basename(resolve(folder)),
   folder,
@@ -127,7 +127,7 @@ const evaluatedTask = ({ folder, known, labels, splits, metadata }: Task): Evalu
   score: metadata.evaluation[0],
 });
 
-/** A model on a task: embeddings, which are written for the kit too, and their scores. */
+/** A model on a task: embeddings, which are also written in the kit's layout, and their scores. */
 const evaluateOne = async (
   trainers: Trainers,
   model: Model,
@@ -142,7 +142,7 @@ const evaluateOne = async (
     readonly show: (share: number) => void;
   },
 ): Promise<E.Either<string, Result>> => {
-  // Probes take most of the time.
+  // Share of the progress bar; probes take most of the time.
   const embeddingShare = 0.2;
   const embedded = await embedTask(model.scenes, task, {
     cache: `${kept}/cache`,
@@ -183,13 +183,13 @@ const evaluateOne = async (
   });
 };
 
-/** Seeds that are trained before their scores are kept: all at once only where that is faster. */
+/** Seeds trained before their scores are saved: all at once only where that is faster. */
 const seedsTogether = (backend: Backend): number => backend.name === "webgpu" ? 10 : 1;
 
-/** Clips that a picture shows at most. */
+/** Maximum number of clips in a picture. */
 const mostDots = 600;
 
-/** Some of a task's clips, evenly from all splits, in the plane. */
+/** Some of a task's clips, evenly from all splits, projected. */
 const pictureOf = (task: Task, { width, splits }: TaskEmbeddings): Picture => {
   const all = task.splits.flatMap(({ clips }, split) =>
     clips.map(({ labels }, clip) => ({ split, clip, label: labels.at(0) }))
@@ -204,8 +204,8 @@ const pictureOf = (task: Task, { width, splits }: TaskEmbeddings): Picture => {
 };
 
 /**
- * Writes evaluation.html, evaluation.json, scores.csv and scores.tex into a folder, each whole or not
- * at all. On the left, why not, in words.
+ * Writes evaluation.html, evaluation.json, scores.csv and scores.tex into a folder, each atomically. On
+ * the left, why not, in words.
  */
 export const writeEvaluation = async (
   out: string,

@@ -15,7 +15,7 @@ const isShare = (score: string): boolean => score !== "d_prime";
 
 /** A score with its interval: `64.5 ± 1.2`. */
 export const scoreText = ({ mean, halfWidth }: Interval, factor: number): string => {
-  // A sum that is nothing but rounding is not below 0.
+  // No "-0.0" for rounding errors below 0.
   const text = (of: number) => (factor * of).toFixed(1).replace(/^-(0\.0)$/, "$1");
   return Number.isNaN(mean)
     ? "no score"
@@ -25,7 +25,7 @@ export const scoreText = ({ mean, halfWidth }: Interval, factor: number): string
 /** The factor by which a task's score is shown. */
 export const factorOf = (score: string): number => isShare(score) ? 100 : 1;
 
-/** Rows of a table with a head: a row for each task and one for s(m), a column for each model. */
+/** Rows of a table with a header: a row for each task and one for s(m), a column for each model. */
 export const rowsOf = (of: Evaluation): readonly (readonly string[])[] => {
   const summary = summaryOf(of);
   return [
@@ -56,7 +56,7 @@ export const textTable = (of: Evaluation): string => {
   ].join("\n");
 };
 
-/** Every score of every seed, as shares: model, task, score, seed, value. */
+/** Every score of every seed, as fractions: model, task, score, seed, value. */
 export const scoresCsv = ({ models, tasks, results }: Evaluation): string => {
   const order = (model: string, task: string) =>
     tasks.findIndex(({ name }) => name === task) * models.length +
@@ -70,7 +70,7 @@ export const scoresCsv = ({ models, tasks, results }: Evaluation): string => {
   return csv(["model", "task", "score", "seed", "value"], lines);
 };
 
-/** The table in LaTeX: a row for each model, a column for each task; the best of a column is bold. */
+/** The table in LaTeX: a row for each model, a column for each task; the best of each column is bold. */
 export const latex = (of: Evaluation): string => {
   const summary = summaryOf(of);
   const columns = [

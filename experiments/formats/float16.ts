@@ -1,8 +1,8 @@
-// float16 values, as other programs store weights, and tensors of any floating-point type as
+// float16 and bfloat16 values, and tensors of any floating-point type as float32.
 // float32.
 import type { TensorData } from "../../backends/runtime/safetensors.ts";
 
-/** The number that the bits of a half-precision one stand for. */
+/** The value of float16 bits. */
 export const half = (bits: number): number => {
   const sign = bits & 0x8000 ? -1 : 1, exponent = bits >> 10 & 0x1f, fraction = bits & 0x3ff;
   if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN;
@@ -12,13 +12,13 @@ export const half = (bits: number): number => {
 };
 
 const cell = new DataView(new ArrayBuffer(4));
-/** The number that the bits of a bfloat16, the first half of a float32, stand for. */
+/** The value of bfloat16 bits, the upper half of a float32. */
 export const brain = (bits: number): number => {
   cell.setUint16(0, bits);
   return cell.getFloat32(0);
 };
 
-/** A tensor's numbers as float32 when they are floating point; undefined for all other dtypes. */
+/** A tensor's values as float32 if they are floating point; undefined for other dtypes. */
 export const asFloat32 = ({ dtype, data }: TensorData): Float32Array | undefined => {
   switch (dtype) {
     case "F32":

@@ -1,17 +1,17 @@
-// Reads NumPy's .npy format, which shards of precomputed spectrograms use: floating point of 16, 32
-// or 64 bits, row-major. Every claim of a header is compared with the bytes before it is used.
+// Reads NumPy's .npy format, in which shards can hold precomputed spectrograms: floating point of 16, 32
+// or 64 bits, row-major. Everything stated in a header is checked against the bytes before use.
 import * as E from "fp-ts/Either.js";
 import { half } from "./float16.ts";
 
-/** What a header says. */
+/** A parsed header. */
 export interface NpyArray {
   readonly shape: readonly number[];
   readonly dtype: "f2" | "f4" | "f8";
-  /** The byte at which the numbers begin. */
+  /** Offset of the data in bytes. */
   readonly at: number;
 }
 
-/** The header at the beginning of bytes, or why there is none, in words that follow the file's name. */
+/** The header of a file's bytes, or why there is none, to follow the file's name. */
 export const npyArray = (bytes: Uint8Array): E.Either<string, NpyArray> => {
   if (bytes.length === 0) return E.left("the file is empty");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -41,7 +41,7 @@ export const npyArray = (bytes: Uint8Array): E.Either<string, NpyArray> => {
   });
 };
 
-/** The numbers of an array of `count`, or why they cannot be had. */
+/** The values of an array of `count` elements, or why they cannot be read. */
 export const npyValues = (
   bytes: Uint8Array,
   { dtype, at }: NpyArray,
@@ -51,7 +51,7 @@ export const npyValues = (
   if (bytes.length - at < size) {
     return E.left(`its numbers should have ${size} bytes, but ${bytes.length - at} are there`);
   }
-  // A copy begins where numbers of any size may.
+  // A copy, aligned for any element size.
   const own = bytes.slice(at, at + size).buffer;
   switch (dtype) {
     case "f2":

@@ -1,15 +1,15 @@
-// Writes NumPy's .npy format, version 1.0, for float32: `numpy.load` and HEAR's tools read it. An
-// array can be written at once or row by row, since its shape comes first.
+// Writes NumPy's .npy format, version 1.0, for float32, as read by `numpy.load` and HEAR's tools. An array
+// can be written at once or row by row, since its shape comes first.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { type FileError, writeWhole } from "../io/files.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** The bytes before the numbers: magic, version, the length of the rest, and a Python dict. */
+/** The bytes before the data: magic, version, the length of the rest, and a Python dict. */
 export const npyHeader = (shape: readonly number[]): Uint8Array<ArrayBuffer> => {
   const sizes = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
   const text = `{'descr': '<f4', 'fortran_order': False, 'shape': ${sizes}, }`;
-  // The numbers begin at a multiple of 64; a line end comes right before them.
+  // The data begin at a multiple of 64, right after a newline.
   const length = Math.ceil((10 + text.length + 1) / 64) * 64;
   const bytes = new Uint8Array(length).fill(0x20);
   bytes.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0]);
@@ -19,7 +19,7 @@ export const npyHeader = (shape: readonly number[]): Uint8Array<ArrayBuffer> => 
   return bytes;
 };
 
-/** A whole file of row-major `values`. Values that do not fill the shape are a mistake and throw. */
+/** A whole file of row-major `values`. Throws if their number does not fit the shape. */
 export const npy = (values: Float32Array, shape: readonly number[]): Uint8Array<ArrayBuffer> => {
   const size = shape.reduce((a, b) => a * b, 1);
   if (values.length !== size) {
@@ -32,23 +32,23 @@ export const npy = (values: Float32Array, shape: readonly number[]): Uint8Array<
   return bytes;
 };
 
-/** Writes an array as a file, whole or not at all. */
+/** Writes an array to a file, atomically. */
 export const writeNpy = (
   path: string,
   values: Float32Array,
   shape: readonly number[],
 ): TaskEither<FileError, void> => writeWhole(path, npy(values, shape));
 
-/** A file that grows under another name until it is finished. */
+/** A file that is written under another name until it is finished. */
 export interface NpyFile {
   readonly append: (values: Float32Array) => E.Either<FileError, void>;
-  /** Gives it its name. Too few or too many numbers are a mistake and throw. */
+  /** Renames it to its final name. Throws if the number of values does not fit the shape. */
   readonly finish: () => E.Either<FileError, void>;
-  /** Removes it, unless it is finished. */
+  /** Deletes it, unless it is finished. */
   readonly discard: () => void;
 }
 
-/** Begins a file of `shape`. Its folder must exist; a finished one of that name is replaced. */
+/** Creates a file for an array of `shape`; its folder must exist. Finishing replaces an existing file. */
 export const openNpy = (path: string, shape: readonly number[]): E.Either<FileError, NpyFile> => {
   const partial = `${path}.partial`;
   const attempt = <A>(act: () => A): E.Either<FileError, A> =>
@@ -107,6 +107,6 @@ export const openNpy = (path: string, shape: readonly number[]): E.Either<FileEr
   });
 };
 
-// All platforms that this runs on are little-endian, as the header says the numbers are.
+// All supported platforms are little-endian, as the header says.
 const bytesOf = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

@@ -1,11 +1,11 @@
-// Reads Python's pickle format, as far as PyTorch writes it (protocols 2 to 5), as data. A pickle
-// is a program that may call anything that Python can import; here it can only build numbers,
-// texts, tuples, lists and dicts, and use the few names that the caller defines. Any other name is
-// an error: no code from a file ever runs.
+// Reads Python's pickle format, as far as PyTorch writes it (protocols 2 to 5), as data. A pickle is a
+// program that may call anything that Python can import; here it can only build numbers, strings, tuples,
+// lists and dicts, and use the few names that the caller defines. Any other name is an error: no code
+// from a file ever runs.
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../../backends/runtime/text.ts";
 
-/** What a pickle can hold; `Known` is what its caller's names build. */
+/** A value in a pickle. `Known` is the type of what the caller's names build. */
 export type Value<Known> =
   | null
   | boolean
@@ -18,7 +18,7 @@ export type Value<Known> =
   | Name
   | Other<Known>;
 
-/** A tuple. `depth` counts the containers inside one another, here and below. */
+/** A tuple. `depth` counts nested containers, this one included. */
 export interface Tuple<Known> {
   readonly kind: "tuple";
   readonly items: readonly Value<Known>[];
@@ -32,10 +32,10 @@ export interface List<Known> {
   depth: number;
 }
 
-/** A dict; keys of other kinds than a name or number are not compared by value. */
+/** A dict; keys other than strings and numbers are not compared by value. */
 export interface Dict<Known> {
   readonly kind: "dict";
-  /** What Python calls it: a plain or ordered dict, or an object that is no more than its fields. */
+  /** Its Python type: a plain or ordered dict, or an object that only has fields. */
   readonly type: "dict" | "OrderedDict" | "Namespace";
   readonly entries: Map<Value<Known>, Value<Known>>;
   depth: number;
@@ -47,42 +47,42 @@ export interface Name {
   readonly name: string;
 }
 
-/** What a caller's names build. */
+/** A value built by one of the caller's names. */
 export interface Other<Known> {
   readonly kind: "other";
   readonly value: Known;
 }
 
-/** Why a pickle is not read; `at` counts its bytes from 0. */
+/** Why a pickle cannot be read; `at` is an offset in bytes. */
 export type PickleError =
-  /** It asks for something that could run code; `what` names it. */
+  /** It uses something that could run code; `what` names it. */
   | { readonly _tag: "Refused"; readonly at: number; readonly what: string }
   | { readonly _tag: "BadPickle"; readonly at: number; readonly problem: string };
 
-/** What names and outside references mean. A left says in words what is wrong with the arguments. */
+/** The meaning of names and persistent ids. On the left, what is wrong with the arguments, in words. */
 export interface Meanings<Known> {
-  /** What calling a name gives; undefined for names that are only mentioned, as types are. */
+  /** The result of calling a name; undefined for names that may only be mentioned, such as types. */
   readonly names: ReadonlyMap<
     string,
     ((args: readonly Value<Known>[]) => E.Either<string, Value<Known>>) | undefined
   >;
-  /** What a persistent id stands for: in PyTorch's files, a storage. */
+  /** The value of a persistent id: in PyTorch's files, a storage. */
   readonly reference: (id: Value<Known>) => E.Either<string, Value<Known>>;
 }
 
 const most = {
-  /** Instructions: some 130 for each parameter of a model that is saved with its optimiser. */
+  /** Instructions: about 130 for each parameter of a model that is saved with its optimiser. */
   instructions: 2 ** 19,
-  /** Values that wait on the stack, and that are remembered. */
+  /** Values on the stack, and in the memo. */
   stack: 2 ** 18,
   memo: 2 ** 19,
-  /** Containers inside containers. */
+  /** Nesting of containers. */
   depth: 100,
-  /** Bytes of a whole number. */
+  /** Bytes of an integer. */
   integer: 64,
 };
 
-/** An empty dict of one of the types. */
+/** An empty dict of a given type. */
 export const emptyDict = <Known>(type: Dict<Known>["type"]): Dict<Known> => ({
   kind: "dict",
   type,
@@ -106,7 +106,7 @@ export const unpickle = <Known>(
 
 // ---------------------------------------------------------------- the machine
 
-// How a fault deep inside an instruction ends the reading; it never leaves this file.
+// Thrown to end reading from within an instruction; caught in this file.
 class Stop {
   constructor(readonly error: PickleError) {}
 }
@@ -115,11 +115,11 @@ interface Machine<Known> {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly meanings: Meanings<Known>;
-  /** The next byte, and that of the instruction being done. */
+  /** Offset of the next byte, and of the current instruction. */
   next: number;
   at: number;
   readonly stack: Value<Known>[];
-  /** Heights of the stack where marks are. */
+  /** Stack heights of the marks. */
   readonly marks: number[];
   readonly memo: Map<number, Value<Known>>;
 }
@@ -166,7 +166,7 @@ const refuse = <Known>({ at }: Machine<Known>, what: string): never => {
   throw new Stop({ _tag: "Refused", at, what });
 };
 
-/** Where the next `count` bytes begin. */
+/** Offset of the next `count` bytes, which are consumed. */
 const take = <Known>(m: Machine<Known>, count: number): number => {
   const from = m.next;
   if (count > m.bytes.length - from) fail(m, "it ends in the middle");
@@ -193,7 +193,7 @@ const popToMark = <Known>(m: Machine<Known>): Value<Known>[] => {
 const depthOf = <Known>(value: Value<Known>): number =>
   typeof value === "object" && value !== null && "depth" in value ? value.depth : 0;
 
-/** The depth of what holds these values. */
+/** The depth of a container of these values. */
 const around = <Known>(m: Machine<Known>, values: readonly Value<Known>[]): number => {
   const depth = values.reduce((deepest: number, value) => Math.max(deepest, depthOf(value)), 0) + 1;
   return depth <= most.depth
@@ -257,7 +257,7 @@ const utf8 = <Known>(m: Machine<Known>, bytes: Uint8Array): string => {
   }
 };
 
-/** A number of little-endian two's complement bytes; a bigint where a double would round it. */
+/** An integer from little-endian two's complement bytes; a bigint if a double would round it. */
 const pushInteger = <Known>(m: Machine<Known>, length: number): void => {
   if (length > most.integer) fail(m, `one of its numbers has ${length} bytes`);
   const from = take(m, length);
@@ -280,7 +280,7 @@ const pushName = <Known>(m: Machine<Known>, module: string, of: string): void =>
   push(m, { kind: "name", name });
 };
 
-/** What calling a name, or making an object of it, gives: only what the caller's table says. */
+/** The result of calling a name or instantiating it: only what the caller's table defines. */
 const call = <Known>(m: Machine<Known>): void => {
   const args = pop(m), callee = pop(m);
   if (!isKind(callee, "name")) return refuse(m, `a call of ${kindText(callee)}`);
@@ -292,7 +292,7 @@ const call = <Known>(m: Machine<Known>): void => {
   push(m, built.right);
 };
 
-/** Fields of a Namespace; attributes of an OrderedDict, which are of no use here. */
+/** Fields of a Namespace; attributes of an OrderedDict, which are ignored. */
 const setState = <Known>(m: Machine<Known>): void => {
   const state = pop(m), of = top(m);
   if (!isKind(of, "dict") || of.type === "dict") return refuse(m, `a state for ${kindText(of)}`);
@@ -300,14 +300,14 @@ const setState = <Known>(m: Machine<Known>): void => {
   if (of.type === "Namespace") setItems(m, [...state.entries].flat());
 };
 
-/** A value of one kind. */
+/** Whether a value is of a kind. */
 const isKind = <Known, K extends "tuple" | "list" | "dict" | "name">(
   value: Value<Known>,
   kind: K,
 ): value is Extract<Value<Known>, { readonly kind: K }> =>
   typeof value === "object" && value !== null && value.kind === kind;
 
-/** What a value is, in words. */
+/** The kind of a value, in words. */
 export const kindText = <Known>(value: Value<Known>): string => {
   if (value === null) return "None";
   if (typeof value === "string") return "a text";
@@ -329,10 +329,10 @@ const word: <Known>(m: Machine<Known>) => number = (m) => m.view.getUint32(take(
 const long: <Known>(m: Machine<Known>) => number = (m) =>
   Number(m.view.getBigUint64(take(m, 8), true));
 
-// By the names in Python's pickletools.
+// Named as in Python's pickletools.
 const instructions: Readonly<Record<number, Act>> = Object.fromEntries(
   Object.entries<Act>({
-    // PROTO, FRAME: the version, and how many bytes follow at once.
+    // PROTO, FRAME: the version, and the length of the next frame.
     "\x80": (m) => {
       if (m.at !== 0) fail(m, "it announces its protocol in the middle");
       take(m, 1);
@@ -410,7 +410,7 @@ const instructions: Readonly<Record<number, Act>> = Object.fromEntries(
   }).map(([letter, act]) => [codeOf(letter), act]),
 );
 
-// Instructions that call or import something in a way that PyTorch does not.
+// Instructions that call or import in a way that PyTorch never uses.
 const calls: Readonly<Record<number, string>> = {
   [codeOf("i")]: "INST",
   [codeOf("o")]: "OBJ",

@@ -1,7 +1,7 @@
-// Writes Python's pickle format, protocol 2, for plain data: `pickle.load` of any Python 3 returns
-// it as None, bool, int, float, str, list and dict.
+// Writes Python's pickle format, protocol 2, for plain data: `pickle.load` of any Python 3 returns it as
+// None, bool, int, float, str, list and dict.
 
-/** What can be pickled. Whole numbers become int, others float. */
+/** A value that can be pickled. Whole numbers become int, others float. */
 export type Picklable =
   | null
   | boolean
@@ -10,7 +10,7 @@ export type Picklable =
   | readonly Picklable[]
   | { readonly [key: string]: Picklable };
 
-/** A value as a pickle. A text with half of a surrogate pair has no UTF-8 and is a mistake. */
+/** A value as a pickle. Throws for a string with an unpaired surrogate, which has no UTF-8. */
 export const pickle = (value: Picklable): Uint8Array<ArrayBuffer> => {
   const parts: Uint8Array[] = [Uint8Array.of(0x80, 2)];
   write(value, (...bytes) => parts.push(Uint8Array.from(bytes)), (bytes) => parts.push(bytes));
@@ -64,7 +64,7 @@ function write(
   }
 }
 
-// TypeScript does not take readonly arrays out of a union by Array.isArray.
+// Array.isArray does not narrow readonly arrays out of a union.
 const isList = (value: Picklable): value is readonly Picklable[] => Array.isArray(value);
 
 const littleEndian = (word: number): readonly number[] =>

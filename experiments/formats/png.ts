@@ -1,17 +1,17 @@
-// PNG images with at most 256 colours: the smallest exact form of a spectrogram in a page.
+// PNG images with at most 256 colours: the smallest lossless encoding of a spectrogram in a page.
 import { crc32, deflateSync } from "node:zlib";
 
-/** A picture whose pixels are numbers of colours. */
+/** An image of palette indices. */
 export interface Picture {
-  /** Pixels of a row. */
+  /** Pixels per row. */
   readonly width: number;
-  /** Rows. */
+  /** Number of rows. */
   readonly height: number;
-  /** One colour number for each pixel, row by row from the top. */
+  /** One palette index per pixel, row by row from the top. */
   readonly pixels: Uint8Array;
   /** Red, green and blue of colour 0, of colour 1, ...; at most 256 colours. */
   readonly palette: Uint8Array;
-  /** The number of a colour that is not painted, so that what is behind shows. */
+  /** A palette index that is transparent. */
   readonly clear?: number;
 }
 
@@ -21,7 +21,7 @@ export function encodePng(picture: Picture): Uint8Array<ArrayBuffer> {
   if (pixels.length !== width * height) {
     throw new RangeError(`${pixels.length} pixels do not fill ${width} × ${height}`);
   }
-  // A row is one byte for its filter (0: none) and then its pixels.
+  // A row is one byte for its filter (0: none), then its pixels.
   const rows = new Uint8Array(height * (width + 1));
   for (let y = 0; y < height; y++) {
     rows.set(pixels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
@@ -42,7 +42,7 @@ export function encodePng(picture: Picture): Uint8Array<ArrayBuffer> {
   ]);
 }
 
-/** A picture as an address that carries it. */
+/** An image as a data URL. */
 export function pngAddress(picture: Picture): string {
   return `data:image/png;base64,${encodePng(picture).toBase64()}`;
 }

@@ -1,6 +1,6 @@
-// Reads files of torch.save: a zip archive with a pickle, `data.pkl`, that describes the tensors,
-// and an entry with the bytes of each storage. Only the model's tensors are read; the rest of the
-// file, such as the optimiser's state, is ignored.
+// Reads files of torch.save: a zip archive with a pickle, `data.pkl`, that describes the tensors, and an
+// entry with the bytes of each storage. Only the model's tensors are read; the rest of the file, such as
+// the optimiser's state, is ignored.
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../../backends/runtime/text.ts";
 import type { TensorData } from "../../backends/runtime/safetensors.ts";
@@ -23,48 +23,48 @@ import {
   type ZipError,
 } from "./zip.ts";
 
-/** Why a file is not read. */
+/** Why a file cannot be read. */
 export type PthError =
-  /** It is not the archive that torch.save writes. */
+  /** It is not a zip archive of torch.save. */
   | { readonly _tag: "NotPth"; readonly problem: string }
   | { readonly _tag: "Legacy" }
   | { readonly _tag: "TorchScript" }
   | ZipError
   | PickleError
-  /** It holds values, but no state_dict. */
+  /** It has values, but no state_dict. */
   | { readonly _tag: "NoModel"; readonly found: string }
   | { readonly _tag: "BadTensor"; readonly tensor: string; readonly problem: string }
-  /** What it unpacks to is out of proportion. */
+  /** Its uncompressed size is out of proportion. */
   | { readonly _tag: "TooLarge"; readonly bytes: number; readonly most: number };
 
 /** An open file. */
 export interface Pth {
   /** Shapes of the model's tensors by name, in the file's order. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
-  /** How many entries of the model's dict are not tensors. */
+  /** Entries of the model's dict that are not tensors. */
   readonly others: number;
-  /** Reads some of the tensors: floating point as F32. A name that is not there throws. */
+  /** Reads some of the tensors: floating point as F32. Throws for an unknown name. */
   readonly read: (
     names: readonly string[],
   ) => E.Either<PthError, ReadonlyMap<string, TensorData>>;
 }
 
-/** The pickle has names, sizes and places, and no numbers: some 100 KB in a usual file. */
+/** Size limit of the pickle in bytes; it has names, sizes and offsets, usually some 100 KB. */
 const mostPickle = 16 * 2 ** 20;
 
 /**
- * Bytes that may come out of a file: weights hardly compress, half precision doubles, and tensors
- * may share a storage; a file that grows beyond this was made to fill memory.
+ * Limit on the bytes read from a file: weights hardly compress, half precision doubles, and tensors may
+ * share a storage; a file that grows beyond this was made to exhaust memory.
  */
 const mostOut = ({ size }: Source): number => 16 * size + 2 ** 20;
 
 const left = (error: PthError): E.Either<PthError, never> => E.left(error);
 
-/** Opens a file: reads its names and shapes, and none of its numbers yet. */
+/** Opens a file: reads names and shapes, but no data. */
 export const openPth = (source: Source): E.Either<PthError, Pth> => {
   const head = source.read(0, 16);
   if (!startsLikeZip(head)) {
-    // Before the archive there was a row of pickles, the first with this number.
+    // The format before zip archives was a sequence of pickles, the first of them this magic number.
     return left(
       head[0] === 0x80 && head[1] >= 2
         ? { _tag: "Legacy" }
@@ -101,7 +101,7 @@ export const openPth = (source: Source): E.Either<PthError, Pth> => {
 };
 
 interface Root {
-  /** The folder of all entries, with a slash, and its pickle. */
+  /** The folder of all entries, with a slash, and the pickle's entry. */
   readonly folder: string;
   readonly pickle: ZipEntry;
 }
@@ -130,9 +130,9 @@ interface Model {
   readonly others: number;
 }
 
-/** Where training code puts the parameters of its model. */
+/** Keys under which training code stores the parameters of its model. */
 const places = ["model", "state_dict"];
-/** What wrappers put before every name: data parallelism, compilation. */
+/** Prefixes that wrappers add to all names: data parallelism, compilation. */
 const wrappers = ["module.", "_orig_mod."];
 
 const modelOf = (value: PthValue): E.Either<PthError, Model> => {
@@ -178,7 +178,7 @@ const readTensors = (
   folder: string,
   chosen: readonly (readonly [string, TensorView])[],
 ): E.Either<PthError, ReadonlyMap<string, TensorData>> => {
-  // Storage by storage, so that only one of them is in memory besides the tensors.
+  // Grouped by storage, so that only one storage at a time is in memory besides the tensors.
   const byStorage = new Map<ZipEntry, (readonly [string, TensorView])[]>();
   for (const one of chosen) {
     const [name, { storage }] = one;
@@ -206,7 +206,7 @@ const readTensors = (
   return E.right(new Map(chosen.map(([name]) => [name, read.get(name)!])));
 };
 
-/** Why a file is not read, in one sentence that says what to do; `file` is what it is called. */
+/** Why a file cannot be read, in one sentence that says what to do; `file` is its name in the message. */
 export function pthErrorText(error: PthError, file: string): string {
   const again = "in Python: torch.save(model.state_dict(), 'new.pth')";
   switch (error._tag) {

@@ -1,15 +1,15 @@
-// The meaning of PyTorch's names in a pickle: storages, tensors that are views of them, and a few
-// containers. A tensor must lie inside its storage before any of its data are read.
+// The meaning of PyTorch's names in a pickle: storages, tensors as views of them, and a few containers. A
+// tensor must lie within its storage before any of its data are read.
 import * as E from "fp-ts/Either.js";
 import { brain, half } from "./float16.ts";
 import { quoted } from "../../backends/runtime/text.ts";
 import type { TensorData } from "../../backends/runtime/safetensors.ts";
 import { emptyDict, kindText, type Meanings, type Value } from "./pickle_read.ts";
 
-/** Element types that PyTorch's storages can have here. */
+/** Supported element types of PyTorch's storages. */
 export type StorageType = keyof typeof widths;
 
-/** Bytes of an element. */
+/** Bytes per element. */
 const widths = {
   Float: 4,
   Double: 8,
@@ -23,7 +23,7 @@ const widths = {
   Bool: 1,
 } as const;
 
-/** Numbers in an entry of the archive, `data/KEY`. */
+/** A storage: elements in the archive's entry `data/KEY`. */
 export interface Storage {
   readonly kind: "storage";
   readonly key: string;
@@ -31,7 +31,7 @@ export interface Storage {
   readonly elements: number;
 }
 
-/** A view of a storage; `strides` and `offset` count elements. */
+/** A view of a storage; `strides` and `offset` are in elements. */
 export interface TensorView {
   readonly kind: "tensor";
   readonly storage: Storage;
@@ -42,12 +42,12 @@ export interface TensorView {
 
 type Known = Storage | TensorView;
 
-/** What the pickle of a PyTorch file holds. */
+/** A value in the pickle of a PyTorch file. */
 export type PthValue = Value<Known>;
 
 type Result = E.Either<string, PthValue>;
 
-/** More axes than PyTorch gives a tensor anywhere. */
+/** Limit on the number of axes, above PyTorch's own. */
 const mostAxes = 64;
 
 const isCount = (value: unknown): value is number =>
@@ -69,10 +69,10 @@ const known = <K extends Known["kind"]>(
     ? value.value as Extract<Known, { readonly kind: K }>
     : undefined;
 
-/** The tensor that a value is, if it is one. */
+/** The value as a tensor, if it is one. */
 export const tensorOf = (value: PthValue): TensorView | undefined => known(value, "tensor");
 
-/** How many elements a shape has. */
+/** The number of elements of a shape. */
 export const volume = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Bytes of a storage in its file. */
@@ -130,7 +130,7 @@ const reference = (id: PthValue): Result => {
     : E.left(`the storage ${quoted(key)} has ${elements} elements`);
 };
 
-/** The names that a file may mention, and all that they can do. */
+/** The names that a file may mention, and their effects. */
 export const torchMeanings: Meanings<Known> = {
   names: new Map([
     ...Object.keys(widths).map((type) => [`torch.${type}Storage`, undefined] as const),
@@ -145,7 +145,7 @@ export const torchMeanings: Meanings<Known> = {
 
 // ---------------------------------------------------------------- data
 
-/** Calls `put(k, at)` for every element of a view in row-major order; `at` counts in the storage. */
+/** Calls `put(k, at)` for each element of a view in row-major order; `at` is its index in the storage. */
 const walk = (
   { shape, strides, offset }: TensorView,
   put: (k: number, at: number) => void,
@@ -173,8 +173,8 @@ const isContiguous = ({ shape, strides }: TensorView): boolean => {
 };
 
 /**
- * The numbers of a tensor, row-major, from the bytes of its storage: all kinds of floating point as
- * F32 (a number beyond it becomes infinite), whole numbers and booleans as they are.
+ * The values of a tensor, row-major, from the bytes of its storage: all floating-point types as F32 (out
+ * of range becomes infinite), integers and booleans as they are.
  */
 export const tensorData = (of: TensorView, bytes: Uint8Array<ArrayBuffer>): TensorData => {
   const { shape, storage, offset } = of, { buffer } = bytes, count = volume(shape);

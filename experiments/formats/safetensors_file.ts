@@ -1,12 +1,12 @@
-// A safetensors file on disk. Its header is checked before the rest is read: a truncated file, or
-// one of another format, is reported in little memory, however large it is.
+// A safetensors file on disk. Its header is checked before the rest is read: a truncated file, or one of
+// another format, is reported with little memory, however large it is.
 import * as E from "fp-ts/Either.js";
 import { openRegular } from "../io/regular_files.ts";
 import { fault, type SafetensorsError } from "../../backends/runtime/safetensors.ts";
 
 /**
- * The bytes of a safetensors file whose header is sound; on the left, what is wrong with it. Throws what
- * Deno throws when the file cannot be read, and why where it is no regular file.
+ * The bytes of a safetensors file with a valid header; on the left, what is wrong with it. Throws Deno's
+ * error if the file cannot be read, and an error that says why if it is not a regular file.
  */
 export const readTensors = (
   path: string,

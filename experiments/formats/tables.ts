@@ -1,10 +1,10 @@
-// Cells of text as a table: aligned for a terminal, as CSV (RFC 4180), and as a LaTeX `tabular`.
+// Tables of text cells: aligned for a terminal, as CSV (RFC 4180), and as a LaTeX `tabular`.
 
 type Row = readonly string[];
 
 /**
- * Lines of aligned columns: the first `left` columns, and those of `alsoLeft`, begin at the left; numbers
- * end at the right. Every row has as many cells as the first.
+ * Aligned columns: the first `left` columns and those in `alsoLeft` are left-aligned, all others
+ * right-aligned. Every row must have as many cells as the first.
  *
  * @example
  * ```ts
@@ -25,7 +25,7 @@ export const textTable = (
   );
 };
 
-/** How many characters the widest cell of each column has. */
+/** The width in characters of each column. */
 export const columnWidths = (rows: readonly Row[]): readonly number[] =>
   rows[0].map((_, k) => Math.max(...rows.map((row) => row[k].length)));
 
@@ -34,7 +34,7 @@ const quote = (cell: string | number | undefined): string => {
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-/** A header and rows as CSV with a newline at the end; cells are quoted where they must be. */
+/** A header and rows as CSV with a newline at the end; cells are quoted if necessary. */
 export const csv = (
   header: Row,
   rows: readonly (readonly (string | number | undefined)[])[],
@@ -48,11 +48,11 @@ const texSigns: Readonly<Record<string, string>> = {
   "−": "$-$",
 };
 
-/** Text for LaTeX: what means something there is escaped. */
+/** Text with LaTeX's special characters escaped. */
 export const latexText = (text: string): string =>
   text.replace(/[&%$#_{}\\~^±−]/g, (sign) => texSigns[sign] ?? `\\${sign}`);
 
-/** A `tabular` of cells that are LaTeX already, the first column at the left. */
+/** A `tabular` of cells that are already LaTeX, the first column left-aligned. */
 export const tabular = (head: Row, rows: readonly Row[]): string => {
   const line = (cells: Row) => `${cells.join(" & ")} \\\\`;
   return [

@@ -1,28 +1,28 @@
-// Reads a tar archive as a stream: POSIX and GNU headers, long and non-ASCII names. An entry that
-// could leave the output folder, by its name or as a link, is an error.
+// Reads a tar archive as a stream: POSIX and GNU headers, long and non-ASCII names. An entry that could
+// leave the output folder, by its name or as a link, is an error.
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../../backends/runtime/text.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** A file of an archive. */
+/** A file in an archive. */
 export interface TarFile {
-  /** Where it is in the archive; parts are joined by `/` and none is empty, `.` or `..`. */
+  /** Its path in the archive; components are joined by `/`, and none is empty, `.` or `..`. */
   readonly path: string;
   readonly content: Uint8Array<ArrayBuffer>;
 }
 
-/** Why an archive is not read on. */
+/** Why reading an archive stopped. */
 export type TarError =
   | { readonly _tag: "CutArchive" }
   | { readonly _tag: "BadArchive"; readonly problem: string }
   | { readonly _tag: "UnsafeEntry"; readonly path: string; readonly problem: string };
 
-/** Bytes of the largest file that is read. */
+/** Maximum size of a file in bytes. */
 const largest = 2 ** 30;
 
 /**
- * The files of an uncompressed tar stream, in order; folders are passed over. A left is the last
- * thing that comes.
+ * The files of an uncompressed tar stream, in order; folders are skipped. A left, if any, is the last
+ * item.
  */
 export const tarFiles = async function* (
   stream: AsyncIterable<Uint8Array>,
@@ -35,7 +35,7 @@ export const tarFiles = async function* (
       const header = await reader.read(512);
       if (header === undefined) return yield E.left({ _tag: "CutArchive" });
       if (header.every((byte) => byte === 0)) {
-        // What follows is padding; reading it to the end lets the decompressor check its sums.
+        // The rest is padding; it is read so that the decompressor checks its checksum.
         await reader.drain();
         return;
       }
@@ -68,7 +68,7 @@ export const tarFiles = async function* (
       yield E.right({ path: plain, content });
     }
   } catch (error) {
-    // A decompressor throws at bytes that it cannot make sense of, or that do not match its sums.
+    // A decompressor throws for invalid data and wrong checksums.
     const reason = reasonOf(error);
     yield E.left({ _tag: "BadArchive", problem: `it cannot be decompressed: ${reason}` });
   } finally {
@@ -76,7 +76,7 @@ export const tarFiles = async function* (
   }
 };
 
-/** Why an archive is not read on, in words to be read after its name. */
+/** Why reading an archive stopped, to follow its name. */
 export const tarErrorText = (error: TarError): string => {
   switch (error._tag) {
     case "CutArchive":
@@ -98,18 +98,18 @@ function unsafe(path: string, kind: string): string | undefined {
   return /[\\\0]/.test(path) ? "has a sign in its name that is not legal everywhere" : undefined;
 }
 
-/** What a block of 512 bytes says of what follows it. */
+/** A parsed header block of 512 bytes. */
 export interface Header {
   readonly path: string;
   readonly size: number;
-  /** The sign that says what it is: `0` a file, `5` a folder, `x` and `L` a name for the next. */
+  /** The type flag: `0` a file, `5` a folder, `x` and `L` the name of the next entry. */
   readonly kind: string;
 }
 
-/** Reads such a block, which is not all zeros. */
+/** Parses a header block, which is not all zeros. */
 export function parseHeader(block: Uint8Array): E.Either<TarError, Header> {
   const bad = (problem: string) => E.left<TarError>({ _tag: "BadArchive", problem });
-  // The sum counts its own field as spaces.
+  // The checksum counts its own field as spaces.
   const sum = block.reduce((sum, byte, k) => sum + (k >= 148 && k < 156 ? 32 : byte), 0);
   if (number(block.subarray(148, 156)) !== sum) return bad("it is no tar archive, or is damaged");
   const size = number(block.subarray(124, 136));
@@ -125,7 +125,7 @@ export function parseHeader(block: Uint8Array): E.Either<TarError, Header> {
   });
 }
 
-// Octal digits, or, where the highest bit is set, binary for what they cannot hold.
+// Octal digits or, if the highest bit is set, binary for larger numbers.
 function number(field: Uint8Array): number | undefined {
   if (field[0] & 0x80) {
     const value = field.reduce((sum, byte, k) => sum * 256 + (k === 0 ? byte & 0x7f : byte), 0);
@@ -142,8 +142,8 @@ export const text = (bytes: Uint8Array): string => {
 };
 
 /**
- * The path in a block of kind `x`, if there is one. Records are `LENGTH KEY=VALUE\n`, where the length
- * counts all of it.
+ * The path in a pax header (kind `x`), if there is one. Records are `LENGTH KEY=VALUE\n`, where the length
+ * is that of the whole record.
  */
 export function paxPath(content: Uint8Array): string | undefined {
   let path: string | undefined;
@@ -159,7 +159,7 @@ export function paxPath(content: Uint8Array): string | undefined {
 }
 
 interface ExactReader {
-  /** So many bytes, or nothing when there are not as many. */
+  /** Exactly `count` bytes; undefined if there are fewer. */
   readonly read: (count: number) => Promise<Uint8Array<ArrayBuffer> | undefined>;
   readonly drain: () => Promise<void>;
   readonly close: () => Promise<void>;

@@ -1,15 +1,15 @@
-// Reads zip archives as PyTorch writes them: entries are stored, or deflated if another program
-// packed them again; archives and entries may use the 64-bit fields. Nothing in the file is
-// trusted: each offset and size is checked before it is used, and no two entries may share bytes.
+// Reads zip archives as written by PyTorch: entries are stored, or deflated if another program repacked
+// them; archives and entries may use the 64-bit fields. Nothing in the file is trusted: each offset and
+// size is checked before use, and no two entries may share bytes.
 import { crc32, inflateRawSync } from "node:zlib";
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../../backends/runtime/text.ts";
 
-/** Bytes that are read where they are needed: a file, or an array. */
+/** Random access to bytes: a file, or an array. */
 export interface Source {
-  /** How many bytes there are. */
+  /** Size in bytes. */
   readonly size: number;
-  /** A copy of `length` bytes from `at`; fewer where the source ends. */
+  /** A copy of `length` bytes from `at`; fewer at the end of the source. */
   readonly read: (at: number, length: number) => Uint8Array<ArrayBuffer>;
 }
 
@@ -35,18 +35,18 @@ export const fileSource = (file: Deno.FsFile): Source => ({
   },
 });
 
-/** Why an archive or one of its entries cannot be read, in words that follow "it is damaged: ". */
+/** Why an archive or an entry cannot be read, to follow "it is damaged: ". */
 export interface ZipError {
   readonly _tag: "NotZip" | "BadZip";
   readonly problem: string;
 }
 
-/** One file in an archive. */
+/** A file in an archive. */
 export interface ZipEntry {
   readonly name: string;
-  /** Bytes of its content. */
+  /** Uncompressed size in bytes. */
   readonly size: number;
-  /** Bytes that it takes in the archive. */
+  /** Size in the archive in bytes. */
   readonly stored: number;
 }
 
@@ -54,14 +54,14 @@ export interface ZipEntry {
 export interface Zip {
   /** Its entries by name. */
   readonly entries: ReadonlyMap<string, ZipEntry>;
-  /** The content of an entry, compared with its checksum. */
+  /** The content of an entry, checked against its checksum. */
   readonly read: (entry: ZipEntry) => E.Either<ZipError, Uint8Array<ArrayBuffer>>;
 }
 
 const most = {
-  /** Bytes of the list of entries: 100 000 of them with names of usual lengths. */
+  /** Bytes of the central directory: 100 000 entries with names of usual lengths. */
   directory: 16 * 2 ** 20,
-  /** A comment has a 16-bit length; before it come the end record and the 64-bit locator. */
+  /** A comment has a 16-bit length; before it are the end record and the 64-bit locator. */
   tail: 22 + 20 + 0xffff,
 };
 const signature = { local: 0x04034b50, entry: 0x02014b50, end: 0x06054b50 };
@@ -69,11 +69,11 @@ const signature64 = { end: 0x06064b50, locator: 0x07064b50 };
 
 const bad = (problem: string): E.Either<ZipError, never> => E.left({ _tag: "BadZip", problem });
 
-/** Whether some first bytes are those of a zip archive. */
+/** Whether the first bytes are those of a zip archive. */
 export const startsLikeZip = (head: Uint8Array): boolean =>
   head.length >= 4 && view(head).getUint32(0, true) === signature.local;
 
-/** Opens an archive: reads and checks its list of entries, and no content yet. */
+/** Opens an archive: reads and checks its central directory, but no content. */
 export const openZip = (source: Source): E.Either<ZipError, Zip> => {
   const end = readEnd(source);
   if (E.isLeft(end)) return end;
@@ -89,7 +89,7 @@ export const openZip = (source: Source): E.Either<ZipError, Zip> => {
   const list = readList(source.read(start, length), length, count);
   if (E.isLeft(list)) return list;
 
-  // The parts of the archive, in order: where each entry may reach at most.
+  // The parts of the archive in order, which limit each entry's size.
   const parts = new Map<string, Part>();
   const ordered = [...list.right].sort((a, b) => a.at - b.at);
   for (const [k, part] of ordered.entries()) {
@@ -107,11 +107,11 @@ export const openZip = (source: Source): E.Either<ZipError, Zip> => {
 };
 
 interface End {
-  /** Where the list of entries begins, its bytes, the number of entries. */
+  /** Offset of the central directory, its size in bytes, its number of entries. */
   readonly start: number;
   readonly length: number;
   readonly count: number;
-  /** Where the end records begin. */
+  /** Offset of the end records. */
   readonly before: number;
 }
 
@@ -123,14 +123,14 @@ interface Listed extends ZipEntry {
 }
 
 interface Part extends Listed {
-  /** Where the next part of the archive begins. */
+  /** Offset of the next part of the archive. */
   readonly reach: number;
 }
 
 const view = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** A 64-bit number; past 2^53 it is beyond any file and stays so. */
+/** A 64-bit number; above 2^53 it is rounded, but stays larger than any file. */
 const uint64 = (of: DataView, at: number): number => Number(of.getBigUint64(at, true));
 
 const readEnd = (source: Source): E.Either<ZipError, End> => {
@@ -222,7 +222,7 @@ const readList = (
   return at === length ? E.right(list) : bad("its list of entries has more bytes than entries");
 };
 
-/** Numbers that are all ones stand in the extra field of kind 1, in order, with 64 bits. */
+/** 64-bit values from the extra field of kind 1, in order, for the fields that are all ones. */
 const wide = (extra: DataView, short: readonly number[]): readonly number[] | undefined => {
   if (!short.includes(0xffffffff)) return short;
   let at = 0;
@@ -271,7 +271,7 @@ const readEntry = (
 
 const inflated = (raw: Uint8Array, size: number): Uint8Array<ArrayBuffer> | undefined => {
   try {
-    // At least 1: zlib takes no limit of 0.
+    // At least 1: zlib does not accept a limit of 0.
     const bytes = inflateRawSync(raw, { maxOutputLength: Math.max(1, size) });
     return bytes.length === size ? new Uint8Array(bytes) : undefined;
   } catch {

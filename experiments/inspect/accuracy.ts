@@ -1,6 +1,6 @@
-// `deno task accuracy`: errors of the functions of one float against float64, over all floats or
-// every Nth. Errors are in units in the last place (ulp) of the exact value, and are compared with
-// the documented bound: on WebAssembly a number of ulp, on WebGPU what WGSL allows.
+// `deno task accuracy`: errors of the functions of one f32 argument relative to float64, over all f32
+// values or every Nth. Errors are in units in the last place (ulp) of the exact value, and are compared
+// with the documented bound: on WebAssembly a number of ulp, on WebGPU what WGSL allows.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { tensorOf } from "../../dsl/node.ts";
@@ -10,12 +10,12 @@ import type { ScalarName } from "../../dsl/node.ts";
 import { input } from "../../dsl/structure.ts";
 import { openBackend } from "../machines/device.ts";
 
-/** Promises of a kind of device: how far a value may be off, at x where y is right. */
+/** Error bounds of a device by function: the largest allowed error at x with exact value y. */
 export type Promises = Readonly<Record<string, (x: number, y: number) => number>>;
 
 const leastNormal = 2 ** -126;
 const view = new DataView(new ArrayBuffer(8));
-/** The unit in the last place of a float near `y`. */
+/** The unit in the last place of the f32 near `y`. */
 export const ulp = (y: number): number => {
   view.setFloat64(0, y);
   const exponent = ((view.getUint16(0) >> 4) & 0x7ff) - 1023;
@@ -23,7 +23,7 @@ export const ulp = (y: number): number => {
 };
 const ulps = (count: number) => (_x: number, y: number): number => count * ulp(y);
 
-/** On WebAssembly: half an ulp is what rounding the exact value takes. */
+/** On WebAssembly; rounding the exact value alone costs half an ulp. */
 export const wasmPromises: Promises = {
   neg: ulps(0),
   recip: ulps(0.5),
@@ -40,11 +40,11 @@ export const wasmPromises: Promises = {
   floor: ulps(0),
 };
 
-/** On WebGPU: WGSL's table of accuracies; what it lacks is ours. */
+/** On WebGPU: WGSL's table of accuracies, with our own bounds for functions that it lacks. */
 export const webgpuPromises: Promises = {
   neg: ulps(0),
   recip: ulps(2.5),
-  // WGSL has 3 for 4 here; see docs/decisions/0016-two-wider-bounds.md.
+  // WGSL allows 3, not 4; see docs/decisions/0016-two-wider-bounds.md.
   exp: (x, y) => (4 + 2 * Math.abs(x)) * ulp(y),
   log: (x, y) => x >= 0.5 && x <= 2 ? 2 ** -21 : 3 * ulp(y),
   log1p: (x, y) => x < -0.35 && x >= -0.5 ? 2 ** -21 : 8 * ulp(y),
@@ -60,30 +60,30 @@ export const webgpuPromises: Promises = {
 const unary = (Object.keys(scalar) as ScalarName[]).filter((name) =>
   scalar[name].arity === 1 && scalar[name].dtype(["f32"]) === "f32"
 );
-/** The functions that are measured: all rows of the table with one float, and 1 / x. */
+/** The measured functions: all primitives of one f32 argument, and 1 / x. */
 export const functions: Readonly<Record<string, (x: number) => number>> = Object.fromEntries([
   ...unary.map((name) => [name, (x: number) => scalar[name].meaning(x, 0, 0)]),
   ["recip", (x: number) => 1 / x],
 ]);
 
-/** What was found of one function. */
+/** The result for one function. */
 export interface Row {
   readonly name: string;
-  /** The largest error in ulp, and where; subnormal numbers aside. */
+  /** The largest error in ulp and its argument, without subnormal numbers. */
   readonly worst: number;
   readonly at: number;
   /** The same where the argument or the value is subnormal. */
   readonly subnormal: number;
   readonly subnormalAt: number;
-  /** The largest share of what is promised, and where. */
+  /** The largest error as a fraction of the bound, and its argument. */
   readonly share: number;
   readonly shareAt: number;
 }
 
-/** How many floats are computed in one run. */
+/** Number of values computed in one run. */
 const block = 2 ** 18;
 const rangeOf = (x: number): number => Math.abs(x) > 3.4028234663852886e38 ? 2 ** 128 : Math.abs(x);
-/** The distance of two floats, infinity counting as what would come after the largest. */
+/** The distance between two f32, with infinity as the successor of the largest. */
 const distance = (found: number, right: number): number => {
   if (Number.isNaN(found) || Number.isNaN(right)) {
     return Number.isNaN(found) && Number.isNaN(right) ? 0 : Infinity;
@@ -96,7 +96,7 @@ const distance = (found: number, right: number): number => {
 };
 const isSubnormal = (x: number): boolean => x !== 0 && Math.abs(x) < leastNormal;
 
-/** Measures functions on every `stride`th float. `flushes`: subnormal numbers may count as zero. */
+/** Measures functions on every `stride`th f32. `flushes`: subnormal numbers may be flushed to zero. */
 export const accuracy = async (
   backend: Backend,
   promises: Promises,
@@ -173,7 +173,7 @@ export const accuracyTable = (rows: readonly Row[]): string => {
     .join("\n");
 };
 
-/** The command. Status 1 where something is farther off than is promised. */
+/** The command. Exit status 1 if an error exceeds its bound. */
 export const measureAccuracy = async (device: string, stride: number): Promise<number> => {
   const opened = await openBackend(device);
   if (E.isLeft(opened)) {

@@ -1,5 +1,5 @@
-// `deno task explain NAME`: the kernels of an experiment's training step, and with `--time` the
-// time of each kernel as a share of the device's peak.
+// `deno task explain NAME`: the kernels of an experiment's training step and, with `--time`, the time of
+// each kernel and its share of the device's peak.
 import * as E from "fp-ts/Either.js";
 import type {
   Backend,
@@ -21,24 +21,24 @@ import { readSpec, specReadErrorText } from "../specs/read.ts";
 import { programsOf } from "../training/programs.ts";
 import { textTable } from "../formats/tables.ts";
 
-/** What was measured on the device. */
+/** Measurements on the device. */
 export interface Timing {
-  /** Milliseconds of each kernel, in the order of the report. */
+  /** Milliseconds per kernel, in the order of the report. */
   readonly kernels: readonly number[];
   readonly peaks: Peaks;
 }
 
-/** A compiled program with what it is compared with. */
+/** A compiled program with its measurements. */
 export interface Explanation {
   readonly report: ProgramReport;
-  /** Bytes that the program as written would move if every operation read and wrote memory. */
+  /** Bytes that the program would move without fusion, if every operation read and wrote memory. */
   readonly unfusedBytes: number;
   readonly timing?: Timing;
 }
 
 const moved = (kernel: KernelReport): number => kernel.bytesRead + kernel.bytesWritten;
 
-/** Shares of what the device reaches on a plain copy and on plain multiply-adds, over `ms`. */
+/** Fractions of the device's measured copy bandwidth and multiply-add throughput, over `ms`. */
 const shares = (bytes: number, flops: number, ms: number, peaks: Peaks) => ({
   ofCopy: bytes / (ms / 1000) / peaks.bytesPerSecond,
   ofFlops: flops / (ms / 1000) / peaks.flopsPerSecond,
@@ -48,7 +48,7 @@ const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(2);
 const percent = (share: number): string =>
   Number.isFinite(share) ? `${(100 * share).toFixed(0)}%` : "-";
 
-/** Kernels in the table of the slowest. */
+/** Number of kernels in the table of the slowest. */
 const SLOWEST = 15;
 
 const head = (timed: boolean): string =>
@@ -79,7 +79,7 @@ const row = (kernel: KernelReport, k: number, timing: Timing | undefined): strin
 
 const sum = (list: readonly number[]): number => list.reduce((total, x) => total + x, 0);
 
-/** An explanation as a table in program order, the slowest kernels if measured, and totals. */
+/** An explanation as a table in program order, the slowest kernels if timed, and totals. */
 export const explanationText = (
   { report, unfusedBytes, timing }: Explanation,
   code: boolean,
@@ -119,7 +119,7 @@ export const explanationText = (
   ].join("\n");
 };
 
-/** Kernels, bytes, flops and, where it was measured, time of a whole program. */
+/** Kernels, bytes, flops and, if timed, time of a whole program. */
 export interface Totals {
   readonly kernels: number;
   readonly pipelines: number;
@@ -144,7 +144,7 @@ export const totalsOf = ({ report, unfusedBytes, timing }: Explanation): Totals 
   ...(timing === undefined ? {} : { ms: sum(timing.kernels) }),
 });
 
-/** The totals of several programs, a line for each. */
+/** The totals of several programs, one per line. */
 export const totalsText = (named: Readonly<Record<string, Totals>>): string => {
   const timed = Object.values(named).some(({ ms }) => ms !== undefined);
   const head = ["kernels", "pipelines", "peak MB", "Gflop", "moved MB", "unfused MB"];
@@ -164,7 +164,7 @@ export const totalsText = (named: Readonly<Record<string, Totals>>): string => {
   return textTable(rows, 1).join("\n");
 };
 
-/** An explanation as one JSON object; times in milliseconds, shares between 0 and 1. */
+/** An explanation as one JSON object; times in milliseconds, fractions between 0 and 1. */
 export const explanationJson = (
   explanation: Explanation,
   device: string,
@@ -200,8 +200,8 @@ export const leavesOf = ({ outputs, updates }: Program): readonly Node[] =>
   ]).filter(({ op }) => op === "input" || op === "param");
 
 /**
- * Small positive numbers for leaves of one kind: times do not depend on values, as long as these are
- * ordinary. Words are zeros, which are positions within any axis.
+ * Small positive values for inputs or parameters: times do not depend on values, as long as these are
+ * ordinary. u32 are zeros, which are valid positions within any axis.
  */
 export const filled = (leaves: readonly Node[]): Values =>
   Object.fromEntries(
@@ -213,10 +213,10 @@ export const filled = (leaves: readonly Node[]): Values =>
     ]),
   );
 
-/** Timed runs; each kernel's time is their median. */
+/** Number of timed runs; each kernel's time is their median. */
 const RUNS = 5;
 
-/** Measures a program that is open as `key`. On the left, why it can not be measured, in words. */
+/** Measures a program opened as `key`. On the left, why it cannot be measured, in words. */
 export const measured = async (
   backend: Backend,
   machine: Machine,
@@ -258,13 +258,13 @@ const explained = async (backend: Backend, spec: Spec, time: boolean): Promise<E
 };
 
 /**
- * Prints the explanation of a spec's training step, or for several specs the totals of each. Gives
- * the exit status.
+ * Prints the explanation of a spec's training step, or for several specs the totals of each. Gives the
+ * exit status.
  */
 export const explain = async (
   names: readonly string[],
   options: {
-    /** Fields of the specs with other values, `path=value`. */
+    /** Changed fields of the specs, `path=value`. */
     readonly changes: readonly string[];
     readonly device: string;
     readonly json: boolean;

@@ -1,5 +1,5 @@
-// Scaling over clip length: memory of a tiny encoder's forward pass and training step, known from
-// the program alone, and their time on a device.
+// Scaling with clip length: memory of a tiny encoder's forward pass and training step, known without
+// running them, and their time on a device.
 import * as E from "fp-ts/Either.js";
 import type { Backend, Machine, Program } from "../../backends/backend.ts";
 import { compile, type Place, programReport } from "../../backends/webgpu/compile.ts";
@@ -12,43 +12,43 @@ import { trainingStep } from "../../models/training.ts";
 import { filled, leavesOf } from "./explain.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** What is run: features of a clip, or a step of pre-training on it (SSAST style, AdamW). */
+/** The program: features of a clip, or a step of pre-training on it (SSAST style, AdamW). */
 export type Pass = "forward" | "training";
 
-/** What was found out about a pass. */
+/** Measurements of a pass. */
 export interface Found {
-  /** Kernels that are started one after another. */
+  /** Number of kernels, launched in sequence. */
   readonly kernels: number;
-  /** Most bytes of intermediate values held at once; parameters and inputs not counted. */
+  /** Peak bytes of intermediate values; parameters and inputs not counted. */
   readonly peakBytes: number;
-  /** Milliseconds, the least of `runs`; absent where nothing was run. */
+  /** Milliseconds, the minimum over `runs`; absent if nothing was run. */
   readonly time?: { readonly ms: number; readonly runs: number };
 }
 
-/** Why there is nothing: the device is too small for the pass, or it broke down over it. */
+/** Why there are no measurements: the device is too small for the pass, or the run failed. */
 export interface Trouble {
   readonly _tag: "Refused" | "Failed";
   /** The reason in words. */
   readonly why: string;
 }
 
-/** A family's pass over one clip of so many tokens. */
+/** A family's pass over one clip of `tokens` patches. */
 export interface Point {
   readonly family: FamilyName;
   readonly pass: Pass;
-  /** Patches of the clip; the encoder's class token comes on top. */
+  /** Patches of the clip; the encoder adds its class token. */
   readonly tokens: number;
   readonly found: E.Either<Trouble, Found>;
 }
 
 const MELS = 80;
 
-/** Lengths must be multiples of this: the patches of 16 mel bands that stand above one another. */
+/** Lengths must be multiples of this: the number of 16-band patches per time step. */
 export const TOKENS_PER_STEP = 5;
 
 /**
- * The published tiny encoder with so many blocks. xLSTM's mLSTM cell is the chunkwise form, because
- * the published parallel form takes time that grows as the square of the tokens.
+ * The published tiny encoder with `depth` blocks. xLSTM's mLSTM cell is the chunkwise form, because the
+ * published parallel form takes quadratic time.
  */
 export const tinyEncoder = (family: FamilyName, depth: number): Encoder => {
   const of = { ...publishedEncoder(family, "tiny"), depth };
@@ -85,7 +85,7 @@ export const passProgram = (
   return { outputs: { loss: { of: loss, order: [] } }, updates };
 };
 
-/** A GPU with more memory than there is. */
+/** A hypothetical GPU without memory limits. */
 const unlimited: Place = {
   name: "a GPU without limits",
   limits: {
@@ -98,25 +98,25 @@ const unlimited: Place = {
   oneForParams: true,
 };
 
-/** The first line of what was thrown. A RangeError says that a device is too small. */
+/** The first line of an exception. A RangeError means that the device is too small. */
 const troubleOf = (error: unknown): Trouble => ({
   _tag: error instanceof RangeError ? "Refused" : "Failed",
   why: reasonOf(error).split("\n")[0],
 });
 
-/** What a program needs at a place, without running it. Refused where the place is too small. */
+/** What a program needs at a place, without running it. Left if the place is too small. */
 export const planned = (program: Program, at: Place = unlimited): E.Either<Trouble, Found> => {
   try {
     const { kernels, peakBytes } = programReport(compile(program, at));
     return E.right({ kernels: kernels.length, peakBytes });
   } catch (error) {
-    // What is wrong with lowering itself is our mistake, and not the place's.
+    // Any other exception is a bug in lowering.
     if (!(error instanceof RangeError)) throw error;
     return E.left(troubleOf(error));
   }
 };
 
-/** Few runs where they are long, and many where a single one says little. */
+/** Whether to stop timing: few runs if they are long, many if they are short. */
 const enough = (runs: readonly number[]): boolean => {
   const total = runs.reduce((sum, ms) => sum + ms, 0);
   return runs.length >= 15 || (runs.length >= 5 && total > 3000) ||
@@ -139,9 +139,9 @@ const timed = async (machine: Machine, program: Program): Promise<Found["time"]>
 };
 
 /**
- * A program on a device: what it needs, and the time from giving it the clip to having its result,
- * the least of a few runs after one that does not count, as other work of a machine only adds to it.
- * Parameters stay on the device.
+ * A program on a device: what it needs, and the time from passing the clip to having its result, the
+ * minimum of a few runs after a warm-up, since other work on a machine only adds to it. Parameters stay
+ * on the device.
  */
 export const measured = async (
   backend: Backend,

@@ -6,16 +6,16 @@ import { type Line, linesFigure } from "../plots/line_chart.ts";
 import { familyStyle, style } from "../plots/style.ts";
 import type { Found, Pass, Point } from "./scaling.ts";
 
-/** All that was measured, and with what. */
+/** All measurements, and their conditions. */
 export interface Scaling {
-  /** The device in words; undefined where programs were only planned. */
+  /** The device in words; undefined if programs were only planned. */
   readonly device?: string;
-  /** Blocks of the encoders. */
+  /** Number of blocks of the encoders. */
   readonly depth: number;
   readonly points: readonly Point[];
 }
 
-/** Families as the table calls them: which form of a cell it is decides how time grows. */
+/** Families by their names in tables: the form of a cell decides how time grows. */
 const called: Readonly<Record<FamilyName, string>> = {
   transformer: "transformer",
   mamba: "mamba",
@@ -26,18 +26,18 @@ const megabytes = ({ peakBytes }: Found): number => peakBytes / 1e6;
 const microseconds = ({ time }: Found, tokens: number): number | undefined =>
   time === undefined ? undefined : 1000 * time.ms / tokens;
 
-/** How unevenly a pass uses a clip's tokens: its largest value per token over its smallest. */
+/** How a pass's cost per token varies: its largest value over its smallest. */
 export interface Spread {
   readonly family: FamilyName;
   readonly pass: Pass;
   readonly from: number;
   readonly to: number;
   readonly memory: number;
-  /** Absent where nothing was run. */
+  /** Absent if nothing was run. */
   readonly time?: number;
 }
 
-/** The spread of every family and pass that was found at two lengths or more. */
+/** The spread of every family and pass measured at two or more lengths. */
 export const spreads = (points: readonly Point[]): readonly Spread[] =>
   kindsOf(points).flatMap(({ family, pass }) => {
     const own = found(points, family, pass);
@@ -73,7 +73,7 @@ const head = (timed: boolean): readonly string[] => [
   ...(timed ? ["ms", "µs per token"] : []),
 ];
 
-/** The cells of a point; one where there is only a reason. */
+/** The cells of a point; one cell if there is only a reason. */
 const cells = (point: Point): readonly string[] => {
   const first = [called[point.family], point.pass, `${point.tokens}`];
   if (E.isLeft(point.found)) {
@@ -111,7 +111,7 @@ const about = ({ device, depth }: Scaling): string =>
   `values and known before running; parameters and inputs are not counted. ` +
   `xLSTM's mLSTM cell is the chunkwise form, whose work grows with the tokens.`;
 
-/** Everything as one table in Markdown, with what it is about above and how even it is below. */
+/** Everything as one table in Markdown, with conditions above and spreads below. */
 export const tableText = (of: Scaling): string => {
   const columns = head(of.device !== undefined);
   const line = (texts: readonly string[]): string =>
@@ -213,7 +213,7 @@ ${drawn}
 </section>`;
 };
 
-/** Everything as one HTML document that needs no network and no script. */
+/** Everything as one HTML document without network access or scripts. */
 export const scalingPage = (of: Scaling): string => {
   const lengths = of.points.map(({ tokens }) => tokens);
   const range = lengths.length === 0

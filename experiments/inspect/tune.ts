@@ -1,7 +1,7 @@
-// `deno task tune NAME`: measures other schedules of a training step's kernels on this device, and
-// saves the faster ones in a table that later runs on the device use. Every round tries one edit on
-// all kernels at once, compared with the best so far, so that the program is compiled once for each
-// edit and not for each kernel.
+// `deno task tune NAME`: measures other schedules of a training step's kernels on this device, and saves
+// the faster ones in a table that later runs on the device use. Every round tries one edit on all kernels
+// at once, compared with the best so far, so that the program is compiled once per edit and not per
+// kernel.
 import { dirname } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { Machine, Program } from "../../backends/backend.ts";
@@ -21,8 +21,8 @@ import { programsOf } from "../training/programs.ts";
 import { tuningPath, type TuningTable } from "../machines/tuning.ts";
 
 /**
- * The edits that are tried, in order. Only products and rows have schedules; scans take theirs from
- * the shape of their carries.
+ * The edits that are tried, in order. Only contractions and row kernels have schedules; those of scans
+ * follow from the shape of their carries.
  */
 export const candidates: readonly Edit[] = [
   ...WORDS.from.map((from) => ({ from })),
@@ -36,20 +36,20 @@ export const candidates: readonly Edit[] = [
   ...NUMBERS.threads.map((threads) => ({ threads })),
 ];
 
-/** An edit must save this share of a kernel's time: less may be chance. */
+/** An edit must save this fraction of a kernel's time: less may be noise. */
 const LEAST = 0.05;
-/** Timed runs of each program in a round, by turns; what was kept is confirmed by as many more. */
+/** Timed runs of each program in a round, alternating; the final result is confirmed by as many more. */
 const RUNS = 5;
 
-/** Milliseconds by the key of a kernel, of all kernels with that key together. */
+/** Milliseconds by kernel key, summed over all kernels with that key. */
 export type Times = ReadonlyMap<string, number>;
 
-/** What is measured: the least milliseconds of two tunings of the same program, by turns. */
+/** The measurement: minimum milliseconds of two tunings of the same program, alternating. */
 export type Measure = (a: Tuning, b: Tuning) => Promise<readonly [Times, Times]>;
 
 /**
- * The edits that made kernels faster. Each candidate is tried on top of what was kept before; `tell`
- * hears of every round.
+ * Finds the edits that make kernels faster. Each candidate is tried on top of those kept so far; `tell`
+ * is called after every round.
  */
 export const search = async (
   measure: Measure,
@@ -66,7 +66,7 @@ export const search = async (
     better.forEach((key) => kept.set(key, tried[key]));
     tell(edit, better.length, keys.length);
   }
-  // With as many kernels and rounds as there are, some were faster by chance: those are dropped.
+  // Among this many kernels and rounds some are faster by chance: those are dropped.
   const [before, after] = await measure({}, Object.fromEntries(kept));
   return Object.fromEntries(
     [...kept].filter(([key]) => after.get(key)! < (1 - LEAST) * before.get(key)!),
@@ -75,7 +75,7 @@ export const search = async (
 
 interface Opened {
   readonly machine: Machine;
-  /** The key of each kernel, empty where there is nothing to tune. */
+  /** The key of each kernel, empty if it has no schedule. */
   readonly keys: readonly string[];
   /** The code of all kernels of a key. */
   readonly codes: ReadonlyMap<string, string>;
@@ -87,7 +87,7 @@ export const measuring = (webgpu: WebgpuDevice, program: Program): Measure => {
   const inputs = filled(leaves.filter(({ op }) => op === "input"));
   const params = filled(leaves.filter(({ op }) => op === "param"));
   const open = async (tuning: Tuning): Promise<Opened> => {
-    // The device stays open: only its programs are closed.
+    // The device stays open; only its programs are closed.
     const backend = webgpuBackend({ ...webgpu, tuning, apart: true });
     const machine = await backend.open({ program });
     machine.write(params);
@@ -115,7 +115,7 @@ export const measuring = (webgpu: WebgpuDevice, program: Program): Measure => {
         for (const which of [0, 1]) runs[which].push(await timed(opened[which]));
       }
       const [before, after] = runs.map(least);
-      // Kernels of equal code are equally fast, whatever was measured.
+      // Kernels with equal code are equally fast, whatever was measured.
       const isSame = (key: string) => opened[0].codes.get(key) === opened[1].codes.get(key);
       return [
         before,
@@ -130,7 +130,7 @@ export const measuring = (webgpu: WebgpuDevice, program: Program): Measure => {
 const shown = (edit: Edit): string =>
   Object.entries(edit).map(([name, value]) => `${name} ${value}`).join(", ");
 
-/** The table in words: a line for each edited kernel. */
+/** The table in words: one line per edited kernel. */
 export const tuningText = (tuning: Tuning, before: Times, after: Times): string => {
   const total = (times: Times) => [...times.values()].reduce((sum, ms) => sum + ms, 0);
   const lines = Object.entries(tuning).map(([key, edits]) =>
@@ -146,7 +146,7 @@ export const tuningText = (tuning: Tuning, before: Times, after: Times): string 
   ].join("\n");
 };
 
-/** Tunes the training step of a spec and stores the table. Gives the exit status. */
+/** Tunes the training step of a spec and saves the table. Gives the exit status. */
 export const tune = async (
   name: string,
   options: { readonly changes: readonly string[]; readonly device: string; readonly out?: string },

@@ -4,27 +4,27 @@
 import * as E from "fp-ts/Either.js";
 import { parseArgs } from "@std/cli/parse-args";
 
-/** The names of options, by what they take. */
+/** The names of options, by their type. */
 export interface OptionNames<Flag extends string, Text extends string, List extends string> {
-  /** Nothing. */
+  /** Options without a value. */
   readonly flags?: readonly Flag[];
-  /** One text; the last that is given counts. */
+  /** Options with one string; the last one given counts. */
   readonly texts?: readonly Text[];
-  /** A text each time. */
+  /** Options that may be repeated, with a string each. */
   readonly lists?: readonly List[];
 }
 
-/** What was given. */
+/** The parsed arguments. */
 export interface Given<Flag extends string, Text extends string, List extends string> {
   readonly flags: Readonly<Record<Flag, boolean>>;
   readonly texts: Readonly<Partial<Record<Text, string>>>;
   readonly lists: Readonly<Record<List, readonly string[]>>;
   readonly words: readonly string[];
-  /** Whether help is asked for, with --help or -h. */
+  /** Whether help is requested by --help or -h. */
   readonly help: boolean;
 }
 
-/** Takes arguments apart; where help is asked for, nothing else is looked at. */
+/** Parses arguments; if help is requested, nothing else is checked. */
 export const readArguments = <
   const Flag extends string = never,
   const Text extends string = never,
@@ -38,7 +38,7 @@ export const readArguments = <
     [...args],
     {
       boolean: [...flags, "help"] as string[],
-      // "_": words are never numbers.
+      // "_": words are never parsed as numbers.
       string: [...texts, ...lists, "_"] as string[],
       collect: [...lists] as string[],
       alias: { help: "h" },
@@ -51,7 +51,7 @@ export const readArguments = <
   );
   const pick = <Name extends string, A>(names: readonly Name[]) =>
     Object.fromEntries(
-      // One that is not given is not there, and so takes the place of no default.
+      // Options that were not given are absent, so that defaults apply.
       names.flatMap((name) => found[name] === undefined ? [] : [[name, found[name]]]),
     ) as Readonly<Record<Name, A>>;
   const given: Given<Flag, Text, List> = {

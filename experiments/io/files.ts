@@ -1,18 +1,16 @@
-// Atomic files: a file is written under another name in the same folder and renamed when complete,
-// so that neither an error nor a kill leaves half of one, or loses the previous one.
+// Atomic files: a file is written under another name in the same folder and renamed when complete, so that
+// neither an error nor a kill leaves a partial file or loses the previous one.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { reasonOf } from "./reason.ts";
 
-/** Why a file or folder could not be made. */
+/** Why a file or folder could not be written. */
 export interface FileError {
-  /** What kind of error it is. */
   readonly _tag: "FileError";
-  /** What was asked for. */
+  /** The operation. */
   readonly doing: "write the file" | "make the folder" | "write into the folder";
-  /** Where. */
   readonly path: string;
-  /** What stood in the way, in words. */
+  /** The reason in words. */
   readonly reason: string;
 }
 
@@ -25,7 +23,7 @@ export const writeWhole =
   (path: string, content: Uint8Array | string): TaskEither<FileError, void> => () => {
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
     const partial = `${path}.partial`;
-    // Synchronous, so that no handler of an interrupt can end the process between the parts.
+    // Synchronous, so that no signal handler can end the process in between.
     return attempt("write the file", path, () => {
       try {
         writeSynced(partial, bytes);
@@ -37,12 +35,12 @@ export const writeWhole =
     });
   };
 
-/** A path of a folder without slashes at its end. */
+/** A path without trailing slashes. */
 export const withoutSlash = (path: string): string => path.replace(/\/+$/, "");
 
 /**
- * Makes a folder and those above it where they are missing, and makes sure that files can be
- * written in it: a run should fail before its work, not after.
+ * Creates a folder and its missing parents, and makes sure that files can be written in it: a run should
+ * fail before its work, not after.
  */
 export const ensureFolder = (path: string): TaskEither<FileError, void> => async () => {
   const made = await attempt("make the folder", path, () => {
@@ -56,7 +54,7 @@ export const ensureFolder = (path: string): TaskEither<FileError, void> => async
   });
 };
 
-/** Why a file or folder could not be made, in one sentence. */
+/** Why a file or folder could not be written, in one sentence. */
 export function fileErrorText(error: FileError): string {
   return `cannot ${error.doing} ${error.path}: ${error.reason}`;
 }
@@ -71,7 +69,7 @@ function removeIfThere(path: string): void {
   try {
     Deno.removeSync(path);
   } catch {
-    // It never came to be, or cannot be removed: the error that led here says more.
+    // Never created, or not removable: the original error says more.
   }
 }
 
@@ -88,7 +86,7 @@ function attempt(
   })));
 }
 
-/** Why something could not be written: the common reasons say what to do; else the system's message. */
+/** Why something could not be written: common reasons say what to do, others are the system's message. */
 export function reasonText(error: unknown): string {
   switch ((error as { readonly code?: string }).code) {
     case "EACCES":

@@ -1,24 +1,24 @@
-// Interruption by Ctrl-C (SIGINT) or a scheduler (SIGTERM), as an AbortSignal. A command listens
-// only while it has something to clean up; otherwise the system ends it at once, even in a call
-// that never returns.
+// Interruption by Ctrl-C (SIGINT) or a scheduler (SIGTERM), as an AbortSignal. A command listens only
+// while it has something to clean up; otherwise the system ends it at once, even in a call that never
+// returns.
 import { setImmediate } from "node:timers/promises";
 
-/** Signals of the system that ask for an end. */
+/** Signals that ask the process to end. */
 export const endings: readonly Deno.Signal[] = Deno.build.os === "windows"
   ? ["SIGINT"]
   : ["SIGINT", "SIGTERM"];
 
-/** A command that listens. */
+/** A running listener. */
 export interface Listening {
-  /** Aborted once an end is asked for. */
+  /** Aborted when a signal arrives. */
   readonly signal: AbortSignal;
-  /** Which of the system's signals asked, if any did. */
+  /** The signal that arrived, if any. */
   readonly asked: () => Deno.Signal | undefined;
-  /** Listens no more. */
+  /** Stops listening. */
   readonly forget: () => void;
 }
 
-/** Begins to listen; `also` is a signal of who listens for longer. */
+/** Starts listening; `also` is the signal of a caller that listens for longer. */
 export const listenForEnd = (also?: AbortSignal): Listening => {
   const controller = new AbortController();
   let asked: Deno.Signal | undefined;
@@ -37,7 +37,7 @@ export const listenForEnd = (also?: AbortSignal): Listening => {
   };
 };
 
-/** What is waited for, or undefined as soon as an end is asked for, however long it takes by itself. */
+/** The awaited value, or undefined as soon as the signal is aborted, however long the value takes. */
 export const unlessEnded = async <A>(
   waited: Promise<A>,
   signal: AbortSignal | undefined,
@@ -58,8 +58,8 @@ export const unlessEnded = async <A>(
 };
 
 /**
- * Whether an end is asked for, to be asked between the steps of a long computation: signals are heard
- * between tasks of the event loop, and steps that are computed here are no such tasks.
+ * Whether the signal is aborted, to be called between the steps of a long computation: signals are only
+ * handled between tasks of the event loop, and such steps run within one task.
  */
 export const isEnded = async (signal: AbortSignal | undefined): Promise<boolean> => {
   if (signal === undefined) return false;

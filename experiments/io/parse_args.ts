@@ -1,6 +1,6 @@
-// `parseArgs` of `@std/cli/parse-args`, for machines that JSR cannot be reached from: the import map
-// gives this file for the package's name. It does what the package's documentation says, with its
-// names and types, so that no code changes where the package itself is there.
+// `parseArgs` of `@std/cli/parse-args`, for machines without access to JSR: the import map gives this file
+// for the package's name. It implements the package's documentation, with its names and types, so that no
+// code changes if the package itself is used.
 //
 // It is more lenient than `parseArgs` of node:util: whatever begins with `-` is an option, also one
 // that was not declared; an option of text without a value is the empty string; a flag may be given a
@@ -9,7 +9,7 @@
 /** One name, or several. */
 type Names<Name extends string> = Name | readonly Name[];
 
-/** What is declared about arguments. */
+/** Declared options. */
 export interface ParseOptions<
   Flag extends string = string,
   Text extends string = string,
@@ -17,21 +17,21 @@ export interface ParseOptions<
   Negated extends string = string,
   Defaults extends Readonly<Record<string, unknown>> = Readonly<Record<string, unknown>>,
 > {
-  /** Flags, which take no value and are false by default; true: whatever begins with `--` and has no `=`. */
+  /** Flags, without a value and false by default; true: all arguments `--NAME` without `=`. */
   readonly boolean?: boolean | Names<Flag>;
-  /** Options whose values stay text, also where they look like numbers; with `_` other arguments, too. */
+  /** Options whose values are always strings; `_` for the other arguments. */
   readonly string?: Names<Text>;
-  /** Options that may be given several times: all of their values, none by default. */
+  /** Options that may be repeated: a list of their values, empty by default. */
   readonly collect?: Names<Several>;
-  /** Options that are false as `--no-NAME`. */
+  /** Flags that `--no-NAME` sets to false. */
   readonly negatable?: Names<Negated>;
   /** Values of options that are not given. */
   readonly default?: Defaults;
-  /** Other names of options; the result has every name. */
+  /** Aliases of options; the result has all names. */
   readonly alias?: Readonly<Record<string, Names<string>>>;
-  /** Whether everything after the first argument that is no option is left as it is. */
+  /** Whether everything after the first positional argument is left unparsed. */
   readonly stopEarly?: boolean;
-  /** Whether what follows `--` is in the result's `--` rather than at the end of `_`. */
+  /** Whether the arguments after `--` are in the result's `--` rather than appended to `_`. */
   readonly "--"?: boolean;
   /**
    * Called with every argument that was not declared: as it was given and, where it is an option, with
@@ -40,7 +40,7 @@ export interface ParseOptions<
   readonly unknown?: (arg: string, key?: string, value?: unknown) => unknown;
 }
 
-/** The value of one option, where no default says more. */
+/** The type of an option's value, without its default. */
 type Value<Key, Flag, Text, Several, Negated> =
   | (Key extends Several ? Key extends Text ? string[] : Key extends Flag ? boolean[] : unknown[]
     : Key extends Text ? string | undefined
@@ -48,7 +48,7 @@ type Value<Key, Flag, Text, Several, Negated> =
     : unknown)
   | (Key extends Negated ? false : never);
 
-/** What arguments come to. */
+/** Parsed arguments. */
 export type Args<
   Flag extends string = never,
   Text extends string = never,
@@ -67,13 +67,13 @@ export type Args<
 const listed = (names: boolean | Names<string> | undefined): readonly string[] =>
   names === undefined || typeof names === "boolean" ? [] : [names].flat();
 
-/** Numbers as they are written in decimal or, from 0x on, in hexadecimal. */
+/** Decimal numbers, and hexadecimal ones from 0x on. */
 const isNumber = (text: string): boolean =>
   /^0x[0-9a-f]+$/i.test(text) || /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text);
 
 /**
- * Takes apart the arguments of a command line: options by their names, and in `_` all others. Without
- * more said, an option is text, a number where it looks like one, or true where no value follows.
+ * Parses the arguments of a command line: options by name, and all others in `_`. An undeclared option is
+ * a string, a number if it looks like one, or true if no value follows.
  */
 export const parseArgs = <
   const Flag extends string = never,
@@ -86,7 +86,7 @@ export const parseArgs = <
   options: ParseOptions<Flag, Text, Several, Negated, Defaults> = {},
 ): Args<Flag, Text, Several, Negated, Defaults> => {
   const { alias = {}, unknown = () => true } = options;
-  // Every name with all the names that mean the same, itself first.
+  // Every name with all its aliases, itself first.
   const groups = Object.entries(alias).map(([name, others]) => [name, ...listed(others)]);
   const namesOf = (name: string): readonly string[] => [
     ...new Set([name, ...groups.filter((group) => group.includes(name)).flat()]),
@@ -109,7 +109,7 @@ export const parseArgs = <
       );
     }
   };
-  /** Sets an option to the text that was given for it, or to what it is without one. */
+  /** Sets an option to the given string, or to its value without one. */
   const set = (arg: string, name: string, given?: string): void => {
     const value = flags.has(name)
       ? given !== "false"
@@ -155,7 +155,7 @@ export const parseArgs = <
       else if (positive !== name && negated.has(positive)) put(positive, false);
       else setFromNext(name);
     } else {
-      // Letters, of which the last may have a value: in the same argument or the next.
+      // Single letters, of which the last may have a value: in the same argument or the next.
       const letters = [...arg.slice(1)];
       for (let at = 0; at < letters.length; at++) {
         const letter = letters[at], given = letters.slice(at + 1).join("");
@@ -179,7 +179,7 @@ export const parseArgs = <
   }
   if (options["--"] === true) result.set("--", after);
   else rest.push(...after);
-  // Own properties whatever they are called: an option may be named as something that objects inherit.
+  // Own properties only: an option may have the name of an inherited property.
   const entries = Object.fromEntries([...result].filter(([name]) => name !== "_"));
   return { ...entries, _: rest } as Args<Flag, Text, Several, Negated, Defaults>;
 };

@@ -1,21 +1,21 @@
-// Progress of a run: on a terminal one line that is redrawn, elsewhere (a file, a pipe, CI) a plain
-// line every few seconds. The text of a line is a pure function of the state.
+// Progress of a run: on a terminal one line that is redrawn, elsewhere (a file, a pipe, CI) a plain line
+// every few seconds. The text of a line is a pure function of the state.
 
-/** Where a run stands. */
+/** The state of a run. */
 export interface ProgressState {
-  /** What is counted; a step of training. */
+  /** What is counted; a training step by default. */
   readonly unit?: string;
   /** Updates made so far. */
   readonly step: number;
   /** Updates of the whole run. */
   readonly steps: number;
-  /** The step at which this process began: 0, or the checkpoint's that it resumed from. */
+  /** The step at which this process started: 0, or that of the checkpoint it resumed from. */
   readonly from: number;
-  /** Seconds that this process has trained. */
+  /** Seconds of training in this process. */
   readonly elapsed: number;
   /** Loss of the last batch. */
   readonly loss?: number;
-  /** Loss over the held-out clips when it was last measured. */
+  /** The last held-out loss. */
   readonly heldOutLoss?: number;
   /** Training clips per second. */
   readonly clipsPerSecond?: number;
@@ -23,11 +23,11 @@ export interface ProgressState {
 
 /** Where progress is written. */
 export interface ProgressOutput {
-  /** Writes the text as it is; no line end is added. */
+  /** Writes the text as it is; no newline is added. */
   readonly write: (text: string) => void;
-  /** Whether lines can be drawn over. */
+  /** Whether lines can be overwritten. */
   readonly terminal: boolean;
-  /** Columns of the terminal; asked at every drawing, since windows change. */
+  /** Columns of the terminal; queried at every drawing, since windows are resized. */
   readonly columns: () => number;
 }
 
@@ -35,9 +35,9 @@ export interface ProgressOutput {
 export interface Progress {
   /** Shows the state; cheap enough to call at every step. */
   readonly update: (state: ProgressState) => void;
-  /** Writes a line of its own, e.g. that a checkpoint was written. */
+  /** Writes a separate line, e.g. that a checkpoint was written. */
   readonly note: (text: string) => void;
-  /** Shows the last state for good and ends the line. Also right after an interrupt. */
+  /** Shows the last state permanently and ends the line. Also right after an interrupt. */
   readonly finish: () => void;
 }
 
@@ -58,7 +58,7 @@ export function standardError(): ProgressOutput {
       try {
         for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
       } catch {
-        // What cannot be shown is in metrics.jsonl.
+        // metrics.jsonl has the same numbers.
       }
     },
     terminal: Deno.stderr.isTerminal(),
@@ -72,12 +72,12 @@ export function standardError(): ProgressOutput {
   };
 }
 
-/** Where nothing is shown. */
+/** Shows nothing. */
 export const silence: ProgressOutput = { write: () => {}, terminal: false, columns: () => 80 };
 
 const clearLine = "\r\x1b[K";
 
-// Fast steps are not drawn one by one: ten times a second is all that an eye follows.
+// At most ten redraws per second.
 function drawn(output: ProgressOutput): Progress {
   let state: ProgressState | undefined;
   let shown = -Infinity;
@@ -128,13 +128,13 @@ function written(output: ProgressOutput): Progress {
 }
 
 /**
- * One line of at most `width` columns: a bar and as much of step, loss, time left, clips per second
- * and held-out loss, in this order of importance, as fits.
+ * One line of at most `width` columns: a bar and as much of step, loss, time left, clips per second and
+ * held-out loss, in this order of importance, as fits.
  */
 export function render(state: ProgressState, width: number): string {
   const step = `${state.step}/${state.steps}`.padStart(2 * `${state.steps}`.length + 1);
   const facts = factsOf(state);
-  // Facts in the order of the line; the number says which is given up last.
+  // Items in the order of the line; the highest rank is dropped first.
   const wanted = [
     { text: facts.loss, rank: 0 },
     { text: facts.heldOut, rank: 3 },

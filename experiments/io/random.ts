@@ -1,5 +1,5 @@
-// Random numbers on the host, for crops and orders. A number is a function of the seed and its
-// purpose, so that a run draws the same numbers whatever happened before.
+// Random numbers on the host, for crops and shuffles. A number is a function of the seed and its purpose,
+// so that a run draws the same numbers whatever happened before.
 
 /** A number in [0, 1) for a seed and counters. */
 export const draw = (seed: number, ...counters: readonly number[]): number => {
@@ -13,7 +13,7 @@ export const draw = (seed: number, ...counters: readonly number[]): number => {
   return (hash >>> 0) / 2 ** 32;
 };
 
-/** The numbers below `count` in an order that a seed and counters decide. */
+/** The numbers below `count`, shuffled by a seed and counters. */
 export const shuffled = (
   count: number,
   seed: number,

@@ -1,6 +1,6 @@
-// Why something failed, in a few words: what was thrown, as the end of a sentence for a user.
+// Why something failed: an exception as the end of a sentence for the user.
 
-/** What a system call that failed, or whatever else was thrown, says of itself. */
+/** The message of a failed system call or any other exception. */
 export const reasonOf = (error: unknown): string => {
   if (error instanceof Deno.errors.NotFound) return "there is no such file";
   if (error instanceof Deno.errors.PermissionDenied) return "permission denied";

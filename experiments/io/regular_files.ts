@@ -1,5 +1,5 @@
-// Only regular files are opened for reading: a named pipe gives nothing until another process
-// writes to it, a device may give bytes without end, and opening either may block forever.
+// Only regular files are opened for reading: a named pipe blocks until another process writes to it, a
+// device may be endless, and opening either may block forever.
 
 /** What something is, in words; undefined for files and folders, which are distinguished elsewhere. */
 const kindOf = (info: Deno.FileInfo): string | undefined => {
@@ -10,8 +10,8 @@ const kindOf = (info: Deno.FileInfo): string | undefined => {
 };
 
 /**
- * Why what is at a path, or where links from there lead, is not opened, in words that follow its path.
- * Undefined for files and folders, and where that cannot be found out: opening it says more.
+ * Why a path, after following links, is not opened, to follow the path in a message. Undefined for files
+ * and folders, and if it cannot be determined: opening it says more.
  */
 export const irregular = (path: string): string | undefined => {
   try {
@@ -24,7 +24,7 @@ export const irregular = (path: string): string | undefined => {
   }
 };
 
-/** Opens a file to be read. Throws what Deno throws, or why it is not opened. */
+/** Opens a file for reading. Throws Deno's error, or one that says why it is not a regular file. */
 export const openRegular = (path: string): Deno.FsFile => {
   const why = irregular(path);
   if (why !== undefined) throw new Error(why);

@@ -1,11 +1,11 @@
-// Codecs for documents that people write: io-ts types whose name is the text after "expected" in
-// messages, and objects in which an unknown field is an error that suggests the nearest known name.
-// Each codec has a JSON Schema, so that editors know a document's fields too.
+// Codecs for documents that people write: io-ts types whose name is the text after "expected" in messages,
+// and objects in which an unknown field is an error that suggests the nearest known name. Each codec has a
+// JSON Schema, so that editors know a document's fields too.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import { isObject } from "../../backends/runtime/json.ts";
 
-/** One mistake in a document. `path` is the field's, e.g. `encoder.depth`; empty at the top. */
+/** One mistake in a document. `path` is the field's, e.g. `encoder.depth`; empty for the document. */
 export type FieldError =
   | {
     readonly _tag: "WrongValue";
@@ -17,7 +17,7 @@ export type FieldError =
   | {
     readonly _tag: "UnknownField";
     readonly path: string;
-    /** The name of a field here that may be meant, or the path of one in a field here. */
+    /** The most similar known name here, or the path of one inside a field here. */
     readonly nearest?: string;
     readonly known: readonly string[];
     /** The variants that have such a field, by the value of `tag`, and its value here. */
@@ -28,7 +28,7 @@ export type FieldError =
     };
   };
 
-/** What a codec takes, as JSON Schema (draft 2020-12). */
+/** A JSON Schema (draft 2020-12). */
 export interface Schema {
   readonly description?: string;
   readonly type?: "object" | "array" | "string" | "number" | "integer";
@@ -48,10 +48,10 @@ export interface Schema {
   readonly additionalProperties?: false;
 }
 
-/** The schema that a codec of this file carries; nothing is known of others. */
+/** The schema of a codec of this file; the empty schema for others. */
 export const schemaOf = (codec: t.Any): Schema => "schema" in codec ? codec.schema as Schema : {};
 
-/** The codecs of an object's fields, for a codec that `fields` made. */
+/** The codecs of an object's fields, for a codec made by `fields`. */
 export const fieldsOf = (codec: t.Any): Readonly<Record<string, t.Any>> =>
   "props" in codec ? codec.props as Readonly<Record<string, t.Any>> : {};
 
@@ -61,15 +61,15 @@ export interface Variants {
   readonly variants: Readonly<Record<string, t.Any>>;
 }
 
-/** The variants of a codec that `tagged` made, or of one that may be left out. */
+/** The variants of a codec made by `tagged`, also if it is optional. */
 export const variantsOf = (codec: t.Any): Variants | undefined =>
   "variants" in codec && "tag" in codec
     ? { tag: codec.tag as Variants["tag"], variants: codec.variants as Variants["variants"] }
     : undefined;
 
 /**
- * The fields of variant `to` that are the same in all of `from`, with one codec: what they hold may go
- * over from one to the other.
+ * The fields of variant `to` that all variants in `from` have with the same codec, so that their values
+ * can be kept when the variant changes.
  */
 export const fieldsInCommon = (
   { variants }: Variants,
@@ -80,7 +80,7 @@ export const fieldsInCommon = (
     .filter(([key, codec]) => from.every((name) => fieldsOf(variants[name])[key] === codec))
     .map(([key]) => key);
 
-/** A codec with a schema of its own. */
+/** A codec with its own schema. */
 export const withSchema = <A>(codec: t.Type<A>, schema: Schema): t.Type<A> =>
   Object.assign(codec, { schema });
 
@@ -95,7 +95,7 @@ const typeOf = <A>(expected: string, is: (u: unknown) => u is A, schema: Schema)
     schema,
   );
 
-/** A finite number for which `holds`; `expected` says so in words. */
+/** A finite number for which `holds`; `expected` describes it in words. */
 export const numberThat = (
   expected: string,
   holds: (n: number) => boolean,
@@ -149,14 +149,14 @@ export const between0and1: t.Type<number> = numberThat(
   { type: "number", exclusiveMinimum: 0, exclusiveMaximum: 1 },
 );
 
-/** A text that matches the pattern; `expected` says so in words. */
+/** A string that matches the pattern; `expected` describes it in words. */
 export const textThat = (expected: string, pattern: RegExp): t.Type<string> =>
   typeOf(expected, (u): u is string => typeof u === "string" && pattern.test(u), {
     type: "string",
     pattern: pattern.source,
   });
 
-/** One of the given texts. */
+/** One of the given strings. */
 export const oneOf = <T extends string>(...texts: readonly T[]): t.Type<T> => {
   const quoted = texts.map((text) => `"${text}"`);
   const name = [quoted.slice(0, -1).join(", "), quoted.at(-1)].filter((part) => part !== "").join(
@@ -169,13 +169,13 @@ export const oneOf = <T extends string>(...texts: readonly T[]): t.Type<T> => {
   );
 };
 
-/** A list; `expected` says of what. */
+/** A list; `expected` describes its items in words. */
 export const listOf = <A>(codec: t.Type<A>, expected: string): t.Type<readonly A[]> =>
   withSchema(t.readonlyArray(codec, expected), { type: "array", items: schemaOf(codec) });
 
 // ---------------------------------------------------------------- objects
 
-// The codec that stands in an error's context where a field is not known.
+// The codec in an error's context for an unknown field.
 interface NoField extends t.Type<never>, Pick<UnknownField, "nearest" | "known" | "variants"> {}
 type UnknownField = Extract<FieldError, { readonly _tag: "UnknownField" }>;
 const noField = (
@@ -193,15 +193,15 @@ const noField = (
     { known, nearest, variants },
   );
 
-/** A record whose fields may all be absent, as `fields` takes it: once decoded, those are undefined. */
+/** The decoded form of a record with optional fields: absent ones are undefined. */
 export type Decoded<A> = { readonly [K in keyof Required<A>]: A[K] };
 
-/** What each field of an object is for, in a sentence or two. */
+/** A description of each field of an object, a sentence or two. */
 export type Docs<A> = { readonly [K in keyof A]-?: string };
 
 /**
- * An object with exactly these fields; the decoded one has them in this order. A misspelt field is
- * one mistake, not a missing field and an unknown one. `docs` stand in the schema.
+ * An object with exactly these fields; the decoded object has them in this order. A misspelt field is one
+ * mistake, not a missing and an unknown field. `docs` become descriptions in the schema.
  */
 export const fields = <A>(
   props: { readonly [K in keyof A]: t.Type<A[K]> },
@@ -258,7 +258,7 @@ export const fields = <A>(
   return Object.assign(codec, { props });
 };
 
-/** A codec that a field may also be without. */
+/** A codec of an optional field. */
 export const optional = <A>(codec: t.Type<A>): t.Type<A | undefined> =>
   Object.assign(
     withSchema(
@@ -288,7 +288,7 @@ export const tagged = <V extends Readonly<Record<string, t.Any>>>(
     const name = nameOf(u);
     return name === undefined ? undefined : variants[name];
   };
-  /** An unknown field of this object that other variants have. */
+  /** For an unknown field, whether other variants have it. */
   const ofOthers = (u: unknown, depth: number) => (error: t.ValidationError): t.ValidationError => {
     const { key, type, actual } = error.context[error.context.length - 1];
     if (error.context.length !== depth + 1 || !("known" in type)) return error;
@@ -338,7 +338,7 @@ export function fieldError(error: t.ValidationError): FieldError {
     : { _tag: "WrongValue", path, expected: type.name, found: shown(actual) };
 }
 
-// A value as JSON, cut where it would fill the line.
+// A value as JSON, truncated if long.
 function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
@@ -366,13 +366,13 @@ export function fieldErrorText(error: FieldError): string {
 
 const plainName = (name: string): string => name.toLowerCase().replace(/[_-]/g, "");
 
-// True for names of which one is the end or the beginning of the other, or the whole.
+// Whether one name is a prefix or suffix of the other.
 const isPart = (one: string, other: string): boolean => {
   const [short, long] = [plainName(one), plainName(other)].sort((a, b) => a.length - b.length);
   return short === long || short.length >= 4 && (long.startsWith(short) || long.endsWith(short));
 };
 
-// The name that a misspelt one most likely stands for, if any is near.
+// The known name most similar to a misspelt one, if any is similar.
 function nearest(name: string, names: readonly string[]): string | undefined {
   const best = names
     .map((known) => ({ known, edits: edits(plainName(name), plainName(known)) }))
@@ -385,7 +385,7 @@ function nearest(name: string, names: readonly string[]): string | undefined {
     : names.find((known) => isPart(name, known));
 }
 
-// The path of the field that may be meant, in an object that stands here.
+// The path of a similar field inside one of the objects here.
 function fieldInside(
   name: string,
   codecs: Readonly<Record<string, t.Any>>,
@@ -400,7 +400,7 @@ function fieldInside(
   return (same ?? paths.find(({ inner }) => isPart(name, inner)))?.path;
 }
 
-// Least number of insertions, deletions, replacements and swaps of neighbours from a to b.
+// Edit distance: insertions, deletions, replacements and swaps of neighbours.
 function edits(a: string, b: string): number {
   let older: number[] = [];
   let above = Array.from({ length: b.length + 1 }, (_, j) => j);

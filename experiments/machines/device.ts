@@ -1,4 +1,4 @@
-// From a device's name on the command line to a backend, with notes for the user.
+// Opens a backend by the device's name on the command line, with notes for the user.
 import * as E from "fp-ts/Either.js";
 import type { Backend } from "../../backends/backend.ts";
 import { referenceBackend } from "../../backends/reference/backend.ts";
@@ -13,15 +13,15 @@ import {
 } from "../../backends/webgpu/discovery/discover.ts";
 import { readTuning, tuningPath } from "./tuning.ts";
 
-/** An open backend and remarks on how it came to be chosen. */
+/** An open backend, and notes on how it was chosen. */
 export interface Chosen {
   readonly backend: Backend;
   readonly notes: readonly string[];
 }
 
 /**
- * Opens `auto`, one kind of device, `wasm` or `reference`; where `threads` are given, what computes on
- * the processor uses so many. On the left, why not, in words.
+ * Opens `auto`, one kind of device, `wasm` or `reference`; `threads` limits the threads of CPU devices. On
+ * the left, why not, in words.
  */
 export const openBackend = async (
   name: string,
@@ -29,7 +29,7 @@ export const openBackend = async (
 ): Promise<E.Either<string, Chosen>> => {
   if (name === "reference") return E.right({ backend: referenceBackend(), notes: [] });
   if (name === "wasm") return E.right({ backend: wasmBackend({ threads }), notes: [] });
-  // Mesa's software driver reads this when it starts.
+  // Mesa's software driver reads this variable when it starts.
   if (threads !== undefined && !Deno.env.has("LP_NUM_THREADS")) {
     Deno.env.set("LP_NUM_THREADS", `${threads}`);
   }

@@ -1,32 +1,32 @@
-// MPI through Deno's foreign functions: the few calls that a run needs, for both binary interfaces
-// of MPI libraries, Open MPI's and MPICH's. The main thread makes all calls, and none of them
-// blocks after the start: a transfer is started and then polled between turns of the event loop, so
-// that timers and signals are handled while a process waits for others.
+// MPI through Deno's foreign functions: the few calls that a run needs, for both binary interfaces of MPI
+// libraries, Open MPI's and MPICH's. The main thread makes all calls, and after initialisation none of
+// them blocks: a transfer is started and then polled between turns of the event loop, so that timers and
+// signals are handled while a process waits for others.
 import * as E from "fp-ts/Either.js";
 import { setImmediate } from "node:timers/promises";
 import { napAfter } from "../../backends/webgpu/device/settle.ts";
 import { reasonOf } from "../io/reason.ts";
 
 /**
- * Processes that were started together. All of them make the same calls in the same order, one at a
- * time. An error of MPI's ends them all, with MPI's own words.
+ * Processes that were started together. All of them make the same calls in the same order, one at a time.
+ * An MPI error ends them all with MPI's own message.
  */
 export interface World {
-  /** This process, from 0. */
+  /** The rank of this process. */
   readonly rank: number;
-  /** How many there are. */
+  /** The number of processes. */
   readonly size: number;
-  /** Gives piece `k` of `send` to process `k`, and puts what comes from it at piece `k` of `receive`. */
+  /** Sends piece `k` of `send` to process `k`, and stores what it sends at piece `k` of `receive`. */
   readonly allToAll: (send: Uint8Array, receive: Uint8Array) => Promise<void>;
-  /** Gives `send` to all processes, and puts what comes from process `k` at piece `k` of `receive`. */
+  /** Sends `send` to all processes, and stores what process `k` sends at piece `k` of `receive`. */
   readonly allGather: (send: Uint8Array, receive: Uint8Array) => Promise<void>;
-  /** Waits for all processes, and ends MPI. */
+  /** Waits for all processes, and finalises MPI. */
   readonly finalize: () => void;
-  /** Ends all processes at once, this one too. */
+  /** Ends all processes at once, including this one. */
   readonly abort: () => void;
 }
 
-// A handle is an address in Open MPI and an int in MPICH, which looks at the lower half of a word.
+// A handle is a pointer in Open MPI and an int in MPICH, which reads the lower half of the 64 bits.
 const handle = "usize";
 const collective = {
   parameters: ["buffer", "i32", handle, "buffer", "i32", handle, handle, "buffer"],
@@ -41,16 +41,16 @@ const functions = {
   MPI_Test: { parameters: ["buffer", "buffer", "buffer"], result: "i32" },
   MPI_Finalize: { parameters: [], result: "i32" },
   MPI_Abort: { parameters: [handle, "i32"], result: "i32" },
-  // Open MPI's handles are the addresses of these; MPICH has none of them.
+  // Open MPI's handles are the addresses of these symbols; MPICH does not have them.
   ompi_mpi_comm_world: { type: "pointer", optional: true },
   ompi_mpi_byte: { type: "pointer", optional: true },
 } as const;
 
 type Library = Deno.DynamicLibrary<typeof functions>["symbols"];
 
-/** MPI_THREAD_FUNNELED: there are other threads, and they make no calls. */
+/** MPI_THREAD_FUNNELED: other threads exist, but make no MPI calls. */
 const funneled = 1;
-/** How long a transfer is asked about without a pause, in milliseconds. */
+/** Milliseconds for which a transfer is polled without sleeping. */
 const eager = 0.1;
 /** At least the size of MPI_Status. */
 const statusBytes = 64;
@@ -61,10 +61,10 @@ const handlesOf = ({ ompi_mpi_comm_world: world, ompi_mpi_byte: byte }: Library)
     ? { comm: 0x44000000n, byte: 0x4c00010dn }
     : { comm: Deno.UnsafePointer.value(world), byte: Deno.UnsafePointer.value(byte) };
 
-/** Files in which an MPI library may be, of Open MPI and of MPICH and those that are like it. */
+/** File names of MPI libraries: Open MPI; MPICH and its derivatives. */
 const openMpi = ["libmpi.so.40", "libmpi.so"], mpich = ["libmpich.so.12", "libmpi.so.12"];
 
-/** The files to try: one that is named, or all, the launcher's own kind first. */
+/** The files to try: the one named by the environment, or all, the launcher's own kind first. */
 const filesFor = (env: (name: string) => string | undefined): readonly string[] => {
   const named = env("FORMANT_MPI");
   if (named !== undefined && named !== "") return [named];
@@ -91,7 +91,7 @@ const load = (files: readonly string[]): E.Either<string, Library> => {
   );
 };
 
-/** Starts MPI, for which all processes must come together. On the left, why it cannot, in words. */
+/** Initialises MPI, which waits for all processes. On the left, why it failed, in words. */
 export const openWorld = (
   env: (name: string) => string | undefined = (name) => Deno.env.get(name),
 ): E.Either<string, World> => {
@@ -114,7 +114,7 @@ export const openWorld = (
 
   const done = new Int32Array(1), status = new Uint8Array(statusBytes);
   const sleeping = new Int32Array(new SharedArrayBuffer(4));
-  /** Waits for a transfer; the longer it takes, the longer the naps, as another may need the core. */
+  /** Waits for a transfer with growing sleeps, as another process may need the core. */
   const finished = async (request: Uint8Array<ArrayBuffer>): Promise<void> => {
     const began = performance.now();
     for (;;) {
@@ -126,11 +126,11 @@ export const openWorld = (
       await setImmediate();
     }
   };
-  // Bytes that MPI reads and writes between calls must not move, as V8 may move those of a small array
-  // that has no buffer of its own yet; asking for the buffer makes one.
+  // Memory that MPI accesses between calls must not move. V8 may move small arrays whose `buffer` was never
+  // accessed; accessing it allocates a fixed one.
   const fixed = (bytes: Uint8Array): Uint8Array<ArrayBuffer> =>
     new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
-  // Nor may they be collected, which what lies only in MPI's hands would be.
+  // Nor may it be collected while only MPI refers to it.
   const held = new Set<Uint8Array>();
   const transfer =
     (begin: Library["MPI_Ialltoall"], pieceOf: (send: Uint8Array) => number) =>

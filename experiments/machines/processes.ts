@@ -1,40 +1,39 @@
-// The processes that share a run: each computes its share of every batch, and they exchange what
-// they must have in common. mpirun or srun starts them together, and they find each other through
-// MPI. Only rank 0 writes and logs.
+// The processes that share a run: each computes its share of every batch, and they exchange gradients and
+// errors. mpirun or srun starts them together, and they communicate by MPI. Only rank 0 writes and logs.
 import * as E from "fp-ts/Either.js";
 import { openWorld, type World } from "./mpi.ts";
 
-/** Which share of every batch this process computes: share `rank`, from 0, `of` so many. */
+/** The share of every batch that this process computes: `rank`, from 0, of `of`. */
 export interface Share {
   readonly rank: number;
   readonly of: number;
 }
 
-/** Float32 numbers by name. */
+/** f32 arrays by name. */
 export type Sums = Readonly<Record<string, Float32Array>>;
 
 /**
- * The processes that share a run, as one of them sees them. All call the same functions in the same
- * order: one that cannot go on says so in place of what it would say next.
+ * The processes that share a run, as seen by one of them. All call the same functions in the same order; a
+ * process that fails sends its error in place of its next message.
  */
 export interface Processes {
   readonly share: Share;
-  /** What each of them says, by rank. */
+  /** The messages of all processes, by rank. */
   readonly gather: (own: string) => Promise<readonly string[]>;
   /**
-   * Adds up what each gives, by name; all give the same names and sizes and get the same bits, which
-   * are good until the next sum.
+   * Sums arrays over all processes, by name (all-reduce). All pass the same names and sizes and get the
+   * same bits, which are valid until the next call.
    */
   readonly reduce: (own: Sums) => Promise<Sums>;
-  /** Threads that this process may use without disturbing the others; undefined: all there are. */
+  /** Threads that this process may use without slowing others down; undefined: all. */
   readonly threads?: number;
-  /** Waits for all, and parts; nothing is said any more. */
+  /** Waits for all processes and disconnects; no call may follow. */
   readonly finish: () => Promise<void>;
-  /** Ends all of them at once, when this one cannot say why it ends. */
+  /** Ends all processes at once, when this one cannot report an error. */
   readonly abort: () => void;
 }
 
-/** A process that has a run for itself. */
+/** A process that does not share its run. */
 export const alone: Processes = {
   share: { rank: 0, of: 1 },
   gather: (own) => Promise.resolve([own]),
@@ -47,14 +46,14 @@ export const alone: Processes = {
 export const labelled = ({ share: { rank, of } }: Processes, reason: string): string =>
   rank === 0 ? reason : `process ${rank} of ${of} on ${Deno.hostname()}: ${reason}`;
 
-/** Why the run does not go on, for all the same: the reason of the first one that has any. */
+/** The error that ends the run, the same for all processes: that of the lowest rank with one. */
 export const agreeOnError = async (
   processes: Processes,
   own?: string,
 ): Promise<string | undefined> =>
   (await processes.gather(own ?? "")).find((reason) => reason !== "");
 
-/** In what the processes differ that must be the same for all, in words; undefined where in nothing. */
+/** A difference between the processes in what must be equal for all, in words; undefined if none. */
 export const findDifference = async (
   { gather }: Processes,
   own: Readonly<Record<string, string>>,
@@ -70,13 +69,13 @@ export const findDifference = async (
   return undefined;
 };
 
-/** Bytes of gradients that are added up at once. */
+/** Bytes of gradients summed at once. */
 const bucketBytes = 2 ** 22;
 
 const bytesOf = (of: Float32Array | Int32Array): Uint8Array =>
   new Uint8Array(of.buffer, of.byteOffset, of.byteLength);
 
-/** The processes of a world. */
+/** The processes of an MPI world. */
 export const processesOf = (world: World): Processes => {
   const { rank, size } = world;
 
@@ -95,11 +94,10 @@ export const processesOf = (world: World): Processes => {
     );
   };
 
-  // Gradients lie behind each other in one array, which is summed a bucket at a time. Of a bucket each
-  // process gets one piece from all, adds it up in the order of the ranks, and gives the sum to all. So
-  // each sum is made once, in one place and in a fixed order: all processes have the same bits, in every
-  // run, whatever the MPI library does, which for its own all-reduce is only advised to see to that. No
-  // process sends more than twice what it has.
+  // All-reduce in buckets over one flat array. Each process receives one piece of a bucket from all others,
+  // adds it up in the order of the ranks, and sends the sum to all. So each sum is computed once, in one
+  // place and in a fixed order: all processes have the same bits in every run, with any MPI library (MPI
+  // only recommends this for its own all-reduce). No process sends more than twice its data.
   const most = Math.max(1, Math.floor(bucketBytes / 4 / size));
   const pieces = new Float32Array(most * size), sums = new Float32Array(most);
   const exact = new Float64Array(most);
@@ -107,7 +105,7 @@ export const processesOf = (world: World): Processes => {
   const reduce = async (own: Sums): Promise<Sums> => {
     const names = Object.keys(own).sort();
     const count = names.reduce((n, name) => n + own[name].length, 0);
-    // Room to cut the last bucket into equal pieces.
+    // Padded, so that the last bucket divides into equal pieces.
     if (flat.length !== count + size) flat = new Float32Array(count + size);
     let filled = 0;
     for (const name of names) {
@@ -146,14 +144,14 @@ export const processesOf = (world: World): Processes => {
   };
 };
 
-/** How many processes a launcher says that it started together, this one included; 1 without one. */
+/** Number of processes according to the launcher's variables, this one included; 1 without a launcher. */
 export const launched = (env: (name: string) => string | undefined): number => {
   // Open MPI's mpirun; MPICH's mpiexec and its kin, and srun --mpi=pmi2; srun.
   const names = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
   return Number(names.map(env).find((size) => /^\d+$/.test(size ?? "")) ?? 1);
 };
 
-/** The processors that the system lets this process use, where it says so. */
+/** The CPU affinity of this process, if the system reports it. */
 const processors = (): string => {
   try {
     return /^Cpus_allowed_list:\s*(\S+)/m.exec(Deno.readTextFileSync("/proc/self/status"))?.[1] ??
@@ -164,8 +162,8 @@ const processors = (): string => {
 };
 
 /**
- * The processes that were started together with this one; only this one where no launcher is at work,
- * and then no MPI library is looked for. On the left, why they cannot find each other, in words.
+ * The processes started together with this one; only this one if there is no launcher, in which case no MPI
+ * library is loaded. On the left, why they cannot communicate, in words.
  */
 export const openProcesses = async (): Promise<E.Either<string, Processes>> => {
   const size = launched((name) => Deno.env.get(name));
@@ -182,7 +180,7 @@ export const openProcesses = async (): Promise<E.Either<string, Processes>> => {
     );
   }
   const processes = processesOf(world);
-  // Launchers may give each process processors of its own. Those that have the same ones share them.
+  // Launchers may bind each process to its own processors. Processes with the same ones share them.
   const places = await processes.gather(`${Deno.hostname()} ${processors()}`);
   const sharing = places.filter((place) => place === places[world.rank]).length;
   return E.right({

@@ -1,5 +1,5 @@
-// Tuning tables on disk: for each adapter a JSON document in the user's cache folder, with the
-// schedule edits that `deno task tune` found to be faster there.
+// Tuning tables on disk: for each adapter a JSON document in the user's cache folder, with the schedule
+// edits that `deno task tune` found to be faster.
 import { join } from "node:path";
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
@@ -8,13 +8,13 @@ import type { Edit, Tuning } from "../../backends/webgpu/target.ts";
 import { cacheFolder } from "../../backends/webgpu/discovery/swiftshader.ts";
 import { fieldError, fieldErrorText, fields, numberThat, oneOf, optional } from "../io/schema.ts";
 
-/** A tuning table and what it was measured on. */
+/** A tuning table and the device it was measured on. */
 export interface TuningTable {
   /** The version of this format: 1. */
   readonly version: 1;
-  /** The device in words, as `deno task doctor` shows it. */
+  /** The device's description, as in `deno task doctor`. */
   readonly device: string;
-  /** Edits by the key of a kernel, made in order. */
+  /** Edits by kernel key, applied in order. */
   readonly kernels: Tuning;
 }
 
@@ -38,11 +38,11 @@ const table: t.Type<TuningTable> = fields<TuningTable>({
   kernels: t.record(t.string, t.array(edit)) as unknown as t.Type<Tuning>,
 });
 
-/** Where the table of a device is looked for: a file in the user's cache folder. */
+/** The path of a device's table in the user's cache folder. */
 export const tuningPath = (device: string): string =>
   join(cacheFolder(), "tuning", `${device.replace(/[^A-Za-z0-9.]+/g, "-")}.json`);
 
-/** The table that a JSON value describes, or what is wrong with it. */
+/** Decodes a table; on the left, what is wrong with it. */
 export const decodeTuning = (json: unknown): E.Either<string, TuningTable> => {
   const read = table.decode(json);
   return E.isRight(read)
@@ -51,8 +51,8 @@ export const decodeTuning = (json: unknown): E.Either<string, TuningTable> => {
 };
 
 /**
- * The table in a file, or undefined where there is no such file. On the left, in words, why a file
- * that is there cannot be used.
+ * The table in a file, or undefined if there is no such file. On the left, why an existing file cannot be
+ * used, in words.
  */
 export const readTuning = (
   path: string,

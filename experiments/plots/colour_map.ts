@@ -1,10 +1,10 @@
-// The colour map of spectrograms: from near-black blue over magenta and orange to pale yellow. It
-// is a path in Oklab with constant speed, so that equal steps of a value look equally different; it
-// also works in grey.
+// The colour map of spectrograms: from near-black blue over magenta and orange to pale yellow. A path in
+// Oklab with constant speed, so that equal steps of a value are perceived as equal; it also works in
+// greyscale.
 
 /** Red, green and blue of `count` colours from the lowest value to the highest, 3 bytes each. */
 export function colourMap(count: number): Uint8Array {
-  // Distances along the path, finely, to place the colours at even ones.
+  // Arc length along the path, finely sampled, to place the colours at equal distances.
   const fine = 2048;
   const points = Array.from({ length: fine + 1 }, (_, i) => pathAt(i / fine));
   const walked = [0];
@@ -23,8 +23,8 @@ export function colourMap(count: number): Uint8Array {
 
 type Triple = readonly [number, number, number];
 
-// Lightness rises evenly, hue turns by half a circle, and colourfulness swells in the middle; where
-// a screen can not show that much of it, it shows what it can.
+// Lightness rises linearly, hue turns by half a circle, and chroma peaks in the middle, reduced to what
+// sRGB can show.
 function pathAt(t: number): Triple {
   const lightness = 0.17 + 0.8 * t;
   const hue = (282 + 184 * t) * Math.PI / 180;
@@ -48,8 +48,7 @@ function distance(a: Triple, b: Triple): number {
   return Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);
 }
 
-// Oklab to linear red, green and blue (B. Ottosson, "A perceptual color space for image
-// processing", 2020).
+// Oklab to linear sRGB (B. Ottosson, "A perceptual color space for image processing", 2020).
 function linear([lightness, a, b]: Triple): Triple {
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
   const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
@@ -65,7 +64,7 @@ function showable(lab: Triple): boolean {
   return linear(lab).every((part) => part >= 0 && part <= 1);
 }
 
-// The bytes of a colour for a screen, with sRGB's curve.
+// The 8-bit sRGB values of a colour.
 function screen(lab: Triple): number[] {
   return linear(lab).map((part) => {
     const light = Math.min(1, Math.max(0, part));

@@ -1,6 +1,6 @@
 // Text and numbers in HTML.
 
-/** A text as it must stand in HTML, between tags or in a quoted attribute. */
+/** Escapes text for HTML, between tags or in a quoted attribute. */
 export function escape(text: string): string {
   return text.replace(/[&<>"']/g, (mark) => `&#${mark.codePointAt(0)};`);
 }
@@ -11,7 +11,7 @@ export function lossText(loss: number): string {
   return loss !== 0 && Math.abs(loss) < 0.01 ? `${Number(loss.toPrecision(3))}` : loss.toFixed(3);
 }
 
-/** A share of a length in a style or in SVG: `37.25%`. */
+/** A fraction as a percentage in a style or in SVG: `37.25%`. */
 export function percent(share: number): string {
   return `${Number((100 * share).toFixed(3))}%`;
 }
@@ -21,12 +21,12 @@ export function count(n: number, noun: string): string {
   return `${wholeText(n)} ${n === 1 ? noun : `${noun}s`}`;
 }
 
-/** A whole number with commas between thousands. */
+/** A whole number with thousands separators. */
 export function wholeText(n: number): string {
   return thousands(`${Math.round(n)}`);
 }
 
-/** Digits with commas between thousands: `1,234,567.5`; decimals stay as they are. */
+/** Digits with thousands separators: `1,234,567.5`; decimals are unchanged. */
 export function thousands(digits: string): string {
   const [whole, ...fraction] = digits.split(".");
   return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...fraction].join(".");

@@ -1,30 +1,30 @@
-// Line charts as one SVG that fills any page. On two logarithmic axes a straight line is a power
-// law, and a flat one is constant; linear axes are for values over steps, such as losses.
+// Line charts as one SVG that fills any page. On two logarithmic axes a straight line is a power law, and a
+// horizontal one is constant; linear axes are for values over steps, such as losses.
 import { escape, percent, wholeText } from "./html.ts";
 import { marksBelow, place, type Range, type Tick, ticks } from "./scale.ts";
 
-/** One line of a drawing. */
+/** One line of a chart. */
 export interface Line {
-  /** What the legend calls it. */
+  /** Its name in the legend. */
   readonly name: string;
-  /** The class that gives it its colour. */
+  /** Its CSS class, which sets the colour. */
   readonly look: string;
-  /** From left to right; on logarithmic axes all numbers are above 0. */
+  /** From left to right; positive on logarithmic axes. */
   readonly points: readonly { readonly x: number; readonly y: number }[];
 }
 
 /**
- * Lines with dots at their points and a legend. `along` and `unit` say what x and y are. On logarithmic
- * axes x is marked where there are points, which are whole numbers. Nothing where no line has a point.
+ * Lines with dots at their points and a legend. `along` and `unit` describe x and y. On logarithmic axes x
+ * has ticks at the points, which are whole numbers. Empty if no line has a point.
  */
 export const linesFigure = (
   lines: readonly Line[],
   { along, unit, about, even = false }: {
     readonly along: string;
     readonly unit: string;
-    /** What the drawing shows, for who can not see it. */
+    /** Description of the chart for screen readers. */
     readonly about: string;
-    /** Equal lengths are equal steps, on both axes. */
+    /** Linear axes. */
     readonly even?: boolean;
   },
 ): string => {
@@ -79,7 +79,7 @@ ${dots.join("\n")}
 </svg></div></figure>`;
 };
 
-/** The ends 1, 2 or 5 times a power of ten around values, so that there are at least two marks. */
+/** The range around values with ends at 1, 2 or 5 times a power of ten, with at least two ticks. */
 function roundRange(values: readonly number[]): Range {
   const least = Math.min(...values), most = Math.max(...values);
   const from = Math.floor(Math.log10(least)), to = Math.ceil(Math.log10(most)) + 1;
@@ -92,14 +92,14 @@ function roundRange(values: readonly number[]): Range {
   };
 }
 
-/** All values with a little room. */
+/** The range of all values with a margin. */
 function evenRange(values: readonly number[]): Range {
   const least = Math.min(...values), most = Math.max(...values);
   const room = 0.06 * (most - least || Math.abs(most) || 1);
   return { low: least - room, high: most + room };
 }
 
-/** Marks whose labels leave each other room on a narrow page; the last one stays. */
+/** Ticks whose labels do not overlap on a narrow page; the last one is always kept. */
 function apart(marks: readonly Tick[]): readonly Tick[] {
   return marks.reduceRight<readonly Tick[]>(
     (kept, mark) => kept.length === 0 || kept[0].at - mark.at > 0.15 ? [mark, ...kept] : kept,

@@ -2,34 +2,33 @@
 
 import { percent, thousands } from "./html.ts";
 
-/** A mark on an axis. */
+/** A tick of an axis. */
 export interface Tick {
-  /** Its place as a share of the axis: 0 at the low end, 1 at the high. */
+  /** Its position as a fraction of the axis: 0 at the low end, 1 at the high end. */
   readonly at: number;
-  /** What stands at it. */
   readonly label: string;
 }
 
-/** A range of values along an axis, evenly or by ratio. */
+/** A range of values along a linear or logarithmic axis. */
 export interface Range {
-  /** The value at the low end; above 0 when `log`. */
+  /** The value at the low end; positive if `log`. */
   readonly low: number;
   /** The value at the high end. */
   readonly high: number;
-  /** Equal lengths are equal ratios. */
+  /** Logarithmic. */
   readonly log?: boolean;
-  /** Only whole numbers are marked, e.g. of steps. */
+  /** Ticks only at whole numbers, e.g. for steps. */
   readonly whole?: boolean;
 }
 
-/** The place of a value on an axis, as a share of its length. Values outside lie outside 0 to 1. */
+/** The position of a value as a fraction of the axis; values out of range give less than 0 or more than 1. */
 export function place(range: Range, value: number): number {
   return range.log
     ? Math.log(value / range.low) / Math.log(range.high / range.low)
     : (value - range.low) / (range.high - range.low);
 }
 
-/** Round values over a range, about `wanted` of them. */
+/** About `wanted` round values in a range. */
 export function ticks(range: Range, wanted: number): readonly Tick[] {
   const values = range.log ? decadeValues(range) : evenValues(range, wanted);
   const decimals = Math.max(
@@ -44,7 +43,7 @@ export function ticks(range: Range, wanted: number): readonly Tick[] {
   }));
 }
 
-/** Marks with labels below the drawing, in SVG: its lower edge is their line 0. */
+/** Ticks with labels below a drawing, in SVG; the drawing's lower edge is their y = 0. */
 export function marksBelow(marks: readonly Tick[]): string {
   const each = marks.map(({ at, label }) => {
     const x = percent(at);
@@ -54,7 +53,7 @@ export function marksBelow(marks: readonly Tick[]): string {
   return `<svg y="100%">${each.join("")}</svg>`;
 }
 
-/** The least step of 1, 2, 2.5 or 5 times a power of ten that cuts `length` into at most `parts`. */
+/** The smallest step of 1, 2, 2.5 or 5 times a power of ten that divides `length` into at most `parts`. */
 export function roundStep(length: number, parts: number, whole = false): number {
   const least = Math.max(length / parts, whole ? 1 : 0);
   const power = 10 ** Math.floor(Math.log10(least));
@@ -79,8 +78,8 @@ function decadeValues({ low, high }: Range): readonly number[] {
 const mel = (hertz: number): number => 2595 * Math.log10(1 + hertz / 700);
 
 /**
- * Frequencies in Hz along the bands of a mel filter bank (HTK scale). Band i is a row of its own;
- * its filter's peak stands in the middle of the row.
+ * Ticks in Hz along the bands of a mel filter bank (HTK scale). Each band is a row, and its filter's peak is
+ * at the middle of the row.
  */
 export function melTicks(bank: {
   readonly mels: number;
@@ -93,7 +92,7 @@ export function melTicks(bank: {
       at: ((mel(hertz) - mel(bank.fMin)) / band - 0.5) / bank.mels,
       label: hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`,
     }))
-    // The bank's edges lie half a row outside the picture.
+    // The bank's edges are half a row outside the picture.
     .filter((tick) => tick.at > -0.51 / bank.mels && tick.at < 1 + 0.51 / bank.mels)
     .map((tick) => ({ ...tick, at: Math.min(1, Math.max(0, tick.at)) }));
 }

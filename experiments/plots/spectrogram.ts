@@ -1,5 +1,5 @@
-// Spectrograms as images with axes, and how well masked patches were filled in. All images of a
-// page share one colour scale; masked patches are transparent and show the page's neutral tone.
+// Spectrograms as images with axes, and the errors of predicted patches. All images of a page share one
+// colour scale; masked patches are transparent and show the page's neutral colour.
 import type { FrontEnd } from "../../models/frontend.ts";
 import { colourMap } from "./colour_map.ts";
 import { escape, lossText, percent } from "./html.ts";
@@ -16,19 +16,19 @@ export interface Spectrogram {
   readonly values: Float32Array;
 }
 
-/** A held-out clip and what the model made of it. */
+/** A held-out clip and the model's prediction. */
 export interface Example {
-  /** What the clip is called, e.g. its file. */
+  /** The clip's name, e.g. its file. */
   readonly name: string;
-  /** The clip as it is. */
+  /** The original clip. */
   readonly original: Spectrogram;
   /** The model's prediction of every patch, visible ones included. */
   readonly reconstructed: Spectrogram;
-  /** For each patch, time outer and frequency inner: not 0 when it was masked. */
+  /** For each patch, time outer and frequency inner: nonzero if it was masked. */
   readonly mask: ArrayLike<number>;
 }
 
-/** What the axes and the patches of a spectrogram mean. */
+/** The front end and patch size of a spectrogram. */
 export interface Geometry {
   /** How the spectrogram was made. */
   readonly frontEnd: Pick<FrontEnd, "sampleRate" | "hop" | "mels" | "fMin" | "fMax">;
@@ -36,12 +36,12 @@ export interface Geometry {
   readonly patch: { readonly time: number; readonly frequency: number };
 }
 
-/** Colours are numbered from 0, the lowest, to this one; the next is the one not painted. */
+/** Palette indices go from 0, the lowest value, to this one; the next is transparent. */
 const highest = 254;
 const clear = highest + 1;
 const palette = colourMap(highest + 1);
 
-/** A test for whether an element of a clip lies in a masked patch. */
+/** Makes a test for whether an element of a clip is in a masked patch. */
 export function maskedAt(
   example: Example,
   patch: Geometry["patch"],
@@ -69,15 +69,15 @@ export function maskedAt(
 export interface Score {
   /** Of the model's reconstruction. */
   readonly model: number;
-  /** Of the clip's own mean in every place. */
+  /** Of predicting the clip's mean everywhere. */
   readonly mean: number;
-  /** Patches that were masked. */
+  /** Number of masked patches. */
   readonly masked: number;
-  /** All patches of the clip. */
+  /** Number of patches of the clip. */
   readonly patches: number;
 }
 
-/** How well the masked patches of a clip were filled in. */
+/** Errors of a model on the masked patches of a clip. */
 export function score(example: Example, patch: Geometry["patch"]): Score {
   const hidden = maskedAt(example, patch);
   const { mels, values } = example.original;
@@ -94,8 +94,8 @@ export function score(example: Example, patch: Geometry["patch"]): Score {
 }
 
 /**
- * The scale of colours for the originals of all clips. It leaves out the lowest 0.5 % and the
- * highest 0.2 % of values, so that single points do not take the contrast from everything else.
+ * The range of the colour scale over the originals of all clips. It excludes the lowest 0.5 % and the
+ * highest 0.2 % of values, so that outliers do not reduce the contrast of everything else.
  */
 export function colourRange(examples: readonly Example[]): Range {
   const sorted = Float32Array.from(examples.flatMap((example) => [...example.original.values]))
@@ -106,7 +106,7 @@ export function colourRange(examples: readonly Example[]): Range {
   return high > low ? { low, high } : { low: low - 0.5, high: low + 0.5 };
 }
 
-/** The picture of a spectrogram, low frequencies at the bottom. What `hidden` says is not painted. */
+/** The image of a spectrogram, low frequencies at the bottom. Elements for which `hidden` are transparent. */
 export function picture(
   { frames, mels, values }: Spectrogram,
   range: Range,
@@ -131,7 +131,7 @@ export function picture(
   };
 }
 
-/** The hidden patches of a clip as reconstructed, the others as they are. */
+/** The hidden patches of a clip as reconstructed, the others as in the original. */
 const filledIn = (example: Example, patch: Geometry["patch"]): Spectrogram => {
   const { original, reconstructed } = example;
   const hidden = maskedAt(example, patch);
@@ -143,7 +143,7 @@ const filledIn = (example: Example, patch: Geometry["patch"]): Spectrogram => {
   };
 };
 
-/** A picture of a clip under a title, which is HTML; `what` is for who can not see it. */
+/** The image of a clip under a title, which is HTML; `what` is its description for screen readers. */
 const panel = (
   title: string,
   what: string,
@@ -155,7 +155,7 @@ const panel = (
   `<div class="axes"><img src="${pngAddress(image)}" width="${image.width}" ` +
   `height="${image.height}" alt="${escape(what)}">${axes(original, geometry)}</div></figure>`;
 
-/** A clip as it is and as a model sees it. */
+/** A clip, original and masked. */
 const given = (example: Example, geometry: Geometry, range: Range): readonly string[] => {
   const { name, original } = example;
   const { masked, patches } = score(example, geometry.patch);
@@ -177,7 +177,7 @@ const given = (example: Example, geometry: Geometry, range: Range): readonly str
   ];
 };
 
-/** The four panels of one clip: original, masked, reconstructed, and the last with what was seen. */
+/** The four images of one clip: original, masked, all patches reconstructed, only hidden ones reconstructed. */
 export function panels(example: Example, geometry: Geometry, range: Range): string {
   const { name, reconstructed } = example;
   return [
@@ -220,7 +220,7 @@ export function panelsOf(
   ].join("\n");
 }
 
-// Ticks lie over the picture's edges; the page keeps room for their labels.
+// Tick labels lie outside the image; the page keeps a margin for them.
 function axes(spectrogram: Spectrogram, { frontEnd }: Geometry): string {
   const seconds = spectrogram.frames * frontEnd.hop / frontEnd.sampleRate;
   const frequency = melTicks(frontEnd).map(({ at, label }) => {
@@ -241,7 +241,7 @@ function timeTicks(seconds: number): readonly Tick[] {
   );
 }
 
-/** The shared scale of colours as a bar with ticks, in `units`, and the tone of masked patches. */
+/** The shared colour scale as a bar with ticks, in `units`, and the colour of masked patches. */
 export function colourBar(range: Range, units: string): string {
   const image: Picture = {
     width: highest + 1,

@@ -1,4 +1,4 @@
-// The style of reports: one column of text and tables, light or dark as the reader's system is.
+// The style of reports: one column of text and tables, light or dark as the reader's system is set.
 
 /** The style sheet of a report. */
 export const style = `

@@ -1,5 +1,5 @@
-// Figures of a study: losses over training, scores by task, cost against score, and time and memory
-// by length. Colours are families; within a family lines have different dashes.
+// Figures of a study: losses over training, scores by task, cost and score, and time and memory by
+// length. Colours are families; within a family lines have different dashes.
 import type { Interval } from "../evaluation/probe/statistics.ts";
 import { escape, percent } from "../plots/html.ts";
 import { type Line, linesFigure } from "../plots/line_chart.ts";
@@ -19,13 +19,13 @@ import {
 
 const familyOf = ({ runs }: Row): string => runs[0].spec.encoder.family;
 
-/** Rows with something to show. */
+/** Rows that have results. */
 const shownRows = ({ rows }: PartResult): readonly Row[] =>
   rows.filter(({ runs }) => runs.length > 0);
 
 const dashes = 4;
 
-/** The class of each row's line: its family's colour, and a dash for each further one of the family. */
+/** The CSS class of each row's line: its family's colour, with dashes for further rows of the family. */
 const looksOf = (rows: readonly Row[]): readonly string[] =>
   rows.map((row, k) => {
     const before = rows.slice(0, k).filter((other) => familyOf(other) === familyOf(row)).length;
@@ -120,14 +120,14 @@ ${marksBelow(ticks(range, 5))}
 </svg></div></figure>`;
 };
 
-/** Each row once, in the order of the parts. */
+/** All rows without duplicates, in the order of the parts. */
 const allRows = ({ parts }: StudyResult): readonly Row[] => {
   const rows = parts.flatMap(shownRows);
   const key = ({ runs }: Row) => runs.map(({ spec }) => spec.name).join();
   return rows.filter((row, k) => rows.findIndex((other) => key(other) === key(row)) === k);
 };
 
-/** What every row costs, in operations for a clip, against what comes of it. */
+/** Training cost of each row, in operations per clip, and its score. */
 export const costFigure = (result: StudyResult): string => {
   const scored = result.ranges !== undefined;
   const points = allRows(result).flatMap((row) => {
@@ -154,7 +154,7 @@ export const costFigure = (result: StudyResult): string => {
     const dot = `<circle class="${familyOf(row)}" r="5" cx="${cx}" cy="${cy}"><title>${
       escape(`${row.label}: ${x.toFixed(1)} Mflop a clip, ${y.toPrecision(3)}`)
     }</title></circle>`;
-    // Names that would cover each other are left to the pointer; earlier rows have theirs.
+    // A label that would overlap an earlier one is only shown as a tooltip.
     if (named.some((other) => Math.abs(other.x - at.x) < 0.3 && Math.abs(other.y - at.y) < 0.06)) {
       return dot;
     }
@@ -174,7 +174,7 @@ ${dots.join("\n")}
 </svg></div></figure>`;
 };
 
-/** Time per token and memory of the study's encoders over lengths. */
+/** Time per token and memory of the study's encoders by length. */
 export const lengthsFigures = (points: readonly LengthPoint[]): string => {
   const of = (
     unit: string,

@@ -1,5 +1,5 @@
-// Time and memory of a study's encoders by clip length: a forward pass and a training step at the
-// study's lengths, measured once and saved.
+// Time and memory of a study's encoders by clip length: a forward pass and a training step at the study's
+// lengths, measured once and saved.
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../machines/device.ts";
 import { fileErrorText, writeWhole } from "../io/files.ts";
@@ -9,16 +9,16 @@ import type { Spec } from "../specs/spec.ts";
 import type { Study } from "../specs/sweep.ts";
 import { encoderOf } from "../training/programs.ts";
 
-/** What an encoder needs for one clip of so many patches. */
+/** Time and memory of an encoder for one clip of `tokens` patches. */
 export interface LengthPoint {
-  /** The row of the study's first table. */
+  /** The label of a row in the study's first table. */
   readonly label: string;
   readonly family: Spec["encoder"]["family"];
   readonly pass: Pass;
   readonly tokens: number;
-  /** What the device says of itself. */
+  /** The device's description. */
   readonly device: string;
-  /** The encoder as JSON: another one is measured anew. */
+  /** The encoder as JSON: a changed encoder is measured again. */
   readonly encoder: string;
   readonly peakBytes?: number;
   readonly ms?: number;
@@ -28,7 +28,7 @@ export interface LengthPoint {
 
 const file = (folder: string): string => `${folder}/lengths.json`;
 
-/** What is kept of earlier measurements. */
+/** Saved measurements. */
 export const keptLengths = (folder: string): readonly LengthPoint[] => {
   try {
     const json = parseJson(Deno.readTextFileSync(file(folder)));
@@ -42,7 +42,7 @@ type Place = Pick<LengthPoint, "label" | "pass" | "tokens">;
 const samePlace = (one: Place, other: Place): boolean =>
   one.label === other.label && one.pass === other.pass && one.tokens === other.tokens;
 
-/** Measures what is not kept yet. On the left, why not, in words. */
+/** Measures what is not saved yet. On the left, why not, in words. */
 export const lengthsOf = async (
   study: Study,
   folder: string,
@@ -93,7 +93,7 @@ export const lengthsOf = async (
               ...(found.right.time === undefined ? {} : { ms: found.right.time.ms }),
             },
           );
-          // What is not looked at again yet stays, should this be stopped.
+          // Keep saved points that have not been reached yet, in case this is interrupted.
           const others = kept.filter((one) => !points.some((point) => samePlace(point, one)));
           const all = JSON.stringify([...points, ...others], null, 1);
           const written = await writeWhole(file(folder), all)();

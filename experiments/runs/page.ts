@@ -1,5 +1,5 @@
-// A study as one page: the comparison and its results, part by part, and the same clips as each
-// family fills them in. It needs no other file, no script and no network.
+// A study as one page: the comparison and its results, part by part, and the same clips as filled in by
+// each family. It is self-contained, without scripts or network access.
 import { count, escape } from "../plots/html.ts";
 import { colourBar, colourRange, panelsOf } from "../plots/spectrogram.ts";
 import { familyStyle, style } from "../plots/style.ts";
@@ -62,7 +62,7 @@ ${
 `;
 };
 
-/** What the numbers say, also when a model did not learn. */
+/** A summary of the numbers, also for models that did not learn. */
 const summary = ({ study, runs, parts, ranges }: StudyResult): string => {
   const rows = parts.flatMap(({ rows }) => rows);
   const learning = rows.map(learned).filter((of) => of !== undefined);
@@ -135,7 +135,7 @@ const rangesText = ({ ranges }: StudyResult): string =>
     ).join("\n")
   }</tbody></table></details>`;
 
-/** The same clips as each row of the first part fills them in. */
+/** The same clips as reconstructed by each row of the first part. */
 const reconstructions = ({ parts }: StudyResult): string => {
   const rows = parts[0].rows.filter(({ runs }) => runs.length > 0);
   const [first] = rows;

@@ -1,5 +1,5 @@
-// Writes the results of a study: report.html, tables.tex, runs.csv, scores.csv and lengths.csv,
-// each atomically.
+// Writes the results of a study: report.html, tables.tex, runs.csv, scores.csv and lengths.csv, each
+// atomically.
 import * as E from "fp-ts/Either.js";
 import { fileErrorText, writeWhole } from "../io/files.ts";
 import type { Study } from "../specs/sweep.ts";

@@ -1,5 +1,5 @@
-// The results of a study's runs, read from their folders: training, cost and scores of each; and
-// rows over runs that differ only in their seeds, with intervals.
+// The results of a study's runs, read from their folders: training, cost and scores of each; and rows over
+// runs that differ only in their seeds, with intervals.
 import * as E from "fp-ts/Either.js";
 import { aggregate, placed, type TaskRange } from "../evaluation/probe/aggregate.ts";
 import { type Interval, interval } from "../evaluation/probe/statistics.ts";
@@ -11,7 +11,7 @@ import type { Study } from "../specs/sweep.ts";
 import { readExamples } from "../training/examples.ts";
 import { readRecord, type RunRecord } from "../training/run_folder.ts";
 
-/** Scores of one model on one task, a value for each seed of the probe. */
+/** Scores of one model on one task, one for each seed of the probe. */
 export interface Scored {
   readonly model: string;
   readonly kind: "pre-trained" | "untrained" | "log-mel statistics";
@@ -20,7 +20,7 @@ export interface Scored {
   readonly values: readonly number[];
 }
 
-/** One run. */
+/** The result of one run. */
 export interface RunResult {
   readonly spec: Spec;
   readonly record: RunRecord;
@@ -33,7 +33,7 @@ export interface RunResult {
   readonly examples: readonly Example[];
 }
 
-/** Runs that differ in their seeds; of what they cost, the first. */
+/** Runs that differ only in their seeds; costs are those of the first. */
 export interface Row {
   readonly label: string;
   readonly runs: readonly RunResult[];
@@ -41,21 +41,21 @@ export interface Row {
   readonly missing: readonly string[];
 }
 
-/** A part of the study with what is there of it. */
+/** A part of the study with its results so far. */
 export interface PartResult {
   readonly title: string;
   readonly rows: readonly Row[];
 }
 
-/** What a study found so far. */
+/** The results of a study so far. */
 export interface StudyResult {
   readonly study: Study;
   readonly parts: readonly PartResult[];
   /** All finished runs. */
   readonly runs: readonly RunResult[];
-  /** Names of the others, with why they stopped. */
+  /** Names of unfinished runs, with why they stopped. */
   readonly missing: readonly { readonly name: string; readonly reason?: string }[];
-  /** What s(m) is relative to; absent without tasks that all finished runs are scored on. */
+  /** The ranges that s(m) is relative to; absent without tasks that all finished runs are scored on. */
   readonly ranges?: readonly TaskRange[];
 }
 
@@ -110,7 +110,7 @@ const resultIn = (folder: string, spec: Spec): RunResult | undefined => {
   };
 };
 
-/** Reads what the runs of a study left so far. */
+/** Reads the results of a study's runs so far. */
 export const readStudy = (study: Study, folder: string): StudyResult => {
   const found = new Map(study.runs.flatMap((spec) => {
     const result = resultIn(`${folder}/${spec.name}`, spec);
@@ -136,7 +136,7 @@ export const readStudy = (study: Study, folder: string): StudyResult => {
 const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** Tasks on which all finished runs that are scored at all are scored. */
+/** Tasks that every finished run with scores is scored on. */
 export const tasksOf = (runs: readonly RunResult[]): readonly Pick<Scored, "task" | "score">[] => {
   const scored = runs.filter(({ scores }) => scores.length > 0);
   const first = scored[0]?.scores.filter(({ kind }) => kind === "pre-trained") ?? [];
@@ -145,14 +145,14 @@ export const tasksOf = (runs: readonly RunResult[]): readonly Pick<Scored, "task
   );
 };
 
-/** The least and greatest score of each task over all models: trained, untrained and statistics. */
+/** The minimum and maximum score of each task over all models: trained, untrained and statistics. */
 const rangesOf = (runs: readonly RunResult[]): readonly TaskRange[] | undefined => {
   const tasks = tasksOf(runs);
   const models = runs.flatMap(({ spec, scores }) =>
     [...new Set(scores.map(({ model }) => model))].map((
       model,
     ): [string, Record<string, number>] => [
-      // Models of several runs may have one name; the statistics are the same in all.
+      // Models of different runs may have the same name; the statistics are the same in all runs.
       `${spec.name}: ${model}`,
       Object.fromEntries(
         tasks.map(({ task }) => [
@@ -169,8 +169,8 @@ const rangesOf = (runs: readonly RunResult[]): readonly TaskRange[] | undefined 
 // ---------------------------------------------------------------- rows
 
 /**
- * Over several runs: the mean and the interval of their own means, which say how far another seed of
- * pre-training may lie. Of one run: those over the seeds of its probe.
+ * Over several runs: the mean and interval of the runs' means, the spread over seeds of pre-training. For
+ * one run: those over the seeds of its probe.
  */
 const overRuns = (values: readonly (readonly number[])[]): Interval | undefined =>
   values.length === 0 || values.some((of) => of.length === 0)
@@ -208,7 +208,7 @@ export const aggregateOf = (
 const heldOut = ({ metrics }: RunResult): readonly number[] =>
   metrics.flatMap(({ heldOutLoss }) => heldOutLoss ?? []);
 
-/** Held-out losses of a row: before training, after it, and of predicting each clip's mean. */
+/** Held-out losses of a row: before and after training, and of predicting each clip's mean. */
 export const lossesOf = (
   { runs }: Row,
 ): { readonly first?: Interval; readonly last?: Interval; readonly baseline?: Interval } => {
@@ -225,13 +225,13 @@ export const lossesOf = (
   };
 };
 
-/** Whether a row's trained encoder does better on held-out clips than it did untrained. */
+/** Whether training lowered a row's held-out loss. */
 export const learned = (row: Row): boolean | undefined => {
   const { first, last } = lossesOf(row);
   return first === undefined || last === undefined ? undefined : last.mean < first.mean;
 };
 
-/** Held-out loss by step, the mean over a row's runs. */
+/** Held-out loss by step, averaged over a row's runs. */
 export const curveOf = ({ runs }: Row): readonly { readonly x: number; readonly y: number }[] => {
   const steps = new Map<number, number[]>();
   for (const { metrics } of runs) {

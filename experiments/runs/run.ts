@@ -1,6 +1,6 @@
-// One run from its spec to its end: opens the device and the data, trains, and scores the encoder
-// on downstream tasks if the spec names some. Under mpirun or srun every process trains its share,
-// and rank 0 logs and scores for all.
+// One run from its spec to its end: opens the device and the data, trains, and scores the encoder on the
+// spec's downstream tasks, if any. Under mpirun or srun every process trains its share, and rank 0 logs
+// and scores.
 import * as E from "fp-ts/Either.js";
 import { openBackend } from "../machines/device.ts";
 import { openSource } from "../data/open.ts";
@@ -19,20 +19,20 @@ import { train } from "../training/train.ts";
 import { folderErrorText, inspect } from "../training/run_folder.ts";
 import { batchProblem } from "../training/step.ts";
 
-/** Where a run is made, and how. */
+/** Where and how a run is made. */
 export interface RunIn {
   readonly folder: string;
-  /** Goes on with the run in that folder, where there is one. */
+  /** Resumes the run in that folder, if there is one. */
   readonly resume: boolean;
-  /** A folder that keeps embeddings and scores for several runs; by default each keeps its own. */
+  /** A cache folder of embeddings and scores for several runs; by default each run has its own. */
   readonly kept?: string;
   /** Aborted when an end is requested; the caller may listen for longer than the run lasts. */
   readonly signal?: AbortSignal;
-  /** Says nothing of how the device was chosen, which an earlier run did. */
+  /** Does not print how the device was chosen, because an earlier run did. */
   readonly again?: boolean;
 }
 
-/** What can be found out before any work; on the left, why the run can not begin, in words. */
+/** Checks everything that can be checked before any work; on the left, why the run cannot start, in words. */
 const prepare = async (
   spec: Spec,
   { folder, resume }: RunIn,
@@ -42,7 +42,7 @@ const prepare = async (
   if (uneven !== undefined) return E.left(uneven);
   const writable = processes.share.rank === 0 ? await ensureFolder(folder)() : E.right(undefined);
   if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
-  // The run asks again once the folder is its own.
+  // Checked again once the folder is locked.
   const prior = inspect(folder, spec, resume);
   if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
   const { evaluation = { kind: "none" }, frontEnd: { sampleRate } } = spec;
@@ -66,8 +66,8 @@ export const trainRun = async (
 };
 
 /**
- * Scores the encoder of a finished run on the tasks that its spec names. Gives the exit status: 0, or 1
- * after messages that say what was wrong.
+ * Scores the encoder of a finished run on the tasks of its spec. Gives the exit status: 0, or 1 after
+ * printing an error.
  */
 export const evaluateRun = async (
   { device, evaluation = { kind: "none" } }: Spec,
@@ -120,7 +120,7 @@ const openShown = async (
   return opened;
 };
 
-/** Listens for an end that is asked for. */
+/** Listens for signals that ask the run to end. */
 const listen = (
   folder: string,
   { share }: Processes,

@@ -1,14 +1,14 @@
-// A thread for runs with several processes. If one dies, the launcher ends the others with SIGTERM
-// and kills them soon after; the main thread may be in the middle of a long step and not notice. So
-// this thread reports what happened and how to resume.
+// A thread for runs with several processes. If one dies, the launcher ends the others with SIGTERM and
+// kills them soon after; the main thread may be in the middle of a long step and not notice. So this
+// thread reports what happened and how to resume.
 /// <reference lib="webworker" />
 import { isBusy } from "../training/run_folder.ts";
 import { savedSteps } from "../training/checkpoints.ts";
 
-/** What the thread must know. */
+/** Settings of the thread. */
 export interface LastWords {
   readonly folder: string;
-  /** Which process this is. */
+  /** The rank of this process. */
   readonly rank: number;
   readonly of: number;
 }
@@ -24,7 +24,7 @@ if ("postMessage" in self) {
   self.addEventListener("message", ({ data }: MessageEvent<LastWords>) => {
     let said = false;
     Deno.addSignalListener("SIGTERM", () => {
-      // The first process speaks; where it is the one that died, and writes no more, the second does.
+      // Rank 0 prints; if it is the one that died, so that the folder is not locked, rank 1 does.
       if (!said && (data.rank === 0 || !isBusy(data.folder))) {
         console.error(lastWords(data, savedSteps(data.folder)[0]));
       }

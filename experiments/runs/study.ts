@@ -1,6 +1,6 @@
-// A study: all runs of a sweep, in sequence, or a share of them on each of several machines; then
-// time and memory of its encoders by length, and a page and tables that compare the runs. Finished
-// runs are kept, so a stopped study continues with --resume.
+// A study: all runs of a sweep in sequence, or a share of them on each of several machines; then time and
+// memory of its encoders by length, and a page and tables that compare the runs. Finished runs are kept,
+// so a stopped study continues with --resume.
 import * as E from "fp-ts/Either.js";
 import { ensureFolder, fileErrorText, writeWhole } from "../io/files.ts";
 import { listenForEnd } from "../io/interrupt.ts";
@@ -13,16 +13,16 @@ import { lengthsOf } from "./lengths.ts";
 import { reportStudy } from "./report.ts";
 import { folderErrorText, inspect, readRecord } from "../training/run_folder.ts";
 
-/** Share `index`, from 1, of `of` so many. */
+/** Share `index`, from 1, of `of`. */
 export interface Shard {
   readonly index: number;
   readonly of: number;
 }
 
-/** How a study is made. */
+/** Where and how a study is made. */
 export interface StudyIn {
   readonly folder: string;
-  /** Goes on with the study in that folder, where there is one. */
+  /** Resumes the study in that folder, if there is one. */
   readonly resume: boolean;
   readonly shard?: Shard;
 }
@@ -33,7 +33,7 @@ export const shared = (
   shard: Shard = { index: 1, of: 1 },
 ): readonly Spec[] => runs.filter((_, k) => k % shard.of === shard.index - 1);
 
-/** What has to be so before any work; on the left, why it is not, in words. */
+/** Checks everything that can be checked before any work; on the left, what is wrong, in words. */
 const prepare = async (
   study: Study,
   own: readonly Spec[],
@@ -42,7 +42,7 @@ const prepare = async (
   const writable = await ensureFolder(folder)();
   if (E.isLeft(writable)) return E.left(fileErrorText(writable.left));
   for (const spec of own) {
-    // With the same words as for a run by itself.
+    // The same messages as for a single run.
     const prior = inspect(`${folder}/${spec.name}`, spec, true);
     if (E.isLeft(prior)) return E.left(folderErrorText(prior.left));
   }
@@ -59,8 +59,8 @@ const prepare = async (
 };
 
 /**
- * Makes the runs of a study, each by all processes, and its report of all that are finished. Gives the
- * exit status.
+ * Makes the runs of a study, each by all processes, and the report of all finished runs. Gives the exit
+ * status.
  */
 export const runStudy = async (
   study: Study,
@@ -73,7 +73,7 @@ export const runStudy = async (
     if (speaks) console.error(message);
     return 1;
   };
-  // What the first process finds in the folder holds for all.
+  // Rank 0 checks the folder for all processes.
   const prepared = speaks ? await prepare(study, own, at) : E.right(undefined);
   const wrong = await agreeOnError(processes, E.isLeft(prepared) ? prepared.left : undefined);
   if (wrong !== undefined) return complain(wrong);
@@ -105,7 +105,7 @@ export const runStudy = async (
         isEnded() ? "stop" : status === 0 ? "done" : readRecord(where.folder)?.state ?? "none",
       );
       if (state === "stop") break;
-      // What kept a run from beginning, or its scores from being made, would keep the others too.
+      // An error that kept a run from starting or being scored would also stop the other runs.
       if (state !== "done" && state !== "stopped") return 1;
       if (state === "stopped") failed.push(spec.name);
     }

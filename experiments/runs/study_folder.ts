@@ -10,12 +10,12 @@ const exists = (path: string): boolean => {
   }
 };
 
-/** Whether all that a run should leave is there. */
+/** Whether a run is complete: trained, and scored if its spec says so. */
 export const isDone = (folder: string, { evaluation }: Spec): boolean =>
   readRecord(folder)?.state === "finished" &&
   ((evaluation?.kind ?? "none") === "none" || exists(`${folder}/evaluation/evaluation.json`));
 
-/** What a study's folder holds: its runs, and by its name what is there for no study. */
+/** The content of a study's folder: its runs, and names that belong to no study. */
 export interface StudyFolder {
   readonly runs: readonly string[];
   readonly others: readonly string[];
@@ -33,7 +33,7 @@ const written = [
   "kept",
 ];
 
-/** The study in a folder; undefined where there is none. */
+/** The study in a folder; undefined if there is none. */
 export const studyIn = (folder: string): StudyFolder | undefined => {
   if (!exists(`${folder}/study.json`)) return undefined;
   const names = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();

@@ -1,5 +1,4 @@
-// The tables of a study: for the terminal, the page and LaTeX, and as CSV with every number of
-// every run.
+// The tables of a study: for the terminal, the page and LaTeX, and as CSV with all numbers of all runs.
 import { factorOf, scoreText } from "../evaluation/table.ts";
 import type { Interval } from "../evaluation/probe/statistics.ts";
 import { csv, latexText, tabular, textTable as tableLines } from "../formats/tables.ts";
@@ -15,12 +14,12 @@ import {
   tasksOf,
 } from "./results.ts";
 
-/** Cells of text; the first column says what a row is. */
+/** A table of text cells; the first column labels the rows. */
 export interface Table {
   readonly caption: string;
   readonly head: readonly string[];
   readonly rows: readonly (readonly string[])[];
-  /** For each column the row with the best number, where one is best. */
+  /** For each column the row with the best value, if there is one. */
   readonly best: readonly (number | undefined)[];
 }
 
@@ -42,7 +41,7 @@ const bestOf = (
     : undefined;
 };
 
-/** How the rows of a part trained and what it cost. */
+/** Training results and cost of the rows of a part. */
 export const trainingTable = ({ title, rows }: PartResult): Table => {
   const losses = rows.map(lossesOf);
   const cells = rows.map((row, k) => {
@@ -84,7 +83,7 @@ export const trainingTable = ({ title, rows }: PartResult): Table => {
   };
 };
 
-/** How the rows of a part score downstream; undefined where they are not scored. */
+/** Downstream scores of the rows of a part; undefined if they are not scored. */
 export const scoresTable = (part: PartResult, result: StudyResult): Table | undefined => {
   const tasks = tasksOf(result.runs);
   if (tasks.length === 0) return undefined;
@@ -147,7 +146,7 @@ export const latexTables = (tables: readonly Table[]): string =>
     return `% ${caption}\n${tabular(head.map(latexText), cells)}`;
   }).join("\n");
 
-/** Every run in every part: what it is, what it cost, how it trained. */
+/** Every run in every part: its settings, cost and training results. */
 export const runsCsv = (result: StudyResult): string => {
   const rows = result.parts.flatMap(({ title, rows }) =>
     rows.flatMap((row) =>
@@ -183,7 +182,7 @@ const runColumns: readonly string[] = [
   "device",
 ];
 
-/** Every score of every run: its own model, the same untrained, and log-mel statistics. */
+/** Every score of every run: the trained model, the untrained one, and log-mel statistics. */
 export const scoresCsv = ({ runs }: StudyResult): string =>
   csv(
     ["run", "model", "task", "score", "seed", "value"],

@@ -6,15 +6,15 @@ import { contradictions } from "./rules.ts";
 import type { Spec, SpecError } from "./spec.ts";
 
 /**
- * The experiment that a JSON value describes, or everything that is wrong with it.
+ * Decodes an experiment; on the left, everything that is wrong with it.
  *
- * A value such as `{ ..., "encoder": { "depth": "twelve", ... } }` is answered by an error whose
- * `specErrorText` is `encoder.depth: expected a whole number of at least 1, found "twelve"`.
+ * For `{ ..., "encoder": { "depth": "twelve", ... } }` the error's `specErrorText` is
+ * `encoder.depth: expected a whole number of at least 1, found "twelve"`.
  */
 export function decodeSpec(json: unknown): E.Either<readonly SpecError[], Spec> {
   const read = specFields.decode(json);
   const wrong = E.isLeft(read) ? read.left.map(fieldError) : [];
-  // A misspelt field stands for the one it is taken for, and that one is missing.
+  // A misspelt field also invalidates the field it resembles, so that rules on that one are skipped.
   const places = wrong.map((error) =>
     error._tag === "UnknownField" ? beside(error.path, error.nearest) : error.path
   );

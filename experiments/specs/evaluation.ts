@@ -13,12 +13,12 @@ import {
 } from "../io/schema.ts";
 import { fewestClips, syntheticTasks } from "../data/synth/tasks/suite.ts";
 
-/** Nothing is scored: for a spec that extends one whose encoder is. */
+/** No scoring: for a spec that extends one with scoring. */
 export interface NoEvaluation {
   readonly kind: "none";
 }
 
-/** The synthetic suite, or tasks of it, made into the run's folder. */
+/** The synthetic suite, or some of its tasks, written into the run's folder. */
 export interface SyntheticEvaluation {
   readonly kind: "synthetic";
   readonly clips: number;

@@ -14,7 +14,7 @@ const line = ({ encoder, objective, schedule, batch }: Spec): string =>
   `${families[encoder.family]}, ${encoder.depth} blocks of ${encoder.dim} channels, ` +
   `${objective.style.toUpperCase()} style, ${schedule.steps} steps of ${batch} clips`;
 
-/** All specs by name with what they are; those that run in minutes on a CPU first. */
+/** All specs by name with descriptions; those that run in minutes on a CPU first. */
 export const specList = async (): Promise<E.Either<string, string>> => {
   const names = specNames();
   const small = names.filter((name) => !name.includes("-"));

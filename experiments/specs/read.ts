@@ -1,6 +1,6 @@
-// Reads a spec by name or from a file, merged onto the spec that it extends, with fields changed on
-// the command line. The whole merged document is decoded, and saved with the run. A document with a
-// sweep is a study, and gives the specs of all its runs.
+// Reads a spec by name or from a file, merged onto the spec that it extends, with fields changed on the
+// command line. The merged document is decoded, and saved with the run. A document with a sweep is a
+// study, and gives the specs of all its runs.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { pathToFileURL } from "node:url";
@@ -26,7 +26,7 @@ export type SpecReadError =
     readonly _tag: "NoSuchSpec";
     readonly asked: string;
     readonly known: readonly string[];
-    /** The spec that extends it, if one does. */
+    /** The spec that extends it, if any. */
     readonly by?: string;
   }
   | { readonly _tag: "SpecUnreadable"; readonly path: string; readonly reason: string }
@@ -46,17 +46,17 @@ type Json = Readonly<Record<string, unknown>>;
 
 const folder = new URL("./presets/", import.meta.url);
 
-/** The studies that come with Formant: those presets that have a sweep. */
+/** The studies that come with Formant: the presets with a sweep. */
 export const studyNames: readonly string[] = ["compare", "paper"];
 
 const families = ["mamba", "transformer", "xlstm"];
 const sizes = ["base", "huge", "large", "medium", "small", "tiny"];
 
-// A published package is read over the network, where a folder can not be listed.
+// A published package is read over the network, where folders cannot be listed.
 const published: readonly string[] = families
   .flatMap((family) => [family, ...sizes.map((size) => `${family}-${size}`)]);
 
-/** The names that `readSpec` knows: the presets without a sweep, in order. */
+/** The names that `readSpec` accepts: the presets without a sweep, sorted. */
 export function specNames(): readonly string[] {
   if (folder.protocol !== "file:") return published;
   return [...Deno.readDirSync(folder)].map((entry) => entry.name)
@@ -66,7 +66,7 @@ export function specNames(): readonly string[] {
     .sort();
 }
 
-/** The specs that run in minutes on a CPU come first where a person reads the names. */
+/** The same for messages, with specs that run in minutes on a CPU first. */
 export const specNamesText = (): string => {
   const names = specNames();
   const small = names.filter((name) => !name.includes("-"));
@@ -74,13 +74,13 @@ export const specNamesText = (): string => {
   return `${small.join(", ")}, or one of ${others} published sizes such as mamba-tiny`;
 };
 
-/** Where a spec is and what errors call it. */
+/** The location of a spec and its name in errors. */
 interface Place {
   readonly place: string | URL;
   readonly shown: string;
 }
 
-/** Files name what they extend relative to themselves. */
+/** In a file, `extends` is relative to the file. */
 const placeOf = (nameOrPath: string, from?: Place): Place | undefined => {
   const isPath = /[/\\]|\.json$/.test(nameOrPath);
   if (!isPath) {
@@ -99,16 +99,16 @@ const placeOf = (nameOrPath: string, from?: Place): Place | undefined => {
 };
 
 const codecs = fieldsOf(specFields);
-/** Fields whose value says which other fields an object has. */
+/** Fields whose value selects a variant, and so the other fields of the object. */
 const tags = new Set(Object.values(codecs).flatMap((codec) => variantsOf(codec)?.tag ?? []));
 
-/** Of these only one is given: a new one takes the place of the other. */
+/** Mutually exclusive fields: setting one removes the other. */
 const alternatives = ["peakLearningRate", "baseLearningRate"];
 
 const ousted = (key: string, by: Json): boolean =>
   alternatives.includes(key) && !(key in by) && alternatives.some((other) => other in by);
 
-/** `over` on top of `under`: objects field by field; all else, and another variant, whole. */
+/** Merges `over` onto `under`: objects field by field; other values and other variants replace. */
 const merged = (under: unknown, over: unknown): unknown => {
   if (!isObject(under) || !isObject(over)) return over;
   if ([...tags].some((tag) => tag in under && tag in over && under[tag] !== over[tag])) {
@@ -126,10 +126,10 @@ const merged = (under: unknown, over: unknown): unknown => {
   );
 };
 
-/** How many specs may stand on top of each other. */
+/** Maximum length of a chain of `extends`. */
 const deepest = 8;
 
-/** A document whose encoder is a module: its path from here, and the family that this means. */
+/** For an encoder from a module: makes its path absolute and adds the `family`. */
 const located = (json: Json, { place }: Place): Json => {
   const { encoder } = json;
   if (!isObject(encoder) || typeof encoder.module !== "string") return json;
@@ -145,20 +145,20 @@ const located = (json: Json, { place }: Place): Json => {
   };
 };
 
-/** The options of all encoders, which a module takes over from the spec below. */
+/** Options of all encoders, which a module inherits from the extended spec. */
 const shellFields = fieldsInCommon(
   variantsOf(codecs.encoder)!,
   "module",
   Object.keys(variantsOf(codecs.encoder)!.variants),
 );
 
-/** One document of those that lie over each other, and where it is. */
+/** One document of a chain of `extends`, and its location. */
 interface Layer {
   readonly json: unknown;
   readonly at: Place;
 }
 
-/** A document under all that it extends: the lowest first. */
+/** A document and all that it extends, the base first. */
 const readLayers = async (
   nameOrPath: string,
   below: readonly Place[],
@@ -192,7 +192,7 @@ const readLayers = async (
   const json = parseJson(text);
   if (E.isLeft(json)) return E.left({ _tag: "SpecNotJson", path: at.shown, at: json.left });
   if (!isObject(json.right)) return E.right([{ json: json.right, at }]);
-  // The first is for editors alone.
+  // `$schema` is for editors only.
   const { $schema: _, extends: base, ...rest } = json.right;
   const own: Layer = { json: located(rest, at), at };
   if (!("extends" in json.right)) return E.right([own]);
@@ -210,7 +210,7 @@ const readLayers = async (
 const mergedLayers = (layers: readonly Layer[]): unknown =>
   layers.map(({ json }) => json).reduce(merged);
 
-/** The fields of an object that stay when its tag becomes `to`; undefined where nothing is known. */
+/** The fields of an object that are kept when its tag becomes `to`; undefined for an unknown variant. */
 const staying = (name: string, from: Json, to: unknown): readonly string[] | undefined => {
   const found = Object.hasOwn(codecs, name) ? variantsOf(codecs[name]) : undefined;
   if (found === undefined) return undefined;
@@ -219,7 +219,7 @@ const staying = (name: string, from: Json, to: unknown): readonly string[] | und
   return [tag, ...fieldsInCommon(found, `${to}`, [was])];
 };
 
-/** One field changed: `optimiser.peakLearningRate=0.001`. A value that is not JSON is a text. */
+/** Sets one field: `optimiser.peakLearningRate=0.001`. A value that is not JSON is a string. */
 const changedBy = (json: unknown, change: string): E.Either<SpecReadError, unknown> => {
   const bad = (problem: string): E.Either<SpecReadError, never> =>
     E.left({ _tag: "BadChange", change, problem });
@@ -234,7 +234,7 @@ const changedBy = (json: unknown, change: string): E.Either<SpecReadError, unkno
   return E.isLeft(changed) ? bad(changed.left) : changed;
 };
 
-/** A document with another value for a field, and what goes with it; on the left, why not. */
+/** Sets a field of a document and adjusts fields that depend on it; on the left, why not. */
 const withField = (
   json: unknown,
   path: readonly string[],
@@ -242,7 +242,7 @@ const withField = (
 ): E.Either<string, unknown> => {
   const set = (under: unknown, rest: readonly string[], above: string): unknown => {
     if (rest.length === 0) return value;
-    // A name for several fields gives way to the fields, starting from what it names.
+    // Setting one point of `fidelity: "faithful"` turns it into an object that starts from that preset.
     const object = above === "fidelity" && typeof under === "string" ? { from: under } : under;
     if (!isObject(object)) return undefined;
     const [key, ...more] = rest;
@@ -264,16 +264,15 @@ const withField = (
   return E.right(set(json, path, ""));
 };
 
-/** What there is to run: one run, or a study of several. */
+/** An experiment: one run, or a study of several. */
 export type Experiment =
   | { readonly kind: "run"; readonly spec: Spec }
   | { readonly kind: "study"; readonly study: Study };
 
 /**
- * Reads what a name or a file describes: a spec, one of `specNames()`, a study, one of `studyNames`, or
- * either from a file, when the argument has a slash or ends in `.json`. `changes` are fields with new
- * values, `path=value`, set last, in every run of a study. Nothing is read before the returned task is
- * started.
+ * Reads an experiment: a spec from `specNames()`, a study from `studyNames` or, if the argument contains a
+ * slash or ends in `.json`, either from a file. `changes` are new values of fields, `path=value`, applied
+ * last, in every run of a study. Lazy: nothing is read before the task is started.
  */
 export function readExperiment(
   nameOrPath: string,
@@ -308,7 +307,7 @@ export function readExperiment(
       else failed.push({ name, error: spec.left });
     }
     if (failed.length > 0) {
-      // Runs mostly share their mistakes, so one is shown.
+      // Most runs share their mistakes, so the first one's are shown.
       const [{ name, error }, ...others] = failed;
       const path = `${shown}, run ${name}${others.length > 0 ? ` and ${others.length} more` : ""},`;
       return E.left(
@@ -320,7 +319,7 @@ export function readExperiment(
   };
 }
 
-/** Reads a spec as `readExperiment` does; a study is not one. */
+/** Reads a spec like `readExperiment`; a study is an error. */
 export function readSpec(
   nameOrPath: string,
   changes: readonly string[] = [],
@@ -342,14 +341,14 @@ const withoutStudy = (json: unknown): unknown => {
   return rest;
 };
 
-/** The document of one run: layers, of which the one with number `at` holds the sweep, under its own. */
+/** The document of one run: the layers, with its own on top of layer `at`, which has the sweep. */
 const combined = async (
   layers: readonly Layer[],
   at: number,
   { extended, name, changes }: Combination,
 ): Promise<E.Either<SpecReadError, unknown>> => {
   const place = layers[at].at;
-  // What a sweep runs over instead of what its document extends.
+  // A run may replace the spec that the sweep's document extends.
   const under = extended === undefined
     ? E.right(layers.slice(0, at))
     : await readLayers(extended, [place]);
@@ -372,7 +371,7 @@ const combined = async (
 
 const plainLayer = ({ json, at }: Layer): Layer => ({ json: withoutStudy(json), at });
 
-/** A whole document with changes from the command line as a spec. `shown` is what errors call it. */
+/** Applies the command line's changes and decodes. `shown` is the document's name in errors. */
 const completed = async (
   shown: string,
   json: unknown,
@@ -404,7 +403,7 @@ async function readText(place: string | URL): Promise<string> {
   return await answer.text();
 }
 
-/** The spec in a JSON text that extends no other; `path` is only what errors call the text. */
+/** The spec in a JSON text that extends no other; `path` is only its name in errors. */
 export function specFrom(path: string, text: string): E.Either<SpecReadError, Spec> {
   const json = parseJson(text);
   return E.isLeft(json)
@@ -420,7 +419,7 @@ const tagOf: Readonly<Record<string, string>> = {
   evaluation: "kind",
 };
 
-/** What to do where much is missing. */
+/** A suggestion when many fields are missing. */
 const missingText = (errors: readonly SpecError[]): readonly string[] => {
   const missing = errors.flatMap(({ _tag, path }) => _tag === "MissingField" ? [path] : []);
   if (missing.filter((path) => !path.includes(".")).length > 4) {
@@ -438,7 +437,7 @@ const missingText = (errors: readonly SpecError[]): readonly string[] => {
   );
 };
 
-/** Why a spec could not be read, in words; one line, or for an invalid spec one for each mistake. */
+/** Why a spec could not be read: one line, or one line per mistake of an invalid spec. */
 export function specReadErrorText(error: SpecReadError): string {
   switch (error._tag) {
     case "NoSuchSpec": {

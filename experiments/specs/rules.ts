@@ -3,11 +3,11 @@ import { patchGrid, type Spec, type SpecError, styleOf } from "./spec.ts";
 import { rate } from "../data/synth/voices.ts";
 
 interface Rule {
-  /** The field that is blamed. */
+  /** The field that the error names. */
   readonly path: string;
-  /** All fields that the rule reads: it is asked only when these are right in themselves. */
+  /** All fields that the rule uses; it is checked only if these are valid by themselves. */
   readonly reads: readonly string[];
-  /** What is wrong, if something is. */
+  /** What is wrong, if anything. */
   readonly problem: (spec: Spec) => string | undefined;
 }
 
@@ -76,7 +76,7 @@ const rules: readonly Rule[] = [
   {
     path: "data.seconds",
     reads: ["data", "frontEnd.fft", "frontEnd.sampleRate"],
-    // The transform reflects half a window at both ends, which needs as many samples.
+    // The front end reflects half a window at both ends, which needs that many samples.
     problem: ({ data, frontEnd: f }) =>
       data.kind === "synthetic" && data.seconds * f.sampleRate <= f.fft / 2
         ? `${data.seconds} s is not longer than half of frontEnd.fft, ` +
@@ -163,7 +163,7 @@ const rules: readonly Rule[] = [
   },
 ];
 
-/** The contradictions of a spec; `sound` says which fields are right in themselves. */
+/** The contradictions of a spec; `sound` says which fields are valid by themselves. */
 export const contradictions = (
   spec: Spec,
   sound: (path: string) => boolean,

@@ -1,13 +1,13 @@
-// The JSON Schema of specs and the tables of docs/specs.md, both generated from the codec, so that
-// they cannot contradict it.
+// The JSON Schema of specs and the tables of docs/specs.md, both generated from the codec, so that they
+// cannot contradict it.
 import { type Schema, schemaOf } from "../io/schema.ts";
 import { specFields } from "./fields.ts";
 import { studySchema } from "./sweep.ts";
 
-/** A schema of files: what `extends` another spec may leave out what that one has. */
+/** The schema of spec files; with `extends`, all fields are optional. */
 export type SpecSchema = Schema & { readonly $schema: string; readonly title: string };
 
-// What is left out may stand in the spec below, at any depth.
+// At any depth, a missing field may come from the extended spec.
 const partial = ({ required: _, properties, items, anyOf, ...rest }: Schema): Schema => ({
   ...rest,
   ...(properties === undefined ? {} : {
@@ -19,7 +19,7 @@ const partial = ({ required: _, properties, items, anyOf, ...rest }: Schema): Sc
   ...(anyOf === undefined ? {} : { anyOf: anyOf.map(partial) }),
 });
 
-/** Fields of a file that are not of the experiment. */
+/** Fields of spec files that are not part of the experiment. */
 const ofFiles: Readonly<Record<string, Schema>> = {
   $schema: { type: "string", description: "The address of this schema, for editors." },
   extends: {
@@ -45,9 +45,9 @@ export const specSchema = (): SpecSchema => {
 /** The schema as the text of its file. */
 export const specSchemaText = (): string => `${JSON.stringify(specSchema(), null, 2)}\n`;
 
-// ---------------------------------------------------------------- the page
+// ---------------------------------------------------------------- docs/specs.md
 
-/** What a value may be, in words. */
+/** The possible values in words. */
 const valueText = (of: Schema): string => {
   if (of.const !== undefined) return `\`${JSON.stringify(of.const)}\``;
   if (of.enum !== undefined) return of.enum.map((text) => `\`"${text}"\``).join(", ");
@@ -91,7 +91,7 @@ const table = (rows: readonly Row[]): string =>
 
 const objects = (of: Schema): readonly Schema[] => of.anyOf?.flatMap(objects) ?? [of];
 
-/** Fields of an object, those of objects in it after it; what may be left out says so. */
+/** Rows for an object's fields, nested ones after it; optional fields are marked. */
 const rowsOf = (of: Schema, path: string): readonly Row[] =>
   Object.entries(of.properties ?? {}).flatMap(([key, value]): readonly Row[] => {
     const at = path === "" ? key : `${path}.${key}`;
@@ -114,7 +114,7 @@ const tagOf = (of: Schema): string =>
       : []
   )[0] ?? "";
 
-/** docs/specs.md: every field, what it may be and what it is for. */
+/** docs/specs.md: every field, its values and its description. */
 export const specPage = (): string => {
   const whole = schemaOf(specFields);
   const variants = Object.entries(whole.properties ?? {}).flatMap(([key, value]) => {

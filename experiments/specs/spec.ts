@@ -1,5 +1,5 @@
-// The type of specs: an experiment as one JSON document. Every field is present, so that the
-// document describes all that happens; decode.ts decodes it.
+// The type of specs: an experiment as one JSON document. Every field is present, so that the document is
+// a complete description; decode.ts decodes it.
 import type { Precision } from "../../backends/backend.ts";
 import type { DecoderSizes } from "../../models/decoder.ts";
 import type { FrontEnd } from "../../models/frontend.ts";
@@ -44,12 +44,12 @@ export interface Spec {
   readonly report: { readonly examples: number };
 }
 
-/** SSAST style: mask tokens in the encoder. MAE style: the encoder sees the rest, a decoder predicts. */
+/** SSAST style: mask tokens in the encoder. MAE style: the encoder sees visible patches, then a decoder. */
 export type ObjectiveSpec =
   | { readonly style: "ssast" }
   | { readonly style: "mae"; readonly decoder?: DecoderSizes };
 
-/** AdamW's numbers and what may stand around it. One of the two learning rates is given. */
+/** AdamW's hyperparameters and the options around it. Exactly one of the learning rates is given. */
 export interface OptimiserSpec extends Optimiser {
   readonly peakLearningRate?: number;
   readonly baseLearningRate?: number;
@@ -69,18 +69,18 @@ export const deviceNames = [
 /** The name of a device. */
 export type DeviceName = typeof deviceNames[number];
 
-/** One mistake in a spec: in one field, or fields that contradict each other. */
+/** One mistake in a spec: in one field, or a contradiction between fields. */
 export type SpecError =
   | FieldError
   | { readonly _tag: "Contradiction"; readonly path: string; readonly problem: string };
 
-/** The style of pre-training with a decoder wherever one is needed. */
+/** The style of pre-training, with the encoder's family for the decoder. */
 export const styleOf = ({ objective, encoder }: Pick<Spec, "objective" | "encoder">): Style =>
   objective.style === "ssast"
     ? objective
     : { style: "mae", decoder: objective.decoder ?? { dim: encoder.dim, depth: 2 } };
 
-/** The highest learning rate: as given, or as published in proportion to the batch, 256 clips. */
+/** The peak learning rate: as given, or the base rate × batch / 256, as published. */
 export const peakLearningRate = ({ optimiser, batch }: Pick<Spec, "optimiser" | "batch">): number =>
   optimiser.peakLearningRate ?? optimiser.baseLearningRate! * batch / 256;
 

@@ -1,6 +1,6 @@
-// Sweeps: one document describes many runs. A sweep is a list of parts; a part's runs are all
-// combinations of its dimensions, and the study is all runs of all parts, each made once even if
-// several parts show it. This file opens no files; read.ts makes each combination a spec.
+// Sweeps: one document describes many runs. A sweep is a list of parts; a part's runs are all combinations
+// of its dimensions, and the study has all runs of all parts, each made once even if several parts show
+// it. This file opens no files; read.ts makes each combination a spec.
 import type * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import {
@@ -14,7 +14,7 @@ import {
 import type { Spec } from "./spec.ts";
 import { isObject } from "../../backends/runtime/json.ts";
 
-/** Values of a field, or documents by name that are laid over the study's. */
+/** Values of a field, or documents by name that are merged onto the study's. */
 export type Dimension =
   | { readonly kind: "values"; readonly path: string; readonly values: readonly unknown[] }
   | {
@@ -23,7 +23,7 @@ export type Dimension =
     readonly variants: readonly (readonly [string, Readonly<Record<string, unknown>>])[];
   };
 
-/** A part of a study: what one table and one plot compare. */
+/** A part of a study: the content of one table and one plot. */
 export interface Part {
   readonly title: string;
   readonly dimensions: readonly Dimension[];
@@ -36,34 +36,34 @@ export interface StudyFields {
   readonly lengths: readonly number[];
 }
 
-/** One change that a run makes to the study's document. */
+/** One change of the study's document for a run. */
 export type Change =
   | { readonly kind: "value"; readonly path: readonly string[]; readonly value: unknown }
   | { readonly kind: "variant"; readonly fields: Readonly<Record<string, unknown>> };
 
-/** A run as its part and its place in the dimensions name it. */
+/** A run, identified by its part and its values of the dimensions. */
 export interface Combination {
   readonly part: number;
   /** `mamba_depth-4_seed-1`. */
   readonly name: string;
-  /** `mamba, depth 4`: runs that differ only in their seeds are one row of a table. */
+  /** `mamba, depth 4`: runs that differ only in their seeds have the same label and share a row. */
   readonly label: string;
-  /** A spec in place of the one that the study extends. */
+  /** Replaces the spec that the study extends. */
   readonly extended?: string;
   readonly changes: readonly Change[];
 }
 
-/** A row of a part's table: runs that differ in their seeds. */
+/** A row of a part's table: runs that differ only in their seeds. */
 export interface StudyRow {
   readonly label: string;
   /** Names of runs. */
   readonly runs: readonly string[];
 }
 
-/** Many runs, and how they are to be compared. */
+/** Many runs, and how to compare them. */
 export interface Study {
   readonly name: string;
-  /** Each with a name of its own, which is that of its folder in the study's. */
+  /** Each with a unique name, which is also its folder within the study's. */
   readonly runs: readonly Spec[];
   readonly parts: readonly { readonly title: string; readonly rows: readonly StudyRow[] }[];
   readonly lengths: readonly number[];
@@ -71,7 +71,7 @@ export interface Study {
 
 const tokens: t.Type<readonly number[]> = listOf(wholeFrom(1), "a list of numbers of patches");
 
-/** For editors: what `sweep` and `lengths` may be. */
+/** The JSON Schema of `sweep` and `lengths`. */
 export const studySchema: Readonly<Record<keyof StudyFields, Schema>> = {
   sweep: {
     description: "Makes the document a study of many runs: a list of parts. A part gives fields " +
@@ -89,7 +89,7 @@ export const studySchema: Readonly<Record<keyof StudyFields, Schema>> = {
   },
 };
 
-/** The sweep and the lengths in a study's document; on the left, all that is wrong with them. */
+/** The sweep and lengths of a study's document; on the left, everything that is wrong with them. */
 export const decodeStudyFields = (document: unknown): E.Either<readonly string[], StudyFields> => {
   const { sweep, lengths = [] } = document as { sweep: unknown; lengths?: unknown };
   const read = tokens.decode(lengths);
@@ -177,13 +177,13 @@ const dimensionProblem = (key: string, value: unknown): string | undefined => {
 
 const lastOf = (path: string): string => path.split(".").at(-1)!;
 
-/** What a value is called in the name of a run: of a path the file's name alone. */
+/** A value as part of a run's name: of a path only the file's name. */
 const valueText = (value: unknown): string =>
   `${value}`.replace(/^.*[/\\]/, "").replace(/\.json$/, "").replace(/[^A-Za-z0-9.-]+/g, "-");
 
 interface Choice {
   readonly key: string;
-  /** In the name of a run, and in a table. */
+  /** As part of a run's name, and in a table. */
   readonly text: string;
   readonly label: string;
   readonly extended?: string;
@@ -210,7 +210,7 @@ const choices = (of: Dimension): readonly Choice[] => {
   });
 };
 
-/** All runs of a sweep, part by part; the last dimension changes fastest. */
+/** All runs of a sweep, part by part; the last dimension varies fastest. */
 export const combinations = ({ sweep }: Pick<StudyFields, "sweep">): readonly Combination[] =>
   sweep.flatMap(({ dimensions }, part) => {
     const all = dimensions.reduce<readonly (readonly Choice[])[]>(

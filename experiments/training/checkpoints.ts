@@ -1,6 +1,6 @@
-// Training checkpoints, atomic files with everything needed to resume. The latest few are kept in
-// the run's folder `checkpoints`; each is a safetensors file with the model under its published
-// names and the optimiser's state.
+// Training checkpoints, atomic files with everything needed to resume. The latest few are kept in the
+// run's folder `checkpoints`; each is a safetensors file with the model under its published names and the
+// optimiser's state.
 import * as E from "fp-ts/Either.js";
 import type { Values } from "../../backends/backend.ts";
 import { type Axes, volume } from "../../dsl/axes.ts";
@@ -21,7 +21,7 @@ import { readTensors } from "../formats/safetensors_file.ts";
 import { encoderOf, type Programs } from "./programs.ts";
 import { reasonOf } from "../io/reason.ts";
 
-/** A tensor that is kept, by name. */
+/** A tensor of the checkpoint, by name. */
 interface Kept {
   readonly name: string;
   readonly axes: Axes;
@@ -36,7 +36,7 @@ const averages = ({ trained }: Programs, spec: Spec): readonly Kept[] =>
 
 const scaling: readonly Kept[] = Object.values(lossScaling).map((name) => ({ name, axes: {} }));
 
-/** All tensors that a run needs to go on. */
+/** All tensors that resuming needs. */
 const kept = (of: Programs, spec: Spec): readonly Kept[] => [
   ...model(of),
   ...of.trained.flatMap(({ name, axes }) =>
@@ -46,7 +46,7 @@ const kept = (of: Programs, spec: Spec): readonly Kept[] => [
   ...(spec.precision === "f16" ? scaling : []),
 ];
 
-/** The names of all that a run needs to go on. */
+/** The names of all tensors that resuming needs. */
 export const stateNames = (of: Programs, spec: Spec): readonly string[] =>
   kept(of, spec).map(({ name }) => name);
 
@@ -60,7 +60,7 @@ const metadata = (spec: Spec, step: number): Readonly<Record<string, string>> =>
   format: "pt",
   step: `${step}`,
   spec: JSON.stringify(spec),
-  // What another program needs to run the encoder on audio.
+  // Metadata with which other commands run the encoder on audio.
   encoder: JSON.stringify(encoderOf(spec)),
   frontEnd: JSON.stringify(spec.frontEnd),
   frames: `${spec.clip.frames}`,
@@ -71,7 +71,7 @@ const folderOf = (run: string): string => `${run}/checkpoints`;
 const fileOf = (run: string, step: number): string =>
   `${folderOf(run)}/step-${`${step}`.padStart(7, "0")}.safetensors`;
 
-/** The steps whose checkpoints are there, the latest first. */
+/** The steps of existing checkpoints, the latest first. */
 export const savedSteps = (run: string): readonly number[] => {
   try {
     return [...Deno.readDirSync(folderOf(run))]
@@ -83,9 +83,9 @@ export const savedSteps = (run: string): readonly number[] => {
 };
 
 /**
- * Writes the checkpoint of a step: `checkpoint.safetensors`, the model by itself, `average.safetensors`
- * where averages are kept, and last what a run needs to go on, so that where this is there all is. Older
- * ones go afterwards.
+ * Writes the checkpoint of a step: `checkpoint.safetensors`, the model alone, `average.safetensors` if
+ * averages are kept, and last the state for resuming, so that if it exists, all files exist. Then deletes
+ * older ones.
  */
 export const saveState = async (
   run: string,
@@ -117,7 +117,7 @@ export const saveState = async (
   const all = await writeWhole(fileOf(run, step), tensors(kept(of, spec)))();
   if (E.isLeft(all)) return all;
   for (const old of savedSteps(run).slice(spec.keepCheckpoints)) {
-    // One that stays does no harm, and goes next time.
+    // A file that cannot be deleted does no harm; it is tried again the next time.
     try {
       Deno.removeSync(fileOf(run, old));
     } catch { /* see above */ }
@@ -125,7 +125,7 @@ export const saveState = async (
   return E.right(undefined);
 };
 
-/** A checkpoint that a run can go on from. */
+/** A checkpoint to resume from. */
 export interface Saved {
   readonly step: number;
   readonly file: string;
@@ -160,7 +160,7 @@ const load = (file: string): E.Either<string, Saved> => {
   );
 };
 
-/** The latest checkpoint that can be read, and why later ones cannot; undefined when there is none. */
+/** The latest readable checkpoint, and why later ones are not; undefined if there is none. */
 export const latest = (
   run: string,
 ): { readonly saved: Saved | undefined; readonly damaged: readonly string[] } => {
@@ -173,7 +173,7 @@ export const latest = (
   return { saved: undefined, damaged };
 };
 
-/** What a checkpoint lacks for a run to go on, in words; undefined when it has everything. */
+/** Tensors that a checkpoint lacks for resuming, in words; undefined if none. */
 export const missingState = (
   { file, values }: Saved,
   of: Programs,
@@ -185,6 +185,6 @@ export const missingState = (
     : `${file} lacks '${missing.name}' with ${volume(missing.axes)} numbers`;
 };
 
-/** The first of some numbers that is not finite, as the name of its tensor; undefined if all are. */
+/** The name of the first tensor with a value that is not finite; undefined if all are finite. */
 export const notFinite = (values: Values): string | undefined =>
   Object.keys(values).find((name) => values[name].some((value: number) => !Number.isFinite(value)));

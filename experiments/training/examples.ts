@@ -1,4 +1,4 @@
-// Held-out clips as a trained model fills them in, saved with its run, so that a study can show the
+// Held-out clips as reconstructed by a trained model, saved with its run, so that a study can show the
 // same clips for several models.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
@@ -28,7 +28,7 @@ export const saveExamples = (
   return writeWhole(file(run), encode(new Map(tensors), { names }));
 };
 
-/** The examples in a run's folder; none where there is no such file, or not a whole one. */
+/** The examples in a run's folder; empty if the file is missing or damaged. */
 export const readExamples = (run: string): readonly Example[] => {
   let bytes: Uint8Array;
   try {

@@ -4,14 +4,14 @@ import { type FileError, writeWhole } from "../io/files.ts";
 import { encode, type TensorData } from "../../backends/runtime/safetensors.ts";
 import type { Spec } from "../specs/spec.ts";
 
-/** A step whose numbers are not finite. */
+/** A step with results that are not finite. */
 export interface FailedStep {
   readonly step: number;
   readonly rate: number;
   readonly loss: number;
-  /** The clips of the step, in its parts. */
+  /** The clips of the step, by part. */
   readonly parts: readonly Float32Array[];
-  /** Those of the step before, whose update may be what went wrong. */
+  /** The clips of the step before, whose update may be the cause. */
   readonly before: readonly Float32Array[] | undefined;
 }
 

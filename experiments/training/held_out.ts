@@ -1,9 +1,9 @@
-// Held-out losses of a model, and its prediction of each held-out clip.
+// Held-out losses of a model, and its predictions for held-out clips.
 import type { Machine } from "../../backends/backend.ts";
 import { isEnded } from "../io/interrupt.ts";
 import type { Spec } from "../specs/spec.ts";
 
-/** Puts predicted patches back in their places. */
+/** Predicted patches assembled to a spectrogram. */
 export const assembled = (patches: Float32Array, spec: Spec): Float32Array => {
   const { time, frequency } = spec.patch;
   const { mels } = spec.frontEnd;
@@ -17,7 +17,7 @@ export const assembled = (patches: Float32Array, spec: Spec): Float32Array => {
   return values;
 };
 
-/** How well the mean of a clip would do over its hidden patches. */
+/** The loss of predicting a clip's mean for its hidden patches. */
 export const meanLoss = (clip: Float32Array, mask: ArrayLike<number>, spec: Spec): number => {
   let total = 0;
   for (const value of clip) total += value;
@@ -42,8 +42,8 @@ export interface Scores {
 }
 
 /**
- * Scores held-out clips; batches that are not full are filled up, which nothing shows. Undefined where an
- * end is asked for between batches.
+ * Scores held-out clips. A partial batch is padded, which does not affect results. Undefined if interrupted
+ * between batches.
  */
 export const score = async (
   machine: Machine,
@@ -57,7 +57,7 @@ export const score = async (
     if (await isEnded(signal)) return undefined;
     const now = held.slice(start, start + batch);
     const spectrogram = new Float32Array(batch * size);
-    // A last batch that is not full repeats its first clip; the repeats are not counted.
+    // A partial last batch repeats its first clip; the repeats are not counted.
     for (let k = 0; k < batch; k++) spectrogram.set(now[k] ?? now[0], k * size);
     const part = Uint32Array.of(start / batch);
     const { loss, prediction, mask } = await machine.run("evaluate", { spectrogram, part });

@@ -1,4 +1,4 @@
-// The log of a run while it trains: metrics, timings, and both as one table.
+// The log of a run during training: metrics, timings, and both as one table.
 import * as E from "fp-ts/Either.js";
 import { type FileError, writeWhole } from "../io/files.ts";
 import {
@@ -12,12 +12,12 @@ import {
 
 /** An open log. */
 export interface RunLog {
-  /** All that was recorded, before a resume too. */
+  /** All recorded metrics, including those before a resume. */
   readonly metrics: readonly Metric[];
   readonly timings: readonly Timing[];
-  /** Adds a line of each; they are on the disk when this returns. */
+  /** Appends a line of each; they are on disk when this returns. */
   readonly record: (metric: Metric, timing: Timing) => E.Either<MetricsError, void>;
-  /** Writes `metrics.csv` anew. */
+  /** Rewrites `metrics.csv`. */
   readonly table: () => Promise<E.Either<FileError, void>>;
   readonly close: () => void;
 }
@@ -39,8 +39,8 @@ export const silentLog = (): RunLog => {
 };
 
 /**
- * Opens the log of a run: from the beginning, or with what was recorded up to the step `through`, from
- * which the run goes on.
+ * Opens the log of a run: empty or, when resuming from the step `through`, with what was recorded up to
+ * it.
  */
 export const openLog = (folder: string, through?: number): E.Either<MetricsError, RunLog> => {
   const metricsFile = openMetrics(`${folder}/metrics.jsonl`, through);

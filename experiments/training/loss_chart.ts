@@ -1,12 +1,12 @@
-// The loss over a run as one SVG: positions are shares of its width and height, so that it fills
-// any page while text and line widths keep their size.
+// The loss over a run as one SVG: positions are fractions of its width and height, so that it fills any
+// page while text and line widths keep their size.
 import type { Metric } from "./metrics.ts";
 import { escape, lossText, percent } from "../plots/html.ts";
 import { marksBelow, place, type Range, ticks } from "../plots/scale.ts";
 
-/** The loss of something that needs no training, e.g. predicting each clip's mean. */
+/** The loss of a trivial prediction, e.g. each clip's mean. */
 export interface Baseline {
-  /** What it is, e.g. `predicting each clip's mean`. */
+  /** Its label, e.g. `predicting each clip's mean`. */
   readonly label: string;
   /** Its loss over the held-out clips. */
   readonly loss: number;
@@ -17,7 +17,7 @@ interface Point {
   readonly loss: number;
 }
 
-/** A curve of training and held-out loss with the baselines as lines across. */
+/** Training and held-out loss as curves, with the baselines as horizontal lines. */
 export function lossFigure(
   metrics: readonly Metric[],
   baselines: readonly Baseline[],
@@ -99,7 +99,7 @@ function said(name: string, of: readonly Point[]): string {
 
 const mostPoints = 800;
 
-// A long run has more points than the drawing has columns: neighbours become their mean.
+// A long run has more points than the chart has columns: adjacent ones are averaged.
 function thinned(of: readonly Point[]): readonly Point[] {
   const each = Math.ceil(of.length / mostPoints);
   return each <= 1 ? of : Array.from(
@@ -127,7 +127,7 @@ function smoothed(
   return { raw, smooth, window: 2 * reach + 1 };
 }
 
-// From 0, since a squared error has a floor there; by ratio when the largest would flatten the rest.
+// From 0, the minimum of a squared error; logarithmic if the largest would flatten the rest.
 function lossRange(values: readonly number[]): Range {
   const [least, most] = [Math.min(...values), Math.max(...values)];
   if (least > 0 && most / least > 30) {

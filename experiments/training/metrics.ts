@@ -1,8 +1,8 @@
-// The numbers of a run, one JSON line for each report. `metrics.jsonl` holds values that the spec
-// and the device determine, so that two runs of one spec have the same file, bit for bit, however
-// often they were interrupted; `timing.jsonl` holds times. Whole lines are appended, so that a
-// killed run leaves readable files; only a resumed run removes the lines after its checkpoint, as
-// it will write them again. So it does not matter if a power failure damages the last of those.
+// The metrics of a run, one JSON line per report. `metrics.jsonl` holds values that the spec and the device
+// determine, so that two runs of one spec have bit-identical files, however often they were interrupted;
+// `timing.jsonl` holds times. Lines are appended whole, so that a killed run leaves readable files; only a
+// resumed run removes the lines after its checkpoint, as it will write them again. So it does not matter
+// if a power failure damages the last of those.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import { pipe } from "fp-ts/function.js";
@@ -18,34 +18,34 @@ import {
 } from "../io/schema.ts";
 import { reasonText } from "../io/files.ts";
 
-/** What is known after a step. Step 0 is before the first update. */
+/** The metrics of a step. Step 0 is before the first update. */
 export interface Metric {
   /** Updates made so far. */
   readonly step: number;
   /** Loss of the step's batch before its update; absent at step 0. */
   readonly loss?: number;
-  /** Loss over the held-out clips with the parameters after this step, where it was measured. */
+  /** Loss over the held-out clips with the parameters after this step, if measured. */
   readonly heldOutLoss?: number;
-  /** The same with the moving averages of the parameters, where there are some. */
+  /** The same with the moving averages of the parameters, if kept. */
   readonly averageHeldOutLoss?: number;
   /** Learning rate of the step's update; absent at step 0. */
   readonly learningRate?: number;
-  /** Norm of the step's gradients before clipping, where they are clipped. */
+  /** Norm of the step's gradients before clipping; only with clipping. */
   readonly gradientNorm?: number;
-  /** What the loss was multiplied by, where it is scaled; halved after a step that changed nothing. */
+  /** The loss scale, with loss scaling; halved after a step whose update was skipped. */
   readonly lossScale?: number;
 }
 
-/** How fast a run was up to a step; a line for each of the metrics. */
+/** The speed of a run up to a step; a line for each line of metrics. */
 export interface Timing {
   readonly step: number;
-  /** Seconds since the run began, those before a resume included. */
+  /** Seconds of training so far, including those before a resume. */
   readonly elapsed: number;
-  /** Training clips per second since the line before, without the scoring; absent at step 0. */
+  /** Training clips per second since the previous line, excluding scoring; absent at step 0. */
   readonly clipsPerSecond?: number;
-  /** Share of that time in which the device waited for clips; absent at step 0. */
+  /** Fraction of that time in which the device waited for clips; absent at step 0. */
   readonly dataWait?: number;
-  /** Bytes of memory that the process holds, those of a GPU not counted. */
+  /** Memory of the process in bytes, without GPU memory. */
   readonly memory: number;
 }
 
@@ -64,17 +64,16 @@ export type MetricsError =
     readonly problem: string;
   };
 
-/** An open file of lines. */
+/** An open file of JSON lines. */
 export interface LinesFile<A> {
-  /** The lines that it held when it was opened. */
+  /** The lines present when it was opened. */
   readonly kept: readonly A[];
-  /** Adds one line. It is on the disk when this returns, even if the process is killed then. */
+  /** Appends one line. It is on disk when this returns, even if the process is killed then. */
   readonly append: (line: A) => E.Either<MetricsError, void>;
-  /** Ends the writing. */
   readonly close: () => void;
 }
 
-// A number that JSON writes as null when it is not finite: a loss that blew up is kept as NaN.
+// JSON writes numbers that are not finite as null: a diverged loss is stored as NaN.
 const measured = new t.Type<number>(
   "a number or null",
   (u): u is number => typeof u === "number",
@@ -109,9 +108,9 @@ const timingCodec = fields<Timing>({
 });
 
 /**
- * Opens `metrics.jsonl` for adding lines, and makes it when there is none. With `through`, lines
- * of later steps are taken out first: a run that resumes from the checkpoint of that step writes
- * them again. Without it, the file starts empty.
+ * Opens `metrics.jsonl` for appending, and creates it if there is none. With `through`, lines of later
+ * steps are removed first: a run that resumes from the checkpoint of that step writes them again. Without
+ * it, the file starts empty.
  */
 export const openMetrics = (
   path: string,
@@ -124,24 +123,24 @@ export const openTimings = (
   through?: number,
 ): E.Either<MetricsError, LinesFile<Timing>> => openLines(timingCodec, path, through);
 
-/** All lines of a `metrics.jsonl`. No file is no lines. */
+/** All lines of a `metrics.jsonl`; empty if there is no file. */
 export const readMetrics = (path: string): E.Either<MetricsError, readonly Metric[]> =>
   readLines(metricCodec, path);
 
-/** All lines of a `timing.jsonl`. No file is no lines. */
+/** All lines of a `timing.jsonl`; empty if there is no file. */
 export const readTimings = (path: string): E.Either<MetricsError, readonly Timing[]> =>
   readLines(timingCodec, path);
 
 /**
- * The lines of a text in the form of `metrics.jsonl`; `path` is only what errors call it. A last
- * line without its end was cut by a kill and is left out.
+ * Parses the lines of a `metrics.jsonl`; `path` is only its name in errors. A last line without a newline
+ * was truncated by a kill and is dropped.
  */
 export const parseMetrics = (
   text: string,
   path: string,
 ): E.Either<MetricsError, readonly Metric[]> => parseLines(metricCodec, text, path);
 
-/** Metrics, with their timings, as a table of comma-separated values with a line of names. */
+/** Metrics with their timings as CSV with a header. */
 export function metricsTable(metrics: readonly Metric[], timings: readonly Timing[]): string {
   const of = (codec: t.Any) => Object.keys(schemaOf(codec).properties!);
   const names = [...new Set([...of(metricCodec), ...of(timingCodec)])];
@@ -207,7 +206,7 @@ function readLines<A>(
   );
 }
 
-// With `spoiltEnd`, lines at the end that are none are left out.
+// With `spoiltEnd`, invalid lines at the end are dropped.
 function parseLines<A>(
   codec: t.Type<A>,
   text: string,

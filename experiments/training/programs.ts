@@ -1,6 +1,5 @@
-// From a spec to the programs of its run. A batch that is computed whole needs one program per
-// step; one that is computed in parts, here or on several machines, needs two: gradients, and the
-// update.
+// From a spec to the programs of its run. A batch that is computed whole needs one program per step; one
+// that is computed in parts, here or on several machines, needs two: gradients, and the update.
 import type { Output, Program } from "../../backends/backend.ts";
 import type { AnyTensor } from "../../dsl/axes.ts";
 import { withFreshTable } from "../../dsl/node.ts";
@@ -18,10 +17,10 @@ import { withBlock } from "../encoders/user_module.ts";
 import { fidelityOf } from "../encoders/config.ts";
 import { type Spec, styleOf } from "../specs/spec.ts";
 
-/** The spec's encoder as models take it. */
+/** The spec's encoder as an argument of models. */
 export const encoderOf = ({ encoder, patch }: Spec): Encoder => ({ ...withBlock(encoder), patch });
 
-/** The spec as what the training program is made from. */
+/** The spec as arguments of the training program. */
 export const pretrainingOf = (spec: Spec): Pretraining => ({
   encoder: encoderOf(spec),
   objective: styleOf(spec),
@@ -33,12 +32,12 @@ export const pretrainingOf = (spec: Spec): Pretraining => ({
   seed: spec.seed,
 });
 
-/** The programs of a run and the parameters in them. */
+/** The programs of a run and their parameters. */
 export interface Programs {
   readonly programs: Readonly<Record<string, Program>>;
-  /** What training changes. */
+  /** Trained parameters. */
   readonly trained: readonly Parameter[];
-  /** All that the model has, fixed tables too. */
+  /** All parameters of the model, including fixed tables. */
   readonly all: readonly Parameter[];
 }
 
@@ -50,16 +49,16 @@ const scalars = (
   );
 
 /**
- * The programs of a run whose batches are computed in `parts` parts: `train`, or for more than one
- * `gradients` and `update`; `evaluate`; and `exchange`, where averages are kept.
+ * The programs of a run whose batches are computed in `parts` parts: `train` or, for more than one part,
+ * `gradients` and `update`; `evaluate`; and `exchange` if averages are kept.
  */
 export const programsOf = (spec: Spec, parts = 1): Programs =>
-  // A run that goes on in another process, or after other runs of a study, must be the same program.
+  // A run resumed in another process, or made after other runs of a study, must have the same program.
   withFreshTable(() => programsHere(spec, parts));
 
 const programsHere = (spec: Spec, parts: number): Programs => {
   const { precision } = spec;
-  // Whether or not the device computes in f16: the scale of the loss changes no digit.
+  // Even if the device does not compute in f16: the loss scale changes no digit.
   const optimiser = { ...spec.optimiser, lossScaling: precision === "f16" };
   const of = { ...pretrainingOf(spec), batch: spec.batch / parts };
   const held = evaluation(of);

@@ -1,6 +1,5 @@
-// The report page of a pre-training run: a summary, the numbers, the loss over the run, and
-// spectrograms of held-out clips before and after. It is one file without external resources, and a
-// pure function of data.
+// The report page of a pre-training run: a summary, the numbers, the loss over the run, and spectrograms
+// of held-out clips before and after. It is one self-contained file, and a pure function of data.
 import type { Metric, Timing } from "./metrics.ts";
 import { fidelityOf } from "../encoders/config.ts";
 import type { Spec } from "../specs/spec.ts";
@@ -18,43 +17,42 @@ import { style } from "../plots/style.ts";
 
 export type { Baseline, Example, Metric, Spec, Spectrogram, Timing };
 
-/** Everything that a report says. */
+/** The content of a report. */
 export interface ReportData {
-  /** The experiment, as it was run. */
+  /** The spec of the run. */
   readonly spec: Spec;
-  /** The device in words. */
+  /** The device's description. */
   readonly device: string;
-  /** Trained numbers of the model. */
+  /** Number of trained parameters of the model. */
   readonly parameters: number;
   /** The recordings. */
   readonly clips: {
-    /** Where they come from, to be read after "from", e.g. `the synthesised corpus`. */
+    /** Where they come from, to follow "from", e.g. `the synthesised corpus`. */
     readonly source: string;
     readonly training: number;
     readonly heldOut: number;
   };
-  /** The run so far, by step. */
+  /** The metrics so far, by step. */
   readonly metrics: readonly Metric[];
-  /** How fast it was, by step. */
+  /** The timings, by step. */
   readonly timings: readonly Timing[];
-  /** What needs no training, over the held-out clips; the first is compared with in the summary. */
+  /** Baselines without training, over the held-out clips; the summary compares with the first. */
   readonly baselines: readonly Baseline[];
-  /** Held-out clips, in the order in which they are shown. */
+  /** Held-out clips, in the order shown. */
   readonly examples: readonly Example[];
-  /** What a value of a spectrogram is, e.g. `standard deviations from the clip's mean`. */
+  /** The unit of a spectrogram's values, e.g. `standard deviations from the clip's mean`. */
   readonly units: string;
-  /** Files that were left out, and why. */
+  /** Skipped files, and why. */
   readonly skipped: readonly { readonly path: string; readonly reason: string }[];
-  /** What else a reader should know; one paragraph each. */
+  /** Further notes for the reader, one paragraph each. */
   readonly notes: readonly string[];
-  /** Versions of what took part, by name. */
+  /** Versions of software, by name. */
   readonly versions: Readonly<Record<string, string>>;
 }
 
 /**
- * The report as one HTML document that needs no network and no script.
- *
- * Spectrograms or masks whose sizes do not go together are a mistake in code and throw.
+ * The report as one HTML document without network access or scripts. Throws if sizes of spectrograms or
+ * masks do not match.
  */
 export function reportPage(data: ReportData): string {
   const { spec } = data;
@@ -119,7 +117,7 @@ function outcome({ metrics, timings }: Pick<ReportData, "metrics" | "timings">):
         best === undefined || metric.heldOutLoss! < best.heldOutLoss! ? metric : best,
       undefined,
     ),
-    // The middle one: the first steps wait for compilation.
+    // The median: the first steps wait for compilation.
     clipsPerSecond: speeds[Math.floor(speeds.length / 2)],
   };
 }
@@ -137,7 +135,7 @@ const lossOver = (spec: Spec): string =>
 const fidelityText = ({ fidelity }: Spec): string =>
   typeof fidelity === "string" ? fidelity : `${fidelity.from}, but for some points`;
 
-// The paragraph at the top. It says what the numbers say, also when the run went badly.
+// The summary at the top. It reports the result, also if the run went badly.
 function summary(data: ReportData): string {
   const { spec, clips, parameters, baselines } = data;
   const { steps, seconds, first, last } = outcome(data);
@@ -261,7 +259,7 @@ ${each.join("\n")}
 </section>`;
 }
 
-// The page of scores comes to be after this one.
+// The page of scores is written after this one.
 function downstream({ evaluation = { kind: "none" } }: Spec): string {
   if (evaluation.kind === "none") return "";
   const tasks = evaluation.kind === "synthetic"

@@ -1,5 +1,5 @@
-// A run's folder: only one process at a time writes it, an unfinished run is never overwritten by
-// accident, and its state can be read at any time, also after a kill.
+// A run's folder: only one process at a time writes it, an unfinished run is never overwritten by accident,
+// and its state can be read at any time, also after a kill.
 import * as E from "fp-ts/Either.js";
 import {
   ensureFolder,
@@ -12,32 +12,32 @@ import type { Spec } from "../specs/spec.ts";
 import { type Difference, differences, differenceText } from "../specs/difference.ts";
 import { latest, type Saved, savedSteps } from "./checkpoints.ts";
 
-/** What `run.json` says of a run. */
+/** The content of a run's `run.json`. */
 export interface RunRecord {
-  /** A run that says "running" and whose folder is not locked was killed. */
+  /** If "running" and the folder is not locked, the run was killed. */
   readonly state: "running" | "finished" | "stopped";
-  /** The device in words. */
+  /** The device's description. */
   readonly device: string;
-  /** The clips, as their source calls them: a run goes on with no others. */
+  /** The identity of the source of clips: a run only resumes with the same one. */
   readonly data: string;
-  /** When it was first started, as an ISO date. */
+  /** Start of the run, as an ISO date. */
   readonly began: string;
   /** Why it stopped. */
   readonly reason?: string;
-  /** Versions of what took part, by name. */
+  /** Versions of software, by name. */
   readonly versions: Readonly<Record<string, string>>;
-  /** Trained numbers of the model. */
+  /** Number of trained parameters. */
   readonly parameters?: number;
   /** Cost of one step; absent where the device does not report it. */
   readonly step?: StepCost;
-  /** Held-out loss of predicting each clip's mean; once the run is finished. */
+  /** Held-out loss of predicting each clip's mean; only for finished runs. */
   readonly baseline?: number;
 }
 
-/** What is known of a training step before it runs. */
+/** The cost of a training step, known before it runs. */
 export interface StepCost {
   readonly flops: number;
-  /** Most bytes of intermediate values held at once. */
+  /** Peak bytes of intermediate values. */
   readonly peakBytes: number;
 }
 
@@ -53,20 +53,20 @@ export type FolderError =
     readonly differences: readonly Difference[];
   }
   | {
-    /** The run that should go on is of another spec. */
+    /** The run to resume has another spec. */
     readonly _tag: "OtherSpec";
     readonly folder: string;
     readonly differences: readonly Difference[];
   }
   | { readonly _tag: "AllDamaged"; readonly folder: string; readonly damaged: readonly string[] };
 
-/** What a run starts from. */
+/** The starting point of a run. */
 export interface Prior {
-  /** The checkpoint to go on from; undefined for a start. */
+  /** The checkpoint to resume from; undefined for a new run. */
   readonly saved: Saved | undefined;
-  /** What `run.json` said, when a run goes on. */
+  /** The content of `run.json` when resuming. */
   readonly record: RunRecord | undefined;
-  /** What a user should know. */
+  /** Notes for the user. */
   readonly notes: readonly string[];
 }
 
@@ -78,7 +78,7 @@ const readJson = (path: string): unknown => {
   }
 };
 
-/** What `run.json` in a folder says; undefined where there is none that can be read. */
+/** The content of `run.json`; undefined if it cannot be read. */
 export const readRecord = (folder: string): RunRecord | undefined => {
   const json = readJson(`${folder}/run.json`);
   const states = ["running", "finished", "stopped"];
@@ -88,11 +88,11 @@ export const readRecord = (folder: string): RunRecord | undefined => {
     : undefined;
 };
 
-// Where a run was computed is no difference: it goes on anywhere, if not to the last bit.
+// The device may differ: a run resumes on any, though not bit for bit.
 const unlike = (there: unknown, spec: Spec): readonly Difference[] =>
   differences(there, JSON.parse(JSON.stringify(spec))).filter(({ path }) => path !== "device");
 
-/** Decides from what is in a folder whether a run may start, or go on, and from where. */
+/** Decides from the content of a folder whether a run may start or resume, and from where. */
 export const inspect = (
   folder: string,
   spec: Spec,
@@ -115,7 +115,7 @@ export const inspect = (
     : E.right({ saved, record, notes: damaged });
 };
 
-/** Whether a process is writing this folder. */
+/** Whether a process has locked this folder. */
 export const isBusy = (folder: string): boolean => {
   const file = lockFile(folder);
   if (file === undefined) return false;
@@ -126,7 +126,7 @@ export const isBusy = (folder: string): boolean => {
   }
 };
 
-/** Makes the folder this process's; gives what ends that. A kill ends it too. */
+/** Locks the folder for this process; gives the function that unlocks it. A kill unlocks it too. */
 export const lock = async (folder: string): Promise<E.Either<FolderError, () => void>> => {
   const made = await ensureFolder(folder)();
   if (E.isLeft(made)) return E.left({ _tag: "FolderUnwritable", error: made.left });
@@ -137,7 +137,7 @@ export const lock = async (folder: string): Promise<E.Either<FolderError, () => 
   return E.left({ _tag: "FolderBusy", folder });
 };
 
-// The system lets go of a lock when its process ends, however it ends.
+// The system releases a lock when its process ends, however it ends.
 const lockFile = (folder: string): Deno.FsFile | undefined => {
   try {
     return Deno.openSync(`${folder}/.lock`, { create: true, write: true });
@@ -146,7 +146,7 @@ const lockFile = (folder: string): Deno.FsFile | undefined => {
   }
 };
 
-// Where a file system has no locks, runs are not kept apart.
+// On a file system without locks, concurrent runs are not detected.
 const locked = (file: Deno.FsFile): boolean => {
   try {
     return file.tryLockSync(true);
@@ -155,7 +155,7 @@ const locked = (file: Deno.FsFile): boolean => {
   }
 };
 
-/** What a run writes into its folder. */
+/** Names that a run writes into its folder. */
 export const written: readonly string[] = [
   // First, so that no spec is ever next to the checkpoints of another.
   "checkpoints",
@@ -172,7 +172,7 @@ export const written: readonly string[] = [
   "evaluation",
 ];
 
-/** Whether something in a run's folder is there because of the run, by its name. */
+/** Whether a name in a run's folder belongs to the run. */
 export const isOfRun = (name: string): boolean =>
   written.includes(name) ||
   /^(\.lock|\.writable|failed-step-\d+\..*|.*\.(partial|new))$/.test(name);
@@ -185,7 +185,7 @@ const removeIfThere = (path: string): void => {
   }
 };
 
-/** Removes what an earlier run left in a claimed folder. */
+/** Deletes the files of an earlier run in a locked folder. */
 export const clear = (folder: string): E.Either<FileError, void> =>
   E.tryCatch(
     () => written.forEach((name) => removeIfThere(`${folder}/${name}`)),
@@ -211,7 +211,7 @@ const list = (of: readonly Difference[], words: readonly [string, string]): stri
     ...(of.length > most ? [`  and ${of.length - most} more fields`] : []),
   ].join("\n");
 
-/** Why a folder cannot be used for a run, in a sentence, with the differing fields under it. */
+/** Why a folder cannot be used for a run, in one sentence, followed by the differing fields. */
 export function folderErrorText(error: FolderError): string {
   switch (error._tag) {
     case "FolderUnwritable":

@@ -1,5 +1,5 @@
-// One training step: whole, or in parts whose gradients are accumulated here and, if several
-// processes share a batch, summed over all of them.
+// One training step: whole, or in parts whose gradients are accumulated and, if several processes share a
+// batch, summed over all of them.
 import * as E from "fp-ts/Either.js";
 import type { Machine, Values } from "../../backends/backend.ts";
 import type { Parameter } from "../../dsl/parameters.ts";
@@ -11,15 +11,15 @@ import type { Spec } from "../specs/spec.ts";
 /** How a run's batches are divided. */
 export interface Division {
   readonly processes: Processes;
-  /** Parts that each process computes one after the other. */
+  /** Parts that each process computes in sequence. */
   readonly accumulate: number;
 }
 
-/** Parts of a batch, over all processes. */
+/** Number of parts of a batch, over all processes. */
 export const partsOf = ({ processes, accumulate }: Division): number =>
   processes.share.of * accumulate;
 
-/** Why a spec's batch cannot be divided among processes, in words; undefined where it can. */
+/** Why a spec's batch cannot be divided among processes, in words; undefined if it can. */
 export const batchProblem = (
   { batch, accumulate }: Spec,
   { share: { of } }: Processes,
@@ -57,13 +57,13 @@ export const readParts = async (
 export interface Stepped {
   /** Loss of the whole batch before the update. */
   readonly loss: number;
-  /** Norm of its gradients before clipping, where they are clipped. */
+  /** Norm of its gradients before clipping; only with clipping. */
   readonly gradientNorm?: number;
-  /** What the loss was multiplied by, where it is scaled. */
+  /** The loss scale; only with loss scaling. */
   readonly lossScale?: number;
 }
 
-/** Makes step number `step` from this process's parts, together with the others. */
+/** Makes step `step` from this process's parts, together with the other processes. */
 export const makeStep = async (
   machine: Machine,
   trained: readonly Parameter[],

@@ -1,4 +1,4 @@
-// One pre-training run: from a source of clips and a spec to metrics, checkpoints and a report. All
+// One pre-training run: from a source of clips and a spec to metrics, checkpoints and a report. All side
 // effects of training are here; programs.ts makes the programs.
 import * as E from "fp-ts/Either.js";
 import { setImmediate } from "node:timers/promises";
@@ -41,30 +41,30 @@ import { missingState, notFinite, saveState, stateNames } from "./checkpoints.ts
 import { batchProblem, type Division, makeStep, partsOf, readParts } from "./step.ts";
 import version from "../../deno.json" with { type: "json" };
 
-/** What a run needs. */
+/** Arguments of a run. */
 export interface Run {
   readonly spec: Spec;
   readonly backend: Backend;
   /** The clips; the caller closes the source. */
   readonly source: Source;
   readonly folder: string;
-  /** Goes on from the latest checkpoint in the folder, where there is one. */
+  /** Resumes from the latest checkpoint in the folder, if there is one. */
   readonly resume?: boolean;
-  /** True once the user has asked to stop. */
+  /** Whether the user has asked to stop. */
   readonly interrupted: () => boolean;
-  /** Aborted then; without it clips that are being scored are all scored first. */
+  /** Aborted at the same time; without it, scoring in progress is finished first. */
   readonly signal?: AbortSignal;
-  /** The processes that share every batch; this one alone by default. Only the first writes files. */
+  /** The processes that share every batch; by default only this one. Only rank 0 writes files. */
   readonly processes?: Processes;
 }
 
-/** A run that ended before its last step, in words. */
+/** Why a run ended before its last step, in words. */
 export interface RunError {
   readonly _tag: "RunError";
   readonly message: string;
 }
 
-/** What a finished run reports; where processes share it, the first, as the others score nothing. */
+/** The result of a finished run; with several processes that of rank 0, as others score nothing. */
 export interface RunResult {
   readonly first: number;
   readonly last: number;
@@ -73,7 +73,7 @@ export interface RunResult {
 
 const fail = (message: string): E.Either<RunError, never> => E.left({ _tag: "RunError", message });
 
-/** Sets all that programs keep between steps to what it is before the first. */
+/** Initialises everything that programs keep between steps. */
 const begin = (
   machine: Machine,
   all: readonly Parameter[],
@@ -99,7 +99,7 @@ const begin = (
 
 /** Why a checkpoint was not written, in words. */
 interface Unsaved {
-  /** False when the numbers themselves are at fault. */
+  /** False if a value to be saved is not finite. */
   readonly finite: boolean;
   readonly why: string;
 }
@@ -114,8 +114,8 @@ const goesOn = ", and --resume goes on from it";
 
 /**
  * Trains, and writes `spec.json`, `run.json`, `metrics.jsonl`, `timing.jsonl`, `metrics.csv`,
- * `checkpoints`, `checkpoint.safetensors` and `report.html` into the run's folder, each file whole or
- * not at all. On the left, why it stopped early, in words.
+ * `checkpoints`, `checkpoint.safetensors` and `report.html` into the run's folder, each atomically. On the
+ * left, why it stopped early, in words.
  */
 export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> => {
   const { spec, source, folder, processes = alone } = run;
@@ -124,7 +124,7 @@ export const train = async (run: Run): Promise<E.Either<RunError, RunResult>> =>
   const claimed = processes.share.rank === 0 ? await lock(folder) : E.right(() => {});
   try {
     const prior = E.isLeft(claimed) ? claimed : inspect(folder, spec, run.resume ?? false);
-    // Nothing is written before all have read what is there.
+    // Nothing is written before all processes have inspected the folder.
     const wrong = await agreeOnError(
       processes,
       E.isLeft(prior) ? labelled(processes, folderErrorText(prior.left)) : undefined,
@@ -199,16 +199,16 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     savedStep === 0
       ? "there is no checkpoint yet"
       : `the checkpoint of step ${savedStep} is in ${folder}`;
-  /** The reason of an early end; the record says it, where it still can. */
+  /** Records the reason of an early end in run.json, if possible. */
   const recorded = async (message: string, resumable: boolean): Promise<string> => {
     const reason = `${message}; ${where()}${savedStep > 0 && resumable ? goesOn : ""}`;
     if (writes) await writeRecord(folder, { ...record, state: "stopped", reason });
     return reason;
   };
-  /** Ends the run early, for a reason that the others do not know yet. */
+  /** Ends the run early, for a reason that the other processes do not know yet. */
   const stop = async (message: string, resumable = true) =>
     await end(await recorded(message, resumable));
-  /** Writes the checkpoint of a step, unless it is there. */
+  /** Writes the checkpoint of a step, unless it exists. */
   const save = async (step: number): Promise<E.Either<Unsaved, void>> => {
     if (!writes || step === savedStep) return E.right(undefined);
     const values = await machine.read(stateNames(programs, spec));
@@ -221,12 +221,12 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     const table = E.isRight(written) ? await log.table() : written;
     return E.isLeft(table) ? E.left({ finite: true, why: fileErrorText(table.left) }) : table;
   };
-  /** Ends the run early between two steps, as all do, and saves what was done. */
+  /** Ends the run early between two steps, as all processes do, and saves a checkpoint. */
   const leave = async (step: number, message: string): Promise<E.Either<RunError, never>> => {
     const saved = await save(step);
     return fail(await recorded(E.isLeft(saved) ? `${message}; ${saved.left.why}` : message, true));
   };
-  /** Scores the held-out clips, and again with the averages where there are some, unless it is to end. */
+  /** Scores the held-out clips, and again with the averages if kept, unless interrupted. */
   const scored = async () => {
     const scores = await score(machine, spec.batch / parts, held, signal);
     if (scores === undefined) return undefined;
@@ -274,7 +274,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     let clipsBefore: readonly Float32Array[] | undefined;
     if (from < steps) coming = readParts(source, spec, division, from);
     for (let step = from; step < steps; step++) {
-      // Signals are heard between tasks of the event loop; an interpreter's step is only one task.
+      // Signals are only handled between tasks of the event loop; an interpreter's step is one task.
       await setImmediate();
       const asked = performance.now();
       const clips = await coming!;
@@ -390,7 +390,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
     const ended = await writeRecord(folder, { ...record, state: "finished", baseline });
     return E.isLeft(ended) ? fail(fileErrorText(ended.left)) : E.right(result);
   } finally {
-    // A source is not read once it is closed.
+    // Wait for the read in progress before the source is closed.
     await coming;
     bar.finish();
     log.close();
@@ -398,7 +398,7 @@ const trainIn = async (run: Run, prior: Prior): Promise<E.Either<RunError, RunRe
   }
 };
 
-/** What the kernels of a step take together. */
+/** The total cost of a step's kernels. */
 const stepCost = (
   machine: Machine,
   accumulate: number,

@@ -1,20 +1,19 @@
-// Recognises audio containers and checks that a file is whole. Decoders decode what they get and do
-// not report what is missing, so the size that a container states is compared with the actual
-// bytes.
+// Recognises audio containers and checks that files are complete. Decoders do not report missing data,
+// so the size stated in the container is compared with the actual number of bytes.
 
 /** The containers that recordings are read from. */
 export type Container = "wav" | "flac" | "ogg" | "mp3";
 
-/** The container that bytes begin like, by their content: names of files are not to be trusted. */
+/** The container of a file by its content; file names are not trusted. */
 export function containerOf(bytes: Uint8Array): Container | undefined {
   if (tag(bytes, 0) === "RIFF" && tag(bytes, 8) === "WAVE") return "wav";
   if (tag(bytes, 0) === "fLaC") return "flac";
   if (tag(bytes, 0) === "OggS") return "ogg";
-  // Eleven set bits begin a frame of MPEG audio; two more are its layer, of which 0 is no layer.
+  // An MPEG audio frame begins with eleven set bits; the next two are the layer, of which 0 is reserved.
   return bytes[0] === 0xff && bytes[1] >= 0xe0 && (bytes[1] & 0x06) !== 0 ? "mp3" : undefined;
 }
 
-/** The bytes without the ID3 tag that may stand before mp3 and flac. */
+/** The bytes without the ID3 tag that may precede mp3 and flac. */
 export function withoutId3(bytes: Uint8Array): Uint8Array {
   if (bytes.length < 10 || String.fromCharCode(...bytes.subarray(0, 3)) !== "ID3") return bytes;
   const size = bytes.subarray(6, 10).reduce((sum, byte) => sum * 128 + (byte & 0x7f), 0);
@@ -23,8 +22,8 @@ export function withoutId3(bytes: Uint8Array): Uint8Array {
 }
 
 /**
- * What is missing or wrong in a file, to be read after "it is damaged:", or nothing. Sizes are in
- * bytes.
+ * What is missing or wrong in a file, to follow "it is damaged: "; undefined for a sound file. Sizes are
+ * in bytes.
  */
 export function damage(container: Container, bytes: Uint8Array): string | undefined {
   switch (container) {
@@ -40,8 +39,8 @@ export function damage(container: Container, bytes: Uint8Array): string | undefi
 }
 
 /**
- * How many samples of each channel a file says that it holds, where it says so: a flac whose
- * frames are cut or do not match their checksums gives fewer.
+ * Samples per channel according to the file's header, if it states them: decoding a flac gives fewer
+ * when frames are truncated or fail their checksums.
  */
 export function promisedSamples(container: Container, bytes: Uint8Array): number | undefined {
   if (container !== "flac") return undefined;
@@ -50,8 +49,8 @@ export function promisedSamples(container: Container, bytes: Uint8Array): number
 }
 
 /**
- * A whole wav file with nothing but its format and its audio: the decoder does not know that chunks
- * of odd size are padded, and finds no audio after one.
+ * A complete wav file reduced to format and audio: the decoder does not skip the padding byte of chunks of
+ * odd size, and finds no audio after one.
  */
 export function plainWav(bytes: Uint8Array): Uint8Array {
   const chunks = wavChunks(bytes);
@@ -79,13 +78,13 @@ const cut = (what: string, promised: number, there: number): string =>
 
 interface Chunk {
   readonly name: string;
-  /** Where its content begins, its promised size, and how many bytes there are from there on. */
+  /** Offset of its content, its stated size, and the number of bytes from there to the end of the file. */
   readonly at: number;
   readonly size: number;
   readonly there: number;
 }
 
-// The chunks up to the audio, which is the last one; it is followed by nothing that is needed.
+// The chunks up to the audio chunk; nothing after it is needed.
 function wavChunks(bytes: Uint8Array): readonly Chunk[] {
   const chunks: Chunk[] = [];
   for (let at = 20; at <= bytes.length && chunks.at(-1)?.name !== "data";) {
@@ -96,7 +95,7 @@ function wavChunks(bytes: Uint8Array): readonly Chunk[] {
   return chunks;
 }
 
-// What a program that writes to a pipe leaves for a size it does not know.
+// Sizes written by programs that stream to a pipe and do not know the size.
 const unknownSize = (size: number) => size === 0 || size === 0xffffffff;
 
 function wavDamage(bytes: Uint8Array): string | undefined {
@@ -116,13 +115,13 @@ function wavDamage(bytes: Uint8Array): string | undefined {
     if (unknownSize(audio.size)) return undefined;
   } else if (audio.size === 0) return "its header says that it holds no audio";
   if (audio.size > audio.there) return cut("its audio", audio.size, audio.there);
-  // What comes after the audio is cut; the byte that pads odd audio is often left out.
+  // Anything after the audio is cut off; the padding byte after audio of odd size is often missing.
   return !unknownSize(promised) && promised + 8 > bytes.length + audio.size % 2
     ? cut("the file", promised + 8, bytes.length)
     : undefined;
 }
 
-// Numbers that do not go together would be decoded to noise, or to more channels than fit memory.
+// Inconsistent numbers would decode to noise, or to more channels than fit in memory.
 function formatDamage(view: DataView, at: number): string | undefined {
   const kind = view.getUint16(at, true);
   const channels = view.getUint16(at + 2, true);
@@ -164,7 +163,7 @@ const oggTable = Uint32Array.from({ length: 256 }, (_, byte) => {
   return sum >>> 0;
 });
 
-// The checksum of a page, in which the field that holds it counts as zeros.
+// The checksum of a page, computed with zeros in the checksum field.
 function oggChecksum(page: Uint8Array): number {
   let sum = 0;
   for (let at = 0; at < page.length; at++) {
@@ -176,7 +175,7 @@ function oggChecksum(page: Uint8Array): number {
 
 // ---------------------------------------------------------------- mp3
 
-// Most encoders write the size of the stream into its first frame; without that, nothing is known.
+// Most encoders write the stream's size into the first frame; without it nothing can be checked.
 function mp3Damage(bytes: Uint8Array): string | undefined {
   const version1 = (bytes[1] & 0x08) !== 0;
   const mono = (bytes[3] & 0xc0) === 0xc0;

@@ -1,5 +1,5 @@
 // Decodes one recording to mono samples: container, integrity, decoding, resampling. Decoders are
-// WebAssembly and read files from anywhere, so this runs in a separate process
+// WebAssembly modules that read untrusted files, so this runs in a separate process
 // (decoder_process.ts), whose engine checks their memory accesses.
 import decodeAudio from "audio-decode";
 import libsamplerate from "libsamplerate";
@@ -9,13 +9,13 @@ import type { Wanted } from "./decoder_protocol.ts";
 import { containerOf, damage, plainWav, promisedSamples, withoutId3 } from "./container.ts";
 import { reasonOf } from "../../io/reason.ts";
 
-/** What decodes one recording after the other. */
+/** Decodes one recording at a time. */
 export type Decode = (
   file: Uint8Array,
   wanted: Wanted,
 ) => Promise<E.Either<RecordingError, Float32Array>>;
 
-/** A decoder that keeps what it needs for more recordings of the same rate. */
+/** A decoder that caches its resamplers by rate. */
 export const decoder = (): Decode => {
   const resample = resampler();
   return async (file, { rate: to, shortest }) => {
@@ -51,7 +51,7 @@ export const decoder = (): Decode => {
     const mono = meanOf(channels);
     const bad = mono.findIndex((sample) => !(Math.abs(sample) <= loudestSample));
     if (bad >= 0) {
-      // The mean of finite samples need not be finite.
+      // The mean of finite samples may overflow.
       const seconds = bad / rate, samples = channels.map((channel) => channel[bad]);
       return samples.every(Number.isFinite)
         ? E.left({ _tag: "TooLoud", seconds, sample: samples.reduce(larger) })
@@ -73,8 +73,8 @@ function meanOf(channels: readonly Float32Array[]): Float32Array {
 
 type Resample = (samples: Float32Array, rate: number, to: number) => Promise<Float32Array>;
 
-// A converter costs as much to make as a second of audio to convert, so each pair of rates keeps its
-// own; it forgets one recording before the next as long as it is given them whole.
+// Creating a resampler costs as much as resampling a second of audio, so one is cached for each pair of
+// rates; its state does not leak into the next recording if each is passed whole.
 function resampler(): Resample {
   const { create, ConverterType } = libsamplerate;
   const options = { converterType: ConverterType.SRC_SINC_MEDIUM_QUALITY };
@@ -82,7 +82,7 @@ function resampler(): Resample {
   return async (samples, rate, to) => {
     if (rate === to) return samples;
     const length = Math.round(samples.length * to / rate);
-    // The filter's tail falls on silence, so that the end comes out whole.
+    // Silence is appended to flush the filter's tail.
     const padded = new Float32Array(samples.length + Math.ceil(rate / 20));
     padded.set(samples);
     if (Math.max(padded.length, length + to) > wholeLimit) {
@@ -100,5 +100,5 @@ function resampler(): Resample {
   };
 }
 
-// Longer recordings are passed through in pieces, which leaves something of them in a converter.
+// Longer recordings are resampled in pieces, which leaves state in the resampler.
 const wholeLimit = 1_000_000;

@@ -1,5 +1,5 @@
-// Client of the decoder process, one process for each thread that decodes: compute code may run in
-// an engine without WebAssembly bounds checks (decision 15), decoders of foreign files may not.
+// Client of the decoder process, one process per decoding thread: the engine of compute code may run
+// without WebAssembly bounds checks (decision 15), that of decoders of untrusted files must not.
 import * as E from "fp-ts/Either.js";
 import { flagsVariable } from "../../../backends/wasm/engine.ts";
 import { answerNumbers, greeting, type Wanted } from "./decoder_protocol.ts";
@@ -9,7 +9,7 @@ interface Decoder {
   readonly child: Deno.ChildProcess;
   readonly input: WritableStreamDefaultWriter<Uint8Array>;
   readonly output: ReadableStreamBYOBReader;
-  /** Whether its greeting has been read. */
+  /** Whether its handshake has been read. */
   began: boolean;
 }
 
@@ -30,7 +30,7 @@ const start = (): Decoder => {
   };
 };
 
-/** As many bytes as are asked for; undefined where the process ended before. */
+/** Reads exactly `length` bytes; undefined if the process ended before. */
 const read = async (
   { output }: Decoder,
   length: number,
@@ -87,7 +87,7 @@ export const killDecoder = (pid: number | undefined = running?.child.pid): void 
   try {
     Deno.kill(pid, "SIGKILL");
   } catch {
-    // It has just ended.
+    // It has just exited.
   }
 };
 
@@ -95,8 +95,7 @@ let before: Promise<unknown> = Promise.resolve();
 
 const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => {
   let end: Deno.CommandStatus | undefined;
-  // It may have been killed for a reason that has nothing to do with this file: that is seen by its
-  // ending a second time.
+  // The process may have been killed for a reason unrelated to this file, so one retry.
   for (let attempt = 0; attempt < 2; attempt++) {
     if (running === undefined) report((running = start()).child.pid);
     running.child.ref();
@@ -109,7 +108,7 @@ const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => 
     const { began } = running;
     running = undefined;
     report(undefined);
-    // No file is to blame for that.
+    // Ended before the handshake, so not because of a file.
     if (!began && end.signal === null) {
       throw new Error(
         `the process that decodes recordings ended ${describe(end)} before it began; ` +
@@ -123,7 +122,7 @@ const decodeNow = async (file: Uint8Array, wanted: Wanted): Promise<Decoded> => 
 const describe = ({ code, signal }: Deno.CommandStatus): string =>
   signal === null ? `with status ${code}` : `by ${signal}`;
 
-/** Decodes a recording in a process of its own, after those that were asked for before. */
+/** Decodes a recording in the decoder process, after all earlier requests. */
 export const decodeElsewhere = (
   file: Uint8Array,
   wanted: Wanted,

@@ -1,10 +1,10 @@
-// The decoder process: reads recordings from standard input, one after the other, and writes their
-// samples, or an error, to standard output. It has no permissions, and ends when its input does.
+// The decoder process: reads recordings from standard input, one at a time, and writes their samples or
+// an error to standard output. It has no permissions, and exits at the end of its input.
 import * as E from "fp-ts/Either.js";
 import { decoder } from "./decode.ts";
 import { greeting, requestNumbers } from "./decoder_protocol.ts";
 
-/** Reads as many bytes as there is room for; false where the input ends. */
+/** Fills `into`; false at the end of the input. */
 const readAll = (into: Uint8Array): boolean => {
   for (let done = 0; done < into.length;) {
     const count = Deno.stdin.readSync(into.subarray(done));
@@ -44,7 +44,7 @@ const serve = async (): Promise<void> => {
 };
 
 if (import.meta.main) {
-  // What decoders have to say is not an answer.
+  // Standard output is for answers only.
   console.log = console.info = console.debug = console.error;
   // A terminal signals all its processes. The parent decides when this one ends.
   const signals: readonly Deno.Signal[] = Deno.build.os === "windows"

@@ -1,18 +1,18 @@
 // The protocol between a decoder process and its client.
 
-/** What is asked of a decoder. */
+/** A decoding request. */
 export interface Wanted {
-  /** Samples per second of the result, in Hz. */
+  /** Sample rate of the result in Hz. */
   readonly rate: number;
-  /** The shortest recording that is of use, in seconds. */
+  /** Minimum length of a recording in seconds. */
   readonly shortest: number;
 }
 
-/** Numbers at the start of a request: bytes that follow, rate in Hz, shortest in seconds. */
+/** Numbers at the start of a request: bytes of the file that follows, rate in Hz, minimum seconds. */
 export const requestNumbers = 3;
 
-/** Numbers at the start of an answer: bytes of an error as JSON that follow, and samples after them. */
+/** Numbers at the start of an answer: bytes of an error as JSON, and the number of samples after it. */
 export const answerNumbers = 2;
 
-/** Bytes that a process writes before it reads. */
+/** Length in bytes of the handshake that the process writes when it is ready. */
 export const greeting = 1;

@@ -1,11 +1,11 @@
-// Errors of single recordings, and limits on what is read of one.
+// Errors of single recordings, and limits on recordings.
 
-/** The rates that are read, in Hz. */
+/** Supported sample rates in Hz. */
 export const recordingRates = { least: 1000, most: 768_000 } as const;
 
 /**
- * The largest sample that is read, where sounds go from -1 to 1. Beyond some 10¹⁷ the power of a frame is
- * more than float32 can hold, and what is as loud as that was never a sound.
+ * The largest accepted sample magnitude; sound is nominally within -1 to 1. Above about 10¹⁷ the power of
+ * a frame overflows float32, and no recording is as loud as that.
  */
 export const loudestSample = 1e15;
 
@@ -21,7 +21,7 @@ export type RecordingError =
   | { readonly _tag: "NotFinite"; readonly seconds: number }
   | { readonly _tag: "TooLoud"; readonly seconds: number; readonly sample: number };
 
-/** Why one recording could not be used, in words that follow its path. */
+/** Why one recording could not be used, to follow its path. */
 export function recordingErrorText(error: RecordingError): string {
   switch (error._tag) {
     case "Unreadable":

@@ -1,8 +1,8 @@
 // The discrete Fourier transform of any length on the CPU, in float64, for spectrograms that are
-// computed ahead of training. A length is split into its prime factors (and fours), so 400 costs as
-// much as 512.
+// computed ahead of training. A length is split into its prime factors (and fours), so 400 costs about
+// as much as 512.
 
-/** Transforms in place of what is given: `re + i·im`, both as long as the transform. */
+/** Transforms `re + i·im` in place; both have the transform's length. */
 export type Fourier = (re: Float64Array, im: Float64Array) => void;
 
 const factorsOf = (size: number): readonly number[] => {
@@ -17,7 +17,7 @@ const factorsOf = (size: number): readonly number[] => {
   return factors;
 };
 
-/** The transform of a length from 1: `X[k] = Σ x[n]·exp(-2πi·kn / size)`. Not to be used twice at once. */
+/** The transform of any length from 1: `X[k] = Σ x[n]·exp(-2πi·kn / size)`. Not reentrant. */
 export const fourier = (size: number): Fourier => {
   const factors = factorsOf(size);
   const cos = Float64Array.from({ length: size }, (_, k) => Math.cos(2 * Math.PI * k / size));
@@ -26,8 +26,8 @@ export const fourier = (size: number): Fourier => {
   const largest = Math.max(1, ...factors);
   const partRe = new Float64Array(largest), partIm = new Float64Array(largest);
 
-  // One pass of Stockham's form: a transform of `n` points, `stride` of them side by side, becomes `p`
-  // transforms of `n / p` points, and everything comes to lie in order.
+  // One pass of Stockham's autosort algorithm: `stride` interleaved transforms of `n` points become `p`
+  // transforms of `n / p` points each.
   const pass = (
     p: number,
     n: number,
@@ -64,7 +64,7 @@ export const fourier = (size: number): Fourier => {
           toIm[out] = ai + bi;
           put(1, a - b, ai - bi);
         } else {
-          // Points k and p - k have the same cosines and opposite sines.
+          // Points k and p - k have equal cosines and opposite sines.
           const first = fromRe[at], firstIm = fromIm[at];
           let sum = first, sumIm = firstIm;
           for (let k = 1; k <= half; k++) {

@@ -1,20 +1,20 @@
-// Log-mel spectrograms on the CPU, in float64 and rounded once, by the definition in
-// models/frontend.ts, for recordings that are read ahead of training. They do not depend on the
-// training device, so a cached one serves every device.
+// Log-mel spectrograms on the CPU, in float64 and rounded once, as defined in models/frontend.ts, for
+// recordings that are read ahead of training. They do not depend on the training device, so a cached
+// spectrogram serves every device.
 import { type FrontEnd, hann, logEpsilon, melFilters } from "../../../models/frontend.ts";
 import { type LogMel, reflectedAt } from "./spectrogram.ts";
 import { fourier } from "./fft.ts";
 
-/** The spectrogram of a clip's samples, which are mono at the front end's rate: 1 + ⌊samples / hop⌋ frames. */
+/** The spectrogram of mono samples at the front end's rate: 1 + ⌊samples / hop⌋ frames. */
 export type Extract = (samples: Float32Array) => LogMel;
 
-/** A front end, ready to be used again and again; not twice at once. */
+/** The extractor of a front end; not reentrant. */
 export const logMelOnHost = (front: FrontEnd): Extract => {
   const { fft, hop, mels } = front;
   const bins = Math.floor(fft / 2) + 1, margin = Math.floor(fft / 2);
   const window = hann(front), transform = fourier(fft);
   const re = new Float64Array(fft), im = new Float64Array(fft), power = new Float64Array(2 * bins);
-  // Of each band the first bin that it takes from, and its weights.
+  // The first bin of each band, and its weights.
   const filters = melFilters(front);
   const bands = Array.from({ length: mels }, (_, band) => {
     const weights = Float64Array.from({ length: bins }, (_, bin) => filters[bin * mels + band]);
@@ -37,7 +37,7 @@ export const logMelOnHost = (front: FrontEnd): Extract => {
   return (samples) => {
     const frames = 1 + Math.floor(samples.length / hop);
     const values = new Float32Array(frames * mels);
-    // Two real frames are one complex one; their spectra are its symmetric and antisymmetric parts.
+    // Two real frames are transformed as one complex frame and separated by symmetry.
     for (let frame = 0; frame < frames; frame += 2) {
       fill(re, samples, frame * hop - margin);
       if (frame + 1 < frames) fill(im, samples, (frame + 1) * hop - margin);

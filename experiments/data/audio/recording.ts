@@ -1,5 +1,5 @@
-// Recordings: lists those in a folder, and reads one as mono samples at one rate. A file that
-// cannot be used is reported with its reason, and a damaged one is never used as if it were whole.
+// Recordings: lists those in a folder, and reads one as mono samples at one rate. An unusable file is
+// reported with its reason; a damaged one is never used in part.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import type { RecordingError } from "./errors.ts";
@@ -7,13 +7,13 @@ import { decodeElsewhere } from "./decoder_client.ts";
 import type { Wanted } from "./decoder_protocol.ts";
 import { reasonOf } from "../../io/reason.ts";
 
-/** Samples per second of what is read here, in Hz. */
+/** Default sample rate in Hz. */
 export const recordingRate = 16000;
 
-/** The shortest recording that is of use, in seconds: one window of a spectrogram. */
+/** Minimum length of a recording in seconds: one window of a spectrogram. */
 export const shortestRecording = 0.025;
 
-/** Why a folder gives no recordings. */
+/** Why a folder has no usable recordings. */
 export type AudioError =
   | { readonly _tag: "NoFolder"; readonly folder: string }
   | { readonly _tag: "NotAFolder"; readonly folder: string }
@@ -21,9 +21,9 @@ export type AudioError =
   | { readonly _tag: "NoRecordings"; readonly folder: string };
 
 /**
- * The recordings in a folder and the folders in it, by their names (wav, flac, ogg, oga, mp3),
- * relative to the folder and sorted by code unit, so that the order is the same on every machine.
- * Links are followed, to each folder once.
+ * The recordings in a folder and its subfolders, by file extension (wav, flac, ogg, oga, mp3), as paths
+ * relative to the folder, sorted by code unit, so that the order is the same on every machine. Links are
+ * followed; each folder is visited once.
  */
 export const listRecordings =
   (folder: string): TaskEither<AudioError, readonly string[]> => async () => {
@@ -55,9 +55,9 @@ export const listRecordings =
   };
 
 /**
- * The samples of one wav, flac, ogg or mp3 file of any rate and channel count: mono, the mean of
- * the channels, at `rate` Hz. Files shorter than `shortest` seconds are an error. It is decoded in a
- * process of its own; where none can be started, that is thrown.
+ * The samples of one wav, flac, ogg or mp3 file of any rate and channel count: mono (the mean of the
+ * channels) at `rate` Hz. A file shorter than `shortest` seconds is an error. It is decoded in a separate
+ * process; throws if that cannot be started.
  */
 export const decodeRecording = (
   bytes: Uint8Array,
@@ -65,7 +65,7 @@ export const decodeRecording = (
 ): TaskEither<RecordingError, Float32Array> =>
 () => decodeElsewhere(bytes, { shortest, rate });
 
-/** Why a folder gives no recordings, in one sentence. */
+/** Why a folder has no usable recordings, in one sentence. */
 export function audioErrorText(error: AudioError): string {
   switch (error._tag) {
     case "NoFolder":
@@ -90,7 +90,7 @@ async function isFolder(path: string): Promise<boolean> {
   try {
     return (await Deno.stat(path)).isDirectory;
   } catch {
-    return false; // A link to nothing: if it is named like a recording, reading it says so.
+    return false; // A dangling link: if it has a recording's extension, reading it reports the error.
   }
 }
 

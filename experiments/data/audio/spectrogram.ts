@@ -24,7 +24,7 @@ export const standardised = ({ frames, mels, values }: LogMel): LogMel => {
   return { frames, mels, values: values.map((value) => (value - mean) / deviation) };
 };
 
-/** `length` frames from `start`; a clip that is too short is repeated along time. */
+/** `length` frames from `start`; a shorter clip is repeated along time. */
 export const crop = (
   { frames, mels, values }: LogMel,
   start: number,

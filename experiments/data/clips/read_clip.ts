@@ -1,5 +1,5 @@
-// Reads one recording as a crop of its standardised spectrogram: reads, decodes, transforms,
-// caches. The reader threads run it; it knows nothing of sampling or batches.
+// Reads one recording as a crop of its standardised spectrogram: reads, decodes, transforms, caches. Runs
+// in the reader threads; independent of sampling and batches.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { decodeRecording } from "../audio/recording.ts";
@@ -18,28 +18,28 @@ export interface Place {
   readonly stretch?: { readonly offset: number; readonly size: number };
 }
 
-/** What is read: recordings, or spectrograms that were computed before. */
+/** What the files hold: audio, or precomputed spectrograms. */
 export type RecordingKind = "audio" | "log-mel";
 
-/** What reading a recording came to. */
+/** The result of reading a recording. */
 export type Read =
   | { readonly _tag: "Values"; readonly values: Float32Array<ArrayBuffer> }
-  /** It cannot be used. */
+  /** The recording is unusable. */
   | { readonly _tag: "Bad"; readonly reason: string }
-  /** It was there and is not, so nothing can be said of it. */
+  /** The file existed when it was listed and does not now; this says nothing about the recording. */
   | { readonly _tag: "Gone"; readonly path: string; readonly reason: string };
 
-/** Bytes of the largest recording that is read: it is decoded whole, in memory. */
+/** Maximum size of a recording in bytes: it is decoded whole, in memory. */
 export const largest = 2 ** 29;
 
 /** A reader of recordings. */
 export type MemberReader = (
   place: Place,
-  /** Where the crop begins, as a part of the starts that there are. */
+  /** Start of the crop, as a fraction of the possible starts. */
   at: number,
 ) => Promise<Read>;
 
-/** A reader that makes crops of `frames` frames; not to be called again before it answered. */
+/** A reader of crops of `frames` frames; not reentrant. */
 export const memberReader = (
   form: RecordingKind,
   frontEnd: FrontEnd,
@@ -70,7 +70,7 @@ export const memberReader = (
   };
 };
 
-/** The spectrogram in a .npy file: time-major, `[frames, mels]`; axes of size 1 before them are passed over. */
+/** The spectrogram in a .npy file: time-major, `[frames, mels]`; leading axes of size 1 are ignored. */
 export const logMelArray = (bytes: Uint8Array, mels: number): E.Either<string, LogMel> => {
   const parsed = npyArray(bytes);
   if (E.isLeft(parsed)) return parsed;

@@ -1,5 +1,5 @@
 // Recordings in files and archives, read by threads: shared by folders, tasks and shards once their
-// members are known.
+// members are listed.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { unlessEnded } from "../../io/interrupt.ts";
@@ -10,11 +10,11 @@ import type { DataError, Skipped } from "./source.ts";
 import { storedBytes } from "./spectrogram_cache.ts";
 import { withoutSlash } from "../../io/files.ts";
 
-/** Where spectrograms are kept, and how much. */
+/** Where spectrograms are cached, and how many. */
 export interface StoreSpec {
-  /** A folder; it need not be there, and may be removed at any time. */
+  /** A folder; it need not exist, and may be deleted at any time. */
   readonly path: string;
-  /** No more is kept once there are so many bytes × 10⁹ in it. */
+  /** Size limit of the cache, in 10⁹ bytes. */
   readonly gigabytes: number;
 }
 
@@ -24,17 +24,17 @@ export interface ReadingOptions {
   /** Frames of a crop. */
   readonly frames: number;
   readonly store?: StoreSpec;
-  /** Threads that read; what is read does not depend on it. */
+  /** Number of reader threads; does not affect what is read. */
   readonly threads?: number;
-  /** Processes that fill the same store. */
+  /** Number of processes that fill the same cache. */
   readonly sharing?: number;
 }
 
-/** What is known of recordings before any is read. */
+/** Recordings as listed, before any is read. */
 export interface Members {
-  /** Where they come from, to be read after "from". */
+  /** Where they come from, to follow "from". */
   readonly describe: string;
-  /** A text that differs wherever there are others, or in another order. */
+  /** A fingerprint: differs for other recordings or another order. */
   readonly print: string;
   readonly form: RecordingKind;
   readonly count: number;
@@ -43,7 +43,7 @@ export interface Members {
   readonly skipped: readonly Skipped[];
 }
 
-/** The threads that read recordings of a form; they share what room is left in the store. */
+/** The reader threads for one form of recordings; they share the remaining room in the cache. */
 export const readingPool = (form: RecordingKind, options: ReadingOptions): Pool => {
   const { frontEnd, frames, store, threads = usualThreads(), sharing = 1 } = options;
   const kept = store === undefined ? {} : {
@@ -55,7 +55,7 @@ export const readingPool = (form: RecordingKind, options: ReadingOptions): Pool 
   return openPool({ form, frontEnd, frames, ...kept }, threads);
 };
 
-/** Members as recordings; `pool` is closed with them. What is read is not waited for after `signal`. */
+/** Members as recordings; closing them closes `pool`. After `signal`, reads in progress are abandoned. */
 export const inFiles = (members: Members, pool: Pool, signal?: AbortSignal): Recordings => ({
   ...members,
   read: async (wanted) => {
@@ -80,7 +80,7 @@ export const inFiles = (members: Members, pool: Pool, signal?: AbortSignal): Rec
   close: pool.close,
 });
 
-/** Files of a folder, by their paths in it. */
+/** Files of a folder, by their paths relative to it. */
 export const folderMembers = async (
   describe: string,
   folder: string,

@@ -8,7 +8,7 @@ export interface Pool {
   readonly close: () => void;
 }
 
-/** As many threads as there are processors but one, which computes; at least one and at most 16. */
+/** Default number of threads: one per processor except one for computing; from 1 to 16. */
 export const usualThreads = (processors: number = navigator.hardwareConcurrency): number =>
   Math.max(1, Math.min(16, processors - 1));
 
@@ -22,7 +22,7 @@ interface Waiting {
 // will do in that time; what it made waits in memory.
 const mostOpen = 128;
 
-/** Starts threads; until they are closed the process does not end. */
+/** Starts threads, which keep the process alive until closed. */
 export const openPool = (
   settings: Omit<Settings, "decoders" | "thread">,
   threads: number = usualThreads(),
@@ -44,7 +44,7 @@ export const openPool = (
       const next = queue.shift();
       if (next !== undefined) give(next);
     };
-    // A mistake of ours, or a machine without memory; the question is not to wait for ever.
+    // A bug, or a machine without memory; pending questions must not wait forever.
     worker.onerror = (event) => {
       event.preventDefault();
       const error = new Error(`a thread that reads recordings ended: ${event.message}`);

@@ -1,26 +1,25 @@
 /// <reference lib="deno.worker" />
-// A reader thread: reads recordings ahead of training, one at a time, as reader_pool.ts requests
-// them.
+// A reader thread: reads recordings ahead of training, one at a time, as requested by reader_pool.ts.
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { onDecoder } from "../audio/decoder_client.ts";
 import { type MemberReader, memberReader, type Place, type RecordingKind } from "./read_clip.ts";
 import { indexShard } from "./shard_index.ts";
 import { openStore } from "./spectrogram_cache.ts";
 
-/** What is the same for all readings of a worker. */
+/** Settings of a worker, the same for all its questions. */
 export interface Settings {
   readonly form: RecordingKind;
   readonly frontEnd: FrontEnd;
   /** Frames of a crop. */
   readonly frames: number;
-  /** Where a thread says, at its number, which process decodes for it; 0 is none. */
+  /** Each thread stores the id of its decoder process at its index; 0 is none. */
   readonly decoders: Int32Array<SharedArrayBuffer>;
   readonly thread: number;
-  /** The folder of the store, if there is one, and the bytes that this thread may keep in it. */
+  /** The folder of the cache, if there is one, and the bytes that this thread may add to it. */
   readonly store?: { readonly path: string; readonly room: number };
 }
 
-/** What a worker is asked. */
+/** A request to a worker. */
 export type Question =
   | { readonly kind: "settings"; readonly settings: Settings }
   | {
@@ -53,7 +52,7 @@ const answer = async (question: Question): Promise<readonly [unknown, readonly A
   }
 };
 
-// Questions wait for the one before.
+// Questions are answered one at a time.
 let before: Promise<void> = Promise.resolve();
 self.onmessage = ({ data }: MessageEvent<Question>) => {
   before = before.then(async () => {

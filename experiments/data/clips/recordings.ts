@@ -1,5 +1,5 @@
-// Recordings by number, readable in any order: the input of the sampler, wherever they are stored.
-// The in-memory kind is here; reader.ts has the one for files and archives.
+// Recordings by index, readable in any order: the input of the sampler, wherever they are stored. The
+// in-memory implementation is here; reader.ts has the one for files and archives.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { logMelOnHost } from "../audio/log_mel.ts";
@@ -8,27 +8,27 @@ import { isEnded } from "../../io/interrupt.ts";
 import type { DataError, Skipped } from "./source.ts";
 import { contentKey } from "./spectrogram_cache.ts";
 
-/** Which part of which recording is wanted. */
+/** A crop of a recording. */
 export interface Crop {
-  /** The number of the recording. */
+  /** The index of the recording. */
   readonly recording: number;
-  /** Where it begins: a part, from 0 to below 1, of the starts that there are. */
+  /** Its start, from 0 to below 1, as a fraction of the possible starts. */
   readonly at: number;
 }
 
 /** Recordings, open for reading. */
 export interface Recordings {
-  /** Where they come from, to be read after "from". */
+  /** Where they come from, to follow "from". */
   readonly describe: string;
-  /** A text that differs wherever there are others, or in another order. */
+  /** A fingerprint: differs for other recordings or another order. */
   readonly print: string;
   readonly count: number;
   readonly nameOf: (recording: number) => string;
-  /** What was found not to be usable while they were listed. */
+  /** Recordings found unusable while listing. */
   readonly skipped: readonly Skipped[];
   /**
-   * The crops that are wanted, in order: standardised log-mel values, `frames × mels`; on the left,
-   * why a recording cannot be used. What comes is the same whatever was read before.
+   * The requested crops, in order: standardised log-mel values, `frames × mels`; on the left, why a
+   * recording is unusable. Results do not depend on earlier reads.
    */
   readonly read: (
     wanted: readonly Crop[],
@@ -37,17 +37,17 @@ export interface Recordings {
 }
 
 /**
- * The frame at which a crop of `frames` begins, of a recording of `all`: `at` is a part of the starts
- * that there are. As published, the last possible start is never drawn.
+ * The first frame of a crop of `frames` frames in a recording of `all`; `at` is a fraction of the possible
+ * starts. As published, the last possible start is never drawn.
  */
 export const startOf = (all: number, at: number, frames: number): number =>
   Math.floor(at * Math.max(1, all - frames));
 
-/** A crop of `frames` frames; a recording that is too short is repeated. */
+/** A crop of `frames` frames; a shorter recording is repeated. */
 export const cropAt = (of: LogMel, at: number, frames: number): Float32Array =>
   crop(of, startOf(of.frames, at, frames), frames);
 
-/** What stands for a list of texts. */
+/** A fingerprint of a list of texts. */
 export const printOf = async (texts: readonly string[]): Promise<string> =>
   (await contentKey(new TextEncoder().encode(texts.join("\n")))).slice(0, 12);
 
@@ -59,8 +59,8 @@ export interface Clip {
 }
 
 /**
- * Sounds in memory as recordings, of which crops of `frames` frames are read. Undefined where `signal` is
- * aborted before all are ready.
+ * Sounds in memory as recordings, read as crops of `frames` frames. Undefined if `signal` is aborted before
+ * all spectrograms are computed.
  */
 export const inMemory = async (
   describe: string,

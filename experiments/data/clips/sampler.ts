@@ -1,22 +1,22 @@
-// The sampler: which recordings are held out, a shuffle for each pass, and a crop for each use. All
-// of it follows from the seed and the number of the use, never from what was read before, so that a
-// run can resume anywhere and several processes read their shares of the same batches. A recording
-// that turns out to be unusable is replaced by another, chosen by seed and use.
+// The sampler: which recordings are held out, a shuffle for each pass, and a crop for each use. All of
+// it is a function of the seed and the index of the use, never of earlier reads, so that a run can
+// resume anywhere and several processes read their shares of the same batches. A recording that turns
+// out to be unusable is replaced by another, chosen by seed and use.
 import * as E from "fp-ts/Either.js";
 import { draw, shuffled } from "../../io/random.ts";
 import type { Recordings } from "./recordings.ts";
 import type { DataError, HeldOut, Skipped, Source } from "./source.ts";
 
-/** What an order is made from. */
+/** Options of the sampler. */
 export interface OrderOptions {
   readonly seed: number;
-  /** Numbers in a crop: frames × mels. */
+  /** Size of a crop: frames × mels. */
   readonly size: number;
-  /** Share of the recordings that is never trained on, between 0 and 1; at least one is held out. */
+  /** Share of the recordings that is held out, between 0 and 1; at least one is. */
   readonly heldOutFraction: number;
-  /** The most that may be skipped, as a share of all. */
+  /** Maximum share of all recordings that may be skipped. */
   readonly skippedFraction: number;
-  /** Hears how many recordings of how many were looked at before the first batch. */
+  /** Called with the number of recordings read before the first batch, and how many there are to read. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -26,10 +26,10 @@ export const readFirst = 4096;
 // The purpose of a random number, which its key depends on in addition to the seed.
 const purposes = { heldOut: 0, crop: 1, pass: 2, replacement: 3 };
 
-// Read at once, where no batch says how many.
+// Recordings read at once before training.
 const stretch = 64;
 
-/** Recordings as a source. Closing it closes them, and so does an error here. */
+/** Recordings as a source. Closing it closes them; an error here closes them too. */
 export const orderedSource = async (
   recordings: Recordings,
   options: OrderOptions,
@@ -66,7 +66,7 @@ async function open(
       skipped: skipped(),
     });
 
-  // ---------------------------------------------------------------- what is held out
+  // ---------------------------------------------------------------- held out
 
   const order = shuffled(count, seed, purposes.heldOut);
   const heldCount = Math.max(1, Math.min(count - 1, Math.round(count * heldOutFraction)));
@@ -95,13 +95,13 @@ async function open(
   for (const recording of order) {
     if (held.size < heldOut.length && !bad.has(recording)) held.add(recording);
   }
-  // Where all were read, those that are not usable are no part of any pass.
+  // Recordings known to be unusable are in no pass.
   const training = order.filter((recording) => !held.has(recording) && !bad.has(recording));
   if (heldOut.length === 0 || training.length === 0) return tooFew();
   const error = tooMany();
   if (error !== undefined) return E.left(error);
 
-  // ---------------------------------------------------------------- what is trained on
+  // ---------------------------------------------------------------- training
 
   let last: { readonly pass: number; readonly order: readonly number[] } | undefined;
   const orderOf = (pass: number): readonly number[] => {
@@ -110,7 +110,7 @@ async function open(
     }
     return last.order;
   };
-  // The first choice of a use is its place in the pass; later ones stand in where it is not usable.
+  // The first attempt of a use is its position in the pass; later ones replace an unusable recording.
   const choice = (use: number, attempt: number): number => {
     const n = training.length;
     return training[

@@ -1,6 +1,5 @@
-// Indexes a tar archive by reading headers and seeking over contents, so that members can be read
-// in any order afterwards. A truncated or damaged shard gives the members before the damage, and is
-// reported.
+// Indexes a tar archive by reading headers and seeking over contents, so that members can be read in any
+// order afterwards. A truncated or damaged shard gives the members before the damage, and is reported.
 import * as E from "fp-ts/Either.js";
 import { plain, quoted } from "../../../backends/runtime/text.ts";
 import { irregular } from "../../io/regular_files.ts";
@@ -9,16 +8,16 @@ import { reasonOf } from "../../io/reason.ts";
 
 /** The members of a shard. */
 export interface ShardIndex {
-  /** Their names, each followed by a line end. */
+  /** Their names, each followed by a newline. */
   readonly names: string;
-  /** The byte at which the content of each begins, and how long it is. */
+  /** Offset in bytes of each member's content. */
   readonly offsets: Float64Array<ArrayBuffer>;
   readonly sizes: Float64Array<ArrayBuffer>;
-  /** What is wrong from some point on, in words that follow the shard's path. */
+  /** What is wrong from some offset on, to follow the shard's path. */
   readonly problem?: string;
 }
 
-/** Bytes of the longest name that is read. */
+/** Maximum length of a name in bytes. */
 const longest = 2 ** 16;
 
 /** The members of a shard whose names match, or why it cannot be read. */

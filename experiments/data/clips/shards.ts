@@ -1,5 +1,5 @@
-// Shards: tar archives of recordings or spectrograms, as WebDataset writes them, given by paths
-// with braces, `train-{000..127}.tar`, or by their folder.
+// Shards: tar archives of recordings or spectrograms, as written by WebDataset, given by paths with
+// braces, `train-{000..127}.tar`, or by their folder.
 import * as E from "fp-ts/Either.js";
 import { parseJson } from "../../../backends/runtime/json.ts";
 import { ensureFolder, writeWhole } from "../../io/files.ts";
@@ -12,12 +12,12 @@ import type { DataError, Skipped } from "./source.ts";
 import { contentKey } from "./spectrogram_cache.ts";
 import { reasonOf } from "../../io/reason.ts";
 
-/** The most paths that one pattern stands for. */
+/** Maximum number of paths of one pattern. */
 const mostPaths = 1_000_000;
 
 /**
- * The paths that a pattern stands for: `{000..127}` counts, with as many digits as are written;
- * `{a,b}` lists; both may stand several times, and in one another. On the left, what is wrong with it.
+ * Expands the braces of a pattern to paths: `{000..127}` counts, with as many digits as written;
+ * `{a,b}` lists; both may be repeated and nested. On the left, what is wrong with the pattern.
  */
 export const expandBraces = (pattern: string): E.Either<string, readonly string[]> => {
   const open = pattern.indexOf("{");
@@ -56,7 +56,7 @@ export const expandBraces = (pattern: string): E.Either<string, readonly string[
   }
   const paths: string[] = [];
   for (const middle of middles) {
-    // Braces of the middle and of what follows are expanded in turn.
+    // The other braces are expanded recursively.
     const expanded = expandBraces(middle + after);
     if (E.isLeft(expanded)) return expanded;
     for (const rest of expanded.right) paths.push(before + rest);
@@ -65,7 +65,7 @@ export const expandBraces = (pattern: string): E.Either<string, readonly string[
   return E.right(paths);
 };
 
-/** The shards that patterns and folders stand for, each once. */
+/** The shards of patterns and folders, without duplicates. */
 export const listShards = (
   patterns: readonly string[],
 ): E.Either<DataError, readonly string[]> => {
@@ -174,11 +174,11 @@ export const shardMembers = async (
 
 interface Shard extends Omit<ShardIndex, "problem"> {
   readonly path: string;
-  /** The number of its first member. */
+  /** The index of its first member. */
   readonly first: number;
 }
 
-// Of a shard that has not changed, the index that was kept; else one that is made, and kept if it is whole.
+// The cached index of an unchanged shard; otherwise a new one, which is cached if the shard is complete.
 async function indexOf(
   path: string,
   form: RecordingKind,
@@ -197,7 +197,7 @@ async function indexOf(
   const index = await ask();
   if (E.isRight(index) && index.right.problem === undefined) {
     const { names, offsets, sizes } = index.right;
-    // That it cannot be kept costs time, not a run.
+    // Failing to cache it costs time, not a run.
     if (E.isRight(await ensureFolder(folder)())) {
       await writeWhole(kept, JSON.stringify({ names, offsets: [...offsets], sizes: [...sizes] }))();
     }

@@ -1,13 +1,13 @@
-// The source of training clips: standardised log-mel spectrograms, cropped to the model's length,
-// in an order that is a function of the seed alone. So a run can resume anywhere, and several
-// processes each read their share of the same batches.
+// The source of training clips: standardised log-mel spectrograms, cropped to the model's length, in an
+// order that is a function of the seed alone. So a run can resume anywhere, and several processes each
+// read their share of the same batches.
 import type * as E from "fp-ts/Either.js";
 import { type AudioError, audioErrorText } from "../audio/recording.ts";
 import { type TaskError, taskErrorText } from "../hear/task.ts";
 
-/** A recording that is not used, and why. */
+/** A recording that is skipped, and why. */
 export interface Skipped {
-  /** The file, or the member of an archive, as its source names it. */
+  /** The file, or the member of an archive, as named by its source. */
   readonly path: string;
   /** Why, in words. */
   readonly reason: string;
@@ -20,59 +20,59 @@ export interface HeldOut {
   readonly frames: Float32Array;
 }
 
-/** Why there are no clips, or no more of them. */
+/** Why clips could not be read. */
 export type DataError =
   | { readonly _tag: "AudioError"; readonly error: AudioError }
   | { readonly _tag: "BrokenTasks"; readonly errors: readonly TaskError[] }
-  /** A path of the spec names nothing that can be used; the problem follows it. */
+  /** A path of the spec has nothing usable; the problem follows the path in the message. */
   | { readonly _tag: "BadPlace"; readonly path: string; readonly problem: string }
-  /** More was skipped than the spec allows. */
+  /** More recordings were skipped than the spec allows. */
   | {
     readonly _tag: "TooManySkipped";
     readonly from: string;
     readonly skipped: readonly Skipped[];
     /** Recordings, the skipped ones included. */
     readonly of: number;
-    /** The most that may be skipped, as a share. */
+    /** Maximum share that may be skipped. */
     readonly most: number;
   }
-  /** Too few recordings could be used to train and hold out. */
+  /** Too few usable recordings to train and hold out. */
   | {
     readonly _tag: "TooFewClips";
     readonly from: string;
-    /** Those that can be used. */
+    /** Usable recordings. */
     readonly clips: number;
     readonly skipped: readonly Skipped[];
   }
-  /** An end was asked for while recordings were read. */
+  /** The process was asked to end while recordings were read. */
   | { readonly _tag: "Interrupted" }
-  /** What was there when the run began can no longer be read. */
+  /** Data that was listed at the start can no longer be read. */
   | { readonly _tag: "DataGone"; readonly path: string; readonly reason: string };
 
 /** Training and held-out clips, open for reading. */
 export interface Source {
-  /** Where clips come from, to be read after "from", such as `the recordings in sounds`. */
+  /** Where clips come from, to follow "from", such as `the recordings in sounds`. */
   readonly describe: string;
-  /** What there is, in words; it differs wherever other clips, or in another order, are there. */
+  /** A description that differs for other clips or another order. */
   readonly identity: string;
-  /** Clips that are trained on; one pass uses each once. */
+  /** Number of training clips; one pass uses each once. */
   readonly clips: number;
-  /** The clips that are held out, all of the same length, at least one. */
+  /** The held-out clips, all of the same length, at least one. */
   readonly heldOut: readonly HeldOut[];
-  /** What could not be used so far; a source that streams may find more later. */
+  /** Recordings skipped so far; a source that streams may find more later. */
   readonly skipped: () => readonly Skipped[];
   /**
    * The clips of uses `first`, …, `first + count - 1` of the training order, `[count, frames, mels]`
-   * row-major and standardised. The use `step × batch + k` is clip `k` of a step; each pass has its own
-   * order and each use its own crop. The same source, seed and numbers give the same bits, whatever was
-   * read before. One reading at a time.
+   * row-major and standardised. Use `step × batch + k` is clip `k` of a step; each pass has its own order
+   * and each use its own crop. The same source, seed and indices give the same bits, independent of earlier
+   * reads. Not reentrant.
    */
   readonly batch: (first: number, count: number) => Promise<E.Either<DataError, Float32Array>>;
-  /** Ends its workers and closes its files. */
+  /** Stops its threads and closes its files. */
   readonly close: () => void;
 }
 
-/** Why there are no clips, in one sentence. */
+/** Why clips could not be read, in one sentence. */
 export function dataErrorText(error: DataError): string {
   switch (error._tag) {
     case "AudioError":

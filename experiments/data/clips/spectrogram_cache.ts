@@ -1,22 +1,22 @@
-// A cache of spectrograms on disk, so that a recording is decoded once and not in every epoch and
-// run. Files are named by the hash of the recording's content, in a folder for the front end; so
-// the cache is never stale, serves every corpus with the same recordings, and may be removed at any
-// time. It only saves time: cached values have the same bits as computed ones.
+// A cache of spectrograms on disk, so that a recording is decoded once and not in every epoch and run.
+// Files are named by the hash of the recording's content, in a folder per front end; so the cache is
+// never stale, serves every corpus with the same recordings, and may be deleted at any time. It only
+// saves time: cached values have the same bits as computed ones.
 import * as E from "fp-ts/Either.js";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import type { LogMel } from "../audio/spectrogram.ts";
 import { npy } from "../../formats/npy_write.ts";
 import { npyArray } from "../../formats/npy_read.ts";
 
-/** Standardised spectrograms by the content of recordings. */
+/** Cached standardised spectrograms, by the content of recordings. */
 export interface Store {
-  /** Frames from a start that the whole length decides, or nothing when they are not there. */
+  /** Frames from `start`, a function of the total number of frames; undefined if not cached. */
   readonly read: (
     key: string,
     start: (frames: number) => number,
     frames: number,
   ) => Float32Array | undefined;
-  /** Keeps a spectrogram where there is room. */
+  /** Caches a spectrogram if there is room. */
   readonly write: (key: string, of: LogMel) => void;
 }
 
@@ -24,13 +24,13 @@ const hex = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> =>
   [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))]
     .map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** The key of a recording's content. */
+/** The key of a recording: the hash of its content. */
 export const contentKey = hex;
 
-// Changes when the same content and front end would give other values.
+// To be changed when the same content and front end would give other values.
 const version = 1;
 
-/** The store in a folder, for one front end; at most `room` bytes are added to it. */
+/** The cache in a folder, for one front end; at most `room` bytes are added to it. */
 export const openStore = async (
   folder: string,
   room: number,
@@ -43,7 +43,7 @@ export const openStore = async (
   const own = `${folder.replace(/(?<=.)\/+$/, "")}/log-mel-${print.slice(0, 12)}`;
   const pathOf = (key: string) => `${own}/${key.slice(0, 2)}/${key}.npy`;
 
-  // Of a whole file of its own kind, what `act` makes; files that something else left are not used.
+  // Applies `act` to a complete file with this layout; any other file is ignored.
   const whole = <A>(
     path: string,
     act: (file: Deno.FsFile, at: number, frames: number) => A,
@@ -76,7 +76,7 @@ export const openStore = async (
         file.seekSync(at + 4 * first * mels, Deno.SeekMode.Start);
         readAll(file, new Uint8Array(values.buffer, 0, 4 * count * mels));
         if (count === frames) return values;
-        // A clip that is too short is repeated, from its beginning on.
+        // A shorter clip is repeated from its beginning.
         const rest = new Float32Array(Math.min(all, frames) * mels);
         file.seekSync(at, Deno.SeekMode.Start);
         readAll(file, new Uint8Array(rest.buffer));
@@ -104,13 +104,13 @@ export const openStore = async (
         Deno.renameSync(partial, path);
         left -= size;
       } catch {
-        // A full disk or a folder that is not to be written costs time, not a run.
+        // A full disk or a read-only folder costs time, not a run.
       }
     },
   };
 };
 
-/** Bytes of all files in a store's folder, of all front ends. */
+/** Bytes of all files in a cache folder, over all front ends. */
 export const storedBytes = (folder: string): number => {
   let total = 0;
   try {
@@ -119,12 +119,12 @@ export const storedBytes = (folder: string): number => {
       total += entry.isDirectory ? storedBytes(path) : Deno.statSync(path).size;
     }
   } catch {
-    // It is not there yet, or another run is at work in it.
+    // It does not exist yet, or another run is writing it.
   }
   return total;
 };
 
-// The header of an array of two axes.
+// Size of the header of a two-axis array.
 const headSize = 128;
 
 const readAll = (file: Deno.FsFile, into: Uint8Array): void => {

@@ -1,16 +1,16 @@
-// Decimation: resamples audio from a multiple of a rate to that rate, by a low-pass filter of which
-// only every n-th value is computed.
+// Decimation: resamples audio from a multiple of a rate to that rate by a low-pass filter, of which only
+// every n-th output is computed.
 
-// The filter reaches so many samples of the result to either side.
+// Half the filter's length, in samples of the result.
 const reach = 64;
 
-// Half of the result's rate is where its spectrum ends. The filter passes what is below 0.9 of that
-// and stops what is above it, by some 100 dB, with Kaiser's window.
+// Cutoff and window relative to half the new rate: the filter passes frequencies below 0.9 of it and
+// attenuates those above it by about 100 dB (Kaiser window).
 const middle = 0.95, beta = 10;
 
 /**
- * Every `factor`-th of the samples, without what lies above half of the new rate. The length is
- * rounded; before and after is silence.
+ * Every `factor`-th sample after a low-pass filter at half the new rate. The length is rounded; the
+ * signal is taken as 0 outside.
  */
 export const decimate = (samples: Float32Array, factor: number): Float32Array => {
   if (factor === 1) return samples;
@@ -30,7 +30,7 @@ export const decimate = (samples: Float32Array, factor: number): Float32Array =>
 
 const filters = new Map<number, Float64Array>();
 
-// One side of the symmetric filter, from its middle on; all together passes what is constant as it is.
+// One half of the symmetric filter, from its centre; normalised to unit gain at frequency 0.
 function filter(factor: number): Float64Array {
   const made = filters.get(factor);
   if (made !== undefined) return made;

@@ -1,5 +1,5 @@
-// Downloads, which may take hours: an interrupted one resumes, and a file gets its name only when
-// its size and checksum are right.
+// Resumable downloads, which may take hours: a file gets its name only when its size and checksum are
+// right.
 import { createHash } from "node:crypto";
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
@@ -13,17 +13,17 @@ export interface Remote {
   readonly name: string;
   /** In bytes. */
   readonly size?: number;
-  /** Of its content, such as `md5:…` in hexadecimal. */
+  /** Checksum of its content, such as `md5:…` in hexadecimal. */
   readonly checksum?: string;
 }
 
-/** Why a file was not fetched. */
+/** Why a file was not downloaded. */
 export type DownloadError =
   | { readonly _tag: "BadAddress"; readonly url: string }
   | { readonly _tag: "Unreachable"; readonly host: string; readonly reason: string }
   | { readonly _tag: "Answered"; readonly url: string; readonly status: number }
   | { readonly _tag: "NotARecord"; readonly url: string; readonly problem: string }
-  /** The connection broke again and again; what was fetched is kept. */
+  /** The connection failed repeatedly; the bytes so far are kept. */
   | {
     readonly _tag: "Broken";
     readonly name: string;
@@ -48,19 +48,19 @@ export type DownloadError =
 /** Limits, and callbacks for progress. */
 export interface DownloadOptions {
   readonly onProgress?: (done: number, size: number | undefined) => void;
-  /** Attempts without any progress before it is given up. */
+  /** Attempts without progress before giving up. */
   readonly tries?: number;
-  /** Milliseconds before the second attempt; doubled for each that follows. */
+  /** Milliseconds before the second attempt; doubled for each later one. */
   readonly pause?: number;
-  /** Milliseconds without a byte after which a connection counts as broken. */
+  /** Milliseconds without data after which a connection counts as broken. */
   readonly stall?: number;
 }
 
 const hashes = ["md5", "sha1", "sha256", "sha512"];
 
 /**
- * Fetches a file to `path`; its folder must exist. What an earlier attempt left in `path.partial` is
- * gone on from where the server allows it.
+ * Downloads a file to `path`; its folder must exist. Resumes from `path.partial` of an earlier attempt
+ * if the server supports it.
  */
 export const download =
   (remote: Remote, path: string, options: DownloadOptions = {}): TaskEither<DownloadError, void> =>
@@ -99,7 +99,7 @@ export const download =
     return writing(path, () => Deno.renameSync(partial, path));
   };
 
-/** Why an attempt ended: for good, or such that another may do better. */
+/** Why an attempt failed, and whether to retry. */
 type Failure =
   | { readonly _tag: "Final"; readonly error: DownloadError }
   | { readonly _tag: "Passing"; readonly error: DownloadError; readonly reason: string };
@@ -131,7 +131,7 @@ async function attempt(
     try {
       response = await fetch(url, {
         headers: {
-          // Bytes as they are, so that positions mean the same on both sides.
+          // No compression, so that offsets agree on both sides.
           "accept-encoding": "identity",
           ...(from > 0 ? { range: `bytes=${from}-` } : {}),
         },
@@ -142,7 +142,7 @@ async function attempt(
     }
     const { status } = response;
     if (status === 416) {
-      // There is nothing after what is here: either it is all, or it is of another file.
+      // The server has nothing beyond our offset: the file is complete, or the partial one is another file.
       await response.body?.cancel();
       const whole = /\/(\d+)$/.exec(response.headers.get("content-range") ?? "")?.[1];
       if (whole !== undefined && Number(whole) === from) return E.right(undefined);
@@ -208,7 +208,7 @@ async function attempt(
   }
 }
 
-// ---------------------------------------------------------------- records
+// ---------------------------------------------------------------- Zenodo records
 
 const record = t.type({
   files: t.array(t.type({
@@ -219,7 +219,7 @@ const record = t.type({
   })),
 });
 
-/** The files that a record of Zenodo lists, by the address of its JSON. */
+/** The files of a Zenodo record, by the URL of its JSON. */
 export const recordFiles =
   (url: string): TaskEither<DownloadError, readonly Remote[]> => async () => {
     if (!URL.canParse(url)) return E.left({ _tag: "BadAddress", url });
@@ -261,7 +261,7 @@ export const recordFiles =
     })));
   };
 
-/** Why a file was not fetched, in one sentence. */
+/** Why a file was not downloaded, in one sentence. */
 export const downloadErrorText = (error: DownloadError): string => {
   switch (error._tag) {
     case "BadAddress":
@@ -288,7 +288,7 @@ export const downloadErrorText = (error: DownloadError): string => {
   }
 };
 
-/** Bytes in words. */
+/** A number of bytes in words. */
 export const megabytes = (bytes: number): string =>
   bytes < 1e5 ? `${bytes} bytes` : `${(bytes / 1e6).toFixed(1)} MB`;
 
@@ -306,7 +306,7 @@ const discard = (path: string): void => {
   try {
     Deno.removeSync(path);
   } catch {
-    // It is not there.
+    // It does not exist.
   }
 };
 
@@ -330,7 +330,7 @@ function checksumOf(path: string, algorithm: string): string {
 
 const hostOf = (url: string): string => URL.canParse(url) ? new URL(url).host : url;
 
-// The innermost cause says what happened; what is around it, that something did.
+// The innermost cause has the reason; outer errors only say that something failed.
 function networkReason(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.cause instanceof Error) return networkReason(error.cause);

@@ -1,6 +1,6 @@
-// `deno task data hear`: the tasks of HEAR 2021 from their public archive, checked and ready for
-// use. The archive has audio at 48000 Hz only, so it is resampled here; HEAR's own files at 16000
-// Hz are in storage whose reader pays, and can be given as a file.
+// `deno task data hear`: downloads the tasks of HEAR 2021 from their public archive and checks them. The
+// archive has audio at 48000 Hz only, which is resampled here; HEAR's files at 16000 Hz are in
+// requester-pays storage, and can be given as a local file.
 import * as E from "fp-ts/Either.js";
 import { recordingRate } from "../audio/recording.ts";
 import { killDecoder } from "../audio/decoder_client.ts";
@@ -15,30 +15,30 @@ import { discardUnpacking, unpackErrorText, unpackTask } from "./unpack.ts";
 /** The JSON of the record on Zenodo that holds all tasks (version 2021.3). */
 export const hearRecord = "https://zenodo.org/api/records/6332517";
 
-/** What the command line says. */
+/** Options of the command line. */
 export interface DataOptions {
-  /** Folders of tasks. */
+  /** Names of task folders. */
   readonly folders: readonly string[];
-  /** The folder that folders of tasks are put into. */
+  /** The folder to write task folders into. */
   readonly out: string;
-  /** Instead of the record: the address of another, or an address or path that ends in .tar.gz. */
+  /** Overrides the record: the URL of another, or a URL or path that ends in .tar.gz. */
   readonly from?: string;
 }
 
 /**
- * The folders that are meant by short names or folders of the ten tasks, folders of others, or `all`;
- * or the first name that can be none of these.
+ * Task folders from short names, folder names or `all`; on the left, the first name that is none of
+ * these.
  */
 export const taskFolders = (names: readonly string[]): E.Either<string, readonly string[]> => {
   const all = names.flatMap((name) =>
     name === "all" ? knownTasks.map(({ folder }) => folder) : [knownTask(name)?.folder ?? name]
   );
-  // Folders of tasks have a version; a name without one is a misspelt short name.
+  // Folder names contain a version; a name without one is a misspelt short name.
   const strange = all.find((name) => !/^\w[\w.]*(-[\w.]+)+$/.test(name));
   return strange === undefined ? E.right([...new Set(all)]) : E.left(strange);
 };
 
-/** Fetches tasks, unpacks and checks them. Gives the exit status: 0 when all are whole. */
+/** Downloads tasks, unpacks and checks them. Gives the exit status: 0 if all are complete. */
 export const data = async ({ folders, out, from = hearRecord }: DataOptions): Promise<number> => {
   const complain = (message: string): number => {
     console.error(message);
@@ -78,7 +78,7 @@ export const data = async ({ folders, out, from = hearRecord }: DataOptions): Pr
         fetched = file;
       }
       const unpacked = await unpackShown(archive, folder, into);
-      // What has no checksum may have come damaged, and is fetched anew the next time.
+      // Without a checksum the file may be damaged, and is downloaded again the next time.
       const isSpent = E.isRight(unpacked) || fetched?.checksum === undefined;
       if (fetched !== undefined && isSpent) Deno.removeSync(archive);
       if (E.isLeft(unpacked)) {
@@ -93,7 +93,7 @@ export const data = async ({ folders, out, from = hearRecord }: DataOptions): Pr
   return status;
 };
 
-/** The archive of a task among the files of a record, at the rate that is used if it is there. */
+/** The archive of a task in a record, at the preferred rate if available. */
 export const archiveOf = (folder: string, files: readonly Remote[]): Remote | undefined => {
   const rates = files.flatMap((file) => {
     const rate = /^(.*)-(\d+)\.tar\.gz$/.exec(file.name);
@@ -118,9 +118,9 @@ const isThere = (path: string): boolean => {
   }
 };
 
-// ---------------------------------------------------------------- what is said
+// ---------------------------------------------------------------- messages
 
-/** That a name is no task's, and which there are. */
+/** The message for an unknown task, with the names of all tasks. */
 export const unknownText = (name: string): string =>
   `there is no task '${name}'; the ten are ` +
   knownTasks.map(({ short, folder }) => `${short} (${folder})`).join(", ");
@@ -157,7 +157,7 @@ async function unpackShown(
   console.error(`unpacking ${archive}`);
   const began = performance.now(), shown = byteProgress();
   const size = isThere(archive) ? Deno.statSync(archive).size : undefined;
-  // A signal ends the process as it does elsewhere, but neither a decoder nor half a task is to stay.
+  // A signal ends the process as usual, but first the decoder process and partial files are removed.
   const end = listenForEnd();
   const unpacked = await unlessEnded(
     unpackTask(archive, folder, into, (done) => shown.at(done, size))(),
@@ -169,7 +169,7 @@ async function unpackShown(
     killDecoder();
     discardUnpacking(folder, into);
     Deno.kill(Deno.pid, end.asked()!);
-    // It takes a moment to arrive, in which nothing else is to go on, such as another decoder.
+    // The signal is delivered asynchronously; block, so that nothing else (such as a decoder) starts.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
     return E.left("interrupted");
   }
@@ -182,7 +182,7 @@ async function unpackShown(
   return E.right(undefined);
 }
 
-// Progress in megabytes; where it began counts as done before, as a download may be gone on with.
+// Progress in megabytes; the initial offset counts as done, as a download may be resumed.
 function byteProgress(): {
   readonly bar: Progress;
   readonly at: (done: number, size: number | undefined) => void;

@@ -1,5 +1,5 @@
-// A HEAR task's `task_metadata.json`: the fields on prediction type, splits and scores. Others
-// (where the data was downloaded from, how it was made) are ignored.
+// A HEAR task's `task_metadata.json`: the fields on prediction type, splits and scores. Other fields
+// (download locations, how the data was made) are ignored.
 import * as t from "io-ts";
 import * as E from "fp-ts/Either.js";
 import {
@@ -15,10 +15,10 @@ import {
 /** How a task is split. In both k-fold modes every fold is the test set once. */
 export type SplitMode = "trainvaltest" | "presplit_kfold" | "new_split_kfold";
 
-/** The scores of tasks with one prediction for a clip, by the names that metadata calls them. */
+/** Names of scores with one prediction per clip, as in the metadata. */
 export type ScoreName = "top1_acc" | "pitch_acc" | "chroma_acc" | "mAP" | "d_prime" | "aucroc";
 
-/** All scores that are known here. */
+/** All supported scores. */
 export const scoreNames: readonly ScoreName[] = [
   "top1_acc",
   "pitch_acc",
@@ -28,22 +28,22 @@ export const scoreNames: readonly ScoreName[] = [
   "aucroc",
 ];
 
-/** What is known of a task. */
+/** The metadata of a task. */
 export interface TaskMetadata {
   readonly name: string;
   readonly version: string;
-  /** Which edition of the task: `full`, `5h`, `small`. */
+  /** The variant of the task: `full`, `5h`, `small`. */
   readonly mode?: string;
-  /** One label for each clip, or any number of them. */
+  /** One label per clip, or any number of them. */
   readonly prediction: "multiclass" | "multilabel";
   readonly splitMode: SplitMode;
   /** Names of the splits or folds. */
   readonly splits: readonly string[];
-  /** Seconds of each clip; null where clips have their own lengths. */
+  /** Seconds of each clip; null if clips differ in length. */
   readonly sampleDuration: number | null;
-  /** Scores to be computed; the first is the one that models are chosen by and that is reported. */
+  /** Scores to compute; the first selects models and is reported. */
   readonly evaluation: readonly [ScoreName, ...ScoreName[]];
-  /** How many folds the metadata says there are. */
+  /** Number of folds that the metadata states. */
   readonly folds?: number;
 }
 
@@ -62,7 +62,7 @@ const orNull = <A>(codec: t.Type<A>): t.Type<A | null> =>
     t.identity,
   );
 
-// At least one, each with its own place in a mistake's path.
+// A list with at least one item; a mistake is reported with the item's path.
 const listOf = <A>(what: string, codec: t.Type<A>): t.Type<readonly [A, ...A[]]> => {
   const list = t.array(codec);
   return new t.Type<readonly [A, ...A[]]>(
@@ -115,7 +115,7 @@ const known = [
   "nfolds",
 ];
 
-/** The metadata in a parsed `task_metadata.json`, or every field that is missing or wrong. */
+/** The metadata in a parsed `task_metadata.json`, or all fields that are missing or wrong. */
 export const decodeMetadata = (json: unknown): E.Either<readonly FieldError[], TaskMetadata> => {
   const picked = t.UnknownRecord.is(json) && !Array.isArray(json)
     ? Object.fromEntries(Object.entries(json).filter(([key]) => known.includes(key)))
@@ -136,7 +136,7 @@ export const decodeMetadata = (json: unknown): E.Either<readonly FieldError[], T
   });
 };
 
-/** What is wrong with the splits that metadata names, to be read after its file; or nothing. */
+/** What is wrong with the metadata's splits, to follow the file's name; undefined if nothing. */
 export const splitsProblem = (metadata: TaskMetadata): string | undefined => {
   const { splitMode, splits, folds } = metadata;
   const repeated = splits.find((name, k) => splits.indexOf(name) !== k);
@@ -163,7 +163,7 @@ export const splitsProblem = (metadata: TaskMetadata): string | undefined => {
     : undefined;
 };
 
-/** Which splits one model is trained on, chosen by, and tested on. */
+/** The splits that a model is trained, validated and tested on. */
 export interface Partition {
   readonly train: readonly string[];
   readonly valid: readonly string[];
@@ -171,9 +171,9 @@ export interface Partition {
 }
 
 /**
- * The partitions that a task is evaluated on, as hear-eval-kit makes them: one for `trainvaltest`;
- * for k folds, sorted by name, k of them, where fold i is the test, the next one the validation, and
- * the others, in order, the training set.
+ * The partitions that a task is evaluated on, as in hear-eval-kit: one for `trainvaltest`; for k folds,
+ * sorted by name, k of them, where fold i is the test set, the next one the validation set, and the
+ * others, in order, the training set.
  */
 export const partitions = (metadata: TaskMetadata): readonly Partition[] => {
   if (metadata.splitMode === "trainvaltest") {

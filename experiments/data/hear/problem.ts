@@ -2,7 +2,7 @@
 import { type FieldError, fieldErrorText } from "../../io/schema.ts";
 import { plain, quoted } from "../../../backends/runtime/text.ts";
 
-/** Something wrong in a task. `file` is the path from the task's folder. */
+/** A problem of a task. `file` is relative to the task's folder. */
 export type TaskProblem =
   | { readonly _tag: "Missing"; readonly file: string; readonly what: "file" | "folder" }
   | { readonly _tag: "Unreadable"; readonly file: string; readonly reason: string }
@@ -21,7 +21,7 @@ export type TaskProblem =
     readonly line: number;
     readonly problem: string;
   }
-  /** A split's file is not an object from file names to lists of labels. */
+  /** A split's file is not an object that maps file names to lists of labels. */
   | { readonly _tag: "BadSplit"; readonly file: string; readonly problem: string }
   | { readonly _tag: "EmptySplit"; readonly file: string }
   | { readonly _tag: "BadLabels"; readonly file: string; readonly clip: string }
@@ -30,7 +30,7 @@ export type TaskProblem =
     readonly file: string;
     readonly clip: string;
     readonly label: string;
-    /** The label of the same letters, composed of other code points, if there is one. */
+    /** An existing label with the same letters in another Unicode normalisation, if there is one. */
     readonly there?: string;
   }
   | {
@@ -49,7 +49,7 @@ export type TaskProblem =
   }
   | { readonly _tag: "NoRate"; readonly file: string; readonly others: readonly number[] }
   | { readonly _tag: "MissingAudio"; readonly file: string; readonly namedIn: string }
-  /** A file of that name is there, but its letters are composed of other code points. */
+  /** A file of that name exists, but in another Unicode normalisation. */
   | {
     readonly _tag: "OtherForm";
     readonly file: string;
@@ -71,7 +71,7 @@ export type TaskProblem =
     readonly seconds: number;
     readonly expected: number;
   }
-  /** One of the ten tasks is not as it was published. */
+  /** One of the ten tasks differs from the published one. */
   | {
     readonly _tag: "NotAsPublished";
     readonly file: string;
@@ -81,7 +81,7 @@ export type TaskProblem =
     readonly found: string;
   };
 
-/** A problem as one line: the file, and what is wrong there. */
+/** A problem as one line: the file, and what is wrong with it. */
 export const problemText = (problem: TaskProblem): string =>
   `${plain(problem.file)}: ${reason(problem)}`;
 

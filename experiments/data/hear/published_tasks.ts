@@ -1,24 +1,24 @@
-// The ten downstream tasks of the comparison, as HEAR 2021 published them: the sizes of a complete
-// copy of each, so that an incomplete one is not used as the task.
+// The ten downstream tasks of the comparison as published by HEAR 2021, with the sizes of a complete
+// copy of each, so that an incomplete one is detected.
 import type { ScoreName, SplitMode } from "./metadata.ts";
 
 /** One of the ten tasks. */
 export interface KnownTask {
-  /** What tables call it, e.g. `Mri-S`. */
+  /** Its name in tables, e.g. `Mri-S`. */
   readonly short: string;
-  /** What it is, in words. */
+  /** A short description. */
   readonly title: string;
-  /** Its folder: name, version and mode as HEAR joins them. */
+  /** Its folder: name, version and mode, joined as in HEAR. */
   readonly folder: string;
   readonly prediction: "multiclass" | "multilabel";
   readonly classes: number;
-  /** Seconds of each clip; null where clips have their own lengths. */
+  /** Seconds of each clip; null if clips differ in length. */
   readonly sampleDuration: number | null;
-  /** Clips of all splits together. */
+  /** Number of clips in all splits. */
   readonly clips: number;
   readonly splitMode: SplitMode;
   readonly splits: readonly string[];
-  /** The score that is reported. */
+  /** The reported score. */
   readonly score: ScoreName;
 }
 
@@ -137,7 +137,7 @@ export const knownTasks: readonly KnownTask[] = [
   },
 ];
 
-/** The task that a person means by its short name, its folder, or its folder without the version. */
+/** The task with this short name, folder, or folder without version. */
 export const knownTask = (name: string): KnownTask | undefined => {
   const wanted = name.toLowerCase();
   return knownTasks.find(({ short, folder }) =>

@@ -1,7 +1,6 @@
-// Downstream tasks in the layout of HEAR, as hear-eval-kit reads them: task_metadata.json,
-// labelvocabulary.csv, a JSON file for each split with the labels of every clip, and WAV files
-// under the sample rate and the split. Everything is checked before any work, and all problems are
-// reported at once: a task is read whole or not at all.
+// Downstream tasks in HEAR's layout, as read by hear-eval-kit: task_metadata.json, labelvocabulary.csv, a
+// JSON file for each split with the labels of every clip, and WAV files under the sample rate and the
+// split. All problems are reported at once, before any work; a task is read completely or not at all.
 import { basename } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
@@ -19,9 +18,9 @@ import { reasonOf } from "../../io/reason.ts";
 export interface TaskClip {
   /** Its name in the split's file. */
   readonly file: string;
-  /** Where its audio is. */
+  /** Path of its audio. */
   readonly path: string;
-  /** Indices of its labels, as its split's file has them. */
+  /** Indices of its labels, in the order of the split's file. */
   readonly labels: readonly number[];
   /** Samples at the task's rate, by its header; absent where the header does not give it. */
   readonly samples?: number;
@@ -34,17 +33,17 @@ export interface TaskSplit {
   readonly clips: readonly TaskClip[];
 }
 
-/** A task that is whole. */
+/** A complete task. */
 export interface Task {
   readonly folder: string;
   readonly metadata: TaskMetadata;
-  /** Which of the ten tasks it is, if any. */
+  /** Which of the ten published tasks it is, if any. */
   readonly known?: KnownTask;
-  /** Names of the classes in the order of their indices. */
+  /** Names of the classes by index. */
   readonly labels: readonly string[];
   /** In the order of the metadata. */
   readonly splits: readonly TaskSplit[];
-  /** Samples per second of the audio, in Hz. */
+  /** Sample rate of the audio in Hz. */
   readonly rate: number;
 }
 
@@ -55,10 +54,10 @@ export interface TaskError {
   readonly problems: readonly TaskProblem[];
 }
 
-/** Samples per second that tasks are read at unless another rate is asked for. */
+/** Default sample rate of tasks in Hz. */
 export const taskRate = 16000;
 
-// A clip may be this much longer or shorter than the metadata says: resampling rounds.
+// Tolerance for clip lengths that differ from the metadata: resampling rounds.
 const slackSeconds = 0.01;
 
 /** Reads a task's folder; of the audio only the headers. */
@@ -81,8 +80,8 @@ async () => {
 };
 
 /**
- * The tasks in a folder: the folders in it that hold a `task_metadata.json`, sorted by name. The
- * names of other folders, hidden ones apart, come beside them: what is there is not passed over.
+ * The tasks in a folder: subfolders with a `task_metadata.json`, sorted by name. The names of all other
+ * subfolders, except hidden ones, are returned too, so that they can be reported.
  */
 export const listTasks = (
   folder: string,
@@ -102,7 +101,7 @@ export const listTasks = (
   });
 };
 
-/** Why a task cannot be evaluated: a line for each problem, at most `most` of each kind. */
+/** Why a task cannot be evaluated: one line per problem, at most `most` of each kind. */
 export const taskErrorText = (error: TaskError, most: number = 20): string => {
   const { folder, problems } = error;
   const kinds = [...Map.groupBy(problems, ({ _tag }) => _tag).values()];
@@ -228,7 +227,7 @@ function readSplit(
     return undefined;
   }
   const labelsOf = value as Readonly<Record<string, unknown>>;
-  // In the order of the text, which an object does not keep for names that are numbers.
+  // In the order of the text: a JavaScript object would reorder names that are integers.
   const names = fieldNames(text), clips = new Set(names);
   if (clips.size === 0) problems.push({ _tag: "EmptySplit", file });
   if (clips.size < names.length) {
@@ -266,7 +265,7 @@ function readSplit(
 
 const isLabel = (u: unknown): boolean => typeof u === "string" || Number.isSafeInteger(u);
 
-/** The names of the fields of the outermost object of a JSON text, repeated ones repeatedly. */
+/** The field names of the outermost object of a JSON text, duplicates included. */
 function fieldNames(text: string): readonly string[] {
   const names: string[] = [];
   let depth = 0, last = "";
@@ -333,7 +332,7 @@ function withAudio(
   return clips;
 }
 
-// How one of the ten tasks differs from what was published; what could not be read is left out.
+// Differences between a task and its published version, as far as it could be read.
 function differences(
   known: KnownTask,
   metadata: TaskMetadata,

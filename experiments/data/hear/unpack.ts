@@ -1,5 +1,5 @@
-// Unpacks a task from its archive: the files under the folder of its name, with audio resampled to
-// the requested rate. The folder appears complete or not at all.
+// Unpacks a task from its archive: the files under its folder, with audio resampled to 16000 Hz. The
+// folder appears complete or not at all.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { decodeRecording, recordingRate } from "../audio/recording.ts";
@@ -12,10 +12,10 @@ import { type TarError, tarErrorText, tarFiles } from "../../formats/tar.ts";
 import { pcm16, wav16 } from "../../formats/wav.ts";
 import { reasonOf } from "../../io/reason.ts";
 
-/** What was unpacked. */
+/** The result of unpacking. */
 export interface Unpacked {
   readonly clips: number;
-  /** Those among them that were at another rate, which is given, in Hz. */
+  /** Number of clips that were resampled, and their rate in Hz. */
   readonly resampled: number;
   readonly rate?: number;
 }
@@ -124,15 +124,15 @@ async () => {
   }
 };
 
-/** Where a task lies until all of it is there. */
+/** The folder of a task while it is being unpacked. */
 const unpacking = (out: string, folder: string): string => `${out}/.${folder}.unpacking`;
 
-/** Removes what is there of a task that will not be unpacked to its end. */
+/** Removes a partially unpacked task. */
 export const discardUnpacking = (folder: string, out: string): void => {
   try {
     remove(unpacking(out, folder));
   } catch {
-    // It is hidden, and goes the next time.
+    // It is hidden, and is removed the next time.
   }
 };
 
@@ -155,8 +155,8 @@ export const unpackErrorText = (error: UnpackError): string => {
   }
 };
 
-// A clip as a wav file of 16 bit at the rate that is wanted. HEAR's archives are of 16 bit at a multiple
-// of it, for which there is a short way; making the general converter takes longer than most clips.
+// A clip as a 16-bit wav file at the task rate. HEAR's archives are 16-bit at a multiple of it, which
+// has a fast path; creating the general resampler takes longer than resampling most clips.
 async function resampled16(
   content: Uint8Array<ArrayBuffer>,
 ): Promise<E.Either<RecordingError, Uint8Array>> {

@@ -2,13 +2,13 @@
 import * as E from "fp-ts/Either.js";
 import { quoted } from "../../../backends/runtime/text.ts";
 
-/** Something wrong in a vocabulary. `line` counts from 1. */
+/** A problem of a vocabulary. `line` counts from 1. */
 export interface VocabularyProblem {
   readonly line: number;
   readonly problem: string;
 }
 
-/** The labels in the order of their indices, or everything that is wrong, in the order of lines. */
+/** The labels by index, or everything that is wrong, in the order of lines. */
 export const parseVocabulary = (
   csv: string,
 ): E.Either<readonly VocabularyProblem[], readonly string[]> => {
@@ -55,7 +55,7 @@ interface Row {
   readonly cells: readonly string[];
 }
 
-// Cells may be quoted, and then hold commas, line ends and doubled quotes. Empty lines are no rows.
+// Cells may be quoted, and then contain commas, newlines and doubled quotes. Empty lines are ignored.
 function rowsOf(csv: string): E.Either<VocabularyProblem, readonly Row[]> {
   const rows: Row[] = [];
   let cells: string[] = [], line = 1, first = 1;

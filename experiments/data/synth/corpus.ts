@@ -1,27 +1,27 @@
-// The synthesised corpus: training data for experiments without recordings. Varied sounds made by a
-// program, the same for the same seed, with no file and no network.
+// The synthesised corpus: training data without recordings. Varied synthetic sounds, a function of the
+// seed, without files or network.
 import { type Dice, dice, shuffled, subkey } from "./random.ts";
 import { scenes } from "./scenes.ts";
 import { rate } from "./voices.ts";
 
 /** One synthesised sound. */
 export interface SynthesisedClip {
-  /** Its number and kind, e.g. `0012-birds`, or `0031-rain+voice` for a mix. */
+  /** Its index and kind, e.g. `0012-birds`, or `0031-rain+voice` for a mix. */
   readonly name: string;
   /** Mono samples at 16000 Hz, below 1. */
   readonly samples: Float32Array;
 }
 
-/** The kinds of synthesised sounds. A mix is two of the others. */
+/** The kinds of synthesised sounds. A mix combines two others. */
 export const synthesisedKinds: readonly string[] = [...Object.keys(scenes), "mix"];
 
 /**
- * Makes `count` sounds of `seconds` each: synthetic, not recordings. They are plucked figures,
- * chords, melodies, bells, drums, sweeps, birds, a voice, an engine, wind, rain, alarms, knocks,
- * and mixes of two, at varied levels over a faint noise.
+ * Synthesises `count` sounds of `seconds` each: plucked figures, chords, melodies, bells, drums, sweeps,
+ * birds, a voice, an engine, wind, rain, alarms, knocks, and mixes of two, at varied levels over a faint
+ * noise.
  *
- * The same seed, a whole number, gives the same sounds, and a sound does not depend on how many
- * there are; the kinds are equally frequent, in an order that no stride follows.
+ * The same seed, a whole number, gives the same sounds, and a sound does not depend on `count`; all kinds
+ * are equally frequent, in an order without a fixed period.
  */
 export const synthesise = (
   seed: number,
@@ -29,7 +29,7 @@ export const synthesise = (
   seconds: number,
 ): readonly SynthesisedClip[] => [...synthesisedClips(seed, count, seconds)];
 
-/** The same sounds one after the other. */
+/** The same sounds, generated one at a time. */
 export function* synthesisedClips(
   seed: number,
   count: number,
@@ -40,7 +40,7 @@ export function* synthesisedClips(
   const corpus = subkey(seed, Math.floor(seed / 2 ** 32));
   const kinds = synthesisedKinds.length;
   for (let i = 0; i < count; i++) {
-    // Each round of kinds has its own order.
+    // Each cycle through the kinds has its own order.
     const order = shuffled(synthesisedKinds, dice(subkey(corpus, -1 - Math.floor(i / kinds))));
     const { kind, samples } = clip(order[i % kinds], length, subkey(corpus, i));
     yield { name: `${String(i).padStart(4, "0")}-${kind}`, samples };
@@ -65,7 +65,7 @@ function clip(kind: string, length: number, key: number): Clip {
   return { kind: `${a}+${b}`, samples: finished(first, own) };
 }
 
-// At a level from quiet to nearly full, over the noise that every microphone has, with soft ends.
+// Scaled to a random level, with microphone noise added and faded at both ends.
 function finished(sound: Float32Array, own: Dice): Float32Array {
   const loudest = own.scaled(0.08, 0.9);
   const gain = loudest / peak(sound);
@@ -80,8 +80,8 @@ function finished(sound: Float32Array, own: Dice): Float32Array {
   return out;
 }
 
-// The greatest distance from 0. Every scene begins to sound within its first moments, but a sound of
-// no length, or one that is too short for that, must not divide by 0.
+// The largest magnitude. Scenes are not silent at their start, but a sound of length 0 or too short must
+// not divide by 0.
 function peak(sound: Float32Array): number {
   let most = 1e-9;
   for (let i = 0; i < sound.length; i++) most = Math.max(most, Math.abs(sound[i]));

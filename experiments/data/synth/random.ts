@@ -1,11 +1,11 @@
-// Random numbers of the synthesised corpus: a hash of a key and a counter, so that every sound has
-// its own numbers, independent of the sounds before it.
+// Random numbers of the synthesised corpus: a hash of a key and a counter, so that the numbers of a sound
+// do not depend on the sounds before it.
 
-/** A sequence of draws. Each call gives the next; the same key gives the same sequence. */
+/** A stream of random numbers. Each call draws the next; the same key gives the same stream. */
 export interface Dice {
   /** Uniform from `least` to below `most`. */
   readonly between: (least: number, most: number) => number;
-  /** From `least` to below `most`, as likely from 1 to 2 as from 2 to 4: for pitch and loudness. */
+  /** Log-uniform from `least` to below `most`: for pitch and loudness. */
   readonly scaled: (least: number, most: number) => number;
   /** A whole number from `least` to `most`, both included. */
   readonly whole: (least: number, most: number) => number;
@@ -13,11 +13,11 @@ export interface Dice {
   readonly pick: <A>(list: readonly A[]) => A;
   /** True with a probability. */
   readonly chance: (probability: number) => boolean;
-  /** White noise: the n-th of independent values from -1 to 1. */
+  /** White noise: a function of n with independent values from -1 to 1. */
   readonly noise: () => (n: number) => number;
 }
 
-/** The dice of a key, a whole number. */
+/** The stream of a key, a whole number. */
 export function dice(key: number): Dice {
   let counter = 0;
   const next = (): number => uniform(key, counter++);
@@ -36,11 +36,11 @@ export function dice(key: number): Dice {
   };
 }
 
-/** A key of its own for part `index` of what has a key. */
+/** A derived key for part `index`. */
 export const subkey = (key: number, index: number): number =>
   hash(hash(key | 0) + Math.imul(index | 0, 0x9e3779b9));
 
-/** A list in an order that the dice give. */
+/** A list in random order. */
 export function shuffled<A>(list: readonly A[], { whole }: Dice): readonly A[] {
   const order = [...list];
   for (let i = order.length - 1; i > 0; i--) {
@@ -53,7 +53,7 @@ export function shuffled<A>(list: readonly A[], { whole }: Dice): readonly A[] {
 const uniform = (key: number, counter: number): number =>
   (hash(key + Math.imul(counter, 0x9e3779b9)) >>> 0) / 2 ** 32;
 
-// A bijection of 32 bits in which each bit of the input changes about half of the output's.
+// A bijection of 32 bits in which each bit of the input flips about half of the output's.
 function hash(n: number): number {
   let x = n | 0;
   x = Math.imul(x ^ (x >>> 16), 0x21f0aaad);

@@ -1,5 +1,5 @@
-// The kinds of sound in the synthesised corpus. Each follows a rule throughout (a key, a beat, a
-// repeated phrase, a voice), so that a hidden part can be predicted from the rest.
+// The kinds of sound in the synthesised corpus. Each follows a rule (a key, a beat, a repeated phrase, a
+// voice), so that a hidden part can be predicted from the rest.
 import type { Dice } from "./random.ts";
 import {
   band,
@@ -17,7 +17,7 @@ import {
   wander,
 } from "./voices.ts";
 
-/** A sound of so many samples, at any level. */
+/** Makes a sound of `length` samples, at any level. */
 export type Scene = (length: number, dice: Dice) => Float32Array;
 
 const scales = [
@@ -26,13 +26,13 @@ const scales = [
   [0, 2, 3, 5, 7, 8, 10], // minor
 ];
 
-// The pitch of a step of a scale, which goes on through the octaves.
+// The pitch of a degree of a scale, continued through the octaves.
 const step = (root: number, scale: readonly number[], degree: number): number => {
   const octave = Math.floor(degree / scale.length);
   return root * 2 ** (octave + scale[degree - octave * scale.length] / 12);
 };
 
-// A tune that walks up and down a scale.
+// A melody that walks up and down a scale.
 function walk(notes: number, { whole, pick }: Dice): readonly number[] {
   const degrees = [whole(0, 7)];
   while (degrees.length < notes) {
@@ -42,7 +42,7 @@ function walk(notes: number, { whole, pick }: Dice): readonly number[] {
   return degrees;
 }
 
-// Beats until the end of a sound, from a short rest on.
+// Beat positions to the end of a sound, after a short rest.
 function beats(length: number, every: number, { between }: Dice): readonly number[] {
   const first = between(0, 0.25);
   return Array.from(
@@ -53,7 +53,7 @@ function beats(length: number, every: number, { between }: Dice): readonly numbe
 
 const flat = (level: number): Curve => () => level;
 
-// A figure on a plucked string that comes again and again, single notes or chords.
+// A repeated figure on a plucked string, single notes or chords.
 const plucks: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const every = dice.between(0.12, 0.4);
@@ -74,7 +74,7 @@ const plucks: Scene = (length, dice) => {
   return out;
 };
 
-// Sustained chords, one after the other.
+// Sustained chords in sequence.
 const chords: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const seconds = dice.between(0.5, 1.6);
@@ -95,7 +95,7 @@ const chords: Scene = (length, dice) => {
   return out;
 };
 
-// A tune of one voice with vibrato that glides from note to note.
+// A melody of one voice with vibrato and glides between notes.
 const melody: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const root = dice.scaled(160, 600);
@@ -122,7 +122,7 @@ const melody: Scene = (length, dice) => {
   return out;
 };
 
-// Bells, each rung now and then.
+// Bells, each struck at random times.
 const bells: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const root = dice.scaled(200, 900);
@@ -138,7 +138,7 @@ const bells: Scene = (length, dice) => {
   return out;
 };
 
-// A drum pattern that comes again every bar.
+// A drum pattern repeated every bar.
 const drums: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const every = 60 / dice.between(85, 160) / 4;
@@ -169,7 +169,7 @@ const drums: Scene = (length, dice) => {
   return out;
 };
 
-// Sweeps through the pitches, one like the other.
+// Repeated pitch sweeps.
 const sweeps: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const seconds = dice.scaled(0.15, 1.5);
@@ -191,7 +191,7 @@ const sweeps: Scene = (length, dice) => {
   return out;
 };
 
-// A bird's phrase of a few short calls, sung again after a pause.
+// A bird's phrase of a few short calls, repeated after a pause.
 const birds: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const home = dice.scaled(1800, 4800);
@@ -227,7 +227,7 @@ const vowels = [
   [490, 1350, 1690], // er
 ];
 
-// A voice that says syllables: vowels through moving formants, hissed or struck consonants.
+// A voice with syllables: vowels through moving formants, fricatives and plosives.
 const voice: Scene = (length, dice) => {
   const home = dice.scaled(90, 260);
   const tract = 0.8 + 0.35 * Math.min(1, home / 220) + dice.between(-0.05, 0.05);
@@ -244,7 +244,7 @@ const voice: Scene = (length, dice) => {
     if (place === phrase) continue;
     const consonant = dice.pick(["none", "hiss", "hiss", "strike"]);
     const onset = consonant === "none" ? 0 : 0.06;
-    // The pitch falls through a phrase and rises on accented syllables.
+    // The pitch falls over a phrase and rises on accented syllables.
     const fall = 1.15 - 0.3 * place / phrase;
     const pitch: Curve = (part) =>
       home * (fall + accents[i] * Math.sin(Math.PI * part)) *
@@ -257,7 +257,7 @@ const voice: Scene = (length, dice) => {
       burst(out, start + 0.04, 0.03, dice.pick([900, 1800, 3500]), 1, 0.4, dice.noise());
     }
   }
-  // The formants are on their way from one vowel to the next all the time.
+  // The formants glide continuously from one vowel to the next.
   const formant = (index: number): Curve => (part) => {
     const time = (part * length / rate - starts[0]) / syllable;
     const i = Math.max(0, Math.min(spoken.length - 1, Math.floor(time)));
@@ -276,7 +276,7 @@ const voice: Scene = (length, dice) => {
   return out;
 };
 
-// An engine whose speed changes: firings, their resonances, and noise that goes with them.
+// An engine with varying speed: firings, their resonances, and noise in step with them.
 const engine: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const idle = dice.scaled(22, 75);
@@ -302,7 +302,7 @@ const engine: Scene = (length, dice) => {
   return out;
 };
 
-// Wind: noise in bands that rise and fall together with the gusts.
+// Wind: bands of noise whose levels follow the gusts.
 const wind: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const gust = wander(dice.between(1, 4), dice);
@@ -324,7 +324,7 @@ const wind: Scene = (length, dice) => {
   return out;
 };
 
-// Rain: a steady hiss and drops that ring where they fall.
+// Rain: a steady hiss and drops that ring on impact.
 const rain: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const thick = wander(dice.between(0.5, 2), dice);
@@ -344,7 +344,7 @@ const rain: Scene = (length, dice) => {
   return out;
 };
 
-// A signal made by a machine: beeps, a ringing of two pitches, or a siren.
+// An alarm: beeps, a ring of two pitches, or a siren.
 const alarms: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const hertz = dice.scaled(350, 2200);
@@ -372,7 +372,7 @@ const alarms: Scene = (length, dice) => {
   return out;
 };
 
-// Something that is struck: wood, metal or glass, in a rhythm or as it falls and comes to rest.
+// A struck object: wood, metal or glass, in a rhythm or bouncing to rest.
 const knocks: Scene = (length, dice) => {
   const out = new Float32Array(length);
   const { modes, ring } = dice.pick([

@@ -1,19 +1,18 @@
-// Artificial speech for the synthetic tasks: a voiced source through moving formants, with
-// fricatives and plosives. It is no language and no person, but has the features that distinguish
-// words, voices and emotions in a spectrogram: formant trajectories, pitch, loudness, rhythm,
-// breath.
+// Artificial speech for the synthetic tasks: a voiced source through moving formants, with fricatives
+// and plosives. It is no real language or person, but has the features that distinguish words, voices
+// and emotions in a spectrogram: formant trajectories, pitch, loudness, rhythm, breath.
 import type { Dice } from "./random.ts";
 import { band, burst, type Curve, falling, period, rate, tone } from "./voices.ts";
 
-/** Someone who speaks. */
+/** A synthetic speaker. */
 export interface Speaker {
-  /** Usual pitch in Hz. */
+  /** Mean pitch in Hz. */
   readonly pitch: number;
-  /** Formants are so many times those of a long vocal tract. */
+  /** Scale of formants relative to a long vocal tract. */
   readonly tract: number;
-  /** How dark the voice is: the power by which its partials fall. */
+  /** Spectral tilt: the exponent by which the levels of partials fall. */
   readonly tilt: number;
-  /** Seconds of a syllable. */
+  /** Duration of a syllable in seconds. */
   readonly syllable: number;
 }
 
@@ -22,26 +21,26 @@ export const speaker = (dice: Dice): Speaker => {
   const pitch = dice.scaled(85, 270);
   return {
     pitch,
-    // Those with high voices have short tracts, more or less.
+    // High voices have shorter tracts, with some variation.
     tract: 0.85 + 0.3 * Math.log2(pitch / 85) / 1.7 + dice.between(-0.05, 0.05),
     tilt: dice.between(0.9, 1.4),
     syllable: dice.between(0.16, 0.26),
   };
 };
 
-/** How something is said; all courses are over the whole of it, and multiply what is usual. */
+/** How an utterance is spoken; curves span the whole utterance and multiply the speaker's values. */
 export interface Manner {
   readonly pitch: Curve;
   readonly level: Curve;
   /** Added to the tilt of the voice. */
   readonly tilt: number;
-  /** Noise in the voice, 0 to 1. */
+  /** Breath noise, 0 to 1. */
   readonly breath: number;
-  /** Trembling of pitch and level, 0 to 1. */
+  /** Modulation of pitch and level, 0 to 1. */
   readonly tremor: number;
 }
 
-/** Said plainly, with a voice that sinks a little. */
+/** Neutral, with slightly falling pitch. */
 export const plainly: Manner = {
   pitch: (part) => 1.08 - 0.16 * part,
   level: () => 1,
@@ -54,11 +53,11 @@ type Formants = readonly [number, number, number];
 
 interface Sound {
   readonly formants: Formants;
-  /** Level of the voice in it; 0 where it rests. */
+  /** Level of the voiced source; 0 in a rest. */
   readonly voiced: number;
-  /** Its part of a syllable. */
+  /** Duration as a fraction of a syllable. */
   readonly length: number;
-  /** Noise around a pitch: through the whole of it, or as a burst at its end. */
+  /** Noise around a centre frequency: throughout, or as a burst at the end. */
   readonly noise?: {
     readonly hertz: number;
     readonly level: number;
@@ -109,27 +108,27 @@ const sounds = {
   " ": { formants: [500, 1500, 2500], voiced: 0, length: 0.8 },
 } satisfies Readonly<Record<string, Sound>>;
 
-/** A sign that stands for a sound; a space is a rest. */
+/** The symbol of a sound; a space is a rest. */
 export type Phoneme = keyof typeof sounds;
 
-/** Signs of sounds as a list. Signs that stand for none are a mistake and throw. */
+/** A text of symbols as a list. Throws for an unknown symbol. */
 export const phonemes = (text: string): readonly Phoneme[] =>
   [...text].map((sign) => {
     if (!(sign in sounds)) throw new RangeError(`no sound is written '${sign}'`);
     return sign as Phoneme;
   });
 
-/** Seconds that it takes a speaker to say sounds. */
+/** Duration of an utterance in seconds. */
 export const secondsOf = (said: readonly Phoneme[], { syllable }: Speaker): number =>
   said.reduce((sum, one) => sum + sounds[one].length, 0) * syllable;
 
 interface Spoken extends Sound {
-  /** Where it begins and ends, in seconds. */
+  /** Start and end in seconds. */
   readonly from: number;
   readonly to: number;
 }
 
-/** Says sounds into a signal, from a second on, as far as it reaches. */
+/** Adds an utterance to a signal from a given second; what exceeds the signal is cut off. */
 export function say(
   out: Float32Array,
   start: number,
@@ -159,7 +158,7 @@ export function say(
     while (k < spoken.length - 1 && spoken[k].to <= time) k++;
     return k;
   };
-  // Levels and formants go over from one sound to the next within this time.
+  // Transition time of levels and formants between sounds, in seconds.
   const over = 0.03;
   const moved = (value: (sound: Sound) => number): Curve => (part) => {
     const k = now(part), time = part * total, { from } = spoken[k];

@@ -1,8 +1,8 @@
-// Environmental sounds for the synthetic task of textures, which are not in the synthesised corpus.
+// Environmental sounds of the texture task, which are not in the synthesised corpus.
 import { band, burst, falling, period, rate, strike, swell, tone, wander } from "./voices.ts";
 import type { Scene } from "./scenes.ts";
 
-// A fire: a low roar and crackles of all sizes.
+// Fire: a low roar and crackles of all sizes.
 const fire: Scene = (length, dice) => {
   const out = new Float32Array(length), seconds = length / rate;
   const roar = wander(dice.between(2, 5), dice);
@@ -19,7 +19,7 @@ const fire: Scene = (length, dice) => {
   return out;
 };
 
-// Surf: waves that rise slowly, break bright and draw back.
+// Surf: waves that swell slowly, break and recede.
 const surf: Scene = (length, dice) => {
   const out = new Float32Array(length), seconds = length / rate;
   const every = dice.between(1.2, 3), shift = dice.between(0, 1), deep = dice.scaled(200, 500);
@@ -64,7 +64,7 @@ const crickets: Scene = (length, dice) => {
   return out;
 };
 
-// Bubbles: drops of air that ring at a rising pitch, over running water.
+// Bubbles: rising pitches over running water.
 const bubbles: Scene = (length, dice) => {
   const out = new Float32Array(length), seconds = length / rate;
   const flow = wander(dice.between(3, 8), dice), hertz = dice.scaled(500, 1500);

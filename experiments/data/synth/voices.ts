@@ -1,11 +1,11 @@
-// The elements of synthesised sounds: each adds one note, hit or noise to a signal, from a given
-// sample on. Pitches are in Hz, lengths in seconds.
+// The elements of synthesised sounds: each adds one note, hit or noise to a signal from a given sample
+// on. Pitches are in Hz, lengths in seconds.
 import type { Dice } from "./random.ts";
 
-/** Samples per second. */
+/** Sample rate in Hz. */
 export const rate = 16000;
 
-/** A course over time: its value at a part, from 0 to 1, of the whole length. */
+/** A curve over time: its value at a fraction, 0 to 1, of the whole length. */
 export type Curve = (part: number) => number;
 
 const samples = (seconds: number): number => Math.round(seconds * rate);
@@ -16,10 +16,10 @@ function within(out: Float32Array, start: number, seconds: number): readonly [nu
   return [first, Math.max(0, Math.min(samples(seconds), out.length - first))];
 }
 
-// What falls to a thousandth of itself in some seconds, as a factor for each sample.
+// The factor per sample by which a level falls to a thousandth in the given seconds.
 const decay = (seconds: number): number => Math.exp(-6.9 / (seconds * rate));
 
-/** A level that rises and falls in `edge` parts of the length. */
+/** A level that rises and falls over the fraction `edge` of the length at each end. */
 export const swell = (edge: number): Curve => (part) =>
   Math.sin(Math.PI / 2 * Math.min(1, part / edge, (1 - part) / edge)) ** 2;
 
@@ -30,14 +30,14 @@ const sine = Float32Array.from(
 );
 
 /**
- * One period of a sound from the weights of its partials, the fundamental first. Those that would
- * leave the signal's band at the highest pitch that is played are left out.
+ * One period of a sound from the weights of its partials, the fundamental first. Partials that would
+ * alias at the highest pitch played are left out.
  */
 export function period(weights: readonly number[], highest: number): Float32Array {
   const table = new Float32Array(periodSize + 1);
   for (const [k, weight] of weights.entries()) {
     if ((k + 1) * highest > 7600) break;
-    // Phases apart, so that the partials do not pile up into a click.
+    // Different phases, so that the partials do not add up to a click.
     const shift = k * k * 37;
     for (let i = 0; i < periodSize; i++) {
       table[i] += weight * sine[((k + 1) * i + shift) & (periodSize - 1)];
@@ -50,11 +50,11 @@ export function period(weights: readonly number[], highest: number): Float32Arra
 /** One period of a sine. */
 export const pure: Float32Array = period([1], 0);
 
-/** Weights of partials that fall by a power of their number. */
+/** Weights of partials that fall by a power of their index. */
 export const falling = (partials: number, power: number): readonly number[] =>
   Array.from({ length: partials }, (_, k) => (k + 1) ** -power);
 
-/** A sustained tone of one period's colour, with pitch and level over its length. */
+/** A sustained tone with the timbre of one period, and pitch and level curves. */
 export function tone(
   out: Float32Array,
   start: number,
@@ -82,7 +82,7 @@ export function tone(
   }
 }
 
-/** A plucked string: noise that runs round a delay line and is smoothed on every turn. */
+/** A plucked string (Karplus-Strong): noise in a delay line that is smoothed on every pass. */
 export function pluck(
   out: Float32Array,
   start: number,
@@ -93,7 +93,7 @@ export function pluck(
   noise: (n: number) => number,
 ): void {
   const [first, length] = within(out, start, seconds);
-  // The smoothing [s, 1 - s] delays by 1 - s; the rest of the period is whole samples and a part.
+  // The smoothing [s, 1 - s] delays by 1 - s; the rest of the period is whole samples and a fraction.
   const s = 0.5 + 0.45 * brightness;
   const turn = rate / hertz - (1 - s);
   const whole = Math.floor(turn);
@@ -110,7 +110,7 @@ export function pluck(
   }
 }
 
-/** A bell: a sine whose phase another sine moves, less and less. */
+/** A bell by frequency modulation with a decaying index. */
 export function bell(
   out: Float32Array,
   start: number,
@@ -130,7 +130,7 @@ export function bell(
   }
 }
 
-/** A struck body: damped sines at given multiples of a pitch, higher ones shorter. */
+/** A struck body: damped sines at multiples of a pitch, the higher ones shorter. */
 export function strike(
   out: Float32Array,
   start: number,
@@ -143,7 +143,7 @@ export function strike(
     if (hertz * mode > 7600) continue;
     const [first, length] = within(out, start, seconds / (1 + k / 2));
     const fade = decay(seconds / (1 + k / 2));
-    // A damped sine is its own recursion, without a call for each sample.
+    // A damped sine is a two-term recurrence, which avoids a call per sample.
     const turn = 2 * Math.PI * hertz * mode / rate;
     const [c1, c2] = [2 * fade * Math.cos(turn), -fade * fade];
     let before = 0, now = Math.sin(turn) * level / (1 + k / 2);
@@ -154,7 +154,7 @@ export function strike(
   }
 }
 
-/** Noise that falls away, above or around a pitch: the rattle of a snare, a hat, a drop. */
+/** Decaying noise around a pitch: a snare, a hi-hat, a drop. */
 export function burst(
   out: Float32Array,
   start: number,
@@ -172,7 +172,7 @@ export function burst(
   for (let i = 0; i < length; i++, loud *= fade) out[first + i] += loud * pass(noise(i));
 }
 
-// A filter that lets through what is around a pitch.
+// A band-pass filter.
 interface Resonator {
   readonly tune: (hertz: number, sharpness: number) => void;
   readonly pass: (sample: number) => number;
@@ -199,17 +199,17 @@ function resonator(): Resonator {
   };
 }
 
-/** What a moving filter is at one moment. */
+/** Parameters of a moving filter at one moment. */
 export interface Band {
-  /** The pitch that passes best. */
+  /** Centre frequency. */
   readonly hertz: number;
-  /** How narrow it is, from about 0.5 to 30. */
+  /** Sharpness of the resonance, from about 0.5 to 30. */
   readonly sharpness: number;
-  /** What passes is multiplied by this. */
+  /** Gain. */
   readonly level: number;
 }
 
-/** A source passed through one band whose pitch, sharpness and level move over the whole length. */
+/** A source through one band-pass filter whose frequency, sharpness and level follow curves. */
 export function band(
   out: Float32Array,
   source: (n: number) => number,
@@ -230,7 +230,7 @@ export function band(
   }
 }
 
-/** A course that wanders smoothly from -1 to 1, turning a few times over the length. */
+/** A smooth random curve from -1 to 1 with about `turns` turns. */
 export function wander(turns: number, dice: Dice): Curve {
   const waves = [1, 1.7, 2.9].map((speed) => ({
     speed: turns * speed * Math.PI,

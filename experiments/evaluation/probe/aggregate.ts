@@ -1,30 +1,30 @@
-// The aggregate score of a model over all tasks, s(m): its position between the worst and the best
-// of the compared models, averaged over tasks. It depends on the compared models, so the least and
-// the greatest score of each task are part of the result.
+// The aggregate score of a model over all tasks, s(m): its position between the worst and the best of the
+// compared models, averaged over tasks. It depends on the set of models, so the minimum and maximum of
+// each task are part of the result.
 import * as E from "fp-ts/Either.js";
 
 /** Scores of a model by task. */
 export type ModelScores = Readonly<Record<string, number>>;
 
-/** What a task's scores range over. */
+/** The range of a task's scores. */
 export interface TaskRange {
   readonly task: string;
   readonly min: number;
   readonly max: number;
-  /** The models that have them, the first of several. */
+  /** The models with the minimum and maximum; the first if tied. */
   readonly worst: string;
   readonly best: string;
 }
 
 /** The aggregate of all models. */
 export interface Aggregate {
-  /** How it is computed, in words. */
+  /** The formula in words. */
   readonly formula: string;
-  /** The tasks that count, and what min and max are. */
+  /** The tasks that count, with their ranges. */
   readonly tasks: readonly TaskRange[];
   /** Tasks on which all models score the same: these carry no information and do not count. */
   readonly undecided: readonly string[];
-  /** From 0, worst at everything, to 100, best at everything; in the order of the models. */
+  /** From 0, worst on every task, to 100, best on every task; in the order of the models. */
   readonly models: readonly { readonly model: string; readonly score: number }[];
 }
 
@@ -34,7 +34,7 @@ export type AggregateError =
   | { readonly _tag: "NoScore"; readonly model: string; readonly task: string }
   | { readonly _tag: "AllTheSame" };
 
-/** s(m) of every model. All need finite scores on the same tasks. */
+/** s(m) of each model. All models need finite scores on the same tasks. */
 export const aggregate = (
   scores: Readonly<Record<string, ModelScores>>,
 ): E.Either<AggregateError, Aggregate> => {
@@ -62,8 +62,8 @@ export const aggregate = (
 };
 
 /**
- * s(m) of one model, or of one run of it, between given ranges: outside of 0 to 100 where it leaves
- * them. NaN where it has no score.
+ * s(m) of one model, or of one run of it, relative to given ranges; outside 0 to 100 if its scores are
+ * outside the ranges. NaN if a score is missing.
  */
 export const placed = (ranges: readonly TaskRange[], scores: ModelScores): number =>
   100 * ranges.reduce((sum, { task, min, max }) => sum + (scores[task] - min) / (max - min), 0) /

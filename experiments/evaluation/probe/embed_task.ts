@@ -1,6 +1,6 @@
-// Clip embeddings of a whole task. Each result is appended at once to a file named by the content
-// of the embedding model, under the hash of its audio: a killed run resumes, and neither another
-// checkpoint nor changed audio can be mistaken for the original.
+// Clip embeddings of a whole task. Each result is appended at once to a file named by the hash of the
+// embedding model, under the hash of its audio: a killed run resumes, and results of another checkpoint
+// or of changed audio are never reused by mistake.
 import { createHash } from "node:crypto";
 import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
@@ -44,21 +44,21 @@ export const embeddingsErrorText = (error: EmbeddingsError): string => {
 
 /** Options of `embedTask`. */
 export interface EmbedTaskOptions {
-  /** The folder of what is kept. */
+  /** The cache folder. */
   readonly cache: string;
-  /** Hears how many of the task's clips have an embedding. */
+  /** Called with the number of the task's clips that have an embedding. */
   readonly onProgress?: (done: number, clips: number) => void;
   readonly interrupted?: () => boolean;
-  /** Once it is aborted neither recordings nor the rest of a long one are waited for. */
+  /** When aborted, stops waiting for recordings and for the rest of a long one. */
   readonly signal?: AbortSignal;
 }
 
-/** The embeddings of all clips of a task, and how many of them had to be computed. */
+/** The embeddings of all clips of a task, and how many were computed rather than cached. */
 export interface EmbeddedTask extends TaskEmbeddings {
   readonly computed: number;
 }
 
-/** Embeds what is not kept yet. */
+/** Embeds the clips that are not cached. */
 export const embedTask = async (
   scenes: Scenes,
   task: Task,
@@ -80,7 +80,7 @@ export const embedTask = async (
     splits[split].set(scene, clip * width);
     onProgress(++done, clips);
   };
-  // Clips that share their audio with one that is being embedded.
+  // Clips with the same audio as one that is being embedded.
   const pending = new Map<string, Place[]>();
   const unknown = async function* (): AsyncGenerator<Clip<Wanted>> {
     for (const [split, { clips }] of task.splits.entries()) {
@@ -119,7 +119,7 @@ export const embedTask = async (
       pending.delete(hash);
       store.known.set(hash, scene);
       computed++;
-      // Signals are heard between tasks of the event loop.
+      // Signals are only handled between tasks of the event loop.
       await setImmediate();
     }
     if (signal?.aborted) failure = { _tag: "Interrupted" };
@@ -135,7 +135,7 @@ interface Wanted {
   readonly path: string;
 }
 
-/** A clip of a task, by the numbers of its split and of itself in it. */
+/** A clip of a task: the indices of its split and of the clip in it. */
 interface Place {
   readonly split: number;
   readonly clip: number;
@@ -168,9 +168,9 @@ const samplesOf = async (
   return E.isLeft(decoded) ? bad(recordingErrorText(decoded.left)) : decoded;
 };
 
-// ---------------------------------------------------------------- what is kept
+// ---------------------------------------------------------------- cache
 
-/** A file of embeddings by the hashes of their audio. */
+/** A file of embeddings, indexed by the hashes of their audio. */
 interface Store {
   readonly known: Map<string, Float32Array>;
   readonly append: (hash: string, scene: Float32Array) => E.Either<FileError, void>;
@@ -179,7 +179,7 @@ interface Store {
 
 const mark = "formant scenes 1", hashBytes = 32;
 
-/** Opens a file, or begins one where there is none of this width. Half a record at its end is cut off. */
+/** Opens a file, or creates one if there is none of this width. Truncates a partial last record. */
 const openStore = (path: string, width: number): E.Either<FileError, Store> => {
   const attempt = <A>(act: () => A): E.Either<FileError, A> =>
     E.tryCatch(act, (error): FileError => ({

@@ -1,8 +1,8 @@
-// Writes a task's embeddings in the layout of hear-eval-kit's predictions runner, so that scores
-// can be checked with the original tool. For each split: SPLIT.embeddings.npy, which despite its
-// name is raw float32 without a header; SPLIT.embedding-dimensions.json, [rows, width]; and
-// SPLIT.target-labels.pkl, a list of labels for each row. The task's own files are copied next to
-// them. Rows are in the kit's order.
+// Writes a task's embeddings in the layout of hear-eval-kit's predictions runner, so that scores can be
+// checked with the original tool. For each split: SPLIT.embeddings.npy, which despite its name is raw
+// float32 without a header; SPLIT.embedding-dimensions.json, [rows, width]; and SPLIT.target-labels.pkl,
+// a list of labels for each row. The task's own files are copied next to them. Rows are in the kit's
+// order.
 import { basename, resolve } from "node:path";
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
@@ -15,14 +15,14 @@ import { reasonOf } from "../../io/reason.ts";
 
 /** Why embeddings could not be written. */
 export type LayoutError =
-  /** The kit refuses such numbers too. `column` counts from 0. */
+  /** Not finite, which the kit rejects too. `column` counts from 0. */
   | {
     readonly _tag: "NotFinite";
     readonly split: string;
     readonly clip: string;
     readonly column: number;
   }
-  /** Something else has the name of the folder. */
+  /** The folder exists with other content. */
   | { readonly _tag: "Occupied"; readonly folder: string }
   | { readonly _tag: "Files"; readonly error: FileError };
 
@@ -30,10 +30,9 @@ export type LayoutError =
 export const doneFile = ".done.embeddings";
 
 /**
- * Writes the embeddings of all splits, `[clip, width]` in the order of the split's clips, and gives
- * the folder, which is named like the task's, in `folder`. What was there of the same task, scores
- * that the kit left included, is replaced when all is written. Embeddings of other sizes are a
- * mistake and throw.
+ * Writes the embeddings of all splits, `[clip, width]` in the order of the split's clips, to a folder in
+ * `folder` named like the task's, and returns it. Earlier output for the same task, including scores that
+ * the kit wrote, is replaced once everything is written. Throws if embeddings have other sizes.
  */
 export const writeEmbeddings =
   (folder: string, task: Task, width: number, embeddings: readonly Float32Array[]): TaskEither<
@@ -118,7 +117,7 @@ function writeInto(
   Deno.writeFileSync(`${folder}/${doneFile}`, new Uint8Array());
 }
 
-// Whether a folder is there that is not one of embeddings, which must not be removed.
+// Whether the folder exists and does not hold embeddings, so that it must not be removed.
 function isOccupied(folder: string): boolean {
   try {
     return ![...Deno.readDirSync(folder)].some(({ name }) => name === doneFile);

@@ -1,20 +1,20 @@
-// The scores of HEAR's tasks with one prediction per clip, as hear-eval-kit and scikit-learn define
-// them, ties included.
+// The scores of HEAR's tasks with one prediction per clip, as defined by hear-eval-kit and scikit-learn,
+// including ties.
 import type { ScoreName } from "../../data/hear/metadata.ts";
 import { normalQuantile } from "./statistics.ts";
 
-/** What a probe says of some clips, and what is true. */
+/** Predictions of a probe for some clips, with the true labels. */
 export interface Predictions {
   readonly classes: number;
-  /** `[clip, class]`, row-major: the higher, the likelier. Logits or probabilities. */
+  /** `[clip, class]`, row-major: higher is likelier. Logits or probabilities. */
   readonly scores: Float32Array;
-  /** For each clip the indices of its labels; exactly one where a task is multiclass. */
+  /** Label indices of each clip; exactly one in multiclass tasks. */
   readonly labels: readonly (readonly number[])[];
 }
 
 /**
- * A score by its name in a task's metadata. All are the higher the better. NaN when a prediction is
- * NaN; `aucroc` and `d_prime` also when a class has no clip, or all, as hear-eval-kit has it.
+ * A score by its name in a task's metadata; higher is always better. NaN if a prediction is NaN;
+ * `aucroc` and `d_prime` also if a class has no clip or all clips, as in hear-eval-kit.
  */
 export const score = (name: ScoreName, of: Predictions): number => {
   if (of.scores.length !== of.labels.length * of.classes || of.labels.length === 0) {
@@ -30,14 +30,14 @@ export const score = (name: ScoreName, of: Predictions): number => {
 const byName: Readonly<Record<ScoreName, (of: Predictions) => number>> = {
   top1_acc: (of) => shareOf(of, (predicted, label) => predicted === label),
   pitch_acc: (of) => shareOf(of, (predicted, label) => predicted === label),
-  // Pitches are listed in semitones, so that octaves are twelve indices apart.
+  // Labels are pitches in semitones, so classes an octave are 12 indices apart.
   chroma_acc: (of) => shareOf(of, (predicted, label) => predicted % 12 === label % 12),
   mAP: (of) => mean(averagePrecisions(of)),
   d_prime: (of) => mean(areasUnderRoc(of).map((area) => Math.SQRT2 * normalQuantile(area))),
   aucroc: (of) => mean(areasUnderRoc(of)),
 };
 
-/** For each clip the class with the highest score, the first of several. */
+/** The class with the highest score for each clip; the first if tied. */
 export const predicted = ({ classes, scores, labels }: Predictions): Uint32Array =>
   Uint32Array.from(labels, (_, clip) => {
     let best = 0;
@@ -48,8 +48,8 @@ export const predicted = ({ classes, scores, labels }: Predictions): Uint32Array
   });
 
 /**
- * How many clips of each class were taken for each: rows are what is true, columns what was
- * predicted. Of clips with several labels the first in the vocabulary counts.
+ * The confusion matrix: rows are true classes, columns predicted ones. Of clips with several labels, the
+ * first in the vocabulary counts.
  */
 export const confusion = (of: Predictions): readonly (readonly number[])[] => {
   const counts = Array.from({ length: of.classes }, () => new Array<number>(of.classes).fill(0));
@@ -57,7 +57,7 @@ export const confusion = (of: Predictions): readonly (readonly number[])[] => {
   return counts;
 };
 
-// The kit takes the highest of a row of zeros and ones: the first label, or class 0 where none is.
+// The kit takes the argmax of a row of zeros and ones: the first label, or class 0 if there is none.
 const truth = (labels: readonly number[]): number => labels.length === 0 ? 0 : Math.min(...labels);
 
 const shareOf = (
@@ -74,7 +74,7 @@ const mean = (values: Float64Array): number =>
 
 /**
  * The average precision of each class: the sum over distinct scores, from the highest down, of the
- * rise in recall times the precision there. 0 for a class that no clip has.
+ * increase in recall times the precision there. 0 for a class without clips.
  */
 export const averagePrecisions = (of: Predictions): Float64Array =>
   perClass(of, (groups, positives) => {
@@ -88,8 +88,8 @@ export const averagePrecisions = (of: Predictions): Float64Array =>
   });
 
 /**
- * The area under the ROC curve of each class: how often a clip that has it scores higher than one
- * that has not, where equal scores count half. NaN for a class that no clip has, or all have.
+ * The area under the ROC curve of each class: how often a clip with the class scores higher than one
+ * without, ties counting half. NaN for a class with no clips or all clips.
  */
 export const areasUnderRoc = (of: Predictions): Float64Array =>
   perClass(of, (groups, positives) => {
@@ -101,7 +101,7 @@ export const areasUnderRoc = (of: Predictions): Float64Array =>
     return area / (positives * (of.labels.length - positives));
   });
 
-/** How many clips of one score have a class, and how many have not. */
+/** Clips with equal scores: how many have the class, and how many do not. */
 interface Group {
   readonly with: number;
   readonly without: number;
@@ -117,8 +117,8 @@ function perClass(
   const bits = new Uint32Array(Float32Array.from(scores, (value) => value + 0).buffer);
   const keys = new Float64Array(clips);
   return Float64Array.from({ length: classes }, (_, label) => {
-    // Numbers sort much faster without a comparison of ours: the score's bits, made to rise with it,
-    // and whether the clip has the class as the last bit.
+    // Sorting numbers is much faster without a comparison function: each key is the score's bits, mapped to
+    // preserve order, with a last bit that says whether the clip has the class.
     for (let clip = 0; clip < clips; clip++) {
       const at = clip * classes + label;
       const rising = bits[at] >>> 31 ? ~bits[at] >>> 0 : bits[at] + 2 ** 31;

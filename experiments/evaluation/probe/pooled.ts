@@ -1,25 +1,25 @@
-// Embedding models of whole clips: an encoder on a device, or the statistics of a log-mel
-// spectrogram, the baseline that an encoder has to beat. Each has a key that its content
-// determines, so that its results can be cached.
+// Embedding models of whole clips: an encoder on a device, or statistics of a log-mel spectrogram, the
+// baseline that an encoder has to beat. Each has a key that its content determines, so that its results
+// can be cached.
 import { createHash } from "node:crypto";
 import type { Backend } from "../../../backends/backend.ts";
 import type { FrontEnd } from "../../../models/frontend.ts";
 import { logMelOnHost } from "../../data/audio/log_mel.ts";
 import { type Clip, type EmbeddingModel, openEmbedder } from "../../encoders/embedder.ts";
 
-/** A clip's vector. */
+/** The vector of a clip. */
 export interface Scene<T> {
   readonly of: T;
   readonly scene: Float32Array;
 }
 
-/** Something that gives every clip a vector. */
+/** A model with one vector per clip. */
 export interface Scenes {
   /** Identifies the model: a hash of all that its vectors depend on, except the audio. */
   readonly key: string;
   readonly width: number;
   /**
-   * Vectors of clips in their order; the next clip is asked for when there is room for it. Ends early once
+   * Vectors of clips in order; the next clip is requested when there is room for it. Ends early once
    * `signal` is aborted.
    */
   readonly embed: <T>(
@@ -29,16 +29,16 @@ export interface Scenes {
   readonly close: () => void;
 }
 
-/** Stretches that a device encodes at once: a GPU wants many. */
+/** Segments encoded at once: a GPU needs many to be busy. */
 const batchOf = (backend: Backend): number => backend.name === "webgpu" ? 64 : 8;
 
-/** Scene embeddings of an encoder: the means of its rows over a clip. */
+/** Scene embeddings of an encoder: the mean of its rows over a clip. */
 export const encoderScenes = async (backend: Backend, model: EmbeddingModel): Promise<Scenes> => {
   const { values, encoder, frontEnd, frames, fidelity: { rows, deviation, padding } } = model;
   const hash = createHash("sha256");
   hash.update(JSON.stringify([
     "encoder 1",
-    // The last digits differ between kinds of devices.
+    // The last digits differ between backends.
     backend.name,
     encoder,
     frontEnd,
@@ -76,7 +76,7 @@ export const baselineFrontEnd: FrontEnd = {
   fMax: 8000,
 };
 
-/** Mean and standard deviation over time of every band of a log-mel spectrogram: 128 numbers. */
+/** Mean and standard deviation over time of each band of a log-mel spectrogram: 128 numbers. */
 export const logMelScenes = (frontEnd: FrontEnd = baselineFrontEnd): Scenes => {
   const { mels } = frontEnd, extract = logMelOnHost(frontEnd);
   const statistics = (samples: Float32Array): Float32Array => {

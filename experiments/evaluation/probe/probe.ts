@@ -1,6 +1,6 @@
-// The published probe protocol: for every seed, probes are trained at all points of a grid on the
-// first partition of the task's splits; the point with the best validation score is used for the
-// other partitions too; the score of a seed is the mean of its test scores over partitions.
+// The published probe protocol: for every seed, probes are trained at all grid points on the first
+// partition of the task's splits; the point with the best validation score is used for the other
+// partitions too; the score of a seed is the mean of its test scores over partitions.
 import { partitions, type ScoreName } from "../../data/hear/metadata.ts";
 import { averagePrecisions, confusion, type Predictions, score as scoreOf } from "./metrics.ts";
 import { kitOrder } from "./shuffle.ts";
@@ -23,16 +23,16 @@ export interface GridPoint {
   readonly rate: number;
 }
 
-/** The whole procedure. */
+/** The whole protocol. */
 export interface Protocol extends Training {
-  /** Units of a hidden layer. */
+  /** Units per hidden layer. */
   readonly hidden: number;
   readonly grid: readonly [GridPoint, ...GridPoint[]];
 }
 
 /**
- * As the published comparison does it, where the order of the clips stays that in which the kit wrote
- * them: its loader shuffles only a split that is named by a text, and is always given a list.
+ * As in the published comparison, where clips stay in the order in which the kit wrote them: its loader
+ * shuffles only a split that is given as a string, and is always given a list.
  */
 export const faithfulProtocol: Protocol = {
   hidden: 1024,
@@ -44,7 +44,7 @@ export const faithfulProtocol: Protocol = {
   shuffled: false,
 };
 
-/** The same, with batches of other clips in every epoch. */
+/** The same, with a new order of clips in each epoch. */
 export const correctedProtocol: Protocol = { ...faithfulProtocol, shuffled: true };
 
 /** Embeddings of a task: for each split, in the order of its clips, `[clip, width]`. */
@@ -53,29 +53,29 @@ export interface TaskEmbeddings {
   readonly splits: readonly Float32Array[];
 }
 
-/** The test of one partition by the probe of one seed. */
+/** The test of one seed's probe on one partition. */
 export interface FoldScore {
-  /** The splits that were tested. */
+  /** The test splits. */
   readonly test: readonly string[];
-  /** The main score on the validation splits, and the epoch that it was reached in. */
+  /** The best main score on the validation splits, and its epoch. */
   readonly validation: number;
   readonly epoch: number;
   /** All scores of the task's metadata. */
   readonly scores: Readonly<Partial<Record<ScoreName, number>>>;
 }
 
-/** What a seed came to. */
+/** The result of a seed. */
 export interface SeedScore {
   readonly seed: number;
   readonly point: GridPoint;
   readonly folds: readonly FoldScore[];
   /** Means over the partitions. */
   readonly scores: Readonly<Partial<Record<ScoreName, number>>>;
-  /** How often a class (row) was taken for each, in all partitions; of multiclass tasks. */
+  /** The confusion matrix over all partitions (rows are true classes); multiclass tasks only. */
   readonly confusion?: readonly (readonly number[])[];
-  /** The average precision of each class, on the mean of the partitions; of multilabel tasks. */
+  /** The average precision of each class, averaged over partitions; multilabel tasks only. */
   readonly precisions?: readonly number[];
-  /** Epochs that all its probes were trained for. */
+  /** Total epochs of all its probes. */
   readonly epochs: number;
 }
 
@@ -117,7 +117,7 @@ export const probeTask = async (
   const total = searched + seeds.length * (parts.length - 1);
   let ended = 0;
 
-  /** Trains some points on some partitions, networks of one form after the other. */
+  /** Trains some points on some partitions, networks of one shape at a time. */
   const trained = async (wanted: readonly Wanted[]): Promise<readonly Trained[] | undefined> => {
     const found: Trained[] = [];
     for (const [layers, of] of Map.groupBy(wanted, ({ point }) => grid[point].layers)) {
@@ -203,7 +203,7 @@ interface Wanted {
   readonly part: number;
 }
 
-/** All clips of a task as the kit's files have them: split after split, each in the kit's order. */
+/** All clips of a task as in the kit's files: split after split, each in the kit's order. */
 const inKitOrder = (task: Task, { width, splits }: TaskEmbeddings) => {
   const orders = kitOrder(task), classes = task.labels.length;
   const starts = new Map<string, number>();

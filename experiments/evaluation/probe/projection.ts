@@ -1,17 +1,17 @@
-// Projects embeddings onto the plane of their first two principal components, found by subspace
-// iteration without forming the covariance.
+// Projects embeddings onto the plane of their first two principal components, found by subspace iteration
+// without forming the covariance.
 
 /** Points in the plane. */
 export interface Projection {
-  /** `[row, 2]`: along the first component and along the second. */
+  /** `[row, 2]`: coordinates along the first and second component. */
   readonly points: Float64Array;
-  /** Share of the variance along each. */
+  /** Fraction of the variance along each. */
   readonly explained: readonly [number, number];
 }
 
 /**
- * The first two principal components of rows of `width` numbers. The sign of a component is such that
- * its largest weight is positive. What has no variance is at 0.
+ * The first two principal components of rows of `width` numbers. Signs are such that the largest weight
+ * of a component is positive. Directions without variance give 0.
  */
 export const principalComponents = (values: Float32Array, width: number): Projection => {
   const rows = values.length / width;
@@ -28,7 +28,7 @@ export const principalComponents = (values: Float32Array, width: number): Projec
     }
     return found;
   };
-  /** The covariance, but for a factor, times a direction. */
+  /** The covariance matrix, up to a factor, times a direction. */
   const spread = (direction: Float64Array): Float64Array => {
     const at = along(direction), found = new Float64Array(width);
     for (let row = 0, k = 0; row < rows; row++) {
@@ -36,7 +36,7 @@ export const principalComponents = (values: Float32Array, width: number): Projec
     }
     return found;
   };
-  // More directions than are wanted, so that those converge fast.
+  // More directions than needed, for faster convergence.
   let directions = orthonormal(
     Array.from(
       { length: Math.min(4, width) },
@@ -56,7 +56,7 @@ export const principalComponents = (values: Float32Array, width: number): Projec
   };
 };
 
-/** Gram and Schmidt's procedure; directions that depend on those before become 0. */
+/** Gram-Schmidt; directions that depend linearly on earlier ones become 0. */
 const orthonormal = (directions: readonly Float64Array[]): readonly Float64Array[] => {
   const done: Float64Array[] = [];
   for (const direction of directions) {

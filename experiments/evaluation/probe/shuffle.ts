@@ -1,18 +1,18 @@
-// The order in which hear-eval-kit writes the embeddings of a task: Python's
-// `random.Random(0).shuffle` of the clips of each split in sequence. It is part of the protocol,
-// because the published probe never shuffles again: it determines which clips share a batch.
+// The order in which hear-eval-kit writes the embeddings of a task: Python's `random.Random(0).shuffle` of
+// the clips of each split in turn. It is part of the protocol, because the published probe never shuffles
+// again: it determines which clips share a batch.
 import type { Task } from "../../data/hear/task.ts";
 
 /**
- * For each split of a task, in the order of its metadata, which clip stands in each row of the
- * embeddings that hear-eval-kit writes.
+ * For each split of a task, in the order of its metadata, the clip of each row of the embeddings that
+ * hear-eval-kit writes.
  */
 export const kitOrder = (task: Task): readonly Uint32Array[] =>
   pythonShuffles(0, task.splits.map(({ clips }) => clips.length));
 
 /**
- * The permutations that Python gives lists of these lengths when they are shuffled one after the
- * other by one `random.Random(seed)`; the seed is a whole number below 2^32.
+ * The permutations that Python applies to lists of these lengths when one `random.Random(seed)` shuffles
+ * them in turn; the seed is a whole number below 2^32.
  */
 export const pythonShuffles = (
   seed: number,
@@ -36,7 +36,7 @@ export const pythonShuffles = (
   });
 };
 
-// MT19937 (Matsumoto and Nishimura, 1998), seeded by an array of one word as Python does.
+// MT19937 (Matsumoto and Nishimura, 1998), seeded with a one-element array as in Python.
 function mersenneTwister(seed: number): () => number {
   const size = 624, offset = 397;
   const words = new Uint32Array(size);

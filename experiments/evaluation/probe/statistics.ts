@@ -1,16 +1,16 @@
-// Means with confidence intervals over repeated runs, with computed quantiles.
+// Means over repeated runs with confidence intervals; quantiles are computed, not tabulated.
 
 /** A mean over runs. */
 export interface Interval {
   readonly mean: number;
-  /** Half the width of the two-sided interval around it; absent for a single run. */
+  /** Half the width of the two-sided confidence interval; absent for a single run. */
   readonly halfWidth?: number;
   readonly runs: number;
 }
 
 /**
- * The mean of the scores of independent runs, such as the seeds of a probe, with the interval of
- * Student's t distribution at a level of confidence.
+ * The mean of the scores of independent runs, such as the seeds of a probe, with its confidence interval
+ * from Student's t distribution.
  */
 export const interval = (values: readonly number[], level: number = 0.95): Interval => {
   const runs = values.length;
@@ -23,8 +23,8 @@ export const interval = (values: readonly number[], level: number = 0.95): Inter
 };
 
 /**
- * The number that the absolute value of Student's t with a whole number of degrees of freedom stays
- * below with probability `level`: 12.706 for 0.95 and one degree.
+ * The two-sided quantile of Student's t: |t| is below it with probability `level`; 12.706 for 0.95 and one
+ * degree of freedom. `degrees` is a whole number.
  */
 export const tQuantile = (level: number, degrees: number): number => {
   if (!(level > 0 && level < 1) || !(Number.isInteger(degrees) && degrees > 0)) {
@@ -40,12 +40,12 @@ export const tQuantile = (level: number, degrees: number): number => {
   }
 };
 
-// The probability that |t| stays below a number, a finite sum for whole degrees of freedom.
+// The probability that |t| is below a number, a finite sum for whole degrees of freedom.
 function within(t: number, degrees: number): number {
   const angle = Math.atan2(t, Math.sqrt(degrees));
   const sine = Math.sin(angle), cosine = Math.cos(angle);
   const odd = degrees % 2;
-  // sine (1 + 1/2 cos² + 1·3/(2·4) cos⁴ + …) for even ones, and for odd ones the like from cos on.
+  // sine (1 + 1/2 cos² + 1·3/(2·4) cos⁴ + …) for even degrees; the same from cos on for odd ones.
   let term = odd === 1 ? cosine : 1, sum = 0;
   for (let k = odd; k < degrees - 1; k += 2) {
     sum += term;
@@ -54,12 +54,12 @@ function within(t: number, degrees: number): number {
   return odd === 1 ? 2 / Math.PI * (angle + sine * sum) : sine * sum;
 }
 
-/** The number that a standard normal variable stays below with the given probability. */
+/** The quantile of the standard normal distribution. */
 export const normalQuantile = (probability: number): number => {
   if (!(probability >= 0 && probability <= 1)) return NaN;
   const tail = Math.min(probability, 1 - probability);
   if (tail === 0) return probability === 0 ? -Infinity : Infinity;
-  // A rough rational guess, then Newton's steps on the logarithm, which is nearly a parabola.
+  // A rational approximation, refined by Newton's method on the logarithm, which is nearly a parabola.
   const t = Math.sqrt(-2 * Math.log(tail));
   let x = Math.max(0, t - (2.30753 + 0.27061 * t) / (1 + 0.99229 * t + 0.04481 * t * t));
   for (let k = 0; k < 8; k++) {
@@ -71,8 +71,8 @@ export const normalQuantile = (probability: number): number => {
 
 const density = (x: number): number => Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
 
-// The probability that a standard normal variable exceeds x: near the middle by the series x + x³/3 +
-// x⁵/15 + …, farther out by the continued fraction 1/(x + 1/(x + 2/(x + …))), both times the density.
+// The upper tail probability of the standard normal: near 0 by the series x + x³/3 + x⁵/15 + …, farther
+// out by the continued fraction 1/(x + 1/(x + 2/(x + …))), both times the density.
 function upperTail(x: number): number {
   if (x < 3) {
     let term = x, sum = 0;

@@ -1,7 +1,6 @@
-// Trains many probes on a device, several at a time: each has a position along the trial axis, and
-// when one stops early the next takes its position. Embeddings, weights and moments stay on the
-// device; a step is only sent the indices of its rows. A probe's result does not depend on the
-// other positions.
+// Trains many probes on a device, several at a time: each has a position along the trial axis, and when
+// one stops early the next takes its position. Embeddings, weights and moments stay on the device; a step
+// only sends the indices of its rows. A probe's result does not depend on the other positions.
 import { setImmediate } from "node:timers/promises";
 import type { Backend, Machine, Program, Values } from "../../../backends/backend.ts";
 import { volume } from "../../../dsl/axes.ts";
@@ -10,23 +9,23 @@ import { parameters } from "../../../dsl/parameters.ts";
 import { probePredictions, type ProbeSizes, probeStart, probeStep } from "../../../models/probe.ts";
 import { pythonShuffles } from "./shuffle.ts";
 
-/** When training stops, and what it sees. */
+/** When training stops, and batches. */
 export interface Training {
-  /** Clips of a batch; the last batch of an epoch may be smaller. */
+  /** Clips per batch; the last batch of an epoch may be smaller. */
   readonly batch: number;
-  /** Most epochs. */
+  /** Maximum number of epochs. */
   readonly epochs: number;
-  /** Epochs from one validation to the next. */
+  /** Epochs between validations. */
   readonly every: number;
-  /** Validations without a better score after which training stops. */
+  /** Validations without improvement after which training stops. */
   readonly patience: number;
-  /** Whether epochs go through the clips in orders of their own. */
+  /** Whether each epoch has its own order of clips. */
   readonly shuffled: boolean;
 }
 
-/** One probe to be trained. Clips are positions among all embeddings. */
+/** One probe to be trained. Clips are indices into the embeddings. */
 export interface Trial {
-  /** Two words that its random numbers come from. */
+  /** Two u32 that its random numbers derive from. */
   readonly seed: number;
   readonly stream: number;
   readonly rate: number;
@@ -36,43 +35,43 @@ export interface Trial {
   readonly test: Uint32Array;
 }
 
-/** What came of a trial at its best validation, the first of several. */
+/** A trial's result at its best validation, the first if tied. */
 export interface Trained {
-  /** NaN when predictions never were numbers. */
+  /** NaN if no prediction was a number. */
   readonly validation: number;
   readonly epoch: number;
-  /** Epochs that it was trained for. */
+  /** Epochs trained. */
   readonly epochs: number;
   /** Probabilities of the test clips, `[clip, class]`. */
   readonly test: Float32Array;
 }
 
-/** What all trials share. */
+/** Data and options shared by all trials. */
 export interface Shared {
   readonly sizes: Omit<ProbeSizes, "trials">;
   /** `[clip, feature]` */
   readonly embeddings: Float32Array;
-  /** Ones where a clip has a class, `[clip, class]`. */
+  /** 1 where a clip has a class, `[clip, class]`. */
   readonly targets: Float32Array;
   readonly training: Training;
-  /** Most clips that a trial trains on, and most that one is validated on. */
+  /** Maximum number of training clips and of validation clips of a trial. */
   readonly most: { readonly train: number; readonly valid: number };
-  /** Trials that are trained at a time; the same number is served by the same programs. */
+  /** Trials trained in parallel; the same number uses the same programs. */
   readonly places: number;
   /** The score of some clips' probabilities; higher is better. */
   readonly score: (clips: Uint32Array, probabilities: Float32Array) => number;
-  /** What no score is above: there is nothing to wait for once it is reached. */
+  /** The maximum of the score: training stops when it is reached. */
   readonly highest: number;
 }
 
-/** Machines that train probes, each opened when its sizes are first asked for, and used again. */
+/** Machines that train probes, opened on first use of their sizes and reused. */
 export interface Trainers {
   readonly backend: Backend;
   readonly open: (sizes: ProbeSizes, rows: Rows) => Promise<Machine>;
   readonly close: () => void;
 }
 
-/** Rows of a step of training, and of a prediction. */
+/** Rows of a training step, and of a prediction. */
 interface Rows {
   readonly train: number;
   readonly predict: number;
@@ -96,7 +95,7 @@ export const trainersOn = (backend: Backend): Trainers => {
   };
 };
 
-/** How far training has come. */
+/** Progress of training. */
 export interface TrialProgress {
   readonly ended: number;
   readonly trials: number;
@@ -104,7 +103,7 @@ export interface TrialProgress {
   readonly epochs: number;
 }
 
-/** A trial at its place. */
+/** A trial at its position. */
 interface Running {
   readonly index: number;
   readonly of: Trial;
@@ -115,20 +114,20 @@ interface Running {
   best: Trained;
 }
 
-/** Most clips that are predicted at once. */
+/** Maximum number of clips predicted at once. */
 const mostPredicted = 1024;
 
 /**
- * How many probes are trained at a time: as many as keep a device busy, and no more, since places that
- * are empty at the end cost as much as those that are not. A GPU is busy with many only; a processor
- * already with the products of one, unless it is tiny (bench/probe.ts).
+ * How many probes are trained in parallel: enough to keep a device busy, and no more, since positions that
+ * are empty at the end cost as much as occupied ones. A GPU needs many; a CPU is busy with the products
+ * of one probe unless it is tiny (bench/probe.ts).
  */
 export const placesFor = (backend: Backend, { hidden }: Pick<ProbeSizes, "hidden">, rows: number) =>
   backend.name === "webgpu" ? 20 : Math.max(1, Math.min(20, Math.floor(2 ** 15 / (hidden * rows))));
 
 /**
- * Trains all trials, some at a time. Gives undefined when `interrupted` says so between
- * two validations.
+ * Trains all trials, several in parallel. Undefined if `interrupted` returns true between two
+ * validations.
  */
 export const runTrials = async (
   trainers: Trainers,
@@ -203,7 +202,7 @@ export const runTrials = async (
       ended++;
     });
     onProgress({ ended, trials: trials.length, epochs });
-    // Signals are heard between tasks of the event loop.
+    // Signals are only handled between tasks of the event loop.
     await setImmediate();
     if (interrupted()) return undefined;
   }
@@ -236,7 +235,7 @@ const openMachine = async (
     return { changed, programs };
   });
   const machine = await backend.open(programs);
-  // `start` reads what was there before; anything finite will do.
+  // `start` reads the old values; any finite ones will do.
   for (const { name, axes } of changed) machine.write({ [name]: new Float32Array(volume(axes)) });
   return machine;
 };
@@ -254,7 +253,7 @@ const keys = (places: Places): Values => ({
   stream: words(places, ({ of }) => of.stream),
 });
 
-/** The epochs up to the next validation. Trials with fewer batches than others sit steps out. */
+/** The epochs up to the next validation. Trials with fewer batches than others skip steps. */
 const trainOn = async (
   machine: Machine,
   places: Places,
@@ -266,7 +265,7 @@ const trainOn = async (
     const { of: { train, seed, stream }, epoch } = one;
     return Array.from({ length: every }, (_, k) => {
       if (!shuffled) return train;
-      // Any mixture of the three will do that does not repeat within a run.
+      // Any hash of the three will do that does not repeat within a run.
       const [order] = pythonShuffles((seed * 8191 + stream) * 8191 + epoch + k >>> 0, [
         train.length,
       ]);
@@ -300,7 +299,7 @@ const trainOn = async (
   }
 };
 
-/** Probabilities of some clips of every trial. */
+/** Probabilities of some clips of each trial. */
 const predict = async (
   machine: Machine,
   places: Places,

@@ -39,7 +39,7 @@ import {
 
 const root: Scope = (name) => name;
 
-/** What a primitive or block gives, which leaves it is differentiated for, and in which order. */
+/** The outputs of a primitive or block, and the leaves to differentiate for, in order. */
 export interface Case {
   readonly outputs: Readonly<
     Record<string, { readonly of: AnyTensor; readonly order: readonly string[] }>
@@ -277,7 +277,7 @@ export const cases: Readonly<Record<string, (golden: Golden) => Case>> = {
   block_vil_rev: (golden) => vilCase(golden, true),
 };
 
-/** A primitive or block: its outputs, its loss against `target`, and the gradients of that. */
+/** A primitive or block: its outputs, its loss against `target`, and the gradients of the loss. */
 export const runCase = (golden: Golden, of: Case): Asked => {
   const { output: outputTol, gradient: gradientTol } = of.tolerances ??
     { output: outputTolerance, gradient: gradientTolerance };

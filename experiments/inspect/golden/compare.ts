@@ -1,11 +1,11 @@
-// Compares a golden file: tensors read as expressions, the tolerances, one row per tensor.
+// Compares a golden file: tensors read as expressions, tolerances, one row per tensor.
 import type { Backend, Output, Values } from "../../../backends/backend.ts";
 import type { AnyTensor, Tensor } from "../../../dsl/axes.ts";
 import * as F from "../../../dsl/ops.ts";
 import * as initialise from "../../../models/initialisers.ts";
 import type { TensorData } from "../../../backends/runtime/safetensors.ts";
 
-/** How one tensor of a golden file compares. */
+/** The comparison of one tensor of a golden file. */
 export interface Row {
   readonly file: string;
   readonly tensor: string;
@@ -58,7 +58,7 @@ export const tensorOf = (golden: Golden, name: string): TensorData => {
 export const shapeOf = (golden: Golden, name: string): readonly number[] =>
   tensorOf(golden, name).shape;
 
-/** An input with the axes that its shape is read as. */
+/** An input with named axes for its shape. */
 export const inputOf = <K extends string>(
   golden: Golden,
   name: string,
@@ -186,7 +186,7 @@ export const list = (golden: Golden, key: string): readonly number[] => {
   return value;
 };
 
-/** What stands in `tiny_<family>.json`. */
+/** The content of `tiny_<family>.json`. */
 export interface TinyCompanion {
   readonly seed: number;
   readonly config: Readonly<Record<string, number | boolean | readonly number[]>>;

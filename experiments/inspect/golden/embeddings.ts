@@ -21,11 +21,11 @@ import {
   tensorOf,
 } from "./compare.ts";
 
-/** Several clips' values, one after another. */
+/** Concatenated values of several clips. */
 const joined = (parts: readonly Float32Array[]): Float32Array =>
   Float32Array.from(parts.flatMap((part) => [...part]));
 
-/** Every clip of the file, embedded in batches that mix them. */
+/** All clips of the file, embedded in batches that mix them. */
 export const runRuntime = async (golden: Golden, backend: Backend): Promise<readonly Row[]> => {
   const [frames, mels] = list(golden, "img_size");
   const [time, frequency] = list(golden, "patch_size");

@@ -77,7 +77,7 @@ export const runPatchify = (golden: Golden, backend: Backend): Promise<readonly 
   return runAsked(golden, backend, wanted);
 };
 
-/** The patch sizes from the sentence in the metadata: `a: img 24x16 patch 4x8, ...`. */
+/** Patch sizes parsed from the metadata: `a: img 24x16 patch 4x8, ...`. */
 const patchesIn = (
   golden: Golden,
 ): Readonly<Record<string, { time: number; frequency: number }>> => {

@@ -34,14 +34,14 @@ import {
 } from "./compare.ts";
 import { zeroMoments } from "./optimiser.ts";
 
-/** Goldens call the families by the names of the published code. */
+/** Families by their names in the published code, which goldens use. */
 const families: Readonly<Record<string, FamilyName>> = {
   ssast: "transformer",
   mamba: "mamba",
   xlstm: "xlstm",
 };
 
-/** The published encoder of a golden's family, with the golden's own sizes. */
+/** The published encoder of a golden's family, with the golden's sizes. */
 export const encoderOf = (
   golden: Golden,
   given: Readonly<Record<string, number | undefined>>,
@@ -185,8 +185,8 @@ export const runModel = async (golden: Golden, backend: Backend): Promise<readon
 };
 
 /**
- * A parameter after AdamW steps. The key third of attention's bias has a gradient of zero but for
- * rounding, which AdamW divides by its own size: it is held to the size of a step only.
+ * A parameter after AdamW steps. The key third of attention's bias has a gradient of zero up to rounding,
+ * which AdamW divides by its own magnitude: only the size of its step is checked.
  */
 const afterStep = (
   golden: Golden,

@@ -1,5 +1,5 @@
-// Goldens of the full-size tiny models: their weights are generated, and the file holds a few rows
-// and checksums of their results.
+// Goldens of the full-size tiny models: their weights are generated, and the file has a few rows and
+// checksums of their results.
 import type { Backend, Output } from "../../../backends/backend.ts";
 import { grad } from "../../../dsl/grad.ts";
 import * as F from "../../../dsl/ops.ts";

@@ -1,5 +1,5 @@
-// Synthetic tasks of drums and notes: which stroke, which tonic, which pitch, which instrument.
-// Every clip has a drum or an instrument of its own.
+// Synthetic tasks of drums and notes: which stroke, which tonic, which pitch, which instrument. Every
+// clip has its own drum or instrument.
 import type { Dice } from "../random.ts";
 import { recorded } from "../room_effects.ts";
 import { band, bell, burst, falling, period, pluck, rate, strike, swell, tone } from "../voices.ts";
@@ -8,11 +8,11 @@ import { accuracies, oneOf, type SyntheticTask } from "./task.ts";
 // ---------------------------------------------------------------- drums
 
 interface Stroke {
-  /** Pitches that ring, as multiples of the drum's. */
+  /** Resonant modes, as multiples of the drum's pitch. */
   readonly modes: readonly number[];
   /** Seconds. */
   readonly ring: number;
-  /** The noise of the hand: its pitch in Hz, length in seconds and level. */
+  /** Noise of the hand: centre frequency in Hz, duration in seconds, level. */
   readonly hand: readonly [number, number, number];
 }
 
@@ -60,7 +60,7 @@ const stroke = oneOf(
   ),
 );
 
-// Half steps from a low b to an e, as drums of this kind are tuned.
+// Semitones from a low b to an e, a usual tuning range of such drums.
 const tonics = ["b", "c", "c_sharp", "d", "d_sharp", "e"];
 
 const tonic = oneOf(
@@ -135,7 +135,7 @@ const instruments: Readonly<Record<string, Note>> = {
   ),
 };
 
-// From a 3 upwards: the notes of one octave, by their MIDI numbers.
+// Twelve notes from A3 (MIDI 57) upwards, by their MIDI numbers.
 const pitches = Array.from({ length: 12 }, (_, k) => `${57 + k}`);
 
 const pitch = oneOf(

@@ -1,5 +1,5 @@
-// Synthetic tasks of artificial speech: which word, which emotion, how many speakers at once, which
-// invented language. Every clip has speakers of its own.
+// Synthetic tasks of artificial speech: which word, which emotion, how many simultaneous speakers, which
+// invented language. Every clip has its own speakers.
 import type { Dice } from "../random.ts";
 import { recorded } from "../room_effects.ts";
 import {
@@ -20,16 +20,16 @@ interface Language {
   readonly onsets: readonly string[];
   readonly vowels: readonly string[];
   readonly codas: readonly string[];
-  /** Syllables of a word: least and most. */
+  /** Syllables per word: minimum and maximum. */
   readonly word: readonly [number, number];
-  /** Pitch of a syllable against the usual, by its place in the word. */
+  /** Pitch of a syllable relative to the speaker's, by its position in the word. */
   readonly tune: (place: number, of: number) => number;
-  /** Length of a syllable against the usual. */
+  /** Duration of a syllable relative to the speaker's. */
   readonly pace: number;
 }
 
 const languages: Readonly<Record<string, Language>> = {
-  // Open syllables and few sounds; even.
+  // Open syllables and few sounds; level pitch.
   olani: {
     onsets: ["m", "n", "l", "w", "k", "p", "h", ""],
     vowels: ["a", "e", "i", "o", "u"],
@@ -38,7 +38,7 @@ const languages: Readonly<Record<string, Language>> = {
     tune: () => 1,
     pace: 0.9,
   },
-  // Clusters before and after; the first syllable is high.
+  // Consonant clusters; high pitch on the first syllable.
   strekt: {
     onsets: ["st", "sk", "tr", "kr", "pr", "t", "k", "s", "f", "str"],
     vowels: ["e", "i", "a", "o"],
@@ -47,7 +47,7 @@ const languages: Readonly<Record<string, Language>> = {
     tune: (place) => place === 0 ? 1.1 : 0.95,
     pace: 1.15,
   },
-  // Hushing sounds, rounded vowels; the last syllable but one is high.
+  // Sibilants, rounded vowels; high pitch on the penultimate syllable.
   jozy: {
     onsets: ["S", "z", "j", "S", "d", "b", "r", "w"],
     vowels: ["o", "u", "y", "a"],
@@ -56,7 +56,7 @@ const languages: Readonly<Record<string, Language>> = {
     tune: (place, of) => place === of - 2 ? 1.15 : 1,
     pace: 1,
   },
-  // Voiced stops and nasal ends.
+  // Voiced plosives and final nasals.
   mangbo: {
     onsets: ["b", "d", "g", "mb", "nd", "m", "n", "j"],
     vowels: ["a", "o", "e", "u"],
@@ -65,7 +65,7 @@ const languages: Readonly<Record<string, Language>> = {
     tune: (place) => place % 2 === 0 ? 1.06 : 0.94,
     pace: 1,
   },
-  // Each syllable a word with a step of pitch of its own.
+  // One-syllable words, each with its own tone.
   tauji: {
     onsets: ["t", "S", "s", "k", "h", "l", "m", "j", "w"],
     vowels: ["a", "i", "u", "aw", "aj", "y"],
@@ -74,7 +74,7 @@ const languages: Readonly<Record<string, Language>> = {
     tune: (place, of) => [1.2, 0.85, 1.05][(place * 2 + of) % 3],
     pace: 1.1,
   },
-  // Quick, with hissed ends; sinks through a word.
+  // Fast, with final fricatives; pitch falls over a word.
   pitesos: {
     onsets: ["p", "t", "k", "s", "l", "r", "b", "pl"],
     vowels: ["e", "a", "i", "o"],
@@ -90,7 +90,7 @@ const syllable = ({ onsets, vowels, codas }: Language, dice: Dice): string =>
 
 interface Phrase {
   readonly said: readonly Phoneme[];
-  /** Pitch of each syllable, and how many there are. */
+  /** Pitch of each syllable, and their number. */
   readonly tunes: readonly number[];
 }
 
@@ -182,16 +182,16 @@ const keyword = oneOf(
   },
 );
 
-// ---------------------------------------------------------------- tempers
+// ---------------------------------------------------------------- emotions
 
 interface Temper extends Omit<Manner, "pitch" | "level"> {
-  /** Pitch and pace against the speaker's usual ones. */
+  /** Pitch and pace relative to the speaker's. */
   readonly high: number;
   readonly pace: number;
-  /** How far pitch moves with the accents, and by how much it has risen at the end. */
+  /** Pitch range of accents, and the rise of pitch at the end. */
   readonly range: number;
   readonly rise: number;
-  /** How much louder accents are. */
+  /** Additional level of accents. */
   readonly stress: number;
 }
 
@@ -295,7 +295,7 @@ const prosody = oneOf(
   ),
 );
 
-// ---------------------------------------------------------------- crowds
+// ---------------------------------------------------------------- speaker counts
 
 const counts = ["0", "1", "2", "3", "4", "5"];
 

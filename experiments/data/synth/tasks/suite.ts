@@ -1,6 +1,6 @@
-// The synthetic suite: ten labelled tasks made by a program, so that everything that uses
-// downstream tasks works without a download. They correspond to the ten tasks of the comparison in
-// kind; their scores say nothing about recordings.
+// The synthetic suite: ten labelled tasks, so that everything that uses downstream tasks works without a
+// download. Each resembles one of the ten tasks of the comparison; their scores say nothing about
+// recordings.
 import { dice, shuffled, subkey } from "../random.ts";
 import { musicTasks } from "./music.ts";
 import { speechTasks } from "./speech_tasks.ts";
@@ -16,9 +16,9 @@ export const syntheticTasks: readonly SyntheticTask[] = [
 
 /** One labelled clip of a task. */
 export interface LabelledClip {
-  /** Its number as the name of a file: `00012.wav`. */
+  /** Its index as a file name: `00012.wav`. */
   readonly file: string;
-  /** The split or fold it is in. */
+  /** The split or fold it belongs to. */
   readonly split: string;
   /** One label in a multiclass task; in the order of the task's labels. */
   readonly labels: readonly string[];
@@ -26,10 +26,10 @@ export interface LabelledClip {
   readonly samples: Float32Array;
 }
 
-/** Changes with every change of the sounds, since a suite that is on disk is kept. */
+/** To be changed whenever the sounds change, since a suite on disk is kept. */
 export const suiteVersion = "v1.0";
 
-/** What a suite is made from. */
+/** What a suite depends on. */
 export interface SuiteOptions {
   /** A whole number. */
   readonly seed: number;
@@ -37,7 +37,7 @@ export interface SuiteOptions {
   readonly clips: number;
 }
 
-/** With as many clips as this, every fold of every task has a clip of every class. */
+/** From this number of clips on, every fold of every task has a clip of every class. */
 export const fewestClips = 60;
 
 const folds = ["fold00", "fold01", "fold02", "fold03", "fold04"];
@@ -48,8 +48,8 @@ export const splitsOf = ({ splitMode }: SyntheticTask): readonly string[] =>
   splitMode === "trainvaltest" ? ["train", "valid", "test"] : folds;
 
 /**
- * The clips of a task, one at a time: the same for the same seed, and not dependent on how many there
- * are. Classes are equally frequent in every split; no two clips share a voice, a drum or a noise.
+ * The clips of a task, generated one at a time: a function of the seed, independent of their number.
+ * Classes are equally frequent in every split; no two clips share a voice, a drum or a noise.
  */
 export function* taskClips(
   task: SyntheticTask,
@@ -62,7 +62,7 @@ export function* taskClips(
   for (let k = 0; k < clips; k++) {
     const round = Math.floor(k / labels.length), own = subkey(key, k);
     const label = shuffled(labels, dice(subkey(key, -1 - round)))[k % labels.length];
-    // Five clips of a class that follow each other are in five folds.
+    // Five successive clips of a class are in five different folds.
     const fold = (round + labels.indexOf(label)) % 5;
     yield {
       file: `${String(k).padStart(5, "0")}.wav`,

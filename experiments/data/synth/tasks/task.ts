@@ -1,24 +1,24 @@
-// A synthetic task: classes, and a function that makes a sound of each. It corresponds in kind to
-// one of the ten downstream tasks; nothing in it is recorded.
+// A synthetic task: classes, and a function that synthesises a sound of each. It resembles one of the ten
+// downstream tasks.
 import type { Dice } from "../random.ts";
 
-/** A labelled task that a program makes. */
+/** A labelled synthetic task. */
 export interface SyntheticTask {
-  /** The name of its folder, which begins with `synthetic_`. */
+  /** The name of its folder; begins with `synthetic_`. */
   readonly name: string;
   /** One sentence. */
   readonly description: string;
-  /** Names of the classes in the order of their indices; at least 5. */
+  /** Names of the classes by index; at least 5. */
   readonly labels: readonly string[];
   readonly prediction: "multiclass" | "multilabel";
   readonly splitMode: "trainvaltest" | "new_split_kfold" | "presplit_kfold";
-  /** Seconds of each clip; null where clips have their own lengths. */
+  /** Seconds of each clip; null if clips differ in length. */
   readonly seconds: number | null;
   /** Scores, the main one first. */
   readonly evaluation: readonly string[];
   /**
-   * A sound of a class with its labels, mono at 16000 Hz from -1 to 1. A multiclass sound has the one
-   * label that was asked for, a multilabel one that and perhaps others, in the order of `labels`.
+   * A sound of a class with its labels, mono at 16000 Hz from -1 to 1. A multiclass sound has only the
+   * requested label; a multilabel one may have others too, in the order of `labels`.
    */
   readonly make: (label: string, dice: Dice) => {
     readonly samples: Float32Array;
@@ -26,7 +26,7 @@ export interface SyntheticTask {
   };
 }
 
-/** A task of one label, whose sounds are all of one length; `sound` makes as many samples. */
+/** A multiclass task with sounds of one length; `sound` makes the samples. */
 export const oneOf = (
   task: Omit<SyntheticTask, "prediction" | "make" | "seconds" | "labels"> & {
     readonly seconds: number;
@@ -43,5 +43,5 @@ export const oneOf = (
   }),
 });
 
-/** Scores of tasks of one label. */
+/** Scores of multiclass tasks. */
 export const accuracies: readonly string[] = ["top1_acc", "mAP", "d_prime", "aucroc"];

@@ -1,4 +1,4 @@
-// Writes the synthetic suite to disk, in the layout of HEAR, and is the command that does so.
+// `deno task data synthetic`: writes the synthetic suite to disk in HEAR's layout.
 import * as E from "fp-ts/Either.js";
 import type { TaskEither } from "fp-ts/TaskEither.js";
 import { ensureFolder, type FileError, fileErrorText } from "../../../io/files.ts";
@@ -10,12 +10,12 @@ import { rate } from "../voices.ts";
 import { splitsOf, type SuiteOptions, suiteVersion, syntheticTasks, taskClips } from "./suite.ts";
 import { reasonOf } from "../../../io/reason.ts";
 
-/** A task that was written, or was there already. */
+/** A task that was written, or existed already. */
 export interface WrittenTask {
   readonly folder: string;
   readonly clips: number;
   readonly seconds: number;
-  /** Whether the same task was there, and was left as it is. */
+  /** Whether the same task existed and was left unchanged. */
   readonly wasThere: boolean;
 }
 
@@ -23,7 +23,7 @@ export interface WrittenTask {
 export type SuiteError =
   | { readonly _tag: "Files"; readonly error: FileError }
   | { readonly _tag: "Interrupted" }
-  /** Something else has the name of a task's folder. */
+  /** A task's folder exists with other content. */
   | { readonly _tag: "Occupied"; readonly folder: string };
 
 /**
@@ -36,7 +36,7 @@ export const writeSuite = (
   options: SuiteOptions,
   { tasks = syntheticTasks, onTask = () => {}, signal }: {
     readonly tasks?: readonly SyntheticTask[];
-    /** Once it is aborted no more is written, and no half of a task is left. */
+    /** Stops writing when aborted; a partial task is removed. */
     readonly signal?: AbortSignal;
     readonly onTask?: (written: WrittenTask) => void;
   } = {},
@@ -114,7 +114,7 @@ async function writeTask(
     try {
       remove(partial);
     } catch {
-      // It is hidden, and goes the next time.
+      // It is hidden, and is removed the next time.
     }
   };
   try {
