@@ -6,8 +6,8 @@ import { device } from "./options.ts";
 
 export const command = commandOf({
   summary: "measures the largest errors of the scalar functions over all floats",
-  notes:
-    `\ Measures every function of one float over all floats against float64: a table of the largest
+  notes: `\
+Measures every function of one float over all floats against float64: a table of the largest
 errors in units in the last place (ulp), and where. Status 1 if an error is larger than
 docs/numbers.md promises.`,
   words: noWords,

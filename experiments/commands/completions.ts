@@ -189,8 +189,8 @@ const shells: Readonly<Record<string, (commands: Commands) => string>> = { bash,
 
 export const command = commandOf({
   summary: "prints a script by which bash, zsh or fish completes these commands",
-  notes:
-    `\ Prints a script with which a shell completes commands, their options, and known values. Source it
+  notes: `\
+Prints a script with which a shell completes commands, their options, and known values. Source it
 when the shell starts:
 
   bash  eval "$(deno task --quiet completions bash)"   in ~/.bashrc

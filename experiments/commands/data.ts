@@ -8,8 +8,8 @@ import { commandOf, text, whole } from "./command.ts";
 
 export const command = commandOf({
   summary: "fetches HEAR's tasks, or makes ten labelled tasks by program",
-  notes:
-    `\ 'synthetic' makes ten labelled tasks, synthetic_stroke and the like, by program: no download. They
+  notes: `\
+'synthetic' makes ten labelled tasks, synthetic_stroke and the like, by program: no download. They
 mirror HEAR's ten in kind and have the same layout. Existing tasks are kept.
 
 'hear' fetches downstream tasks of HEAR 2021 from Zenodo, checks them, and unpacks them for

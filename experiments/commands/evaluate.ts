@@ -7,8 +7,8 @@ import { device, fidelity, jsonTable } from "./options.ts";
 
 export const command = commandOf({
   summary: "scores embeddings on tasks in HEAR's layout, and baselines for comparison",
-  notes:
-    `\ Scores embeddings on downstream tasks in the layout of HEAR: trains the published probe on them,
+  notes: `\
+Scores embeddings on downstream tasks in the layout of HEAR: trains the published probe on them,
 for ten seeds, and compares with the same encoder untrained and with log-mel statistics. Prints a
 table; writes evaluation.html, evaluation.json, scores.csv, scores.tex, and the embeddings as
 hear-eval-kit reads them. All tasks are checked first. Finished results are kept; run the same

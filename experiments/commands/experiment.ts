@@ -157,7 +157,7 @@ share every batch; see docs/clusters.md.`,
   options: {
     data: text(
       "DIR",
-      "a folder of recordings (wav, flac, ogg, mp3); without it sounds are synthesised",
+      "a folder of recordings (wav, flac, ogg, mp3); default: the data of the spec",
       { paths: "folders" },
     ),
     set,

@@ -219,8 +219,8 @@ export const runs = ({ command, root, json }: RunsOptions): number => {
 
 export const command = commandOf({
   summary: "lists runs, says in what two of them differ, and deletes them",
-  notes:
-    `\ Lists the runs in runs/: state, step, losses, time and device. A run whose process was killed is
+  notes: `\
+Lists the runs in runs/: state, step, losses, time and device. A run whose process was killed is
 listed as killed; resume it with deno task experiment ... --resume.`,
   words: {
     usage: { "": ["in", "json"], "diff ONE OTHER": ["in"], "delete NAME...": ["in"] },

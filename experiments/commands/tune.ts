@@ -7,8 +7,8 @@ import { oneSpec, set } from "./spec_options.ts";
 
 export const command = commandOf({
   summary: "measures schedules of a step's kernels on this GPU; later runs use the faster ones",
-  notes:
-    `\ Measures alternative schedules of the kernels of an experiment's training step on this device, and
+  notes: `\
+Measures alternative schedules of the kernels of an experiment's training step on this device, and
 stores those that are faster; later runs on the device use them. Results may differ in the last
 bits, as sums are in another order.`,
   words: oneSpec,
