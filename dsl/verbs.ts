@@ -66,8 +66,8 @@ import { uniform } from "./random.ts";
 import type { WindowOptions } from "./structure.ts";
 
 type Axis<A> = keyof A & string;
-/** What a reduction over one axis gives. */
-export type Reduced1<A, K> = Tensor<Drop<A, K>["axes"]>;
+/** A tensor after a reduction over the axis `K`. */
+export type Over<A, K> = Tensor<Drop<A, K>["axes"]>;
 
 // ---- element by element -------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ export const clamp = <A>(x: Tensor<A>, low: number, high: number): Tensor<A> => 
 export const ceil = <A>(x: Tensor<A>): Tensor<A> => neg(floor(neg(x)));
 /** The nearest whole number, halves to the even one (IEEE 754); its gradient is zero. */
 export const round = <A>(x: Tensor<A>): Tensor<A> => {
-  const below = floor(x), rest = stopGradient(sub(x, below));
+  const below = floor(x), rest = sub(x, below);
   const even = mul(floor(mul(add(below, 1), 0.5)), 2);
   return select(less(rest, 0.5), below, select(equal(rest, 0.5), even, add(below, 1)));
 };
@@ -136,31 +136,31 @@ export const or = <A, B>(a: Tensor<A>, b: Fitting<A, B>): Tensor<Join<A, B>["axe
 // ---- over an axis -------------------------------------------------------------------------------
 
 /** Whether any bool along an axis is true. */
-export const any = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Reduced1<A, K> =>
+export const any = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Over<A, K> =>
   less(0.5, max(toFloat(x), over));
 /** Whether all bools along an axis are true. */
-export const all = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Reduced1<A, K> =>
+export const all = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Over<A, K> =>
   less(0.5, min(toFloat(x), over));
 /** The product along an axis. */
-export const prod = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Reduced1<A, K> =>
+export const prod = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Over<A, K> =>
   take(cumprod(x, over), over, sizeOf(x, over) - 1);
 /** The mean of squared distances from the mean; `ddof` 1 divides by one less, as in samples. */
 export const variance = <A, const K extends Axis<A>>(
   x: Tensor<A>,
   over: K,
   ddof: 0 | 1 = 0,
-): Reduced1<A, K> => div(sum(square(on.sub(x, mean(x, over))), over), sizeOf(x, over) - ddof);
+): Over<A, K> => div(sum(square(on.sub(x, mean(x, over))), over), sizeOf(x, over) - ddof);
 /** The standard deviation. */
 export const std = <A, const K extends Axis<A>>(
   x: Tensor<A>,
   over: K,
   ddof: 0 | 1 = 0,
-): Reduced1<A, K> => sqrt(variance(x, over, ddof));
+): Over<A, K> => sqrt(variance(x, over, ddof));
 /** √(Σ x²) along an axis. */
-export const norm = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Reduced1<A, K> =>
+export const norm = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Over<A, K> =>
   sqrt(sum(square(x), over));
 /** log Σ e^x along an axis, without overflow. */
-export const logSumExp = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Reduced1<A, K> => {
+export const logSumExp = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Over<A, K> => {
   const top = stopGradient(max(x, over));
   return add(top, log(sum(exp(on.sub(x, top)), over)));
 };
@@ -168,13 +168,13 @@ export const logSumExp = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Re
 export const logSoftmax = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Tensor<A> =>
   on.sub(x, logSumExp(x, over));
 /** The position of the first maximum along an axis, as u32. */
-export const argmax = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Reduced1<A, K> => {
+export const argmax = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Over<A, K> => {
   const isTop = equal(x, on(x, max(x, over))), length = sizeOf(x, over);
   const position = on(x, tensorOf<None>(nodeOf(toFloat(iota(over as string, length)))));
   return toU32(min(select(isTop, position, length), over));
 };
 /** The position of the first minimum along an axis, as u32. */
-export const argmin = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Reduced1<A, K> =>
+export const argmin = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Over<A, K> =>
   argmax(neg(x), over);
 
 // ---- along an axis ------------------------------------------------------------------------------
@@ -193,10 +193,8 @@ export const cummax = <A, const K extends Axis<A>>(x: Tensor<A>, over: K): Tenso
 export const roll = <A, const K extends Axis<A>>(x: Tensor<A>, axis: K, by: number): Tensor<A> => {
   const length = sizeOf(x, axis), first = ((-by % length) + length) % length;
   if (first === 0) return x;
-  const any = x as AnyTensor;
-  return tensorOf(nodeOf(
-    concat(slice(any, axis, first, length - first), slice(any, axis, 0, first), axis),
-  ));
+  const cut = (from: number, count: number) => slice(x as AnyTensor, axis, from, count);
+  return tensorOf(nodeOf(concat(cut(first, length - first), cut(0, first), axis)));
 };
 
 // ---- made of numbers ----------------------------------------------------------------------------
@@ -247,7 +245,7 @@ export const crossEntropy = <A, const K extends Axis<A>>(
   logits: Tensor<A>,
   targets: Tensor<A>,
   over: K,
-): Reduced1<A, K> => neg(sum(mul(logSoftmax(logits, over), targets), over));
+): Over<A, K> => neg(sum(mul(logSoftmax(logits, over), targets), over));
 /** Binary cross-entropy of logits, element by element. */
 export const binaryCrossEntropy = <A>(logits: Tensor<A>, targets: Tensor<A>): Tensor<A> =>
   sub(softplus(logits), mul(logits, targets));
@@ -255,11 +253,23 @@ export const binaryCrossEntropy = <A>(logits: Tensor<A>, targets: Tensor<A>): Te
 export const dropout = <A>(key: AnyKey, x: Tensor<A>, rate: number): Tensor<A> => {
   if (!(rate >= 0 && rate < 1)) throw new AxisError(`dropout of ${rate}; expected from 0 below 1`);
   const chance: Tensor<A> = tensorOf(nodeOf(uniform(key, nodeOf(x).axes)));
-  return mul(x, mul(toFloat(less(rate, add(chance, 2 ** -25))), 1 / (1 - rate)));
+  return select(less(chance, rate), 0, div(x, 1 - rate));
 };
 
-/** Further settings of a convolution: the stride, and zeros before and after. */
-export type ConvOptions = WindowOptions;
+/** Windows along each axis, times the taps, summed over these and the channels. */
+const convolved = (
+  x: AnyTensor,
+  weight: AnyTensor,
+  along: readonly (readonly [axis: string, tap: string, options: WindowOptions])[],
+  channels: string,
+): AnyTensor => {
+  const windows = along.reduce(
+    (now, [axis, tap, options]) =>
+      slidingWindows(now, axis, { out: axis, tap, size: sizeOf(weight, tap) }, options),
+    x,
+  );
+  return contract(windows, weight, [...along.map(([, tap]) => tap), channels]);
+};
 
 /**
  * A convolution along one axis: windows of `x` along `axis` with the taps of `weight` along `tap`, summed
@@ -275,13 +285,11 @@ export const conv1d = <
   x: Tensor<A>,
   weight: Tensor<W>,
   { axis, tap, channels }: { readonly axis: K; readonly tap: T; readonly channels: C },
-  options: ConvOptions = {},
+  options: WindowOptions = {},
 ): Tensor<
   Join<Replace<Drop<A, C>["axes"], K, { [P in K]: number }>["axes"], Drop<W, T | C>["axes"]>["axes"]
 > => {
-  const into = { out: axis as string, tap: tap as string, size: sizeOf(weight, tap) };
-  const windows: AnyTensor = slidingWindows(x as AnyTensor, axis, into, options);
-  return tensorOf(nodeOf(contract(windows, weight as AnyTensor, [tap, channels])));
+  return tensorOf(nodeOf(convolved(x, weight, [[axis, tap, options]], channels)));
 };
 
 /** A convolution along two axes; as `conv1d`, with an axis and its taps for rows and for columns. */
@@ -299,18 +307,15 @@ export const conv2d = <
     readonly taps: readonly [T, T];
     readonly channels: C;
   },
-  options: readonly [ConvOptions, ConvOptions] = [{}, {}],
+  options: readonly [WindowOptions, WindowOptions] = [{}, {}],
 ): Tensor<
   Join<
     Replace<Drop<A, C>["axes"], K, { [P in K]: number }>["axes"],
     Drop<W, T | C>["axes"]
   >["axes"]
 > => {
-  const windows = axes.reduce<AnyTensor>((now, axis, k) => {
-    const into = { out: axis as string, tap: taps[k] as string, size: sizeOf(weight, taps[k]) };
-    return slidingWindows(now, axis, into, options[k]);
-  }, x as AnyTensor);
-  return tensorOf(nodeOf(contract(windows, weight as AnyTensor, [...taps, channels])));
+  const along = axes.map((axis, k) => [axis, taps[k], options[k]] as const);
+  return tensorOf(nodeOf(convolved(x, weight, along, channels)));
 };
 
 /** How windows of a pool lie: the stride (by default their size), and padding before and after. */

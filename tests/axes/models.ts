@@ -1,6 +1,7 @@
 // What the type checker knows of the axes in models/: casts, tensors whose axes it does not know, and
 // which mistakes it sees when one axis name is replaced by another or a rename is left out.
 import ts from "typescript";
+import { checkerOptions } from "../support/checker_options.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 const files = [...Deno.readDirSync(`${root}models`)].map(({ name }) => `${root}models/${name}`)
@@ -17,17 +18,7 @@ const service = ts.createLanguageService({
     return text === undefined ? undefined : ts.ScriptSnapshot.fromString(text);
   },
   getCurrentDirectory: () => root,
-  getCompilationSettings: () => ({
-    strict: true,
-    noEmit: true,
-    allowImportingTsExtensions: true,
-    target: ts.ScriptTarget.ESNext,
-    module: ts.ModuleKind.ESNext,
-    moduleResolution: ts.ModuleResolutionKind.Bundler,
-    lib: ["lib.esnext.d.ts"],
-    types: [],
-    skipLibCheck: true,
-  }),
+  getCompilationSettings: () => checkerOptions,
   getDefaultLibFileName: ts.getDefaultLibFilePath,
   fileExists: (file) => texts.has(file) || ts.sys.fileExists(file),
   readFile: read,

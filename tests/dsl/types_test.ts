@@ -3,6 +3,7 @@
 // quickly. Programs are small generated files in a temporary folder.
 import { assert, assertLess, assertStrictEquals, assertThrows } from "@std/assert";
 import ts from "typescript";
+import { checkerOptions } from "../support/checker_options.ts";
 import * as ops from "../../dsl/ops.ts";
 import { AxisError } from "../../dsl/axes.ts";
 import { grad } from "../../dsl/grad.ts";
@@ -283,7 +284,7 @@ Deno.test("an encoder of 48 blocks checks in seconds", async () => {
   const more = after.seconds - before.seconds;
   console.log(`48 blocks: ${more.toFixed(2)} s more than an empty file`);
   // One second on a machine that has nothing else to do, which this need not be.
-  assertLess(more, 10, `checking takes ${more.toFixed(1)} s more`);
+  assertLess(more, 3, `checking takes ${more.toFixed(1)} s more`);
 });
 
 /** How many types the checker instantiates for an encoder: a count, whatever else the machine does. */
@@ -292,16 +293,7 @@ const instantiations = async (depth: number): Promise<number> => {
   try {
     const file = `${folder}/encoder.ts`;
     await Deno.writeTextFile(file, encoder(depth).replaceAll("file://", ""));
-    const program = ts.createProgram([file], {
-      strict: true,
-      noEmit: true,
-      allowImportingTsExtensions: true,
-      target: ts.ScriptTarget.ESNext,
-      module: ts.ModuleKind.ESNext,
-      moduleResolution: ts.ModuleResolutionKind.Bundler,
-      lib: ["lib.esnext.d.ts"],
-      types: [],
-    });
+    const program = ts.createProgram([file], checkerOptions);
     const said = program.getSemanticDiagnostics(program.getSourceFile(file))
       .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n"));
     assertStrictEquals(said.join("\n"), "");

@@ -1,6 +1,7 @@
 // Whether a changed file still type-checks: TypeScript's language service over the sources, with Deno's
 // own declarations. Only the changed file is checked again, which takes a tenth of a second.
 import ts from "typescript";
+import { checkerOptions } from "../support/checker_options.ts";
 
 const declarations = "/deno.d.ts";
 
@@ -15,19 +16,8 @@ export const typeChecker = async (root: string, files: readonly string[]): Promi
   const changes = new Map<string, { readonly text: string; readonly version: number }>();
   const read = (path: string) =>
     path === declarations ? deno : changes.get(path)?.text ?? ts.sys.readFile(path);
-  const options: ts.CompilerOptions = {
-    strict: true,
-    noEmit: true,
-    allowImportingTsExtensions: true,
-    module: ts.ModuleKind.ESNext,
-    moduleResolution: ts.ModuleResolutionKind.Bundler,
-    target: ts.ScriptTarget.ESNext,
-    lib: ["lib.esnext.d.ts"],
-    types: [],
-    skipLibCheck: true,
-  };
   const service = ts.createLanguageService({
-    getCompilationSettings: () => options,
+    getCompilationSettings: () => checkerOptions,
     getScriptFileNames: () => [declarations, ...files.map((file) => root + file)],
     getScriptVersion: (path) => `${changes.get(path)?.version ?? 0}`,
     getScriptSnapshot: (path) => {
